@@ -1,0 +1,1 @@
+"""Networks: what Stable Video Diffusion and Stable Diffusion have not got themselves."""

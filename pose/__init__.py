@@ -1,0 +1,1 @@
+"""Whole-body poses: find, follow, align, draw. Knows nothing of diffusion."""

@@ -1,0 +1,60 @@
+"""The whole-body layout as data: where each part's points lie, which joints make a limb, left against right."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# OpenPose's 18 body joints, in order.
+NOSE, NECK = 0, 1
+RIGHT_SHOULDER, RIGHT_ELBOW, RIGHT_WRIST = 2, 3, 4
+LEFT_SHOULDER, LEFT_ELBOW, LEFT_WRIST = 5, 6, 7
+RIGHT_HIP, RIGHT_KNEE, RIGHT_ANKLE = 8, 9, 10
+LEFT_HIP, LEFT_KNEE, LEFT_ANKLE = 11, 12, 13
+RIGHT_EYE, LEFT_EYE, RIGHT_EAR, LEFT_EAR = 14, 15, 16, 17
+
+BODY = slice(0, 18)
+FEET = slice(18, 24)  # left big toe, small toe, heel; then the right foot's
+FACE = slice(24, 92)  # iBUG-68 order
+LEFT_HAND = slice(92, 113)
+RIGHT_HAND = slice(113, 134)
+HANDS = (LEFT_HAND, RIGHT_HAND)
+
+BODY_JOINT_NAMES = (
+    "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+    "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+    "right_eye", "left_eye", "right_ear", "left_ear",
+)  # fmt: skip
+
+# The 17 limbs that are drawn, as pairs of body joints, in drawing order.
+BODY_LIMBS: tuple[tuple[int, int], ...] = (
+    (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13),
+    (1, 0), (0, 14), (14, 16), (0, 15), (15, 17),
+)  # fmt: skip
+
+# The bones of a hand: wrist, then four bones a finger, thumb to little finger.
+HAND_BONES: tuple[tuple[int, int], ...] = tuple(
+    (0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1) for finger in range(5) for joint in range(4)
+)
+
+# OpenPose's rainbow, RGB of limb i and of joint i.
+BODY_COLOURS: tuple[tuple[int, int, int], ...] = (
+    (255, 0, 0), (255, 85, 0), (255, 170, 0), (255, 255, 0), (170, 255, 0), (85, 255, 0), (0, 255, 0),
+    (0, 255, 85), (0, 255, 170), (0, 255, 255), (0, 170, 255), (0, 85, 255), (0, 0, 255), (85, 0, 255),
+    (170, 0, 255), (255, 0, 255), (255, 0, 170), (255, 0, 85),
+)  # fmt: skip
+
+_FACE_MIRROR = (
+    *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+)  # fmt: skip
+
+# After mirroring the picture, point i is what point MIRROR[i] was: left and right joints, hands and feet change places.
+MIRROR: NDArray[np.int64] = np.array(
+    [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]
+    + [21, 22, 23, 18, 19, 20]
+    + [24 + i for i in _FACE_MIRROR]
+    + list(range(113, 134))
+    + list(range(92, 113))
+)
