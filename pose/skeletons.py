@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,9 @@ LEFT_SHOULDER, LEFT_ELBOW, LEFT_WRIST = 5, 6, 7
 RIGHT_HIP, RIGHT_KNEE, RIGHT_ANKLE = 8, 9, 10
 LEFT_HIP, LEFT_KNEE, LEFT_ANKLE = 11, 12, 13
 RIGHT_EYE, LEFT_EYE, RIGHT_EAR, LEFT_EAR = 14, 15, 16, 17
+
+# A joint counts as seen when its score is above this, in the released code and here.
+VISIBLE_ABOVE = 0.3
 
 BODY = slice(0, 18)
 FEET = slice(18, 24)  # left big toe, small toe, heel; then the right foot's
@@ -37,12 +42,17 @@ HAND_BONES: tuple[tuple[int, int], ...] = tuple(
     (0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1) for finger in range(5) for joint in range(4)
 )
 
-# OpenPose's rainbow, RGB of limb i and of joint i.
+# OpenPose's rainbow, RGB of limb i and of joint i. The released drawing shows it with red and blue exchanged.
 BODY_COLOURS: tuple[tuple[int, int, int], ...] = (
     (255, 0, 0), (255, 85, 0), (255, 170, 0), (255, 255, 0), (170, 255, 0), (85, 255, 0), (0, 255, 0),
     (0, 255, 85), (0, 255, 170), (0, 255, 255), (0, 170, 255), (0, 85, 255), (0, 0, 255), (85, 0, 255),
     (170, 0, 255), (255, 0, 255), (255, 0, 170), (255, 0, 85),
 )  # fmt: skip
+
+# Once around the colour wheel over the bones of a hand; floats, 0 to 1.
+HAND_BONE_COLOURS: tuple[tuple[float, float, float], ...] = tuple(
+    colorsys.hsv_to_rgb(bone / len(HAND_BONES), 1.0, 1.0) for bone in range(len(HAND_BONES))
+)
 
 _FACE_MIRROR = (
     *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),
