@@ -37,6 +37,18 @@ BODY_LIMBS: tuple[tuple[int, int], ...] = (
     (1, 0), (0, 14), (14, 16), (0, 15), (15, 17),
 )  # fmt: skip
 
+# Joints whose place tells where a body stands: head, torso and legs, not the arms.
+ALIGNED_JOINTS: tuple[int, ...] = (0, 1, 2, 5, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17)
+
+# Lengths that tell how large a body is: along head, torso and legs.
+ALIGNED_SPANS: tuple[tuple[int, int], ...] = (
+    (RIGHT_EAR, LEFT_EAR), (NOSE, NECK), (NOSE, RIGHT_SHOULDER), (NOSE, LEFT_SHOULDER),
+    (RIGHT_SHOULDER, LEFT_SHOULDER), (NECK, RIGHT_HIP), (NECK, LEFT_HIP), (RIGHT_HIP, LEFT_HIP),
+    (RIGHT_HIP, RIGHT_KNEE), (LEFT_HIP, LEFT_KNEE), (RIGHT_KNEE, RIGHT_ANKLE), (LEFT_KNEE, LEFT_ANKLE),
+    (NECK, RIGHT_KNEE), (NECK, LEFT_KNEE), (NECK, RIGHT_ANKLE), (NECK, LEFT_ANKLE),
+    (NOSE, RIGHT_ANKLE), (NOSE, LEFT_ANKLE),
+)  # fmt: skip
+
 # The bones of a hand: wrist, then four bones a finger, thumb to little finger.
 HAND_BONES: tuple[tuple[int, int], ...] = tuple(
     (0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1) for finger in range(5) for joint in range(4)
