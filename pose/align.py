@@ -20,6 +20,7 @@ from pose.skeletons import (
     BODY,
     VISIBLE_ABOVE,
 )
+from pose.tracking import follow_person
 from pose.types import PoseError, PoseSequence
 
 AlignMode = Literal["released", "robust", "none"]
@@ -89,9 +90,9 @@ def align_pose(
 def fit_released(driving: PoseSequence, reference: PoseSequence) -> Fit:
     """The fit of the released code: a line from the driving clip's y to the reference's y.
 
-    It runs over the nose, neck, shoulders, hips, legs, eyes and ears that the reference shows, in all frames
-    with exactly one person, whatever the scores there. The x scale is the y scale corrected by the shapes of the
-    two frames, so that bodies keep their proportions; the x offset is the mean difference.
+    It runs over the nose, neck, shoulders, hips, legs, eyes and ears that the reference shows, in all
+    frames with exactly one person, whatever the scores there. The x scale is the y scale corrected by the
+    shapes of the two frames, so that bodies keep their proportions; the x offset is the mean difference.
 
     Raises:
         PoseError: no frame has exactly one person, or the reference shows none of those joints.
@@ -108,8 +109,8 @@ def fit_released(driving: PoseSequence, reference: PoseSequence) -> Fit:
     if not is_alone.any():
         found = "nobody" if not is_person.any() else "more than one person or nobody"
         raise PoseError(
-            f"every frame of the driving clip shows {found}; the released alignment needs frames with exactly one. "
-            "Follow one person (person: largest), or use align: robust."
+            f"every frame of the driving clip shows {found}; the released alignment needs frames with "
+            "exactly one. Follow one person (person: largest), or use align: robust."
         )
     bodies = driving.points[is_alone, is_person[is_alone].argmax(axis=1)][:, seen]  # frames x J x 2
     targets = np.broadcast_to(target[seen], bodies.shape)
@@ -126,35 +127,38 @@ def fit_released(driving: PoseSequence, reference: PoseSequence) -> Fit:
 def fit_robust(driving: PoseSequence, reference: PoseSequence) -> Fit:
     """A fit that rests on what both sides surely show, and always gives an answer.
 
-    The scale compares lengths between joints (neck to hip, shoulder to shoulder, hip to ankle, …): they do not
-    change with the place in the frame, nor when the person turns away from the camera, which exchanges left
-    and right. It is the line through the origin from driving to reference lengths, weighted by the scores of
-    all four joints. A frame that foreshortens a limb has a short length there and so little to say; what lies off
-    the line (a swapped or invented joint) is bounded by Huber's weights. Where fewer than three such lengths are
-    common to both sides, those between any body joints are taken; where there are none, the body keeps its
-    height as a fraction of the frame's.
+    The scale compares lengths between joints (neck to hip, shoulder to shoulder, hip to ankle, …): they do
+    not change with the place in the frame, nor when the person turns away from the camera, which exchanges
+    left and right. It is the line through the origin from driving to reference lengths, weighted by the
+    scores of all four joints. A frame that foreshortens a limb has a short length there and so little to
+    say; what lies off the line (a swapped or invented joint) is bounded by Huber's weights. Where fewer than
+    three such lengths are common to both sides, those between any body joints are taken; where there are
+    none, the body keeps its height as a fraction of the frame's.
 
     The offset brings common joints together: Huber means of their differences, over the joints of a frame,
     then over frames. With a half-body reference head and shoulders decide, and the legs fall out of the frame
     below. Where nothing is common the middle of what is seen goes to the middle of what the reference shows,
     or to the middle of its frame.
 
-    In frames with several people the largest is taken; its fit moves everyone.
+    Of several people the largest of the first frame is followed; that one's fit moves everyone.
     """
     # Lengths in frame heights on both axes, so that a body keeps its proportions.
     driving_heights = np.array([driving.width / driving.height, 1.0])
     reference_heights = np.array([reference.width / reference.height, 1.0])
     target, target_scores = _reference_body(reference)
-    bodies, scores = _largest_bodies(driving)
+    bodies, scores = _followed_body(driving)
     target, bodies = target * reference_heights, bodies * driving_heights
     target_weights, weights = _weights(target_scores), _weights(scores)
     common = weights * target_weights  # F x 18
 
-    scale, basis = _length_ratio(bodies, target, common, ALIGNED_SPANS, fewest=_SURE_SPANS), "body lengths"
+    basis = "body lengths"
+    scale = _length_ratio(bodies, target, common, ALIGNED_SPANS, fewest=_SURE_SPANS)
     if scale is None:
-        scale, basis = _length_ratio(bodies, target, common, _EVERY_PAIR, fewest=1), "lengths between any joints"
+        basis = "lengths between any joints"
+        scale = _length_ratio(bodies, target, common, _EVERY_PAIR, fewest=1)
     if scale is None:
-        scale, basis = 1.0, "position alone"
+        basis = "position alone"
+        scale = 1.0
 
     steady = np.isin(np.arange(18), ALIGNED_JOINTS)
     if common[:, steady].any():
@@ -209,14 +213,16 @@ def _mean_difference(
 
 
 def _huber_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the last axis in which what lies far from the rest counts less; some weight must be positive."""
+    """Mean over the last axis in which what lies far off counts less; some weight must be positive."""
     centre = _weighted_median(values, weights)
     for _ in range(_NUM_REWEIGHTINGS):
         residuals = np.abs(values - centre[..., None])
         deviation = 1.4826 * _weighted_median(residuals, weights)
         reach = _HUBER * np.maximum(deviation, 1e-9)[..., None]
         bounded = weights * np.minimum(1.0, reach / np.maximum(residuals, 1e-12))
-        centre = (bounded * values).sum(axis=-1) / bounded.sum(axis=-1)
+        before, centre = centre, (bounded * values).sum(axis=-1) / bounded.sum(axis=-1)
+        if np.allclose(centre, before, rtol=0.0, atol=1e-12):
+            break
     return centre
 
 
@@ -243,23 +249,19 @@ def _is_person(sequence: PoseSequence) -> NDArray[np.bool_]:
 
 
 def _reference_body(reference: PoseSequence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points 18 x 2 and scores 18 of the first person of a sequence of one frame; scores 0 if there is nobody."""
+    """Points 18 x 2 and scores 18 of the first person of one frame; scores 0 if there is nobody."""
     people = np.flatnonzero(_is_person(reference)[0])
     if len(people) == 0:
         return np.zeros((18, 2)), np.zeros(18)
     return reference.points[0, people[0], BODY], reference.scores[0, people[0], BODY]
 
 
-def _largest_bodies(driving: PoseSequence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points F x 18 x 2 and scores F x 18 of the person with the largest seen body; scores 0 if there is nobody."""
-    if driving.num_people == 0:
+def _followed_body(driving: PoseSequence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points F x 18 x 2 and scores F x 18 of the only or followed person; scores 0 where there is none."""
+    is_person = _is_person(driving)
+    if not is_person.any():
         return np.zeros((len(driving), 18, 2)), np.zeros((len(driving), 18))
-    bodies = driving.points[:, :, BODY]
-    scores = np.where(_is_person(driving)[..., None], driving.scores[:, :, BODY], 0.0)
-    is_seen = (scores > VISIBLE_ABOVE)[..., None]
-    highest = np.where(is_seen, bodies, -np.inf).max(axis=2)
-    lowest = np.where(is_seen, bodies, np.inf).min(axis=2)
-    extents = np.maximum(highest - lowest, 0.0)  # F x P x 2; none seen gives 0
-    largest = extents.sum(axis=-1).argmax(axis=1)
-    frames = np.arange(len(driving))
-    return bodies[frames, largest], scores[frames, largest]
+    driving = replace(driving, is_present=is_person)
+    if driving.num_people > 1:
+        driving, is_person = follow_person(driving, "largest"), np.ones((len(driving), 1), dtype=np.bool_)
+    return driving.points[:, 0, BODY], np.where(is_person, driving.scores[:, 0, BODY], 0.0)

@@ -184,13 +184,12 @@ class PosePainter:
             _draw_hands(self._canvas, pixels[:, hand].tolist(), scores[:, hand].tolist())
         _draw_faces(self._canvas, pixels[:, FACE].tolist(), scores[:, FACE].tolist())
 
-        if self._canvas.shape[:2] == (self.height, self.width):
-            drawn = self._canvas.copy()
-        else:
-            drawn = cv2.resize(self._canvas, (self.width, self.height), interpolation=self._interpolation)
+        size = (self.width, self.height)
+        # Of equal size, cv2.resize copies.
+        drawn = np.asarray(cv2.resize(self._canvas, size, interpolation=self._interpolation), dtype=np.uint8)
         first = max(0, int(pixels[..., 1].min()) - _CLEARED_MARGIN)
         self._canvas[first : max(0, int(pixels[..., 1].max()) + _CLEARED_MARGIN)] = 0
-        return np.asarray(drawn, dtype=np.uint8)
+        return drawn
 
 
 def _without_wild_points(
@@ -216,8 +215,8 @@ def _binarised(
 def _draw_limbs(
     canvas: NDArray[np.uint8], positions: list[list[list[float]]], scores: list[list[float]]
 ) -> None:
-    # A joint not above the threshold has lost its number: -1, in the released code, which then stands for
-    # the last joint of the last person. Seen when the score is the threshold itself, which the limb test passes.
+    # In the released code a joint not above the threshold has lost its number: it is -1, which
+    # then stands for the last joint of the last person. A score equal to the threshold shows it, for it passes the limb test.
     lost = positions[-1][-1]
     for (a, b), colour in zip(BODY_LIMBS, BODY_COLOURS):
         for person, score in zip(positions, scores):
@@ -233,7 +232,7 @@ def _draw_limbs(
             # Limbs are flat colour, so dimming the colour is dimming the canvas; the whole canvas is
             # dimmed after the limbs in the released code, which takes ten times as long as all the drawing.
             shade = [int(min(int(c * (score[a] * score[b])), 255) * LIMB_BRIGHTNESS) for c in colour]
-            cv2.fillConvexPoly(canvas, outline, shade[::-1])
+            cv2.fillConvexPoly(canvas, np.asarray(outline), shade[::-1])
 
 
 def _draw_body_joints(

@@ -77,7 +77,7 @@ def from_dwpose_dict(pose: Mapping[str, Any], height: int, width: int, *, fps: f
 
 
 def to_dwpose_dict(frame: PoseSequence) -> dict[str, NDArray[np.float64]]:
-    """The released dictionary (flat, float64) of a sequence of one frame; padding people and feet are left out.
+    """The released dictionary, flat, of a sequence of one frame; padding people and feet are left out.
 
     Raises:
         PoseError: the sequence does not hold exactly one frame.

@@ -1,4 +1,4 @@
-"""The whole-body layout as data: where each part's points lie, which joints make a limb, left against right."""
+"""The whole-body layout as data: where each part's points lie, which joints make a limb, what mirrors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ RIGHT_HAND = slice(113, 134)
 HANDS = (LEFT_HAND, RIGHT_HAND)
 
 BODY_JOINT_NAMES = (
-    "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+    "nose", "neck",
+    "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
     "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
     "right_eye", "left_eye", "right_ear", "left_ear",
 )  # fmt: skip
@@ -51,7 +52,9 @@ ALIGNED_SPANS: tuple[tuple[int, int], ...] = (
 
 # The bones of a hand: wrist, then four bones a finger, thumb to little finger.
 HAND_BONES: tuple[tuple[int, int], ...] = tuple(
-    (0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1) for finger in range(5) for joint in range(4)
+    (0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1)
+    for finger in range(5)
+    for joint in range(4)
 )
 
 # OpenPose's rainbow, RGB of limb i and of joint i. The released drawing shows it with red and blue exchanged.
@@ -72,7 +75,7 @@ _FACE_MIRROR = (
     54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
 )  # fmt: skip
 
-# After mirroring the picture, point i is what point MIRROR[i] was: left and right joints, hands and feet change places.
+# After mirroring the picture, point i is what point MIRROR[i] was: left and right change places.
 MIRROR: NDArray[np.int64] = np.array(
     [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]
     + [21, 22, 23, 18, 19, 20]

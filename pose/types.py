@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_POINTS = 134
+FORMAT_NAME = "mimic-pose"
 FORMAT_VERSION = 1
 
 
@@ -93,10 +94,10 @@ class PoseSequence:
         return (self[i] for i in range(self.num_frames))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the sequence as a compressed npz without pickled objects; the file appears whole or not at all."""
+        """Write the sequence as a compressed npz, nothing pickled; the file appears whole or not at all."""
         path = Path(path)
         header = {
-            "format": "mimic-pose",
+            "format": FORMAT_NAME,
             "version": FORMAT_VERSION,
             "height": int(self.height),
             "width": int(self.width),
@@ -132,19 +133,19 @@ class PoseSequence:
         try:
             with np.load(path, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
-                arrays = {name: file[name] for name in ("points", "scores", "is_present")}
+                if header["format"] == FORMAT_NAME and header["version"] <= FORMAT_VERSION:
+                    arrays = {name: file[name] for name in ("points", "scores", "is_present")}
+                    settings = {name: header[name] for name in ("height", "width", "fps", "metadata")}
+                    return cls(**arrays, **settings)
         except FileNotFoundError:
             raise
         except Exception as error:
             raise PoseError(f"{path} is not a pose file written by `mimic pose`: {error}") from error
-        if header.get("format") != "mimic-pose":
+        if header["format"] != FORMAT_NAME:
             raise PoseError(f"{path} is not a pose file written by `mimic pose`")
-        if header["version"] > FORMAT_VERSION:
-            raise PoseError(
-                f"{path} has pose format {header['version']}; this release reads up to {FORMAT_VERSION}. Update mimic."
-            )
-        return cls(
-            height=header["height"], width=header["width"], fps=header["fps"], metadata=header["metadata"], **arrays
+        raise PoseError(
+            f"{path} has pose format {header['version']}; this release reads up to {FORMAT_VERSION}. "
+            "Update mimic."
         )
 
 
