@@ -1,0 +1,184 @@
+"""Frames to a video file as they come: H.264 in yuv420p, sound alongside, the whole file or none."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import av.error
+import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from numpy.typing import NDArray
+
+from mimic.files import whole_file
+from mimic.video.audio import SAMPLE_RATE, AudioTrack
+from mimic.video.probe import VideoError
+
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+
+class VideoWriteError(OSError):
+    """A video could not be written: no space, no permission, no encoder. Nothing is left under its name."""
+
+
+class VideoWriter:
+    """Encode frames one by one; the file appears when the ``with`` block ends without an error.
+
+    H.264 (libx264; MPEG-4 part 2 where this build of FFmpeg lacks it), yuv420p, BT.709 and tagged so, index
+    at the front (faststart). H.264 in yuv420p needs even sizes: a frame of odd height or width is padded by
+    repeating its last row or column.
+
+    Args:
+        path: ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
+        height, width: of the frames, pixels.
+        fps: frames a second.
+        crf: quality, 0 (lossless) to 51; 18 is visually lossless.
+        audio: sound to carry along, drawn from lazily and never longer than the pictures.
+        codec: ``auto``, ``libx264`` or ``mpeg4``.
+
+    Raises:
+        ValueError: suffix, size or rate cannot be.
+        VideoWriteError: the file cannot be written; the message says why.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        height: int,
+        width: int,
+        fps: float | Fraction,
+        crf: int = 18,
+        audio: AudioTrack | None = None,
+        codec: str = "auto",
+    ) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() not in FORMATS:
+            raise ValueError(f"cannot write {self.path}: a video's name ends in one of {', '.join(FORMATS)}")
+        if height < 1 or width < 1 or not fps > 0:
+            raise ValueError(f"cannot write a video of {width}x{height} pixels at {fps} frames a second")
+        self.height, self.width = height, width
+        self.fps = fps if isinstance(fps, Fraction) else Fraction(fps).limit_denominator(1001)
+        self.num_frames = 0
+        self._codec = best_codec() if codec == "auto" else codec
+        self._crf = crf
+        self._audio_track = audio
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds written so far."""
+        return float(self.num_frames / self.fps)
+
+    def __enter__(self) -> VideoWriter:
+        suffix = self.path.suffix.lower()
+        with contextlib.ExitStack() as stack, self._explained():
+            beside = stack.enter_context(whole_file(self.path))
+            options = {"movflags": "+faststart"} if FORMATS[suffix] in ("mp4", "mov") else {}
+            self._container = av.open(str(beside), "w", format=FORMATS[suffix], options=options)
+            stack.callback(self._close_quietly)
+            self._add_streams()
+            self._file = stack.pop_all()
+        return self
+
+    def write(self, frame: NDArray[np.uint8]) -> None:
+        """Add one frame, uint8 ``H x W x 3`` RGB."""
+        if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
+            raise ValueError(
+                f"frame is {frame.dtype} {frame.shape}; expected uint8 ({self.height}, {self.width}, 3)"
+            )
+        if self.height % 2 or self.width % 2:
+            frame = np.pad(frame, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
+        with self._explained():
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+            )
+            picture.pts = self.num_frames
+            picture.time_base = 1 / self.fps
+            self._container.mux(self._video.encode(picture))
+            self.num_frames += 1
+            self._write_audio_until(self.duration_s)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            with self._explained(), self._file:  # leaving flushes the file to disk and renames it
+                self._finish()
+        else:
+            self._file.__exit__(kind, error, trace)  # removes the file beside
+
+    def _add_streams(self) -> None:
+        options = {"crf": str(self._crf), "preset": "medium"} if self._codec == "libx264" else {"qscale": "3"}
+        video = self._container.add_stream(self._codec, rate=self.fps, options=options)
+        assert isinstance(video, av.VideoStream)
+        video.width, video.height = self.width + self.width % 2, self.height + self.height % 2
+        video.pix_fmt = "yuv420p"
+        video.codec_context.time_base = 1 / self.fps
+        video.codec_context.colorspace = Colorspace.ITU709.value
+        video.codec_context.color_range = ColorRange.MPEG.value
+        video.codec_context.color_primaries = ColorPrimaries.BT709.value
+        video.codec_context.color_trc = ColorTrc.BT709.value
+        if self._codec != "libx264":
+            video.codec_context.bit_rate = int(self.width * self.height * float(self.fps) * 0.2)
+        self._video = video
+        self._audio: av.AudioStream | None = None
+        self._sound: Iterator[av.AudioFrame] = iter(())
+        if self._audio_track is not None:
+            audio = self._container.add_stream("aac", rate=SAMPLE_RATE, layout="stereo")
+            assert isinstance(audio, av.AudioStream)
+            audio.codec_context.bit_rate = 192_000
+            self._audio, self._sound = audio, self._audio_track.frames()
+        self._sound_until_s = 0.0
+
+    def _write_audio_until(self, time_s: float) -> None:
+        """Encode sound up to the end of the last picture, so that both lie side by side in the file."""
+        while self._audio is not None and self._sound_until_s < time_s:
+            frame = next(self._sound, None)
+            if frame is None:
+                self._sound_until_s = float("inf")
+                return
+            self._sound_until_s += frame.samples / SAMPLE_RATE
+            self._container.mux(self._audio.encode(frame))
+
+    def _finish(self) -> None:
+        if self.num_frames == 0:
+            raise VideoWriteError(f"{self.path} was not written: it would have no frames")
+        self._container.mux(self._video.encode(None))
+        if self._audio is not None:
+            self._container.mux(self._audio.encode(None))
+        self._container.close()  # writes the index
+
+    def _close_quietly(self) -> None:
+        """Close what an error left open; that error is the one to tell."""
+        with contextlib.suppress(OSError, av.error.FFmpegError):
+            self._container.close()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (VideoError, VideoWriteError):
+            raise
+        except (OSError, av.error.FFmpegError) as error:
+            raise VideoWriteError(_reason(error, self.path)) from error
+
+
+def best_codec() -> str:
+    """``libx264`` where this build of FFmpeg has it, ``mpeg4`` where not."""
+    return "libx264" if "libx264" in av.codecs_available else "mpeg4"
+
+
+def _reason(error: OSError | av.error.FFmpegError, path: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        return f"{path} could not be written: no space is left on the disk. Free some, or write elsewhere"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{path} could not be written: permission denied. Write elsewhere"
+    return f"{path} could not be written: {error.strerror or error}"
