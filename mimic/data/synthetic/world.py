@@ -1,0 +1,101 @@
+"""How rich is the world that the dancers live in? All sizes of variation, in one frozen setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HAIR_STYLES = ("short", "bob", "long", "bun", "ponytail", "afro", "buzz")
+SLEEVES = ("short", "long", "none")
+BOTTOMS = ("trousers", "shorts", "skirt")
+BACKGROUNDS = ("plain", "gradient", "striped", "textured")
+
+
+@dataclass(frozen=True)
+class World:
+    """Sizes of variation of characters, cameras, backgrounds and motion. Lengths are in body heights.
+
+    `World.plain()` (the defaults) is what a small model can learn to draw crisply: one body scale, the whole body in
+    the frame, seen from the front. `World.rich()` has everything.
+    """
+
+    height_variation: float = 0.06
+    """Body height is 1 ± this."""
+    proportion_variation: float = 0.05
+    """Relative variation of the lengths of limbs and of the widths of the body."""
+    hand_scale: float = 1.18
+    """Hands are drawn this much larger than natural so that fingers survive small pictures."""
+    hair_styles: tuple[str, ...] = HAIR_STYLES
+    sleeves: tuple[str, ...] = SLEEVES
+    bottoms: tuple[str, ...] = BOTTOMS
+    stripe_probability: float = 0.3
+    """How often a shirt is striped."""
+    clothes_saturation: tuple[float, float] = (0.55, 0.9)
+    clothes_value: tuple[float, float] = (0.5, 0.95)
+
+    backgrounds: tuple[str, ...] = BACKGROUNDS
+    background_weights: tuple[float, ...] = (0.45, 0.4, 0.15, 0.0)
+    """How often each kind of background comes."""
+    background_contrast: float = 0.12
+    """Difference of value between the colours of a background."""
+    background_saturation: tuple[float, float] = (0.05, 0.3)
+    background_value: tuple[float, float] = (0.45, 0.9)
+    light_variation: float = 0.25
+    """How far the light wanders from its place above, left of and behind the viewer."""
+
+    zoom: tuple[float, float] = (1.0, 1.0)
+    """Size of the figure; 1 fits the whole body with its arms spread."""
+    shift: tuple[float, float] = (0.0, 0.0)
+    """Largest sideways and upward displacement of the figure."""
+    half_body_probability: float = 0.0
+    """How often the camera shows only the upper half of the body."""
+    camera_distance: tuple[float, float] = (7.0, 7.0)
+    camera_pitch_deg: tuple[float, float] = (3.0, 3.0)
+    """Positive looks down."""
+
+    turn_deg: float = 50.0
+    """The body turns at most this far from the camera."""
+    full_turn_probability: float = 0.0
+    """How often a motion holds full turns."""
+    beat_s: tuple[float, float] = (0.45, 0.8)
+    """Length of a beat: a gesture takes one or two."""
+    travel: float = 0.05
+    """How far steps lead away from the middle."""
+    high_step_probability: float = 0.2
+    """How often a step lifts the knee high."""
+    reach_side: float = 0.5
+    """Fingertips stay within this distance of the middle of the body."""
+    reach_up: float = 1.02
+    """Fingertips stay below this height."""
+
+    @classmethod
+    def plain(cls) -> World:
+        """One body scale, whole body from the front, quiet backgrounds and light."""
+        return cls()
+
+    @classmethod
+    def rich(cls) -> World:
+        """All variation: scale, place, full turns, half bodies, every background, camera height, strong light."""
+        return cls(
+            height_variation=0.1,
+            proportion_variation=0.09,
+            stripe_probability=0.4,
+            clothes_saturation=(0.0, 1.0),
+            clothes_value=(0.12, 1.0),
+            background_weights=(0.2, 0.3, 0.25, 0.25),
+            background_contrast=0.35,
+            background_saturation=(0.0, 0.7),
+            background_value=(0.15, 0.95),
+            light_variation=0.7,
+            zoom=(0.7, 1.15),
+            shift=(0.12, 0.05),
+            half_body_probability=0.3,
+            camera_distance=(3.0, 8.0),
+            camera_pitch_deg=(-8.0, 16.0),
+            turn_deg=110.0,
+            full_turn_probability=0.25,
+            beat_s=(0.35, 0.9),
+            travel=0.12,
+            high_step_probability=0.35,
+            reach_side=0.62,
+            reach_up=1.3,
+        )
