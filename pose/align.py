@@ -193,8 +193,11 @@ def _length_ratio(
     lengths = np.linalg.norm(bodies[:, first] - bodies[:, second], axis=-1)  # F x S
     targets = np.linalg.norm(target[first] - target[second], axis=-1)  # S
     is_measured = (lengths > _SHORTEST_SPAN) & (targets > _SHORTEST_SPAN)
-    # The weighted mean of ratios r = target / length with weights length² is the least-squares slope.
-    weights = np.where(is_measured, common[:, first] * common[:, second] * lengths**2, 0.0)
+    surety = np.where(is_measured, common[:, first] * common[:, second], 0.0)
+    # The mean of the ratios target / length with weights length² is the least-squares slope. A length
+    # counts for no more than is usual over the clip, so that one far astray has no leverage.
+    usual = _weighted_median(lengths.T, surety.T)
+    weights = surety * np.minimum(lengths, usual) ** 2
     if weights.any(axis=0).sum() < fewest:
         return None
     ratios = targets / np.where(is_measured, lengths, 1.0)

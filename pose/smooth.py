@@ -48,7 +48,8 @@ def smooth_pose(sequence: PoseSequence, *, window: int = 5, jump: float = 0.5) -
     w0, w1, w2 = (np.zeros_like(weights) for _ in range(3))
     x0, x1 = np.zeros_like(sequence.points), np.zeros_like(sequence.points)
     half = window // 2
-    for step in range(-half, half + 1):
+    reach = min(half, len(sequence) - 1)
+    for step in range(-reach, reach + 1):
         here, there = _overlap(len(sequence), step)
         nearness = np.cos(0.5 * np.pi * step / (half + 1)) ** 2
         is_same = (stretches[here] == stretches[there])[..., None]
