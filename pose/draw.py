@@ -216,7 +216,7 @@ def _draw_limbs(
     canvas: NDArray[np.uint8], positions: list[list[list[float]]], scores: list[list[float]]
 ) -> None:
     # In the released code a joint not above the threshold has lost its number: it is -1, which then stands
-    # for the last joint of the last person. It shows where a score is the threshold itself and passes this test.
+    # for the last joint of the last person. It shows where a score equals the threshold.
     lost = positions[-1][-1]
     for (a, b), colour in zip(BODY_LIMBS, BODY_COLOURS):
         for person, score in zip(positions, scores):
