@@ -1,0 +1,151 @@
+"""The body in its square: 39 points with visibility, refined on the heat maps; and which bodies are real.
+
+Points: 0 nose; 1-3 left eye (inner, centre, outer), 4-6 right eye; 7, 8 ears; 9, 10 mouth; 11, 12 shoulders;
+13, 14 elbows; 15, 16 wrists; 17-22 little fingers, index fingers, thumbs; 23, 24 hips; 25, 26 knees; 27, 28
+ankles; 29, 30 heels; 31, 32 foot tips; 33, 34 middle and rim of the body's square. From 7 on odd is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose.blazepose.detection import Hit
+from pose.blazepose.geometry import UP, Points, Square, align
+from pose.blazepose.networks import BODY_SIZE
+from pose.session import Network
+
+MAIN_JOINTS = np.array([0, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
+SQUARE_MIDDLE, SQUARE_RIM = 33, 34
+
+MAP_SIZE = 64
+MAP_REACH = 3  # cells around the peak, so 7 x 7
+MIN_MAP_PEAK = 0.5
+
+MIN_FRESH_PRESENCE = 0.9
+MIN_FRESH_QUALITY = 0.7
+MIN_TRACKED_PRESENCE = 0.5
+MIN_JOINT = 0.3
+
+
+@dataclass(frozen=True)
+class Body:
+    """One body: points ``39 x 2`` in pixels, visibility and presence of each, the probability of a body."""
+
+    square: Square
+    points: Points
+    visibility: NDArray[np.float64]
+    presence: NDArray[np.float64]
+    score: float
+    detection_score: float = 1.0
+
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """Of each point: that it is there and to be seen."""
+        return self.visibility * self.presence
+
+    @property
+    def quality(self) -> float:
+        """How sure the body as a whole is: its score times the mean of its eight clearest joints."""
+        return self.score * float(np.sort(self.confidence[MAIN_JOINTS])[-8:].mean())
+
+    @property
+    def next_square(self) -> Square:
+        """Where to look for this body again, be it in a second pass or in the next frame."""
+        return align(self.points[SQUARE_MIDDLE], self.points[SQUARE_RIM], UP).grow(1.25)
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether a body that was followed here is still here."""
+        return self.score >= MIN_TRACKED_PRESENCE
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether a freshly detected body is one."""
+        return self.score >= MIN_FRESH_PRESENCE and self.quality >= MIN_FRESH_QUALITY
+
+
+def read_body(network: Network, picture: NDArray[np.uint8], square: Square) -> Body:
+    """The body in a square, whether there is one or not."""
+    outputs = network(square.crop(picture, BODY_SIZE)[None])
+    landmarks = outputs["landmarks"][0].astype(np.float64)
+    fractions = refine(landmarks[:, :2] / BODY_SIZE, outputs["heatmap"][0])
+    visibility, presence = _sigmoid(landmarks[:, 3:5]).T
+    return Body(square, square.to_picture(fractions), visibility, presence, float(outputs["presence"][0, 0]))
+
+
+def read_hit(network: Network, picture: NDArray[np.uint8], hit: Hit) -> Body:
+    """The body of a detection, in two passes: the first one finds a better square for the second."""
+    first = read_body(network, picture, hit.square)
+    body = read_body(network, picture, first.next_square)
+    return Body(body.square, body.points, body.visibility, body.presence, body.score, hit.score)
+
+
+def refine(fractions: Points, heatmap: NDArray[np.float32]) -> Points:
+    """Move points ``K x 2`` (fractions) to the centre of mass of their heat map's neighbourhood.
+
+    Points outside their map, or with no probability of 0.5 or more around them, stay.
+
+    Args:
+        heatmap: logits ``K x 64 x 64``.
+    """
+    margin = MAP_REACH
+    padded = np.pad(
+        heatmap.astype(np.float64), [(0, 0), (margin, margin), (margin, margin)], constant_values=-np.inf
+    )
+    column, row = np.floor(fractions * MAP_SIZE).astype(np.int64).T
+    is_inside = (column >= 0) & (column < MAP_SIZE) & (row >= 0) & (row < MAP_SIZE)
+    column, row = np.where(is_inside, column, 0), np.where(is_inside, row, 0)
+
+    steps = np.arange(-margin, margin + 1)
+    rows, columns = row[:, None] + steps, column[:, None] + steps  # K x 7
+    number = np.arange(len(heatmap))[:, None, None]
+    weights = _sigmoid(padded[number, rows[:, :, None] + margin, columns[:, None, :] + margin])  # K x 7 x 7
+    total = weights.sum(axis=(1, 2))
+    is_clear = is_inside & (weights.max(axis=(1, 2)) >= MIN_MAP_PEAK)
+    total = np.where(is_clear, total, 1.0)
+    x = (weights.sum(axis=1) * columns).sum(axis=1) / total / MAP_SIZE
+    y = (weights.sum(axis=2) * rows).sum(axis=1) / total / MAP_SIZE
+    refined: Points = np.where(is_clear[:, None], np.stack([x, y], axis=1), fractions)
+    return refined
+
+
+def without_duplicates(bodies: list[Body], height: int, width: int) -> list[Body]:
+    """The bodies that are not another reading of a better one; best first."""
+    kept: list[Body] = []
+    for body in sorted(bodies, key=lambda body: -body.quality * body.detection_score):
+        if len(visible_joints(body, height, width)) < 3:
+            continue
+        if not any(_is_duplicate(body, other, height, width) for other in kept):
+            kept.append(body)
+    return kept
+
+
+def visible_joints(body: Body, height: int, width: int) -> Points:
+    """The visible main joints, clipped to the picture."""
+    is_visible = body.confidence[MAIN_JOINTS] > MIN_JOINT
+    joints: Points = np.clip(body.points[MAIN_JOINTS[is_visible]], 0, [width, height])
+    return joints
+
+
+def _is_duplicate(body: Body, kept: Body, height: int, width: int) -> bool:
+    box, kept_box = (_box(visible_joints(b, height, width)) for b in (body, kept))
+    extent = max(*(box[1] - box[0]), *(kept_box[1] - kept_box[0]))
+    distances = np.linalg.norm(body.points[MAIN_JOINTS] - kept.points[MAIN_JOINTS], axis=1)
+    if distances.mean() < 0.15 * extent:
+        return True
+    shared = np.maximum(np.minimum(box[1], kept_box[1]) - np.maximum(box[0], kept_box[0]), 0.0).prod()
+    covered = shared / max(float((box[1] - box[0]).prod()), 1e-9)
+    is_small = body.square.side < 0.5 * kept.square.side
+    return bool(covered > (0.5 if is_small else 0.85))
+
+
+def _box(points: Points) -> NDArray[np.float64]:
+    return np.stack([points.min(axis=0), points.max(axis=0)])
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    probabilities: NDArray[np.float64] = 0.5 * (1.0 + np.tanh(0.5 * logits))
+    return probabilities
