@@ -19,7 +19,7 @@ class Body:
 
     height: float = 1.0
     girth: float = 1.0
-    head: float = 0.071
+    head: float = 0.0745
     """Half the height of the head."""
     ankle_height: float = 0.042
     shin: float = 0.236
@@ -28,8 +28,8 @@ class Body:
     """Half the distance between the hip joints."""
     pelvis_to_waist: float = 0.085
     waist_to_chest: float = 0.11
-    chest_to_neck: float = 0.1
-    neck: float = 0.042
+    chest_to_neck: float = 0.106
+    neck: float = 0.036
     shoulder_width: float = 0.104
     """Half the distance between the shoulder joints."""
     upper_arm: float = 0.16
@@ -118,6 +118,7 @@ _HAIRS = np.array(
         [120, 118, 122], [190, 60, 90], [60, 90, 160],
     ]
 ) / 255.0  # fmt: skip
+_HAIR_WEIGHTS = [0.18, 0.17, 0.15, 0.12, 0.12, 0.09, 0.09, 0.04, 0.02, 0.02]
 _IRISES = np.array([[60, 40, 28], [84, 58, 34], [52, 96, 136], [62, 110, 78], [40, 40, 44]]) / 255.0
 
 
@@ -193,8 +194,7 @@ def _sample_outfit(rng: np.random.Generator, world: World, background: Backgroun
     place = rng.uniform(0, len(_SKINS) - 1.001)
     low = int(place)
     skin = _triple(_SKINS[low] + (place - low) * (_SKINS[low + 1] - _SKINS[low]))
-    hair = _triple(_HAIRS[rng.choice(len(_HAIRS), p=[0.18, 0.17, 0.15, 0.12, 0.12, 0.09, 0.09, 0.04, 0.02, 0.02])]
-                   * rng.uniform(0.9, 1.1))  # fmt: skip
+    hair = _sample_hair(rng, skin)
     lips = _triple(np.array(skin) * [0.82, 0.5, 0.52])
     range_ = world.clothes_saturation, world.clothes_value
     top = _distinct_colour(rng, *range_, [skin, background.first])
@@ -214,12 +214,22 @@ def _sample_outfit(rng: np.random.Generator, world: World, background: Backgroun
         top=top,
         top_second=second,
         sleeves=str(rng.choice(world.sleeves)),
-        num_stripes=int(rng.integers(3, 6)) if rng.uniform() < world.stripe_probability else 0,
+        num_stripes=int(rng.integers(2, 5)) if rng.uniform() < world.stripe_probability else 0,
         bottom=bottom,
         bottoms=str(rng.choice(world.bottoms)),
         shoes=shoes,
         sole=(0.93, 0.92, 0.9) if _distance(shoes, (0.93, 0.92, 0.9)) > 0.6 else (0.25, 0.25, 0.27),
     )
+
+
+def _sample_hair(rng: np.random.Generator, skin: Colour) -> Colour:
+    """A hair colour that stands out from the skin."""
+    hair = _triple(_HAIRS[0])
+    for _ in range(6):
+        hair = _triple(_HAIRS[rng.choice(len(_HAIRS), p=_HAIR_WEIGHTS)] * rng.uniform(0.9, 1.1))
+        if _distance(hair, skin) > 0.45:
+            break
+    return hair
 
 
 def _sample_background(rng: np.random.Generator, world: World) -> Background:

@@ -15,11 +15,11 @@ Array = NDArray[np.float64]
 SKULL_CENTRE = np.array([0.0, 0.14, -0.06])
 SKULL_RADII = np.array([0.73, 0.86, 0.88])
 # The jaw is a sphere swept from under the cheeks to the chin.
-JAW_FROM, JAW_TO = np.array([0.0, -0.12, 0.10]), np.array([0.0, -0.66, 0.38])
-JAW_RADII = (0.63, 0.31)
+JAW_FROM, JAW_TO = np.array([0.0, 0.0, 0.06]), np.array([0.0, -0.66, 0.37])
+JAW_RADII = (0.71, 0.31)
 
-EYE_X, EYE_Y = 0.29, 0.02
-BROW = np.array([[0.13, 0.20], [0.22, 0.235], [0.31, 0.245], [0.41, 0.225], [0.50, 0.17]])
+EYE_X, EYE_Y = 0.285, 0.0
+BROW = np.array([[0.13, 0.235], [0.22, 0.262], [0.31, 0.268], [0.41, 0.245], [0.50, 0.185]])
 NOSE_TIP_Y, MOUTH_Y, MOUTH_HALF_WIDTH = -0.24, -0.52, 0.2
 EAR = np.array([0.735, -0.02, -0.10])
 
@@ -59,7 +59,7 @@ def face_points() -> Array:
     points[55:60, :2] = [[0.6 * w, -0.06], [0.25 * w, -0.085], [0, -0.09], [-0.25 * w, -0.085], [-0.6 * w, -0.06]]
     points[60:65, :2] = [[-0.85 * w, 0], [-0.3 * w, 0.008], [0, 0.008], [0.3 * w, 0.008], [0.85 * w, 0]]
     points[65:68, :2] = [[0.3 * w, -0.008], [0, -0.008], [-0.3 * w, -0.008]]
-    points[48:68, 1] += MOUTH_Y
+    points[48:68, 1] += MOUTH_Y + 0.6 * points[48:68, 0] ** 2  # a hint of a smile
     points[17:, 2] = front(points[17:, 0], points[17:, 1])
     points[27:31, 2] += [0.0, 0.05, 0.12, 0.19]
     points[31:36, 2] += [0.03, 0.07, 0.09, 0.07, 0.03]

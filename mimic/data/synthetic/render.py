@@ -123,7 +123,7 @@ def _render_chunk(
     solids = dress(character, figure)
     surface = rasterise(_on_screen(solids, view), h, w)
     seen_part = np.array([0, *solids.part], np.uint8)[surface.shown]
-    frames = _shade(character, solids, surface, backdrop, len(times))
+    frames = _shade(character, solids, view, surface, backdrop)
     frames = _shrink(frames, supersample)
     part_ids = np.ascontiguousarray(seen_part[:, supersample // 2 :: supersample, supersample // 2 :: supersample])
     screen, _ = view.project(stage_points(character.body, figure))
@@ -147,7 +147,7 @@ def _on_screen(solids: SolidList, view: _View) -> Solids:
 
 
 def _shade(
-    character: Character, solids: SolidList, surface: Surface, backdrop: NDArray[np.float32], num_frames: int
+    character: Character, solids: SolidList, view: _View, surface: Surface, backdrop: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
     """Paint the surface: one soft light, ambient light, darker where a part curves away, a highlight on gloss."""
     light = np.array(character.light.direction, np.float32)
@@ -157,18 +157,10 @@ def _shade(
     wrapped = np.maximum(lambert * np.float32(0.75) + np.float32(0.25), 0)
     facing = np.minimum(-n[2], 1)
     away = 1 - facing
-    shade = (ambient + (np.float32(1.12) - ambient) * wrapped) * (1 - np.float32(0.45) * away * away * away)
+    shade = (ambient + (np.float32(1.12) - ambient) * wrapped) * (1 - np.float32(0.38) * away * away * away)
     first = np.array(solids.first, np.float32) * 255
     colour = first[surface.solid]
-    striped = np.array([s[0] != s[1] for s in solids.stripes])
-    if striped.any():
-        stripes = np.array(solids.stripes, np.float32)
-        index = np.flatnonzero(striped[surface.solid])
-        of = surface.solid[index]
-        number = stripes[of, 0] + surface.along[index] * (stripes[of, 1] - stripes[of, 0])
-        is_second = (number % 1.0) > 0.5
-        second = np.array(solids.second, np.float32) * 255
-        colour[index[is_second]] = second[of[is_second]]
+    _paint_rings(colour, solids, view, surface)
     colour *= shade[:, None]
     gloss = np.array(solids.gloss, np.float32)
     if gloss.any():
@@ -179,10 +171,32 @@ def _shade(
             150 * gloss[surface.solid[index]] * np.maximum(half @ n[:, index], 0) ** 24
         )[:, None]
     np.minimum(colour, 255, out=colour)
-    canvas = np.empty((num_frames, *backdrop.shape), np.uint8)
+    canvas = np.empty((len(surface.depth), *backdrop.shape), np.uint8)
     canvas[:] = np.clip(backdrop + 0.5, 0, 255).astype(np.uint8)
     canvas.reshape(-1, 3)[surface.where] = colour.astype(np.uint8)
     return canvas
+
+
+def _paint_rings(colour: NDArray[np.float32], solids: SolidList, view: _View, surface: Surface) -> None:
+    """Give the samples on every other ring the solid's second colour."""
+    ringed = [i for i, rings in enumerate(solids.rings) if rings is not None]
+    if not ringed:
+        return
+    rings = [solids.rings[i] for i in ringed]
+    origin, _ = view.project(np.stack([r.origin for r in rings if r]))
+    axis = np.stack([r.axis for r in rings if r]) @ view.axes.T / view.unit
+    order = np.full(len(solids.rings), -1)
+    order[ringed] = np.arange(len(ringed))
+    index = np.flatnonzero(order[surface.solid] >= 0)
+    of, where = order[surface.solid[index]], surface.where[index]
+    _, height, width = surface.depth.shape
+    frame, rest = np.divmod(where, height * width)
+    row, column = np.divmod(rest, width)
+    place = np.stack([column + 0.5, row + 0.5, surface.depth.reshape(-1)[where]], axis=-1)
+    number = ((place - origin[of, frame]) * axis[of, frame]).sum(-1) + np.array([r.start for r in rings if r])[of]
+    is_second = (number % 1.0) > 0.5
+    second = np.array(solids.second, np.float32) * 255
+    colour[index[is_second]] = second[surface.solid[index[is_second]]]
 
 
 def _shrink(frames: NDArray[np.uint8], supersample: int) -> NDArray[np.uint8]:

@@ -26,6 +26,16 @@ PART_NAMES = (
 _ROUND = (1.0, 1.0, 1.0)
 
 
+@dataclass(frozen=True)
+class Rings:
+    """Rings around a part: ``number = start + (place - origin) . axis``; odd halves take the second colour."""
+
+    origin: Array
+    axis: Array
+    """``F x 3``, rings a stage unit."""
+    start: float = 0.0
+
+
 @dataclass
 class SolidList:
     """Solids in stage coordinates while they are collected; ``F`` frames each."""
@@ -38,8 +48,7 @@ class SolidList:
     part: list[int] = field(default_factory=list)
     first: list[Colour] = field(default_factory=list)
     second: list[Colour] = field(default_factory=list)
-    stripes: list[tuple[float, float]] = field(default_factory=list)
-    """Stripe number at the two ends; equal numbers mean no stripes."""
+    rings: list[Rings | None] = field(default_factory=list)
     gloss: list[float] = field(default_factory=list)
     stretched: list[int] = field(default_factory=list)
     frames: list[Array] = field(default_factory=list)
@@ -57,7 +66,7 @@ class SolidList:
         frame: Array | None = None,
         scale: tuple[float, float, float] = _ROUND,
         second: Colour | None = None,
-        stripes: tuple[float, float] = (0.0, 0.0),
+        rings: Rings | None = None,
         gloss: float = 0.0,
     ) -> None:
         """One swept sphere; with a frame ``F x 3 x 3``, stretched by `scale` along the frame's columns."""
@@ -72,7 +81,7 @@ class SolidList:
         self.part.append(part)
         self.first.append(colour)
         self.second.append(second or colour)
-        self.stripes.append(stripes)
+        self.rings.append(rings)
         self.gloss.append(gloss)
 
 
@@ -102,53 +111,58 @@ def _trunk(solids: SolidList, character: Character, figure: Figure) -> None:
     body, outfit = character.body, character.outfit
     unit = body.height
     chest_frame, pelvis_frame = figure.chest_frame, figure.pelvis_frame
-    num = outfit.num_stripes
-    shirt = {"colour": outfit.top, "second": outfit.top_second, "gloss": 0.0}
+    rate = outfit.num_stripes / 0.19 / unit
+    low_rings = Rings(figure.waist, rate * pelvis_frame[:, :, 1]) if rate else None
+    high_rings = Rings(figure.waist, rate * chest_frame[:, :, 1]) if rate else None
 
-    def add(a: Array, b: Array, ra: float, rb: float, frame: Array, flat: float, stripes: tuple[float, float]) -> None:
-        solids.add(TORSO, shirt["colour"], a, b, ra * unit, rb * unit, frame=frame, scale=(1.0, 0.62, flat),  # type: ignore[arg-type]
-                   second=outfit.top_second, stripes=stripes)  # fmt: skip
+    def cloth(a: Array, b: Array, ra: float, rb: float, flat: float, frame: Array, rings: Rings | None) -> None:
+        solids.add(TORSO, outfit.top, a, b, ra * unit, rb * unit, frame=frame, scale=(1.0, 0.6, flat),
+                   second=outfit.top_second, rings=rings)  # fmt: skip
 
-    belly = _at(figure.waist, pelvis_frame, (0, 0.004, 0.004), unit)
-    hem = _at(figure.pelvis, pelvis_frame, (0, 0.03, 0.002), unit)
-    ribs = _at(figure.chest, chest_frame, (0, 0.018, 0.004), unit)
-    yoke = _at(figure.neck, chest_frame, (0, -0.05, -0.002), unit)
-    add(hem, belly, body.hips * 0.99, body.waist * 1.03, pelvis_frame, 0.72, (0, num * 0.7))
-    add(belly, ribs, body.waist * 1.03, body.chest * 1.02, chest_frame, 0.7, (num * 0.7, num * 1.5))
-    add(ribs, yoke, body.chest * 1.02, body.chest * 0.96, chest_frame, 0.66, (num * 1.5, num * 2.0))
-    # Shoulders slope from the neck to the arms.
-    throat = _at(figure.neck, chest_frame, (0, -0.012, -0.006), unit)
-    for side in (0, 1):
-        solids.add(TORSO, outfit.top, throat, figure.shoulders[side], 0.033 * unit, 0.031 * unit,
-                   frame=chest_frame, scale=(1.0, 1.0, 1.0))  # fmt: skip
-    collar = _at(figure.neck, chest_frame, (0, 0.002, 0.004), unit)
-    nape = figure.head + unit * body.head * (figure.head_frame @ np.array([0, -0.45, -0.12]))
-    solids.add(HEAD, _tint(outfit.skin, 0.93), collar, nape, 0.031 * unit, 0.028 * unit)
-    low = _at(figure.pelvis, pelvis_frame, (0, -0.022, -0.002), unit)
-    top = _at(figure.pelvis, pelvis_frame, (0, 0.028, 0.0), unit)
-    solids.add(TORSO, outfit.bottom, low, top, body.hips * 0.93 * unit, body.hips * 0.965 * unit,
-               frame=pelvis_frame, scale=(1.0, 0.62, 0.74))  # fmt: skip
+    hem = _at(figure.pelvis, pelvis_frame, (0, 0.026, 0.001), unit)
+    belly = _at(figure.waist, pelvis_frame, (0, 0.006, 0.003), unit)
+    ribs = _at(figure.chest, chest_frame, (0, 0.012, 0.004), unit)
+    top = _at(figure.neck, chest_frame, (0, -0.052, -0.001), unit)
+    cloth(hem, belly, body.hips * 1.0, body.waist * 1.04, 0.7, pelvis_frame, low_rings)
+    cloth(belly, ribs, body.waist * 1.04, body.chest * 1.02, 0.68, chest_frame, high_rings)
+    cloth(ribs, top, body.chest * 1.02, body.chest * 1.06, 0.62, chest_frame, high_rings)
+    throat = _at(figure.neck, chest_frame, (0, 0.0, -0.01), unit)
+    breast = _at(figure.chest, chest_frame, (0, 0.056, 0.0), unit)
+    for side in (0, 1):  # shoulders slope from the neck to the arms; the breast rounds into them
+        for inner, r in ((throat, 0.034), (breast, 0.0475)):
+            solids.add(TORSO, outfit.top, inner, figure.shoulders[side], r * unit, 0.0318 * unit,
+                       second=outfit.top_second, rings=high_rings)  # fmt: skip
+    collar = _at(figure.neck, chest_frame, (0, 0.006, 0.006), unit)
+    nape = figure.head + unit * body.head * (figure.head_frame @ np.array([0, -0.4, -0.1]))
+    solids.add(HEAD, _tint(outfit.skin, 0.94), collar, nape, 0.0325 * unit, 0.029 * unit)
+    low = _at(figure.pelvis, pelvis_frame, (0, -0.012, -0.002), unit)
+    belt = _at(figure.pelvis, pelvis_frame, (0, 0.028, 0.0), unit)
+    solids.add(TORSO, outfit.bottom, low, belt, body.hips * 0.95 * unit, body.hips * 0.97 * unit,
+               frame=pelvis_frame, scale=(1.0, 0.58, 0.72))  # fmt: skip
     if outfit.bottoms == "skirt":
         _skirt(solids, character, figure)
 
 
 def _skirt(solids: SolidList, character: Character, figure: Figure) -> None:
-    """A flared cone that hangs from the pelvis and follows the thighs."""
+    """A flared cone that hangs from the pelvis and follows the thighs, which it also clothes."""
     body, outfit = character.body, character.outfit
-    unit = body.height
+    unit, girth = body.height, body.height * body.girth
     thighs = 0.5 * (figure.knees[0] + figure.knees[1]) - figure.pelvis
     down = _at(figure.pelvis, figure.pelvis_frame, (0, -0.12, 0), unit) - figure.pelvis
     hem = figure.pelvis + 0.45 * down + 0.3 * thighs
-    spread = np.linalg.norm(figure.knees[0] - figure.knees[1], axis=-1).mean() / unit
-    width = float(np.clip(0.08 + 0.25 * spread, 0.11, 0.14))
-    top = _at(figure.pelvis, figure.pelvis_frame, (0, 0.015, 0), unit)
-    solids.add(TORSO, outfit.bottom, top, hem, body.hips * 0.97 * unit, width * body.girth * unit,
-               frame=figure.pelvis_frame, scale=(1.0, 0.3, 0.82))  # fmt: skip
+    top = _at(figure.pelvis, figure.pelvis_frame, (0, 0.02, 0), unit)
+    middle = _at(figure.pelvis, figure.pelvis_frame, (0, -0.02, 0), unit)
+    flat = (1.0, 0.3, 0.76)
+    for a, b, ra, rb in ((top, middle, body.hips, body.hips * 1.2), (middle, hem, body.hips * 1.2, body.hips * 1.4)):
+        solids.add(TORSO, outfit.bottom, a, b, ra * unit, rb * unit, frame=figure.pelvis_frame, scale=flat)
+    for side, part in ((0, LEFT_THIGH), (1, RIGHT_THIGH)):
+        hip, knee = figure.hips[side], figure.knees[side]
+        solids.add(part, outfit.bottom, hip, hip + 0.5 * (knee - hip), 0.047 * girth, 0.046 * girth)
 
 
 def _arm(solids: SolidList, character: Character, figure: Figure, side: int) -> None:
     body, outfit = character.body, character.outfit
-    unit, girth = body.height, body.height * body.girth
+    girth = body.height * body.girth
     upper_part, fore_part = (LEFT_UPPER_ARM, LEFT_FOREARM) if side == 0 else (RIGHT_UPPER_ARM, RIGHT_FOREARM)
     shoulder, elbow, wrist = figure.shoulders[side], figure.elbows[side], figure.wrists[side]
     is_long = outfit.sleeves == "long"
@@ -161,11 +175,9 @@ def _arm(solids: SolidList, character: Character, figure: Figure, side: int) -> 
     solids.add(fore_part, upper_colour, belly, end, 0.0238 * girth * wide, (0.019 if is_long else 0.0158) * girth)
     if outfit.sleeves == "short":
         cuff = shoulder + 0.52 * (elbow - shoulder)
-        solids.add(upper_part, outfit.top, shoulder, cuff, 0.0345 * girth, 0.0318 * girth,
-                   second=outfit.top_second)  # fmt: skip
+        solids.add(upper_part, outfit.top, shoulder, cuff, 0.0345 * girth, 0.0318 * girth)
     elif outfit.sleeves == "long":
         solids.add(upper_part, outfit.top, shoulder, shoulder + 0.15 * (elbow - shoulder), 0.0335 * girth, 0.031 * girth)
-    del unit
 
 
 def _hand(solids: SolidList, character: Character, figure: Figure, side: int) -> None:
@@ -201,11 +213,11 @@ def _leg(solids: SolidList, character: Character, figure: Figure, side: int) -> 
     trousers = outfit.bottoms == "trousers"
     leg = outfit.bottom if trousers else outfit.skin
     wide = 1.07 if trousers else 1.0
-    solids.add(thigh_part, leg, hip, knee, 0.0455 * girth * wide, 0.0325 * girth * wide)
-    calf = knee + 0.3 * (ankle - knee) - 0.006 * unit * foot[:, :, 2]
-    solids.add(shin_part, leg, knee, calf, 0.032 * girth * wide, 0.0315 * girth * wide)
+    solids.add(thigh_part, leg, hip, knee, 0.0455 * girth * wide, 0.0318 * girth * wide)
+    calf = knee + 0.3 * (ankle - knee) - 0.003 * unit * foot[:, :, 2]
+    solids.add(shin_part, leg, knee, calf, 0.0318 * girth * wide, 0.031 * girth * wide)
     end = ankle + (0.06 * (knee - ankle) if trousers else 0)
-    solids.add(shin_part, leg, calf, end, 0.0315 * girth * wide, (0.026 if trousers else 0.0195) * girth)
+    solids.add(shin_part, leg, calf, end, 0.031 * girth * wide, (0.026 if trousers else 0.0195) * girth)
     if outfit.bottoms == "shorts":
         hem = hip + 0.62 * (knee - hip)
         solids.add(thigh_part, outfit.bottom, hip, hem, 0.0495 * girth, 0.0435 * girth)
@@ -242,13 +254,12 @@ def _head(solids: SolidList, character: Character, figure: Figure) -> None:
         ellipsoid(_tint(skin, 0.97), at(sign * face.EAR[0], face.EAR[1], face.EAR[2]), (0.09, 0.2, 0.13))
         x, y = sign * face.EYE_X, face.EYE_Y
         z = float(face.front(x, y))
-        slope = sign * 0.0
-        ellipsoid((0.97, 0.97, 0.96), at(x, y, z - 0.045), (0.155, 0.1, 0.085), 0.2)
-        ellipsoid(outfit.iris, at(x + slope, y, z - 0.005), (0.083, 0.088, 0.06), 0.3)
-        ellipsoid((0.05, 0.05, 0.06), at(x, y, z + 0.028), (0.045, 0.048, 0.035), 0.6)
-        lid = 0.075
+        ellipsoid((0.97, 0.97, 0.96), at(x, y, z - 0.045), (0.165, 0.115, 0.09), 0.2)
+        ellipsoid(outfit.iris, at(x, y, z - 0.005), (0.092, 0.1, 0.06), 0.3)
+        ellipsoid((0.05, 0.05, 0.06), at(x, y, z + 0.028), (0.05, 0.054, 0.035), 0.6)
+        lid = 0.09
         solids.add(HEAD, _tint(brow_colour, 0.6), at(x - 0.14, y + lid, z - 0.01), at(x + 0.14, y + lid, z - 0.01),
-                   0.026 * unit)  # fmt: skip
+                   0.022 * unit)  # fmt: skip
         inner, top, outer = face.BROW[0], face.BROW[2], face.BROW[4]
         for start, end, r0, r1 in ((inner, top, 0.038, 0.04), (top, outer, 0.04, 0.025)):
             p, q = (at(sign * v[0], v[1], float(face.front(v[0], v[1])) - 0.005) for v in (start, end))
@@ -273,7 +284,7 @@ def _mouth(solids: SolidList, lips: Colour, figure: Figure, unit: float) -> None
     inside = at(0, y - 0.01, -0.03) + 0.45 * down
     solids.add(HEAD, (0.32, 0.08, 0.09), inside, inside, unit, frame=frame, scale=(0.85 * w, 0.055, 0.05))
     for sign in (-1.0, 1.0):
-        corner = at(sign * w, y, -0.012)
+        corner = at(sign * w, y + 0.024, -0.012)
         solids.add(HEAD, lips, corner, at(0, y + 0.028, 0.0), 0.022 * unit, 0.04 * unit)
         solids.add(HEAD, _tint(lips, 1.12), corner, at(0, y - 0.045, 0.0) + down, 0.022 * unit, 0.046 * unit)
 
@@ -294,15 +305,15 @@ def _hair(solids: SolidList, character: Character, figure: Figure) -> None:
         add(at(*centre), at(*centre), 1.0, 1.0, radii)
 
     if style == "buzz":
-        ellipsoid((0, 0.2, -0.12), (0.755, 0.83, 0.87))
+        ellipsoid((0, 0.235, -0.1), (0.77, 0.83, 0.885))
         return
     if style == "afro":
         ellipsoid((0, 0.36, -0.26), (1.08, 0.98, 1.0))
         return
     ellipsoid((0, 0.25, -0.17), (0.815, 0.85, 0.89))  # the cap
     # A fringe swept to one side.
-    add(at(-0.12, 0.86, 0.46), at(-0.6, 0.42, 0.34), 0.22, 0.15)
-    add(at(-0.12, 0.86, 0.46), at(0.6, 0.45, 0.32), 0.22, 0.13)
+    add(at(-0.1, 0.8, 0.42), at(-0.61, 0.4, 0.3), 0.2, 0.14)
+    add(at(-0.1, 0.8, 0.42), at(0.61, 0.42, 0.3), 0.2, 0.13)
     if style == "short":
         for sign in (-1.0, 1.0):
             add(at(sign * 0.68, 0.3, -0.05), at(sign * 0.7, 0.02, 0.02), 0.16, 0.07)
@@ -311,13 +322,13 @@ def _hair(solids: SolidList, character: Character, figure: Figure) -> None:
     if style == "bob":
         add(back, at(0, -0.55, -0.42), 0.72, 0.62, (1.05, 1.0, 0.8))
         for sign in (-1.0, 1.0):
-            add(at(sign * 0.7, 0.35, -0.08), at(sign * 0.72, -0.6, -0.06), 0.2, 0.2)
+            add(at(sign * 0.6, 0.35, -0.12), at(sign * 0.62, -0.58, -0.16), 0.28, 0.27)
     elif style == "long":
-        fall = back + unit * (0.55 * (down @ np.eye(3)) * 3.0 + 0.0) + unit * 0.35 * (frame @ np.array([0, -1.0, -0.3]))
+        fall = back + unit * 1.65 * down + unit * 0.35 * (frame @ np.array([0, -1.0, -0.3]))
         add(back, fall, 0.7, 0.5, (1.02, 1.0, 0.62))
         for sign in (-1.0, 1.0):
-            top = at(sign * 0.7, 0.3, -0.12)
-            add(top, top + unit * 1.5 * down + unit * 0.15 * (frame @ np.array([sign, -1.0, 0.2])), 0.2, 0.13)
+            top = at(sign * 0.6, 0.35, -0.14)
+            add(top, top + unit * 1.55 * down + unit * 0.12 * (frame @ np.array([sign, -1.0, 0.2])), 0.28, 0.2)
     elif style == "bun":
         ellipsoid((0, 1.12, -0.32), (0.36, 0.33, 0.36))
     elif style == "ponytail":

@@ -29,8 +29,8 @@ class World:
     bottoms: tuple[str, ...] = BOTTOMS
     stripe_probability: float = 0.3
     """How often a shirt is striped."""
-    clothes_saturation: tuple[float, float] = (0.55, 0.9)
-    clothes_value: tuple[float, float] = (0.5, 0.95)
+    clothes_saturation: tuple[float, float] = (0.5, 0.82)
+    clothes_value: tuple[float, float] = (0.45, 0.92)
 
     backgrounds: tuple[str, ...] = BACKGROUNDS
     background_weights: tuple[float, ...] = (0.45, 0.4, 0.15, 0.0)
