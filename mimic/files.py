@@ -1,4 +1,4 @@
-"""How files appear: under their final name only when they are whole."""
+"""Where files lie, and how they appear: under their final name only when they are whole."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+PACKAGE = Path(__file__).parent
+ASSETS = PACKAGE / "assets"
+
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to; take it over under the final name if the body succeeds.
+    """Give a path beside ``path`` to write to; it gets the final name if the body succeeds.
 
     The file beside has the same suffix, is flushed to disk before it is renamed, and is removed when the
     body raises, so that no partial file is ever seen under the final name.
@@ -37,3 +40,11 @@ def write_json(path: str | os.PathLike[str], content: Any) -> Path:
     with whole_file(path) as beside:
         beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Path(path)
+
+
+def local_path(text: str | os.PathLike[str]) -> Path:
+    """A path as users write it: ``bundled:demo/driving.mp4`` lies in this package, ``~`` is their home."""
+    name = os.fspath(text)
+    if name.startswith("bundled:"):
+        return ASSETS / name.removeprefix("bundled:")
+    return Path(name).expanduser()

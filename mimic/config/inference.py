@@ -1,0 +1,276 @@
+"""What an inference YAML may say: the released MimicMotion's keys as they are, and ours on top."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from mimic.config.loading import Config, ConfigError, build, read_yaml, split_override
+
+
+class CaseConfig(Config):
+    """One picture and one driving clip: how the one is to move as the other does.
+
+    A setting that is left out (or null) and has no default here takes the value that belongs to the
+    model's weights, and where those say nothing the released one.
+    """
+
+    OTHER_NAMES: ClassVar[Mapping[str, str]] = {"num_frames": "tile_size", "frames_overlap": "tile_overlap"}
+    """Released names, which say less, of settings below. Both spellings are taken."""
+
+    ref_image_path: str = Field(min_length=1)
+    """The reference picture: whose looks the result has."""
+
+    ref_video_path: str = Field(min_length=1)
+    """The driving clip: whose movements the result has. Or a `.npz` of poses, as `mimic pose` writes it."""
+
+    name: str | None = Field(None, min_length=1, pattern=r"^[^/\\]+$")
+    """Results are `<output-dir>/<name>.mp4` and `.json`. Left out: the names of clip and picture."""
+
+    tile_size: int | None = Field(None, ge=2)
+    """Frames the model looks at together, the reference's own among them (released name: `num_frames`)."""
+
+    tile_overlap: int | None = Field(None, ge=0)
+    """Frames that neighbouring windows share (released name: `frames_overlap`)."""
+
+    max_frames: int | None = Field(None, ge=1)
+    """Use at most so many driving frames; left out, the whole clip."""
+
+    sample_stride: int = Field(2, ge=1)
+    """Every how-manieth frame is taken from a clip below 48 fps; of faster ones `stride * int(fps / 24)`."""
+
+    fps: float | None = Field(None, gt=0, le=240)
+    """Frames a second of the result. Left out: as many as the driving frames have, so that time is real."""
+
+    resolution: int | None = Field(None, ge=36)
+    """Short side of the result; the long one follows at 9:16, portrait or landscape as the reference is."""
+
+    height: int | None = Field(None, ge=16)
+    """With `width`, the size of the result, in place of `resolution`."""
+
+    width: int | None = Field(None, ge=16)
+    """With `height`, the size of the result."""
+
+    num_inference_steps: int | None = Field(None, ge=1)
+    """Denoising steps."""
+
+    noise_aug_strength: float | None = Field(None, ge=0)
+    """Noise added to the reference before it is encoded."""
+
+    guidance_scale: float | None = Field(None, ge=0)
+    """Strength of guidance, the same for every frame; 1 means none and takes half the time."""
+
+    min_guidance_scale: float | None = Field(None, ge=0)
+    """With `max_guidance_scale`, in place of `guidance_scale`: strength at the first frame."""
+
+    max_guidance_scale: float | None = Field(None, ge=0)
+    """Strength at the last frame; between the two it changes linearly."""
+
+    conditioning_fps: int | None = Field(None, ge=1)
+    """The frame rate that the model is told, whatever the result's (released: 7)."""
+
+    motion_bucket_id: int | None = Field(None, ge=0)
+    """How much movement the model is told to make (released: 127)."""
+
+    decode_chunk_size: int | None = Field(None, ge=1)
+    """Latents decoded together; fewer take less memory."""
+
+    fusion: Literal["released", "progressive", "average", "none"] | None = None
+    """How windows are blended where they overlap."""
+
+    seed: int = Field(42, ge=0, lt=2**63)
+    """Seed of the noise: same seed, same device, same video."""
+
+    person: Literal["largest", "center"] | int = "largest"
+    """Whom to follow in the driving clip: `largest`, `center`, or an index counted from the left."""
+
+    reference_person: Literal["largest", "center"] | int = "largest"
+    """Who in the picture is to move."""
+
+    align: Literal["released", "robust", "none"] = "released"
+    """How driving poses are fitted to the reference's body; `robust` takes half bodies, missing joints."""
+
+    smooth: int = Field(1, ge=1)
+    """Window in frames of the poses' smoothing over time, odd; 1 means none."""
+
+    draw: Literal["confidence", "binary"] = "confidence"
+    """Whether skeletons are drawn as bright as the estimator is sure, or all at full brightness."""
+
+    compat: Literal["none", "released"] = "none"
+    """`released` repeats the released script's truncating conversions between numbers and pixels."""
+
+    audio: Literal["keep", "drop"] = "keep"
+    """Carry the driving clip's sound along, in step with the result."""
+
+    side_by_side: bool = False
+    """Also write `<name>_side_by_side.mp4`: reference, skeleton, result."""
+
+    crf: int = Field(18, ge=0, le=51)
+    """Quality of the H.264 files: 0 lossless, 18 visually lossless, 51 worst."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_released_names(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping):
+            return content
+        content = dict(content)
+        for released, ours in cls.OTHER_NAMES.items():
+            if released in content:
+                value = content.pop(released)
+                if content.setdefault(ours, value) != value:
+                    raise ValueError(
+                        f"{released} is {value!r} and {ours} is {content[ours]!r}, two names of one setting; "
+                        "give one"
+                    )
+        return content
+
+    @field_validator("person", "reference_person", mode="after")
+    @classmethod
+    def _check_person(cls, person: str | int) -> str | int:
+        if isinstance(person, int) and person < 0:
+            raise ValueError(f"person {person} cannot be; expected largest, center or an index from 0")
+        return person
+
+    @field_validator("smooth", mode="after")
+    @classmethod
+    def _check_smooth(cls, smooth: int) -> int:
+        if smooth % 2 == 0:
+            raise ValueError(f"smooth is {smooth}; a window has an odd number of frames: 1 (none), 3, 5, …")
+        return smooth
+
+    @model_validator(mode="after")
+    def _agree(self) -> CaseConfig:
+        if (self.height is None) != (self.width is None):
+            raise ValueError("height and width go together; give both, or resolution")
+        if self.height is not None and self.resolution is not None:
+            raise ValueError("give either resolution, or height and width")
+        if (self.min_guidance_scale is None) != (self.max_guidance_scale is None):
+            raise ValueError("min_guidance_scale and max_guidance_scale go together; or give guidance_scale")
+        if self.min_guidance_scale is not None and self.guidance_scale is not None:
+            raise ValueError("give either guidance_scale, or min_guidance_scale and max_guidance_scale")
+        tile_size, overlap = self.tile_size, self.tile_overlap
+        if tile_size is not None and overlap is not None and overlap >= tile_size:
+            raise ValueError(
+                f"frames_overlap is {overlap}, but a window (num_frames) has {tile_size} frames; "
+                "the overlap must be smaller"
+            )
+        return self
+
+    @property
+    def guidance_range(self) -> tuple[float | None, float | None]:
+        """(min, max) guidance scale."""
+        if self.guidance_scale is not None:
+            return self.guidance_scale, self.guidance_scale
+        return self.min_guidance_scale, self.max_guidance_scale
+
+
+class InferenceConfig(Config):
+    """A model and the cases to run with it.
+
+    In the YAML a case's setting may stand at the top level too; it then holds for every case
+    that does not say otherwise.
+    """
+
+    OTHER_NAMES: ClassVar[frozenset[str]] = frozenset({*CaseConfig.model_fields, *CaseConfig.OTHER_NAMES})
+    """Keys that may stand at the top level for all cases."""
+
+    base_model_path: str = Field("bundled:mini", min_length=1)
+    """The model: a folder, an id of the Hugging Face hub, or `bundled:mini`."""
+
+    ckpt_path: str | None = None
+    """A released checkpoint to load over it: a file, or `owner/repository/file` of the hub."""
+
+    device: str = "auto"
+    """`auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
+
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Precision of the networks; `auto` is float16 on a GPU, float32 on the CPU."""
+
+    cpu_offload: bool = False
+    """Keep each network on the GPU only while it works, for GPUs with less memory."""
+
+    estimator: Literal["auto", "dwpose", "blazepose"] = "auto"
+    """Which pose estimator; `auto` is DWPose where its weights are, else the bundled one."""
+
+    estimator_weights: str | None = None
+    """Folder with the DWPose files, if not where `mimic download dwpose` puts them."""
+
+    output_dir: str = Field("outputs", min_length=1)
+    """Folder for the results; `--output-dir` goes before."""
+
+    test_case: tuple[CaseConfig, ...]
+    """The cases: pictures and clips, and how each is to be done."""
+
+    @model_validator(mode="after")
+    def _check_cases(self) -> InferenceConfig:
+        if not self.test_case:
+            raise ValueError("test_case is empty; expected at least one case")
+        given = [case.name for case in self.test_case if case.name is not None]
+        twice = sorted({name for name in given if given.count(name) > 1})
+        if twice:
+            raise ValueError(f"two cases have the name {twice[0]!r}; one result would overwrite the other")
+        return self
+
+    def case_names(self) -> list[str]:
+        """The name of each case, made of its files' names where none is given; all different."""
+        names: list[str] = []
+        taken = {case.name for case in self.test_case}
+        for case in self.test_case:
+            stem = f"{_stem(case.ref_video_path)}_{_stem(case.ref_image_path)}"
+            name, number = case.name or stem, 2
+            while case.name is None and name in taken:
+                name, number = f"{stem}_{number}", number + 1
+            taken.add(name)
+            names.append(name)
+        return names
+
+
+def load_inference_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> InferenceConfig:
+    """Read an inference YAML; an override without a case (``seed=3``) holds for all cases.
+
+    Raises:
+        ConfigError: see `mimic.config.load_config`.
+    """
+    case_keys = InferenceConfig.OTHER_NAMES
+    changes = [(item, *split_override(item)) for item in overrides]
+    for_all_cases = {key: value for _, key, value in changes if key in case_keys}
+    others = [item for item, key, _ in changes if key not in case_keys]
+    content = read_yaml(path, others)
+    defaults = {key: content.pop(key) for key in [*content] if key in case_keys}
+    cases = content.get("test_case")
+    if isinstance(cases, list):
+        content["test_case"] = [
+            _merged(defaults, case, for_all_cases) if isinstance(case, Mapping) else case for case in cases
+        ]
+    elif cases is not None:
+        raise ConfigError(f"{path}: test_case is {cases!r}; expected a list of cases (`- ref_image_path: …`)")
+    return build(InferenceConfig, content, source=path)
+
+
+def _merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Later settings go before earlier ones: under whichever name, and as whichever of two ways to say it."""
+    merged: dict[str, Any] = {}
+    for layer in settings:
+        for said, displaced in _displacements():
+            if any(layer.get(key) is not None for key in said):
+                merged = {key: value for key, value in merged.items() if key not in displaced}
+        merged.update(layer)
+    return merged
+
+
+def _displacements() -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    for one_way, other_way in (
+        *(((released,), (ours,)) for released, ours in CaseConfig.OTHER_NAMES.items()),
+        (("resolution",), ("height", "width")),
+        (("guidance_scale",), ("min_guidance_scale", "max_guidance_scale")),
+    ):
+        yield one_way, other_way
+        yield other_way, one_way
+
+
+def _stem(path: str) -> str:
+    return Path(path.removeprefix("bundled:")).stem or "case"

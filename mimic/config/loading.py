@@ -1,0 +1,195 @@
+"""From a YAML file and ``key=value`` changes to a frozen, typed object, or a sentence for each fault."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, Union
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mimic.files import PACKAGE
+
+
+class ConfigError(ValueError):
+    """Settings that cannot be: unknown key, wrong type, contradiction. The message names key and file."""
+
+
+class Config(BaseModel):
+    """Base of all settings: frozen, no unknown keys, the meaning beneath each field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def load_config(
+    schema: type[AnyConfig], path: str | os.PathLike[str], overrides: Sequence[str] = ()
+) -> AnyConfig:
+    """Read ``path`` as ``schema``, with ``overrides`` (each ``key=value`` or ``list.0.key=value``) on top.
+
+    Raises:
+        ConfigError: there is no such file, it is no YAML, or a key or value is wrong.
+    """
+    return build(schema, read_yaml(path, overrides), source=path)
+
+
+def read_yaml(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of a YAML file with changes made and interpolations (``${…}``) resolved.
+
+    Raises:
+        ConfigError: there is no such file, it is no YAML with keys, or a change cannot be made.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"there is no config {path}{_nearest_file(path)}")
+    try:
+        config = OmegaConf.load(path)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}") from error
+    if not isinstance(config, DictConfig):
+        raise ConfigError(f"{path} holds no keys; expected `key: value` lines")
+    for override in overrides:
+        _change(config, override)
+    try:
+        content = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {_one_line(error)}") from error
+    assert isinstance(content, dict)
+    return typing.cast(dict[str, Any], content)
+
+
+def build(
+    schema: type[AnyConfig], content: Mapping[str, Any], source: str | os.PathLike[str] = "config"
+) -> AnyConfig:
+    """Check ``content`` against ``schema``.
+
+    Raises:
+        ConfigError: one line for each key or value that is wrong.
+    """
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        complaints = [_complaint(schema, dict(problem)) for problem in error.errors()]
+        raise ConfigError("\n".join(f"{source}: {complaint}" for complaint in complaints)) from None
+
+
+def shipped_config(name: str) -> Path:
+    """A YAML that comes with mimic, as ``demo.yaml``: beside the package in a checkout, in it in a wheel."""
+    for folder in (PACKAGE / "configs", PACKAGE.parent / "configs"):
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigError(f"the config {name} is not in this installation of mimic; install it anew")
+
+
+def split_override(override: str) -> tuple[str, Any]:
+    """``key=value`` as key and typed value; the value is read as YAML.
+
+    Raises:
+        ConfigError: there is no ``=``, or no key before it.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"cannot read {override!r}; expected key=value, for example test_case.0.seed=3")
+    try:
+        value = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))
+    except (yaml.YAMLError, OmegaConfBaseException):
+        return key.strip(), text  # characters that mean something in YAML, in what is only text
+    assert isinstance(value, dict)
+    return key.strip(), value["value"]
+
+
+def _change(config: DictConfig, override: str) -> None:
+    key, value = split_override(override)
+    *parents, _ = key.split(".")
+    place: Any = config
+    for depth, part in enumerate(parents):
+        if isinstance(place, ListConfig):
+            if not part.isdecimal() or int(part) >= len(place):
+                where = ".".join(parents[:depth])
+                raise ConfigError(
+                    f"cannot set {key}: {where} has {len(place)} entries, numbered from 0; there is no {part}"
+                )
+            place = place[int(part)]
+        elif isinstance(place, DictConfig):
+            place = place.get(part)
+        else:
+            break
+    try:
+        OmegaConf.update(config, key, value)
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        raise ConfigError(f"cannot set {key}: {_one_line(error)}") from error
+
+
+def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
+    location, kind, value = problem["loc"], problem["type"], problem["input"]
+    place = _dotted(location)
+    owner = _owner(schema, location[:-1]) if location else None
+    if kind == "extra_forbidden" and owner is not None:
+        return f"{place} is not a setting{_nearest_key(str(location[-1]), owner)}"
+    if kind == "missing":
+        meaning = (owner.model_fields[str(location[-1])].description or "") if owner is not None else ""
+        return f"{place} is missing{': ' + _first_sentence(meaning) if meaning else ''}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not location or kind == "value_error":
+        return f"{place}: {message}" if place else message
+    return f"{place} is {value!r}; {message.replace('Input should be', 'expected', 1)}"
+
+
+def _owner(schema: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
+    """The settings class that a location inside the schema belongs to."""
+    current: type[BaseModel] | None = schema
+    for part in location:
+        if isinstance(part, int):
+            continue
+        if current is None or part not in current.model_fields:
+            return None
+        current = _settings_class(current.model_fields[part].annotation)
+    return current
+
+
+def _settings_class(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (Union, types.UnionType, tuple, list):
+        found = (_settings_class(argument) for argument in typing.get_args(annotation))
+        return next((settings for settings in found if settings is not None), None)
+    return None
+
+
+def known_keys(schema: type[BaseModel]) -> list[str]:
+    """All names that a settings class takes, other names of the same setting included."""
+    return [*schema.model_fields, *getattr(schema, "OTHER_NAMES", {})]
+
+
+def _nearest_key(key: str, schema: type[BaseModel]) -> str:
+    keys = known_keys(schema)
+    near = difflib.get_close_matches(key.lower(), keys, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else f". Settings here: {', '.join(sorted(keys))}"
+
+
+def _nearest_file(path: Path) -> str:
+    folder = path.parent
+    names = [file.name for file in folder.glob("*.yaml")] if folder.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    return f"; did you mean {folder / near[0]}?" if near else ""
+
+
+def _dotted(location: Sequence[int | str]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+
+
+def _first_sentence(text: str) -> str:
+    return text.split(". ", 1)[0].strip().rstrip(".")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,190 @@
+"""Inference YAMLs: the released one unchanged, changes from the command line, what is said of mistakes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mimic.config import CaseConfig, ConfigError, InferenceConfig, load_inference_config, shipped_config
+
+RELEASED = """
+# base svd model path
+base_model_path: stabilityai/stable-video-diffusion-img2vid-xt-1-1
+
+# checkpoint path
+ckpt_path: models/MimicMotion_1-1.pth
+
+test_case:
+  - ref_video_path: assets/example_data/videos/pose1.mp4
+    ref_image_path: assets/example_data/images/demo1.jpg
+    num_frames: 72
+    resolution: 576
+    frames_overlap: 6
+    num_inference_steps: 25
+    noise_aug_strength: 0
+    guidance_scale: 2.0
+    sample_stride: 2
+    fps: 15
+    seed: 42
+"""
+CONFIGS = Path(__file__).parents[3] / "configs"
+INFERENCE_CONFIGS = sorted(CONFIGS.glob("*.yaml"))
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Path:
+    path = tmp_path / "test.yaml"
+    path.write_text(RELEASED)
+    return path
+
+
+def test_the_released_yaml_is_taken_as_it_is(released: Path) -> None:
+    config = load_inference_config(released)
+    assert config.base_model_path == "stabilityai/stable-video-diffusion-img2vid-xt-1-1"
+    assert config.ckpt_path == "models/MimicMotion_1-1.pth"
+    (case,) = config.test_case
+    # In the released script num_frames is the tile size; the number of frames follows from the clip.
+    assert (case.tile_size, case.tile_overlap, case.max_frames) == (72, 6, None)
+    assert (case.resolution, case.num_inference_steps, case.noise_aug_strength) == (576, 25, 0)
+    assert case.guidance_range == (2.0, 2.0)
+    assert (case.sample_stride, case.fps, case.seed) == (2, 15, 42)
+    assert (case.align, case.draw) == ("released", "confidence")
+    assert config.case_names() == ["pose1_demo1"]
+
+
+@pytest.mark.parametrize("path", INFERENCE_CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_yaml_is_valid_and_says_how_to_run_it(path: Path) -> None:
+    load_inference_config(path)
+    header = "\n".join(
+        line for line in path.read_text().split("\n\n", 1)[0].splitlines() if line.startswith("#")
+    )
+    assert path.name in header or f"mimic {path.stem}" in header
+    for part in ("Needs:", "Gives:"):
+        assert part in header
+
+
+def test_shipped_yamls_are_found() -> None:
+    assert {path.name for path in INFERENCE_CONFIGS} >= {"demo.yaml", "test.yaml"}
+    assert shipped_config("demo.yaml") == CONFIGS / "demo.yaml"
+    with pytest.raises(ConfigError, match=r"none\.yaml is not in this installation"):
+        shipped_config("none.yaml")
+
+
+def test_the_shipped_released_yaml_says_what_the_released_one_says(released: Path) -> None:
+    assert yaml.safe_load((CONFIGS / "test.yaml").read_text()) == yaml.safe_load(RELEASED)
+
+
+def test_settings_are_frozen(released: Path) -> None:
+    config = load_inference_config(released)
+    with pytest.raises(ValueError, match="frozen"):
+        config.test_case[0].seed = 3
+
+
+def test_every_setting_has_its_meaning_beneath_it() -> None:
+    for settings in (CaseConfig, InferenceConfig):
+        assert [name for name, field in settings.model_fields.items() if not field.description] == []
+
+
+def test_changes_reach_one_case_all_cases_or_the_run(released: Path) -> None:
+    changes = [
+        "test_case.0.seed=7",
+        "fps=10",
+        "device=cpu",
+        "test_case.0.height=null",
+        "ckpt_path=~/my weights.pth",
+    ]
+    config = load_inference_config(released, changes)
+    assert (config.test_case[0].seed, config.test_case[0].fps) == (7, 10)
+    assert (config.device, config.ckpt_path) == ("cpu", "~/my weights.pth")
+
+
+def test_a_whole_list_of_cases_can_be_given(released: Path) -> None:
+    config = load_inference_config(released, ["test_case=[{ref_image_path: a.png, ref_video_path: b.mp4}]"])
+    assert config.case_names() == ["b_a"]
+
+
+def test_text_that_is_no_yaml_stays_text(released: Path) -> None:
+    assert load_inference_config(released, ["ckpt_path=@odd: [name"]).ckpt_path == "@odd: [name"
+    assert load_inference_config(released, ["base_model_path=bundled:mini"]).base_model_path == "bundled:mini"
+
+
+def test_top_level_settings_are_defaults_of_cases_and_changes_go_before_them(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "fps: 8\nframes_overlap: 3\nresolution: 576\ntest_case:\n"
+        "  - {ref_image_path: a.png, ref_video_path: b.mp4}\n"
+        "  - {ref_image_path: c.png, ref_video_path: b, fps: 12, tile_overlap: 4, height: 64, width: 64}\n"
+    )
+    config = load_inference_config(tmp_path / "a.yaml")
+    assert [case.fps for case in config.test_case] == [8, 12]
+    assert [case.tile_overlap for case in config.test_case] == [3, 4]
+    assert [(case.resolution, case.height) for case in config.test_case] == [(576, None), (None, 64)]
+    changed = load_inference_config(tmp_path / "a.yaml", ["fps=9", "resolution=128"])
+    assert [case.fps for case in changed.test_case] == [9, 9]
+    assert [(case.resolution, case.height) for case in changed.test_case] == [(128, None), (128, None)]
+
+
+def test_cases_without_names_get_different_ones(tmp_path: Path) -> None:
+    case = "  - {ref_image_path: x/a.png, ref_video_path: 'bundled:demo/b.mp4'}\n"
+    (tmp_path / "a.yaml").write_text(
+        f"test_case:\n{case}{case}  - {{ref_image_path: c, ref_video_path: d, name: b_a_3}}\n{case}"
+    )
+    assert load_inference_config(tmp_path / "a.yaml").case_names() == ["b_a", "b_a_2", "b_a_3", "b_a_4"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("test_case.0.num_frame=3", r"test_case\[0\]\.num_frame is not a setting; did you mean num_frames\?"),
+        ("sead=3", r"sead is not a setting; did you mean seed\?"),
+        ("ckpt_pth=3", r"ckpt_pth is not a setting; did you mean ckpt_path\?"),
+        ("zzz=3", r"zzz is not a setting\. Settings here: .*base_model_path"),
+        ("test_case.0.seed=many", r"test_case\[0\]\.seed is 'many'; expected a valid integer"),
+        ("test_case.0.num_frames=4", r"frames_overlap is 6, but a window \(num_frames\) has 4 frames"),
+        ("test_case.0.tile_size=4", r"num_frames is 72 and tile_size is 4, two names of one setting"),
+        ("test_case.0.ref_image_path=null", r"test_case\[0\]\.ref_image_path is None"),
+        ("test_case.3.seed=1", "test_case has 1 entries, numbered from 0; there is no 3"),
+        ("test_case.0.height=64", "height and width go together"),
+        ("test_case.0.min_guidance_scale=1", "go together"),
+        ("align=rubost", r"align is 'rubost'; expected 'released', 'robust' or 'none'"),
+        ("smooth=4", "odd number of frames"),
+        ("person=-1", "an index from 0"),
+        ("name=a/b", "name is 'a/b'"),
+        ("fps=0", "fps is 0; expected greater than 0"),
+        ("test_case=[]", "test_case is empty"),
+        ("test_case=5", "expected a list of cases"),
+        ("seed", "expected key=value"),
+        ("=3", "expected key=value"),
+        ("device=${nothing}", "Interpolation key 'nothing' not found"),
+    ],
+)
+def test_each_mistake_names_key_and_remedy(released: Path, change: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected) as caught:
+        load_inference_config(released, [change])
+    assert "\n" not in str(caught.value)
+
+
+def test_two_mistakes_are_told_together(released: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_inference_config(released, ["test_case.0.sed=3", "estimater=dwpose"])
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_files_that_are_no_config(tmp_path: Path, released: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no config .*tset\.yaml; did you mean .*test\.yaml\?"):
+        load_inference_config(tmp_path / "tset.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1\n")
+    with pytest.raises(ConfigError, match=r"bad\.yaml is not valid YAML"):
+        load_inference_config(tmp_path / "bad.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match="holds no keys"):
+        load_inference_config(tmp_path / "list.yaml")
+    (tmp_path / "none.yaml").write_text("base_model_path: x\n")
+    with pytest.raises(ConfigError, match="test_case is missing: The cases"):
+        load_inference_config(tmp_path / "none.yaml")
+
+
+def test_two_cases_may_not_share_a_name(tmp_path: Path) -> None:
+    case = "  - {ref_image_path: a, ref_video_path: b, name: same}\n"
+    (tmp_path / "a.yaml").write_text(f"test_case:\n{case}{case}")
+    with pytest.raises(ConfigError, match="two cases have the name 'same'"):
+        load_inference_config(tmp_path / "a.yaml")
