@@ -7,13 +7,22 @@ Example::
     clip = render(sample_character(rng, world), sample_motion(rng, world, duration_s=2.0), np.arange(16) / 8, 128, 128)
 """
 
-from mimic.data.synthetic.character import Background, Body, Camera, Character, Light, Outfit, sample_character
+from mimic.data.synthetic.character import (
+    Background,
+    Body,
+    Camera,
+    Character,
+    Light,
+    Outfit,
+    sample_character,
+)
 from mimic.data.synthetic.motion import Motion, sample_motion
+from mimic.data.synthetic.noise import add_detector_noise
 from mimic.data.synthetic.render import Clip, render
 from mimic.data.synthetic.shapes import LEFT_HAND, PART_NAMES, RIGHT_HAND
 from mimic.data.synthetic.world import World
 
 __all__ = [
     "LEFT_HAND", "PART_NAMES", "RIGHT_HAND", "Background", "Body", "Camera", "Character", "Clip", "Light", "Motion",
-    "Outfit", "World", "render", "sample_character", "sample_motion",
+    "Outfit", "World", "add_detector_noise", "render", "sample_character", "sample_motion",
 ]  # fmt: skip

@@ -9,14 +9,18 @@ from numpy.typing import NDArray
 from mimic.data.synthetic.character import Background
 
 
-def paint_background(background: Background, height: int, width: int) -> NDArray[np.float32]:
-    """The background, float32 ``H x W x 3`` RGB in [0, 255]."""
+def paint_background(background: Background, height: int, width: int) -> NDArray[np.uint8]:
+    """The background, uint8 ``H x W x 3`` RGB."""
+    first, second = (
+        255 * np.array(background.first, np.float32),
+        255 * np.array(background.second, np.float32),
+    )
+    if background.kind == "plain":
+        return np.broadcast_to((first + 0.5).astype(np.uint8), (height, width, 3)).copy()
     y = (np.arange(height, dtype=np.float32)[:, None] + 0.5) / height - 0.5
     x = ((np.arange(width, dtype=np.float32)[None, :] + 0.5) - width / 2) / height
-    across = np.cos(background.angle) * x + np.sin(background.angle) * y
-    if background.kind == "plain":
-        mix = np.zeros((height, width), np.float32)
-    elif background.kind == "gradient":
+    across = np.float32(np.cos(background.angle)) * x + np.float32(np.sin(background.angle)) * y
+    if background.kind == "gradient":
         reach = abs(np.cos(background.angle)) * width / height / 2 + abs(np.sin(background.angle)) / 2
         mix = 0.5 + 0.5 * across / max(reach, 1e-6)
     elif background.kind == "striped":
@@ -26,9 +30,11 @@ def paint_background(background: Background, height: int, width: int) -> NDArray
     elif background.kind == "textured":
         mix = _clouds(background, height, width)
     else:
-        raise ValueError(f"background kind {background.kind!r} is unknown; use plain, gradient, striped or textured")
-    first, second = np.array(background.first, np.float32), np.array(background.second, np.float32)
-    return (255 * (first + mix[..., None].astype(np.float32) * (second - first))).astype(np.float32)
+        raise ValueError(
+            f"background kind {background.kind!r} is unknown; use plain, gradient, striped or textured"
+        )
+    mix = mix.astype(np.float32)
+    return cv2.merge([(low + mix * (high - low) + 0.5).astype(np.uint8) for low, high in zip(first, second)])
 
 
 def _clouds(background: Background, height: int, width: int) -> NDArray[np.float32]:

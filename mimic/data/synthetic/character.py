@@ -171,7 +171,10 @@ def _distance(first: Colour, second: Colour) -> float:
 
 
 def _distinct_colour(
-    rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float], others: list[Colour]
+    rng: np.random.Generator,
+    saturation: tuple[float, float],
+    value: tuple[float, float],
+    others: list[Colour],
 ) -> Colour:
     """A colour of the given range that is far from the others: the best of a few draws."""
     best, best_distance = (0.5, 0.5, 0.5), -1.0
@@ -200,7 +203,9 @@ def _sample_outfit(rng: np.random.Generator, world: World, background: Backgroun
     top = _distinct_colour(rng, *range_, [skin, background.first])
     bottom = _distinct_colour(rng, *range_, [skin, top, background.first])
     if rng.uniform() < 0.3:  # jeans, black, grey, beige
-        classic = np.array([[44, 62, 110], [40, 40, 46], [120, 122, 128], [190, 168, 130]])[rng.integers(4)] / 255
+        classic = (
+            np.array([[44, 62, 110], [40, 40, 46], [120, 122, 128], [190, 168, 130]])[rng.integers(4)] / 255
+        )
         if _distance(_triple(classic), background.first) > 0.4 and _distance(_triple(classic), top) > 0.4:
             bottom = _triple(classic)
     second = (0.96, 0.95, 0.92) if rng.uniform() < 0.4 else _distinct_colour(rng, *range_, [top])

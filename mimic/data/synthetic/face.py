@@ -39,6 +39,12 @@ def front(x: Array | float, y: Array | float) -> Array:
 
 
 @cache
+def front_at(x: float, y: float) -> float:
+    """`front` of one place, remembered: features lie at the same places on every head."""
+    return float(front(x, y))
+
+
+@cache
 def face_points() -> Array:
     """The 68 iBUG points ``68 x 3`` of the closed mouth, on the surface of the head where features are drawn."""
     points = np.zeros((68, 3))
@@ -50,13 +56,21 @@ def face_points() -> Array:
     points[22:27, :2] = BROW
     points[27:31, 1] = [0.06, -0.04, -0.14, NOSE_TIP_Y]
     points[31:36, :2] = [[-0.13, -0.31], [-0.065, -0.335], [0, -0.345], [0.065, -0.335], [0.13, -0.31]]
-    eye = np.array([[-0.15, 0.0], [-0.055, 0.075], [0.055, 0.075], [0.15, 0.0], [0.055, -0.06], [-0.055, -0.06]])
+    eye = np.array(
+        [[-0.15, 0.0], [-0.055, 0.075], [0.055, 0.075], [0.15, 0.0], [0.055, -0.06], [-0.055, -0.06]]
+    )
     points[36:42, :2] = eye + [-EYE_X, EYE_Y]
     points[42:48, :2] = eye + [EYE_X, EYE_Y]
     w = MOUTH_HALF_WIDTH
     points[48:55, :2] = [[-w, 0], [-0.6 * w, 0.045], [-0.2 * w, 0.07], [0, 0.055], [0.2 * w, 0.07], [0.6 * w, 0.045],
                          [w, 0]]  # fmt: skip
-    points[55:60, :2] = [[0.6 * w, -0.06], [0.25 * w, -0.085], [0, -0.09], [-0.25 * w, -0.085], [-0.6 * w, -0.06]]
+    points[55:60, :2] = [
+        [0.6 * w, -0.06],
+        [0.25 * w, -0.085],
+        [0, -0.09],
+        [-0.25 * w, -0.085],
+        [-0.6 * w, -0.06],
+    ]
     points[60:65, :2] = [[-0.85 * w, 0], [-0.3 * w, 0.008], [0, 0.008], [0.3 * w, 0.008], [0.85 * w, 0]]
     points[65:68, :2] = [[0.3 * w, -0.008], [0, -0.008], [-0.3 * w, -0.008]]
     points[48:68, 1] += MOUTH_Y + 0.6 * points[48:68, 0] ** 2  # a hint of a smile

@@ -170,7 +170,9 @@ def sample_motion(rng: np.random.Generator, world: World, *, duration_s: float) 
         root=root,
         dip=Track(beats, rng.uniform(0.004, 0.035, (num_beats, 1)) * rng.choice([1, 1, 2], (num_beats, 1))),
         bounce=Groove(rng.uniform(0.0, 0.008, 1), np.array([1 / beat]), rng.uniform(0, 6.28, 1)),
-        spine=Track(beats, np.radians(calm * rng.normal(0, [5, 5, 7, 4, 5, 7], (num_beats, 6)) + [1, 0, 0, 1, 0, 0])),
+        spine=Track(
+            beats, np.radians(calm * rng.normal(0, [5, 5, 7, 4, 5, 7], (num_beats, 6)) + [1, 0, 0, 1, 0, 0])
+        ),
         spine_groove=_groove(rng, np.radians([1.5, 2.5, 3, 1.5, 2.5, 3]), half_rate),
         head=_head(rng, beats, yaw),
         head_groove=_groove(rng, np.radians([2, 2.5, 2.5]), half_rate),
@@ -185,7 +187,9 @@ def sample_motion(rng: np.random.Generator, world: World, *, duration_s: float) 
 def _groove(rng: np.random.Generator, amplitude: Array, rate: float) -> Groove:
     size = len(amplitude)
     return Groove(
-        amplitude * rng.uniform(0.2, 1.0, size), rate * rng.choice([1.0, 1.0, 2.0], size), rng.uniform(0, 6.28, size)
+        amplitude * rng.uniform(0.2, 1.0, size),
+        rate * rng.choice([1.0, 1.0, 2.0], size),
+        rng.uniform(0, 6.28, size),
     )
 
 
@@ -247,8 +251,12 @@ def _steps(
     root = Track(beats, np.concatenate([weight, yaw[:, None]], axis=1))
     # Foot i arrives at beat i: its swing is the later part of the interval before.
     feet = tuple(
-        Steps(Track(beats - 0.05 * beat, places[side], move=0.95), beats[:-1], np.full(num_beats - 1, 0.9 * beat),
-              lifts[side, 1:])  # fmt: skip
+        Steps(
+            Track(beats - 0.05 * beat, places[side], move=0.95),
+            beats[:-1],
+            np.full(num_beats - 1, 0.9 * beat),
+            lifts[side, 1:],
+        )  # fmt: skip
         for side in (0, 1)
     )
     return root, (feet[0], feet[1])
@@ -309,10 +317,17 @@ def _is_free(angles: Array, world: World) -> NDArray[np.bool_]:
     wrist = elbow + 0.138 * forearm
     tip = wrist + 0.115 * hand[..., 1]
     is_free = (np.abs(tip[..., 0]) < world.reach_side) & (tip[..., 1] < world.reach_up)
-    for point, margin in ((wrist, 0.03), (0.5 * (wrist + tip), 0.03), (tip, 0.012), (0.5 * (elbow + wrist), 0.025)):
+    for point, margin in (
+        (wrist, 0.03),
+        (0.5 * (wrist + tip), 0.03),
+        (tip, 0.012),
+        (0.5 * (elbow + wrist), 0.025),
+    ):
         x, y, z = point[..., 0], point[..., 1], point[..., 2]
         trunk = (x / (0.095 + margin)) ** 2 + (z / (0.062 + margin)) ** 2 > 1
-        head = (x / (0.06 + margin)) ** 2 + ((y - 0.925) / (0.085 + margin)) ** 2 + (z / (0.07 + margin)) ** 2 > 1
+        head = (x / (0.06 + margin)) ** 2 + ((y - 0.925) / (0.085 + margin)) ** 2 + (
+            z / (0.07 + margin)
+        ) ** 2 > 1
         is_free &= np.where((y > 0.42) & (y < 0.84), trunk, True) & head
     return is_free
 

@@ -66,8 +66,12 @@ def _foot_points(body: Body, figure: Figure, side: int) -> Array:
     """Big toe, small toe, heel, ``F x 3 x 3``."""
     inward = -1.0 if side == 0 else 1.0
     length, low = body.foot, -body.ankle_height + 0.018
-    offsets = np.array([[inward * 0.013, low, 0.68 * length], [-inward * 0.018, low, 0.6 * length], [0, low, -0.32 * length]])
-    return figure.ankles[side][:, None] + body.height * (offsets @ np.swapaxes(figure.foot_frames[side], -1, -2))
+    offsets = np.array(
+        [[inward * 0.013, low, 0.68 * length], [-inward * 0.018, low, 0.6 * length], [0, low, -0.32 * length]]
+    )
+    return figure.ankles[side][:, None] + body.height * (
+        offsets @ np.swapaxes(figure.foot_frames[side], -1, -2)
+    )
 
 
 def _rise(value: Array, low: float, high: float) -> Array:
@@ -93,7 +97,9 @@ def visibility(
     is_inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     at = (np.arange(num_frames)[:, None], np.clip(row, 0, height - 1), np.clip(column, 0, width - 1))
     with np.errstate(invalid="ignore"):
-        cover = np.maximum(depths - seen_depth[at], 0) / unit  # how much is in front of the point, body heights
+        cover = (
+            np.maximum(depths - seen_depth[at], 0) / unit
+        )  # how much is in front of the point, body heights
     part = seen_part[at]
     scores = np.empty((num_frames, NUM_POINTS))
     hidden = _rise(cover[:, BODY], 1.25, 2.2) if False else _rise(cover[:, BODY] / _DEPTH_BODY, 1.3, 2.4)
@@ -110,7 +116,10 @@ def visibility(
         scores[:, joint] = AWAY + (scores[:, joint] - AWAY) * turned
     for joint, sign in ((RIGHT_EAR, -1.0), (LEFT_EAR, 1.0)):
         scores[:, joint] *= 0.4 + 0.6 * _rise(sign * aside, -0.55, 0.1)
-    for points, own in ((LEFT_HAND_POINTS, (LEFT_HAND, LEFT_FOREARM)), (RIGHT_HAND_POINTS, (RIGHT_HAND, RIGHT_FOREARM))):
+    for points, own in (
+        (LEFT_HAND_POINTS, (LEFT_HAND, LEFT_FOREARM)),
+        (RIGHT_HAND_POINTS, (RIGHT_HAND, RIGHT_FOREARM)),
+    ):
         is_own = (part[:, points] == own[0]) | (part[:, points] == own[1])
         free = np.where(is_own, 1.0, 1 - _rise(cover[:, points] / 0.012, 1.0, 2.5))
         share = free.mean(axis=1)

@@ -19,11 +19,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 # Tiles are computed in batches of about this many samples: they stay in the second-level cache.
-_BATCH_SAMPLES = 24_576
-_TILE_STEPS = np.array(
-    [4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256]
-    + [320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 3584, 4096, 5120, 6144, 8192]
-)
+_BATCH_SAMPLES = 49_152
+# Tiles are rounded up to these sizes, so that many items share one: few batches against little waste.
+_TILE_STEPS = np.array([size << i for i in range(11) for size in (8, 12)])
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,9 @@ def rasterise(solids: Solids, height: int, width: int) -> Surface:
     frame_start = np.tile(np.arange(num_frames) * (height * width), num_solids)
     start = frame_start + top * width + left
     number = np.repeat(np.arange(1, num_solids + 1, dtype=np.uint16), num_frames)
-    with np.errstate(invalid="ignore"):  # a miss is a square root of something negative: NaN is nearer than nothing
+    with np.errstate(
+        invalid="ignore"
+    ):  # a miss is a square root of something negative: NaN is nearer than nothing
         for batch in _batches(tile_w, tile_h, is_seen):
             w, h = int(tile_w[batch[0]]), int(tile_h[batch[0]])
             z, t, s = _tiles(items[:, batch], left[batch], top[batch], w, h)
@@ -89,8 +89,10 @@ def rasterise(solids: Solids, height: int, width: int) -> Surface:
             chosen, index = chosen[is_nearest], index[is_nearest]
             along[index] = t.ravel()[chosen]
             rise[index] = s.ravel()[chosen]
-            shown[index] = number[batch].repeat(h * w)[chosen] if len(chosen) * 4 > z.size else (
-                number[batch][chosen // (h * w)]
+            shown[index] = (
+                number[batch].repeat(h * w)[chosen]
+                if len(chosen) * 4 > z.size
+                else (number[batch][chosen // (h * w)])
             )
 
     where = np.flatnonzero(shown)

@@ -80,15 +80,17 @@ def render(
     width: int,
     *,
     supersample: int = 2,
+    fps: float | None = None,
 ) -> Clip:
     """Render a dance at some moments.
 
     Args:
         character: who dances, and the scene.
         motion: the dance; any character can dance any motion.
-        times_s: ``F`` moments in seconds, in any order. The poses' frame rate is that of their middle spacing.
+        times_s: ``F`` moments in seconds, in any order.
         height, width: size of the pictures in pixels, any. The body fits the shorter side.
         supersample: samples a pixel along each axis; 1 is quick and jagged, 2 to 4 are smooth.
+        fps: frame rate that the poses state; None takes that of the moments' middle spacing.
 
     Raises:
         ValueError: no moments, or a size that cannot be.
@@ -108,14 +110,15 @@ def render(
         for i in range(0, len(times), step)
     ]
     frames, part_ids, points, scores = (np.concatenate(arrays) for arrays in zip(*parts))
-    gaps = np.abs(np.diff(times))
-    fps = 1 / float(np.median(gaps)) if len(gaps) and np.median(gaps) > 0 else 25.0
+    if fps is None:
+        spacing = float(np.median(np.abs(np.diff(times)))) if len(times) > 1 else 0.0
+        fps = 1 / spacing if spacing > 0 else 25.0
     poses = PoseSequence(points[:, None], scores[:, None], height, width, fps=fps)
     return Clip(frames, poses, part_ids > 0, part_ids)
 
 
 def _render_chunk(
-    character: Character, motion: Motion, times: NDArray[np.float64], view: _View, backdrop: NDArray[np.float32],
+    character: Character, motion: Motion, times: NDArray[np.float64], view: _View, backdrop: NDArray[np.uint8],
     supersample: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
     h, w = backdrop.shape[:2]
@@ -125,7 +128,9 @@ def _render_chunk(
     seen_part = np.array([0, *solids.part], np.uint8)[surface.shown]
     frames = _shade(character, solids, view, surface, backdrop)
     frames = _shrink(frames, supersample)
-    part_ids = np.ascontiguousarray(seen_part[:, supersample // 2 :: supersample, supersample // 2 :: supersample])
+    part_ids = np.ascontiguousarray(
+        seen_part[:, supersample // 2 :: supersample, supersample // 2 :: supersample]
+    )
     screen, _ = view.project(stage_points(character.body, figure))
     to_camera = -view.axes[2]
     scores = visibility(screen[..., :2], screen[..., 2], view.unit * character.body.height, to_camera, figure,
@@ -147,7 +152,7 @@ def _on_screen(solids: SolidList, view: _View) -> Solids:
 
 
 def _shade(
-    character: Character, solids: SolidList, view: _View, surface: Surface, backdrop: NDArray[np.float32]
+    character: Character, solids: SolidList, view: _View, surface: Surface, backdrop: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
     """Paint the surface: one soft light, ambient light, darker where a part curves away, a highlight on gloss."""
     light = np.array(character.light.direction, np.float32)
@@ -167,12 +172,12 @@ def _shade(
         index = np.flatnonzero(gloss[surface.solid] > 0)
         half = light + np.array([0, 0, -1], np.float32)
         half /= np.linalg.norm(half)
-        colour[index] += (
-            150 * gloss[surface.solid[index]] * np.maximum(half @ n[:, index], 0) ** 24
-        )[:, None]
+        colour[index] += (150 * gloss[surface.solid[index]] * np.maximum(half @ n[:, index], 0) ** 24)[
+            :, None
+        ]
     np.minimum(colour, 255, out=colour)
     canvas = np.empty((len(surface.depth), *backdrop.shape), np.uint8)
-    canvas[:] = np.clip(backdrop + 0.5, 0, 255).astype(np.uint8)
+    canvas[:] = backdrop
     canvas.reshape(-1, 3)[surface.where] = colour.astype(np.uint8)
     return canvas
 
@@ -193,7 +198,9 @@ def _paint_rings(colour: NDArray[np.float32], solids: SolidList, view: _View, su
     frame, rest = np.divmod(where, height * width)
     row, column = np.divmod(rest, width)
     place = np.stack([column + 0.5, row + 0.5, surface.depth.reshape(-1)[where]], axis=-1)
-    number = ((place - origin[of, frame]) * axis[of, frame]).sum(-1) + np.array([r.start for r in rings if r])[of]
+    number = ((place - origin[of, frame]) * axis[of, frame]).sum(-1) + np.array(
+        [r.start for r in rings if r]
+    )[of]
     is_second = (number % 1.0) > 0.5
     second = np.array(solids.second, np.float32) * 255
     colour[index[is_second]] = second[surface.solid[index[is_second]]]

@@ -115,7 +115,9 @@ def _trunk(solids: SolidList, character: Character, figure: Figure) -> None:
     low_rings = Rings(figure.waist, rate * pelvis_frame[:, :, 1]) if rate else None
     high_rings = Rings(figure.waist, rate * chest_frame[:, :, 1]) if rate else None
 
-    def cloth(a: Array, b: Array, ra: float, rb: float, flat: float, frame: Array, rings: Rings | None) -> None:
+    def cloth(
+        a: Array, b: Array, ra: float, rb: float, flat: float, frame: Array, rings: Rings | None
+    ) -> None:
         solids.add(TORSO, outfit.top, a, b, ra * unit, rb * unit, frame=frame, scale=(1.0, 0.6, flat),
                    second=outfit.top_second, rings=rings)  # fmt: skip
 
@@ -153,7 +155,10 @@ def _skirt(solids: SolidList, character: Character, figure: Figure) -> None:
     top = _at(figure.pelvis, figure.pelvis_frame, (0, 0.02, 0), unit)
     middle = _at(figure.pelvis, figure.pelvis_frame, (0, -0.02, 0), unit)
     flat = (1.0, 0.3, 0.76)
-    for a, b, ra, rb in ((top, middle, body.hips, body.hips * 1.2), (middle, hem, body.hips * 1.2, body.hips * 1.4)):
+    for a, b, ra, rb in (
+        (top, middle, body.hips, body.hips * 1.2),
+        (middle, hem, body.hips * 1.2, body.hips * 1.4),
+    ):
         solids.add(TORSO, outfit.bottom, a, b, ra * unit, rb * unit, frame=figure.pelvis_frame, scale=flat)
     for side, part in ((0, LEFT_THIGH), (1, RIGHT_THIGH)):
         hip, knee = figure.hips[side], figure.knees[side]
@@ -172,12 +177,21 @@ def _arm(solids: SolidList, character: Character, figure: Figure, side: int) -> 
     belly = elbow + 0.28 * (wrist - elbow)
     solids.add(fore_part, upper_colour, elbow, belly, 0.0228 * girth * wide, 0.0238 * girth * wide)
     end = elbow + (0.94 if is_long else 1.0) * (wrist - elbow)
-    solids.add(fore_part, upper_colour, belly, end, 0.0238 * girth * wide, (0.019 if is_long else 0.0158) * girth)
+    solids.add(
+        fore_part, upper_colour, belly, end, 0.0238 * girth * wide, (0.019 if is_long else 0.0158) * girth
+    )
     if outfit.sleeves == "short":
         cuff = shoulder + 0.52 * (elbow - shoulder)
         solids.add(upper_part, outfit.top, shoulder, cuff, 0.0345 * girth, 0.0318 * girth)
     elif outfit.sleeves == "long":
-        solids.add(upper_part, outfit.top, shoulder, shoulder + 0.15 * (elbow - shoulder), 0.0335 * girth, 0.031 * girth)
+        solids.add(
+            upper_part,
+            outfit.top,
+            shoulder,
+            shoulder + 0.15 * (elbow - shoulder),
+            0.0335 * girth,
+            0.031 * girth,
+        )
 
 
 def _hand(solids: SolidList, character: Character, figure: Figure, side: int) -> None:
@@ -187,7 +201,14 @@ def _hand(solids: SolidList, character: Character, figure: Figure, side: int) ->
     points, frame = figure.hands[side], figure.hand_frames[side]  # F x 21 x 3
     skin = outfit.skin
     wrist = points[:, 0]
-    solids.add(part, skin, figure.elbows[side] + 0.97 * (wrist - figure.elbows[side]), wrist, 0.155 * size, 0.15 * size)
+    solids.add(
+        part,
+        skin,
+        figure.elbows[side] + 0.97 * (wrist - figure.elbows[side]),
+        wrist,
+        0.155 * size,
+        0.15 * size,
+    )
     heel = wrist + size * (frame @ np.array([0.0, 0.16, 0.0]))
     knuckles = wrist + size * (frame @ np.array([0.005, 0.40, 0.0]))
     solids.add(part, skin, heel, knuckles, 0.19 * size, 0.235 * size, frame=frame, scale=(1.0, 1.0, 0.48))
@@ -226,8 +247,12 @@ def _leg(solids: SolidList, character: Character, figure: Figure, side: int) -> 
     heel = ankle + foot @ np.array([0, drop + 0.027 * unit, -0.2 * length])
     instep = ankle + foot @ np.array([0, drop + 0.034 * unit, 0.14 * length])
     toe = ankle + foot @ np.array([0, drop + 0.0215 * unit, 0.6 * length])
-    solids.add(foot_part, outfit.shoes, ankle - 0.004 * unit * foot[:, :, 1], heel, 0.022 * unit, 0.026 * unit)
-    solids.add(foot_part, outfit.shoes, instep, toe, 0.03 * unit, 0.0225 * unit, frame=foot, scale=(1.05, 0.95, 1.0))
+    solids.add(
+        foot_part, outfit.shoes, ankle - 0.004 * unit * foot[:, :, 1], heel, 0.022 * unit, 0.026 * unit
+    )
+    solids.add(
+        foot_part, outfit.shoes, instep, toe, 0.03 * unit, 0.0225 * unit, frame=foot, scale=(1.05, 0.95, 1.0)
+    )
     solids.add(foot_part, outfit.shoes, heel, instep, 0.0265 * unit, 0.03 * unit)
     sole_y = drop + 0.008 * unit
     solids.add(foot_part, outfit.sole, ankle + foot @ np.array([0, sole_y, -0.2 * length]),
@@ -244,16 +269,20 @@ def _head(solids: SolidList, character: Character, figure: Figure) -> None:
     def at(x: float, y: float, z: float) -> Array:
         return figure.head + unit * (frame @ np.array([x, y, z]))
 
-    def ellipsoid(colour: Colour, centre: Array, radii: tuple[float, float, float], gloss: float = 0.0) -> None:
+    def ellipsoid(
+        colour: Colour, centre: Array, radii: tuple[float, float, float], gloss: float = 0.0
+    ) -> None:
         solids.add(HEAD, colour, centre, centre, unit, frame=frame, scale=radii, gloss=gloss)
 
     ellipsoid(skin, at(*face.SKULL_CENTRE), tuple(face.SKULL_RADII))  # type: ignore[arg-type]
-    solids.add(HEAD, skin, at(*face.JAW_FROM), at(*face.JAW_TO), face.JAW_RADII[0] * unit, face.JAW_RADII[1] * unit)
+    solids.add(
+        HEAD, skin, at(*face.JAW_FROM), at(*face.JAW_TO), face.JAW_RADII[0] * unit, face.JAW_RADII[1] * unit
+    )
     brow_colour = _tint(outfit.hair, 0.75 if sum(outfit.hair) > 0.9 else 1.0)
     for sign in (-1.0, 1.0):
         ellipsoid(_tint(skin, 0.97), at(sign * face.EAR[0], face.EAR[1], face.EAR[2]), (0.09, 0.2, 0.13))
         x, y = sign * face.EYE_X, face.EYE_Y
-        z = float(face.front(x, y))
+        z = face.front_at(x, y)
         ellipsoid((0.97, 0.97, 0.96), at(x, y, z - 0.045), (0.165, 0.115, 0.09), 0.2)
         ellipsoid(outfit.iris, at(x, y, z - 0.005), (0.092, 0.1, 0.06), 0.3)
         ellipsoid((0.05, 0.05, 0.06), at(x, y, z + 0.028), (0.05, 0.054, 0.035), 0.6)
@@ -262,14 +291,16 @@ def _head(solids: SolidList, character: Character, figure: Figure) -> None:
                    0.022 * unit)  # fmt: skip
         inner, top, outer = face.BROW[0], face.BROW[2], face.BROW[4]
         for start, end, r0, r1 in ((inner, top, 0.038, 0.04), (top, outer, 0.04, 0.025)):
-            p, q = (at(sign * v[0], v[1], float(face.front(v[0], v[1])) - 0.005) for v in (start, end))
+            p, q = (
+                at(sign * v[0], v[1], face.front_at(float(v[0]), float(v[1])) - 0.005) for v in (start, end)
+            )
             solids.add(HEAD, brow_colour, p, q, r0 * unit, r1 * unit)
-    bridge = at(0, 0.04, float(face.front(0, 0.04)) - 0.04)
-    tip = at(0, face.NOSE_TIP_Y, float(face.front(0, face.NOSE_TIP_Y)) + 0.09)
+    bridge = at(0, 0.04, face.front_at(0, 0.04) - 0.04)
+    tip = at(0, face.NOSE_TIP_Y, face.front_at(0, face.NOSE_TIP_Y) + 0.09)
     solids.add(HEAD, _tint(skin, 0.985), bridge, tip, 0.055 * unit, 0.1 * unit)
     for sign in (-1.0, 1.0):
-        solids.add(HEAD, _tint(skin, 0.93), at(sign * 0.085, -0.285, float(face.front(0.085, -0.285)) + 0.02),
-                   at(sign * 0.085, -0.285, float(face.front(0.085, -0.285)) + 0.03), 0.062 * unit)  # fmt: skip
+        solids.add(HEAD, _tint(skin, 0.93), at(sign * 0.085, -0.285, face.front_at(0.085, -0.285) + 0.02),
+                   at(sign * 0.085, -0.285, face.front_at(0.085, -0.285) + 0.03), 0.062 * unit)  # fmt: skip
     _mouth(solids, outfit.lips, figure, unit)
 
 
@@ -277,7 +308,7 @@ def _mouth(solids: SolidList, lips: Colour, figure: Figure, unit: float) -> None
     frame, opening = figure.head_frame, figure.mouth[:, None]
 
     def at(x: float, y: float, push: float) -> Array:
-        return figure.head + unit * (frame @ np.array([x, y, float(face.front(x, y)) + push]))
+        return figure.head + unit * (frame @ np.array([x, y, face.front_at(x, y) + push]))
 
     y, w = face.MOUTH_Y, face.MOUTH_HALF_WIDTH
     down = -unit * 0.15 * opening * frame[:, :, 1]
@@ -328,7 +359,9 @@ def _hair(solids: SolidList, character: Character, figure: Figure) -> None:
         add(back, fall, 0.7, 0.5, (1.02, 1.0, 0.62))
         for sign in (-1.0, 1.0):
             top = at(sign * 0.6, 0.35, -0.14)
-            add(top, top + unit * 1.55 * down + unit * 0.12 * (frame @ np.array([sign, -1.0, 0.2])), 0.28, 0.2)
+            add(
+                top, top + unit * 1.55 * down + unit * 0.12 * (frame @ np.array([sign, -1.0, 0.2])), 0.28, 0.2
+            )
     elif style == "bun":
         ellipsoid((0, 1.12, -0.32), (0.36, 0.33, 0.36))
     elif style == "ponytail":

@@ -16,9 +16,17 @@ from mimic.data.synthetic.character import Body
 Array = NDArray[np.float64]
 
 # Hand points in hand lengths: (towards the thumb, along the fingers, out of the palm).
-_ROOTS = np.array([[0.20, 0.18, 0.06], [0.20, 0.52, 0.0], [0.065, 0.545, 0.0], [-0.07, 0.52, 0.0], [-0.19, 0.47, 0.0]])
+_ROOTS = np.array(
+    [[0.20, 0.18, 0.06], [0.20, 0.52, 0.0], [0.065, 0.545, 0.0], [-0.07, 0.52, 0.0], [-0.19, 0.47, 0.0]]
+)
 _SEGMENTS = np.array(
-    [[0.215, 0.18, 0.15], [0.22, 0.135, 0.115], [0.245, 0.15, 0.12], [0.225, 0.14, 0.12], [0.175, 0.11, 0.105]]
+    [
+        [0.215, 0.18, 0.15],
+        [0.22, 0.135, 0.115],
+        [0.245, 0.15, 0.12],
+        [0.225, 0.14, 0.12],
+        [0.175, 0.11, 0.105],
+    ]
 )
 _SPREAD_RAD = np.radians([0.0, 10.0, 0.0, -9.0, -20.0])
 _CURL_RAD = np.radians([[22.0, 62.0, 120.0], [78.0, 175.0, 230.0], [80.0, 180.0, 238.0], [80.0, 180.0, 238.0],
@@ -30,7 +38,9 @@ ARM_ANGLES = ("azimuth", "abduction", "twist", "elbow", "pronation", "wrist")
 # Degrees. Azimuth turns the raised arm from sideways (0) to the front (90); abduction raises it; twist turns the bent
 # forearm from forward to outward and up; pronation 90 turns the palm of a hanging hand backwards.
 ARM_LIMITS_DEG = np.array([[-35, 115], [6, 170], [-70, 100], [2, 145], [-80, 85], [-55, 60]], float)
-SPINE_LIMITS_DEG = np.array([[-20, 35], [-22, 22], [-28, 28]], float)  # pitch, side, twist; lumbar and chest each
+SPINE_LIMITS_DEG = np.array(
+    [[-20, 35], [-22, 22], [-28, 28]], float
+)  # pitch, side, twist; lumbar and chest each
 HEAD_LIMITS_DEG = np.array([[-60, 60], [-28, 30], [-25, 25]], float)  # yaw, pitch, roll
 
 
@@ -188,7 +198,9 @@ def pose_body(body: Body, state: BodyState) -> Figure:
         @ rotation_z(state.head[:, 2])
     )
     neck_frame = chest_frame @ rotation_x(0.5 * state.head[:, 1])
-    head = neck + scale * (_turn(neck_frame, (0, body.neck, 0.006)) + _turn(head_frame, (0, body.head, 0.008)))
+    head = neck + scale * (
+        _turn(neck_frame, (0, body.neck, 0.006)) + _turn(head_frame, (0, body.head, 0.008))
+    )
     arms = [_arm(body, state, side, neck, chest_frame) for side in (0, 1)]
     legs = [_leg(body, feet[:, side], side, pelvis, pelvis_frame) for side in (0, 1)]
     shoulders, elbows, wrists, hands, hand_frames = (np.stack(parts) for parts in zip(*arms))
@@ -231,7 +243,9 @@ def _pelvis(body: Body, state: BodyState, feet: Array, pelvis_frame: Array) -> A
         hip = pelvis + scale * _turn(pelvis_frame, (sign * body.hip_width, 0, 0))
         far = (hip[:, 0] - feet[:, side, 0]) ** 2 + (hip[:, 2] - feet[:, side, 1]) ** 2
         leg = 0.996 * scale * body.leg
-        limit = feet[:, side, 3] + scale * body.ankle_height + np.sqrt(np.maximum(leg**2 - far, 0.04)) - hip[:, 1]
+        limit = (
+            feet[:, side, 3] + scale * body.ankle_height + np.sqrt(np.maximum(leg**2 - far, 0.04)) - hip[:, 1]
+        )
         height = 0.5 * (height + limit - np.sqrt((height - limit) ** 2 + 1e-5))  # smooth minimum
     pelvis[:, 1] = height
     return pelvis

@@ -1,0 +1,233 @@
+"""How does a detector fail? Exact poses are made as unsure and as wrong as estimated ones, with honest scores.
+
+Good points tremble a little: a bias that lasts, a slow drift and a fresh error in every frame. Now and then, for some
+frames, both hands or two limbs change sides, a hand is seen where none is, or hands, the face and joints are missed.
+Whatever is wrong by more than trembling has a score of at most `WRONG_AT_MOST`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose.skeletons import (
+    BODY, FACE, FEET, HANDS, LEFT_ANKLE, LEFT_ELBOW, LEFT_HAND, LEFT_HIP, LEFT_KNEE, LEFT_SHOULDER, LEFT_WRIST, NECK,
+    NOSE, RIGHT_ANKLE, RIGHT_ELBOW, RIGHT_HAND, RIGHT_HIP, RIGHT_KNEE, RIGHT_SHOULDER, RIGHT_WRIST,
+)  # fmt: skip
+from pose.types import NUM_POINTS, PoseSequence
+
+Array = NDArray[np.float64]
+
+WRONG_AT_MOST = 0.5
+"""No point that a detector would have to be ashamed of scores more."""
+
+# Trembling in body heights: (lasting, drifting, fresh), of single points and of a hand or the face as a whole.
+_BODY_TREMBLE = (0.0028, 0.002, 0.002)
+_HAND_TREMBLE = (0.0015, 0.0015, 0.0015)
+_HAND_SHIFT = (0.002, 0.0025, 0.0025)
+_FACE_TREMBLE = (0.0008, 0.0004, 0.0003)
+_FACE_SHIFT = (0.002, 0.001, 0.0008)
+
+# Share of frames in which each failure is under way, at strength 1, and how many frames it lasts on average.
+_SPELLS = {
+    "hands_swapped": (0.02, 3),
+    "arms_swapped": (0.012, 2),
+    "legs_swapped": (0.01, 2),
+    "false_hand": (0.03, 3),
+    "missing_hand": (0.05, 4),
+    "missing_face": (0.015, 4),
+    "missing_joints": (0.03, 3),
+    "blurred": (0.03, 2),
+}
+_HIDDEN_HAND_LOST = 0.6  # of the frames in which a hand is hidden
+
+_ARMS = ([LEFT_ELBOW, LEFT_WRIST], [RIGHT_ELBOW, RIGHT_WRIST])
+_LEGS = ([LEFT_KNEE, LEFT_ANKLE, 18, 19, 20], [RIGHT_KNEE, RIGHT_ANKLE, 21, 22, 23])
+_LOSABLE = (
+    [LEFT_WRIST], [RIGHT_WRIST], _ARMS[0], _ARMS[1], [LEFT_ANKLE, 18, 19, 20], [RIGHT_ANKLE, 21, 22, 23], _LEGS[0], _LEGS[1],
+)  # fmt: skip
+
+
+def add_detector_noise(seq: PoseSequence, rng: np.random.Generator, *, strength: float = 1.0) -> PoseSequence:
+    """Poses as a detector might have given them.
+
+    Args:
+        seq: exact poses; frames are taken to follow each other.
+        rng: decides everything.
+        strength: 0 changes nothing, 1 is a usual detector, 2 trembles and fails twice as much.
+
+    Raises:
+        ValueError: the strength is negative.
+    """
+    if not strength >= 0:
+        raise ValueError(f"noise strength {strength} is negative; use 0 (none) to about 2")
+    points, scores = seq.points.copy(), seq.scores.copy()
+    frame = np.array([seq.width, seq.height], float)
+    for person in range(seq.num_people):
+        unit = _body_height(points[:, person] * frame)
+        noisy, sure = _noisy(points[:, person] * frame / unit, scores[:, person], rng, strength)
+        points[:, person], scores[:, person] = noisy * unit / frame, sure
+    return replace(seq, points=points, scores=scores)
+
+
+def _body_height(pixels: Array) -> float:
+    """About the height of the person in pixels, from trunk and shoulders, also when the legs are outside."""
+    trunk = np.linalg.norm(pixels[:, NECK] - 0.5 * (pixels[:, LEFT_HIP] + pixels[:, RIGHT_HIP]), axis=-1)
+    shoulders = np.linalg.norm(pixels[:, LEFT_SHOULDER] - pixels[:, RIGHT_SHOULDER], axis=-1)
+    return float(max(np.median(np.maximum(3.5 * trunk, 4.4 * shoulders)), 1.0))
+
+
+def _noisy(points: Array, scores: Array, rng: np.random.Generator, strength: float) -> tuple[Array, Array]:
+    """One person, ``F x 134 x 2`` in body heights, ``F x 134``."""
+    num_frames = len(points)
+    exact = points
+    points = points + strength * _tremble(rng, scores)
+    spread = strength * np.where(scores > 0.7, 0.03, 0.08)
+    scores = np.clip(scores * (1 - np.abs(spread * _drift(rng, num_frames, NUM_POINTS))), 0, 1)
+    scores = _one_score_a_part(scores)
+    under_way = {
+        name: _spell(rng, num_frames, strength * share, length) for name, (share, length) in _SPELLS.items()
+    }
+    unsure = rng.uniform(0.08, WRONG_AT_MOST, (num_frames, 4))
+
+    for name, (left, right) in (("arms_swapped", _ARMS), ("legs_swapped", _LEGS)):
+        _swap(points, scores, np.flatnonzero(under_way[name]), left, right, unsure[:, 0])
+    left_hand, right_hand = (list(range(134)[hand]) for hand in (LEFT_HAND, RIGHT_HAND))
+    _swap(points, scores, np.flatnonzero(under_way["hands_swapped"]), left_hand, right_hand, unsure[:, 1])
+    _place_false_hands(points, scores, np.flatnonzero(under_way["false_hand"]), unsure[:, 2], rng)
+    _blur(points, scores, np.flatnonzero(under_way["blurred"]), rng)
+    _lose(points, scores, under_way, strength, rng)
+
+    # The last word on honesty: what is far from the truth is not sure of itself.
+    error = np.linalg.norm(points - exact, axis=-1)
+    scores = np.where(error > 0.03, np.minimum(scores, WRONG_AT_MOST), scores)
+    return points, scores
+
+
+def _tremble(rng: np.random.Generator, scores: Array) -> Array:
+    """Small errors ``F x 134 x 2``; larger where the detector is less sure."""
+    num_frames = len(scores)
+
+    def noise(size: tuple[float, float, float], count: int) -> Array:
+        lasting, drifting, fresh = size
+        return (
+            lasting * rng.normal(size=(1, count, 2))
+            + drifting * _drift(rng, num_frames, count * 2).reshape(num_frames, count, 2)
+            + fresh * rng.normal(size=(num_frames, count, 2))
+        )
+
+    error = noise(_BODY_TREMBLE, NUM_POINTS)
+    error[:, FACE] = noise(_FACE_TREMBLE, 68) + noise(_FACE_SHIFT, 1)
+    for hand in HANDS:
+        error[:, hand] = noise(_HAND_TREMBLE, 21) + noise(_HAND_SHIFT, 1)
+    error[:, NECK] = 0.5 * (error[:, LEFT_SHOULDER] + error[:, RIGHT_SHOULDER])
+    error[:, [NOSE, 14, 15, 16, 17]] *= 0.6
+    return error * (1 + 2.5 * np.clip(0.85 - scores, 0, 1))[..., None]
+
+
+def _drift(rng: np.random.Generator, num_frames: int, count: int) -> Array:
+    """Slow noise of about unit size, ``F x count``: fresh values every four frames, joined smoothly."""
+    knots = rng.normal(size=(num_frames // 4 + 3, count))
+    place = (np.arange(num_frames) + rng.uniform(0, 4)) / 4
+    index = place.astype(int)
+    u = (place - index)[:, None]
+    return knots[index] + (knots[index + 1] - knots[index]) * u * u * (3 - 2 * u)
+
+
+def _one_score_a_part(scores: Array) -> Array:
+    """All points of a hand take its best score, those of the face the face's; 0 stays 0."""
+    scores = scores.copy()
+    for part in (FACE, *HANDS):
+        best = scores[:, part].max(axis=1, keepdims=True)
+        scores[:, part] = np.where(scores[:, part] > 0, best, 0)
+    return scores
+
+
+def _spell(rng: np.random.Generator, num_frames: int, share: float, length: float) -> NDArray[np.bool_]:
+    """Frames under a failure that fills a share of the time in spells of some frames (a two-state Markov chain)."""
+    share = min(share, 0.5)
+    draws = rng.uniform(size=num_frames)
+    start = share / (length * (1 - share))
+    under_way = np.zeros(num_frames, bool)
+    state = bool(draws[0] < share) if num_frames else False
+    for i in range(num_frames):
+        if i > 0:
+            state = bool(draws[i] > 1 / length) if state else bool(draws[i] < start)
+        under_way[i] = state
+    return under_way
+
+
+def _swap(
+    points: Array, scores: Array, frames: NDArray[np.int64], left: list[int], right: list[int], unsure: Array
+) -> None:
+    if not len(frames):
+        return
+    rows = frames[:, None]
+    points[rows, left], points[rows, right] = points[rows, right], points[rows, left]
+    both = left + right
+    scores[rows, both] = np.minimum(
+        np.where(scores[rows, both] > 0, unsure[frames][:, None], 0), WRONG_AT_MOST
+    )
+
+
+def _place_false_hands(
+    points: Array, scores: Array, frames: NDArray[np.int64], unsure: Array, rng: np.random.Generator
+) -> None:
+    """A hand, turned and resized, at an elbow, the other hand, a knee, the face or anywhere about the body."""
+    kind = side = 0
+    turn, size, offset = 0.0, 1.0, np.zeros(2)
+    for i, frame in enumerate(frames):
+        if i == 0 or frames[i - 1] != frame - 1:  # a new spell
+            kind, side = int(rng.integers(5)), int(rng.integers(2))
+            turn, size = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.3)
+            offset = rng.normal(0, 0.05, 2) if kind < 4 else rng.normal(0, 0.25, 2)
+        hand = HANDS[side]
+        anchor = (
+            [LEFT_ELBOW, RIGHT_ELBOW],
+            [RIGHT_WRIST, LEFT_WRIST],
+            [LEFT_KNEE, RIGHT_KNEE],
+            [NOSE, NOSE],
+            [NECK, NECK],
+        )
+        place = points[frame, anchor[kind][side]] + offset
+        shape = points[frame, hand] - points[frame, hand].mean(axis=0)
+        cosine, sine = np.cos(turn), np.sin(turn)
+        points[frame, hand] = place + size * shape @ np.array([[cosine, sine], [-sine, cosine]])
+        scores[frame, hand] = unsure[frame] * 0.9
+
+
+def _blur(points: Array, scores: Array, frames: NDArray[np.int64], rng: np.random.Generator) -> None:
+    """A fast arm or leg smears: its end is off by some hundredths and the score says so."""
+    for frame in frames:
+        joints = _LOSABLE[int(rng.integers(len(_LOSABLE)))]
+        points[frame, joints] += rng.normal(0, 0.02, (len(joints), 2))
+        scores[frame, joints] = np.minimum(scores[frame, joints], rng.uniform(0.25, 0.5))
+
+
+def _lose(
+    points: Array,
+    scores: Array,
+    under_way: dict[str, NDArray[np.bool_]],
+    strength: float,
+    rng: np.random.Generator,
+) -> None:
+    """Missed parts score 0 or next to it; their points stay about where they were guessed."""
+    scores[under_way["missing_face"], FACE] = 0
+    side = int(rng.integers(2))
+    previous = -2
+    for frame in np.flatnonzero(under_way["missing_hand"]):
+        side = int(rng.integers(2)) if frame != previous + 1 else side
+        scores[frame, HANDS[side]] = 0
+        previous = frame
+    for hand in HANDS:
+        is_hidden = (scores[:, hand].max(axis=1) < 0.35) & (scores[:, hand].max(axis=1) > 0)
+        is_lost = _spell(rng, len(scores), min(strength, 1.0) * _HIDDEN_HAND_LOST, 4)
+        scores[is_hidden & is_lost, hand] = 0
+    for frame in np.flatnonzero(under_way["missing_joints"]):
+        joints = _LOSABLE[int(rng.integers(len(_LOSABLE)))]
+        points[frame, joints] += rng.normal(0, 0.05, (len(joints), 2))
+        scores[frame, joints] = rng.uniform(0, 0.12)
+    outside = scores[:, BODY].max(axis=1) <= 0
+    scores[outside, FEET] = 0

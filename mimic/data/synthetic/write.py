@@ -1,0 +1,111 @@
+"""Dancers to files: videos beside the poses that they show."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mimic.data.synthetic.character import sample_character
+from mimic.data.synthetic.motion import sample_motion
+from mimic.data.synthetic.noise import add_detector_noise
+from mimic.data.synthetic.render import Clip, render
+from mimic.data.synthetic.world import World
+from mimic.video import VideoWriter
+
+
+def write_clip(
+    clip: Clip, out_path: str | os.PathLike[str], poses_path: str | os.PathLike[str] | None = None
+) -> Path:
+    """Write a clip's pictures as a video at the poses' frame rate, and its poses as npz.
+
+    Args:
+        clip: what `render` gave.
+        out_path: the video, ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
+        poses_path: the poses, ``.npz``; None writes none.
+
+    Returns:
+        the video's path.
+
+    Raises:
+        ValueError, OSError: a file cannot be written; the message says which and why.
+    """
+    out_path = Path(out_path)
+    height, width = clip.frames.shape[1:3]
+    with VideoWriter(out_path, height=height, width=width, fps=clip.poses.fps) as writer:
+        for frame in clip.frames:
+            writer.write(frame)
+    if poses_path is not None:
+        clip.poses.save(poses_path)
+    return out_path
+
+
+def synth(
+    output_dir: str | os.PathLike[str],
+    *,
+    num_clips: int = 4,
+    seconds: float = 4.0,
+    fps: float = 12.0,
+    height: int = 384,
+    width: int = 384,
+    seed: int = 0,
+    world: str | World = "plain",
+    noise_strength: float = 0.0,
+    supersample: int = 2,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> list[Path]:
+    """Render dancers into ``clip_0000.mp4`` with ``clip_0000.npz`` beside it, and so on.
+
+    Args:
+        output_dir: where to; made when missing.
+        num_clips: how many; clip i depends on the seed and i alone.
+        seconds, fps: length and frame rate of each clip.
+        height, width: size of the pictures, pixels.
+        seed: decides everything.
+        world: ``plain``, ``rich`` or a `World`.
+        noise_strength: 0 writes the exact poses; above it, poses as a detector might have found them.
+        supersample: samples a pixel along each axis.
+        progress: called with clips done and in all.
+
+    Returns:
+        the videos' paths.
+
+    Raises:
+        ValueError: a number or the world's name cannot be.
+        OSError: a file cannot be written.
+    """
+    world = _world(world)
+    num_frames = round(seconds * fps) if fps > 0 else 0
+    if num_clips < 1 or num_frames < 1:
+        raise ValueError(
+            f"{num_clips} clips of {seconds} s at {fps} frames a second hold no frame; ask for at least one"
+        )
+    output_dir = Path(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for i in range(num_clips):
+        rng = np.random.default_rng([seed, i])
+        character = sample_character(rng, world)
+        motion = sample_motion(rng, world, duration_s=seconds)
+        clip = render(
+            character, motion, np.arange(num_frames) / fps, height, width, supersample=supersample, fps=fps
+        )
+        if noise_strength > 0:
+            noisy = add_detector_noise(clip.poses, rng, strength=noise_strength)
+            clip = Clip(clip.frames, noisy, clip.figure_mask, clip.part_ids)
+        path = output_dir / f"clip_{i:04d}.mp4"
+        paths.append(write_clip(clip, path, path.with_suffix(".npz")))
+        if progress is not None:
+            progress(i + 1, num_clips)
+    return paths
+
+
+def _world(world: str | World) -> World:
+    if isinstance(world, World):
+        return world
+    worlds = {"plain": World.plain, "rich": World.rich}
+    if world not in worlds:
+        raise ValueError(f"there is no world {world!r}; use {' or '.join(worlds)}")
+    return worlds[world]()
