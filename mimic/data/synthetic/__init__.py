@@ -4,7 +4,8 @@ Example::
 
     rng = np.random.default_rng(0)
     world = World.plain()
-    clip = render(sample_character(rng, world), sample_motion(rng, world, duration_s=2.0), np.arange(16) / 8, 128, 128)
+    character, motion = sample_character(rng, world), sample_motion(rng, world, duration_s=2.0)
+    clip = render(character, motion, np.arange(16) / 8, 128, 128)
 """
 
 from mimic.data.synthetic.character import (
@@ -23,6 +24,20 @@ from mimic.data.synthetic.shapes import LEFT_HAND, PART_NAMES, RIGHT_HAND
 from mimic.data.synthetic.world import World
 
 __all__ = [
-    "LEFT_HAND", "PART_NAMES", "RIGHT_HAND", "Background", "Body", "Camera", "Character", "Clip", "Light", "Motion",
-    "Outfit", "World", "add_detector_noise", "render", "sample_character", "sample_motion",
-]  # fmt: skip
+    "LEFT_HAND",
+    "PART_NAMES",
+    "RIGHT_HAND",
+    "Background",
+    "Body",
+    "Camera",
+    "Character",
+    "Clip",
+    "Light",
+    "Motion",
+    "Outfit",
+    "World",
+    "add_detector_noise",
+    "render",
+    "sample_character",
+    "sample_motion",
+]

@@ -1,4 +1,4 @@
-"""Who dances, before what, and who looks? Body, clothes, hair, background, camera and light, drawn from a generator."""
+"""Who dances, before what, and who looks? Body, clothes, hair, background, camera and light, at random."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ _SKINS = np.array(
 ) / 255.0  # fmt: skip
 _HAIRS = np.array(
     [
-        [28, 24, 24], [54, 36, 26], [92, 58, 34], [132, 88, 50], [196, 150, 84], [226, 196, 130], [160, 66, 30],
-        [120, 118, 122], [190, 60, 90], [60, 90, 160],
+        [28, 24, 24], [54, 36, 26], [92, 58, 34], [132, 88, 50], [196, 150, 84], [226, 196, 130],
+        [160, 66, 30], [120, 118, 122], [190, 60, 90], [60, 90, 160],
     ]
 ) / 255.0  # fmt: skip
 _HAIR_WEIGHTS = [0.18, 0.17, 0.15, 0.12, 0.12, 0.09, 0.09, 0.04, 0.02, 0.02]

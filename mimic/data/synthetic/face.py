@@ -1,6 +1,6 @@
 """Where on the head are eyes, brows, nose, mouth and the 68 face points? The face in head units.
 
-Head axes: X to the person's left, Y up, Z forward, origin in the middle of the head, unit = half the head's height.
+Head axes: X to the person's left, Y up, Z forward; origin in the middle of the head, unit half its height.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def front_at(x: float, y: float) -> float:
 
 @cache
 def face_points() -> Array:
-    """The 68 iBUG points ``68 x 3`` of the closed mouth, on the surface of the head where features are drawn."""
+    """The 68 iBUG points ``68 x 3`` with the mouth closed, on the head's surface where features are drawn."""
     points = np.zeros((68, 3))
     turn = np.linspace(0, np.pi, 17)
     points[:17, 0] = -0.72 * np.cos(turn) * (1 - 0.12 * np.sin(2 * np.minimum(turn, np.pi - turn)))
@@ -59,11 +59,11 @@ def face_points() -> Array:
     eye = np.array(
         [[-0.15, 0.0], [-0.055, 0.075], [0.055, 0.075], [0.15, 0.0], [0.055, -0.06], [-0.055, -0.06]]
     )
-    points[36:42, :2] = eye + [-EYE_X, EYE_Y]
-    points[42:48, :2] = eye + [EYE_X, EYE_Y]
+    points[36:42, :2] = eye + np.array([-EYE_X, EYE_Y])
+    points[42:48, :2] = eye + np.array([EYE_X, EYE_Y])
     w = MOUTH_HALF_WIDTH
-    points[48:55, :2] = [[-w, 0], [-0.6 * w, 0.045], [-0.2 * w, 0.07], [0, 0.055], [0.2 * w, 0.07], [0.6 * w, 0.045],
-                         [w, 0]]  # fmt: skip
+    half_lip = np.array([[-w, 0], [-0.6 * w, 0.045], [-0.2 * w, 0.07]])
+    points[48:51, :2], points[51, :2], points[52:55, :2] = half_lip, [0, 0.055], half_lip[::-1] * [-1, 1]
     points[55:60, :2] = [
         [0.6 * w, -0.06],
         [0.25 * w, -0.085],

@@ -1,7 +1,7 @@
 """How does the dancer move? Eased keyframes on a beat plus a groove of sinusoids, defined at every moment.
 
-Trunk, head, arms and fingers are angles within joint limits; the feet step from place to place on the ground and the
-legs follow. A motion is in body heights and angles, so that any character can dance it.
+Trunk, head, arms and fingers are angles within joint limits; the feet step from place to place on the ground
+and the legs follow. A motion is in body heights and angles, so that any character can dance it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Motion:
     mouth: Track
 
     def at(self, times_s: NDArray[np.floating] | list[float]) -> BodyState:
-        """The body's state at ``F`` times (seconds, any real numbers; outside the duration the last place is held)."""
+        """The body's state at ``F`` times in seconds; outside the dance its first or last state is held."""
         t = np.asarray(times_s, float).reshape(-1)
         spine = self.spine.at(t) + self.spine_groove.at(t)
         arms = np.stack([track.at(t) for track in self.arms], axis=1)
@@ -160,7 +160,7 @@ def sample_motion(rng: np.random.Generator, world: World, *, duration_s: float) 
     """Draw a dance that lasts at least `duration_s`."""
     beat = float(rng.uniform(*world.beat_s))
     num_beats = int(np.ceil(max(duration_s, beat) / beat)) + 3
-    beats = beat * (np.arange(num_beats) - rng.uniform(0.2, 1.2))
+    beats = np.asarray(beat * (np.arange(num_beats) - rng.uniform(0.2, 1.2)), np.float64)
     yaw = _yaws(rng, world, num_beats)
     root, feet = _steps(rng, world, beats, beat, yaw)
     calm = rng.uniform(0.5, 1.0)
@@ -216,7 +216,7 @@ def _yaws(rng: np.random.Generator, world: World, num_beats: int) -> Array:
 def _steps(
     rng: np.random.Generator, world: World, beats: Array, beat: float, yaw: Array
 ) -> tuple[Track, tuple[Steps, Steps]]:
-    """Feet take turns: one swings during each beat, to its place beside the body; the pelvis leans to the other."""
+    """Feet take turns: one swings in each beat to a place beside the body; the pelvis is over the other."""
     num_beats = len(beats)
     centre = np.zeros((num_beats, 2))
     places = [np.zeros((num_beats, 3)), np.zeros((num_beats, 3))]
@@ -256,7 +256,7 @@ def _steps(
             beats[:-1],
             np.full(num_beats - 1, 0.9 * beat),
             lifts[side, 1:],
-        )  # fmt: skip
+        )
         for side in (0, 1)
     )
     return root, (feet[0], feet[1])
@@ -272,7 +272,7 @@ def _head(rng: np.random.Generator, beats: Array, yaw: Array) -> Track:
 
 def _arms(rng: np.random.Generator, world: World, beats: Array) -> tuple[Track, Track]:
     """Gestures for both arms, sometimes mirrored, each held within reach and outside the body."""
-    tracks = []
+    tracks: list[Track] = []
     mirrored = rng.uniform(size=len(beats)) < 0.4
     for side in (0, 1):
         keep = [0]
@@ -311,24 +311,18 @@ def _gesture(rng: np.random.Generator, world: World, previous: Array | None, wan
 
 
 def _is_free(angles: Array, world: World) -> NDArray[np.bool_]:
-    """Whether the left arm of a standard body with these angles ``... x 6`` misses trunk and head, and its reach."""
+    """Whether a standard left arm with angles ``... x 6`` misses trunk and head and keeps within reach."""
     upper, forearm, hand = arm_directions(angles, 0)
     elbow = np.array([0.104, 0.8, 0.0]) + 0.16 * upper
     wrist = elbow + 0.138 * forearm
     tip = wrist + 0.115 * hand[..., 1]
-    is_free = (np.abs(tip[..., 0]) < world.reach_side) & (tip[..., 1] < world.reach_up)
-    for point, margin in (
-        (wrist, 0.03),
-        (0.5 * (wrist + tip), 0.03),
-        (tip, 0.012),
-        (0.5 * (elbow + wrist), 0.025),
-    ):
-        x, y, z = point[..., 0], point[..., 1], point[..., 2]
-        trunk = (x / (0.095 + margin)) ** 2 + (z / (0.062 + margin)) ** 2 > 1
-        head = (x / (0.06 + margin)) ** 2 + ((y - 0.925) / (0.085 + margin)) ** 2 + (
-            z / (0.07 + margin)
-        ) ** 2 > 1
-        is_free &= np.where((y > 0.42) & (y < 0.84), trunk, True) & head
+    is_free = np.asarray((np.abs(tip[..., 0]) < world.reach_side) & (tip[..., 1] < world.reach_up))
+    middle = 0.5 * (elbow + wrist)
+    for point, margin in ((wrist, 0.03), (0.5 * (wrist + tip), 0.03), (tip, 0.012), (middle, 0.025)):
+        x, y, z = np.moveaxis(point, -1, 0)
+        trunk = (x / (0.095 + margin)) ** 2 + (z / (0.062 + margin)) ** 2
+        head = (x / (0.06 + margin)) ** 2 + (z / (0.07 + margin)) ** 2 + ((y - 0.925) / (0.085 + margin)) ** 2
+        is_free &= ((trunk > 1) | (y <= 0.42) | (y >= 0.84)) & (head > 1)
     return is_free
 
 

@@ -1,8 +1,8 @@
-"""How does a detector fail? Exact poses are made as unsure and as wrong as estimated ones, with honest scores.
+"""How does a detector fail? Exact poses become as unsure and as wrong as estimated ones, with honest scores.
 
-Good points tremble a little: a bias that lasts, a slow drift and a fresh error in every frame. Now and then, for some
-frames, both hands or two limbs change sides, a hand is seen where none is, or hands, the face and joints are missed.
-Whatever is wrong by more than trembling has a score of at most `WRONG_AT_MOST`.
+Good points tremble a little: a bias that lasts, a slow drift and a fresh error in every frame. Now and
+then, for some frames, both hands or two limbs change sides, a hand is seen where none is, or hands, the
+face and joints are missed. Whatever is wrong by more than trembling has a score of at most `WRONG_AT_MOST`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pose.skeletons import (
-    BODY, FACE, FEET, HANDS, LEFT_ANKLE, LEFT_ELBOW, LEFT_HAND, LEFT_HIP, LEFT_KNEE, LEFT_SHOULDER, LEFT_WRIST, NECK,
-    NOSE, RIGHT_ANKLE, RIGHT_ELBOW, RIGHT_HAND, RIGHT_HIP, RIGHT_KNEE, RIGHT_SHOULDER, RIGHT_WRIST,
-)  # fmt: skip
+from pose import skeletons as layout
 from pose.types import NUM_POINTS, PoseSequence
 
 Array = NDArray[np.float64]
@@ -23,7 +20,7 @@ Array = NDArray[np.float64]
 WRONG_AT_MOST = 0.5
 """No point that a detector would have to be ashamed of scores more."""
 
-# Trembling in body heights: (lasting, drifting, fresh), of single points and of a hand or the face as a whole.
+# Trembling in body heights (lasting, drifting, fresh), of single points and of a hand or the face as a whole.
 _BODY_TREMBLE = (0.0028, 0.002, 0.002)
 _HAND_TREMBLE = (0.0015, 0.0015, 0.0015)
 _HAND_SHIFT = (0.002, 0.0025, 0.0025)
@@ -43,10 +40,14 @@ _SPELLS = {
 }
 _HIDDEN_HAND_LOST = 0.6  # of the frames in which a hand is hidden
 
-_ARMS = ([LEFT_ELBOW, LEFT_WRIST], [RIGHT_ELBOW, RIGHT_WRIST])
-_LEGS = ([LEFT_KNEE, LEFT_ANKLE, 18, 19, 20], [RIGHT_KNEE, RIGHT_ANKLE, 21, 22, 23])
+_ARMS = ([layout.LEFT_ELBOW, layout.LEFT_WRIST], [layout.RIGHT_ELBOW, layout.RIGHT_WRIST])
+_LEGS = (
+    [layout.LEFT_KNEE, layout.LEFT_ANKLE, 18, 19, 20],
+    [layout.RIGHT_KNEE, layout.RIGHT_ANKLE, 21, 22, 23],
+)
 _LOSABLE = (
-    [LEFT_WRIST], [RIGHT_WRIST], _ARMS[0], _ARMS[1], [LEFT_ANKLE, 18, 19, 20], [RIGHT_ANKLE, 21, 22, 23], _LEGS[0], _LEGS[1],
+    [layout.LEFT_WRIST], [layout.RIGHT_WRIST], *_ARMS,
+    [layout.LEFT_ANKLE, 18, 19, 20], [layout.RIGHT_ANKLE, 21, 22, 23], *_LEGS,
 )  # fmt: skip
 
 
@@ -74,8 +75,10 @@ def add_detector_noise(seq: PoseSequence, rng: np.random.Generator, *, strength:
 
 def _body_height(pixels: Array) -> float:
     """About the height of the person in pixels, from trunk and shoulders, also when the legs are outside."""
-    trunk = np.linalg.norm(pixels[:, NECK] - 0.5 * (pixels[:, LEFT_HIP] + pixels[:, RIGHT_HIP]), axis=-1)
-    shoulders = np.linalg.norm(pixels[:, LEFT_SHOULDER] - pixels[:, RIGHT_SHOULDER], axis=-1)
+    trunk = np.linalg.norm(
+        pixels[:, layout.NECK] - 0.5 * (pixels[:, layout.LEFT_HIP] + pixels[:, layout.RIGHT_HIP]), axis=-1
+    )
+    shoulders = np.linalg.norm(pixels[:, layout.LEFT_SHOULDER] - pixels[:, layout.RIGHT_SHOULDER], axis=-1)
     return float(max(np.median(np.maximum(3.5 * trunk, 4.4 * shoulders)), 1.0))
 
 
@@ -94,7 +97,7 @@ def _noisy(points: Array, scores: Array, rng: np.random.Generator, strength: flo
 
     for name, (left, right) in (("arms_swapped", _ARMS), ("legs_swapped", _LEGS)):
         _swap(points, scores, np.flatnonzero(under_way[name]), left, right, unsure[:, 0])
-    left_hand, right_hand = (list(range(134)[hand]) for hand in (LEFT_HAND, RIGHT_HAND))
+    left_hand, right_hand = (list(range(134)[hand]) for hand in (layout.LEFT_HAND, layout.RIGHT_HAND))
     _swap(points, scores, np.flatnonzero(under_way["hands_swapped"]), left_hand, right_hand, unsure[:, 1])
     _place_false_hands(points, scores, np.flatnonzero(under_way["false_hand"]), unsure[:, 2], rng)
     _blur(points, scores, np.flatnonzero(under_way["blurred"]), rng)
@@ -119,11 +122,11 @@ def _tremble(rng: np.random.Generator, scores: Array) -> Array:
         )
 
     error = noise(_BODY_TREMBLE, NUM_POINTS)
-    error[:, FACE] = noise(_FACE_TREMBLE, 68) + noise(_FACE_SHIFT, 1)
-    for hand in HANDS:
+    error[:, layout.FACE] = noise(_FACE_TREMBLE, 68) + noise(_FACE_SHIFT, 1)
+    for hand in layout.HANDS:
         error[:, hand] = noise(_HAND_TREMBLE, 21) + noise(_HAND_SHIFT, 1)
-    error[:, NECK] = 0.5 * (error[:, LEFT_SHOULDER] + error[:, RIGHT_SHOULDER])
-    error[:, [NOSE, 14, 15, 16, 17]] *= 0.6
+    error[:, layout.NECK] = 0.5 * (error[:, layout.LEFT_SHOULDER] + error[:, layout.RIGHT_SHOULDER])
+    error[:, [layout.NOSE, 14, 15, 16, 17]] *= 0.6
     return error * (1 + 2.5 * np.clip(0.85 - scores, 0, 1))[..., None]
 
 
@@ -139,14 +142,14 @@ def _drift(rng: np.random.Generator, num_frames: int, count: int) -> Array:
 def _one_score_a_part(scores: Array) -> Array:
     """All points of a hand take its best score, those of the face the face's; 0 stays 0."""
     scores = scores.copy()
-    for part in (FACE, *HANDS):
+    for part in (layout.FACE, *layout.HANDS):
         best = scores[:, part].max(axis=1, keepdims=True)
         scores[:, part] = np.where(scores[:, part] > 0, best, 0)
     return scores
 
 
 def _spell(rng: np.random.Generator, num_frames: int, share: float, length: float) -> NDArray[np.bool_]:
-    """Frames under a failure that fills a share of the time in spells of some frames (a two-state Markov chain)."""
+    """Frames under a failure that fills a share of the time, in spells of a mean length: a Markov chain."""
     share = min(share, 0.5)
     draws = rng.uniform(size=num_frames)
     start = share / (length * (1 - share))
@@ -175,21 +178,21 @@ def _swap(
 def _place_false_hands(
     points: Array, scores: Array, frames: NDArray[np.int64], unsure: Array, rng: np.random.Generator
 ) -> None:
-    """A hand, turned and resized, at an elbow, the other hand, a knee, the face or anywhere about the body."""
-    kind = side = 0
+    """A hand, turned and resized, at an elbow, the other hand, a knee, the face or near the body."""
+    kind, side = 0, 0
     turn, size, offset = 0.0, 1.0, np.zeros(2)
     for i, frame in enumerate(frames):
         if i == 0 or frames[i - 1] != frame - 1:  # a new spell
             kind, side = int(rng.integers(5)), int(rng.integers(2))
             turn, size = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.3)
             offset = rng.normal(0, 0.05, 2) if kind < 4 else rng.normal(0, 0.25, 2)
-        hand = HANDS[side]
+        hand = layout.HANDS[side]
         anchor = (
-            [LEFT_ELBOW, RIGHT_ELBOW],
-            [RIGHT_WRIST, LEFT_WRIST],
-            [LEFT_KNEE, RIGHT_KNEE],
-            [NOSE, NOSE],
-            [NECK, NECK],
+            [layout.LEFT_ELBOW, layout.RIGHT_ELBOW],
+            [layout.RIGHT_WRIST, layout.LEFT_WRIST],
+            [layout.LEFT_KNEE, layout.RIGHT_KNEE],
+            [layout.NOSE, layout.NOSE],
+            [layout.NECK, layout.NECK],
         )
         place = points[frame, anchor[kind][side]] + offset
         shape = points[frame, hand] - points[frame, hand].mean(axis=0)
@@ -214,14 +217,14 @@ def _lose(
     rng: np.random.Generator,
 ) -> None:
     """Missed parts score 0 or next to it; their points stay about where they were guessed."""
-    scores[under_way["missing_face"], FACE] = 0
+    scores[under_way["missing_face"], layout.FACE] = 0
     side = int(rng.integers(2))
     previous = -2
-    for frame in np.flatnonzero(under_way["missing_hand"]):
+    for frame in np.flatnonzero(under_way["missing_hand"]).tolist():
         side = int(rng.integers(2)) if frame != previous + 1 else side
-        scores[frame, HANDS[side]] = 0
+        scores[frame, layout.HANDS[side]] = 0
         previous = frame
-    for hand in HANDS:
+    for hand in layout.HANDS:
         is_hidden = (scores[:, hand].max(axis=1) < 0.35) & (scores[:, hand].max(axis=1) > 0)
         is_lost = _spell(rng, len(scores), min(strength, 1.0) * _HIDDEN_HAND_LOST, 4)
         scores[is_hidden & is_lost, hand] = 0
@@ -229,5 +232,5 @@ def _lose(
         joints = _LOSABLE[int(rng.integers(len(_LOSABLE)))]
         points[frame, joints] += rng.normal(0, 0.05, (len(joints), 2))
         scores[frame, joints] = rng.uniform(0, 0.12)
-    outside = scores[:, BODY].max(axis=1) <= 0
-    scores[outside, FEET] = 0
+    outside = scores[:, layout.BODY].max(axis=1) <= 0
+    scores[outside, layout.FEET] = 0

@@ -1,8 +1,9 @@
 """Where are the 134 points of a rendered figure, and how sure could an estimator be of each?
 
-Points are projections of the very joints that the solids are built on. Scores are honest: high where the point can be
-seen, middling where another part of the body hides it, next to nothing for a face that looks away, 0 outside the
-frame. As with real estimators all points of a hand share one score, and all points of the face another.
+Points are projections of the very joints that the solids are built on. Scores are honest: high where the
+point can be seen, middling where another part of the body hides it, next to nothing for a face that looks
+away, 0 outside the frame. As with real estimators all points of a hand share one score, and all points of
+the face another.
 """
 
 from __future__ import annotations
@@ -14,10 +15,7 @@ from mimic.data.synthetic import face
 from mimic.data.synthetic.character import Body
 from mimic.data.synthetic.shapes import HAIR, HEAD, LEFT_FOREARM, LEFT_HAND, RIGHT_FOREARM, RIGHT_HAND
 from mimic.data.synthetic.skeleton import Figure
-from pose.skeletons import (
-    BODY, FACE, FEET, LEFT_EAR, LEFT_EYE, LEFT_HAND as LEFT_HAND_POINTS, LEFT_HIP, LEFT_SHOULDER, NECK, NOSE, RIGHT_EAR,
-    RIGHT_EYE, RIGHT_HAND as RIGHT_HAND_POINTS, RIGHT_HIP, RIGHT_SHOULDER,
-)  # fmt: skip
+from pose import skeletons as layout
 from pose.types import NUM_POINTS
 
 Array = NDArray[np.float64]
@@ -25,9 +23,10 @@ Array = NDArray[np.float64]
 SEEN, HIDDEN, AWAY = 0.96, 0.4, 0.04
 """Scores of a joint in plain view, of one behind another part, and of a face that looks away."""
 
-# How far below the surface a point lies, in body heights: nearer cover than that is its own flesh.
+# How far below the surface a point lies, in body heights, joint by joint: nearer cover is its own flesh.
 _DEPTH_BODY = np.array(
-    [0.03, 0.06, 0.045, 0.032, 0.025, 0.045, 0.032, 0.025, 0.075, 0.045, 0.035, 0.075, 0.045, 0.035, 0.02, 0.02, 0.03, 0.03]
+    [0.03, 0.06, 0.045, 0.032, 0.025, 0.045, 0.032, 0.025, 0.075, 0.045, 0.035, 0.075, 0.045, 0.035,
+     0.02, 0.02, 0.03, 0.03]
 )  # fmt: skip
 
 
@@ -42,23 +41,29 @@ def stage_points(body: Body, figure: Figure) -> Array:
     shape = face.face_points()
     dropped = np.zeros((len(points), 68, 3))
     dropped[:, :, 1] = -figure.mouth[:, None] * face.mouth_opening()
-    points[:, FACE] = on_head(shape + dropped)
-    points[:, NOSE] = points[:, FACE.start + 30]
+    points[:, layout.FACE] = on_head(shape + dropped)
+    points[:, layout.NOSE] = points[:, layout.FACE.start + 30]
     eye = np.array([[-face.EYE_X, face.EYE_Y, 0.0], [face.EYE_X, face.EYE_Y, 0.0]])
     eye[:, 2] = face.front(eye[:, 0], eye[:, 1])
-    points[:, [RIGHT_EYE, LEFT_EYE]] = on_head(eye)
-    points[:, [RIGHT_EAR, LEFT_EAR]] = on_head(face.EAR * np.array([[-1.06, 1, 1], [1.06, 1, 1]]))
-    for side, (shoulder, hip) in enumerate(((LEFT_SHOULDER, LEFT_HIP), (RIGHT_SHOULDER, RIGHT_HIP))):
+    points[:, [layout.RIGHT_EYE, layout.LEFT_EYE]] = on_head(eye)
+    points[:, [layout.RIGHT_EAR, layout.LEFT_EAR]] = on_head(
+        face.EAR * np.array([[-1.06, 1, 1], [1.06, 1, 1]])
+    )
+    for side, (shoulder, hip) in enumerate(
+        ((layout.LEFT_SHOULDER, layout.LEFT_HIP), (layout.RIGHT_SHOULDER, layout.RIGHT_HIP))
+    ):
         points[:, shoulder] = figure.shoulders[side]
         points[:, shoulder + 1] = figure.elbows[side]
         points[:, shoulder + 2] = figure.wrists[side]
         points[:, hip] = figure.hips[side]
         points[:, hip + 1] = figure.knees[side]
         points[:, hip + 2] = figure.ankles[side]
-        points[:, FEET.start + 3 * side : FEET.start + 3 * side + 3] = _foot_points(body, figure, side)
-    points[:, NECK] = 0.5 * (points[:, LEFT_SHOULDER] + points[:, RIGHT_SHOULDER])
-    points[:, LEFT_HAND_POINTS] = figure.hands[0]
-    points[:, RIGHT_HAND_POINTS] = figure.hands[1]
+        points[:, layout.FEET.start + 3 * side : layout.FEET.start + 3 * side + 3] = _foot_points(
+            body, figure, side
+        )
+    points[:, layout.NECK] = 0.5 * (points[:, layout.LEFT_SHOULDER] + points[:, layout.RIGHT_SHOULDER])
+    points[:, layout.LEFT_HAND] = figure.hands[0]
+    points[:, layout.RIGHT_HAND] = figure.hands[1]
     return points
 
 
@@ -80,9 +85,14 @@ def _rise(value: Array, low: float, high: float) -> Array:
 
 
 def visibility(
-    pixels: Array, depths: Array, unit: float, to_camera: Array, figure: Figure, seen_depth: NDArray[np.float32],
+    pixels: Array,
+    depths: Array,
+    unit: float,
+    to_camera: Array,
+    figure: Figure,
+    seen_depth: NDArray[np.float32],
     seen_part: NDArray[np.uint8],
-) -> Array:  # fmt: skip
+) -> Array:
     """Scores ``F x 134``.
 
     Args:
@@ -102,27 +112,27 @@ def visibility(
         )  # how much is in front of the point, body heights
     part = seen_part[at]
     scores = np.empty((num_frames, NUM_POINTS))
-    hidden = _rise(cover[:, BODY], 1.25, 2.2) if False else _rise(cover[:, BODY] / _DEPTH_BODY, 1.3, 2.4)
-    scores[:, BODY] = SEEN + (HIDDEN - SEEN) * hidden
-    scores[:, FEET] = SEEN - 0.06 + (HIDDEN - SEEN) * _rise(cover[:, FEET] / 0.035, 1.3, 2.4)
+    hidden = _rise(cover[:, layout.BODY] / _DEPTH_BODY, 1.3, 2.4)
+    scores[:, layout.BODY] = SEEN + (HIDDEN - SEEN) * hidden
+    scores[:, layout.FEET] = SEEN - 0.06 + (HIDDEN - SEEN) * _rise(cover[:, layout.FEET] / 0.035, 1.3, 2.4)
     ahead = figure.head_frame[:, :, 2] @ to_camera
     aside = figure.head_frame[:, :, 0] @ to_camera
     is_head = (part == HEAD) | (part == HAIR)
-    free = 1 - _rise(cover[:, FACE] / 0.03, 1.0, 2.0) * ~is_head[:, FACE]
+    free = 1 - _rise(cover[:, layout.FACE] / 0.03, 1.0, 2.0) * ~is_head[:, layout.FACE]
     in_view = free.mean(axis=1) * _rise(ahead, -0.05, 0.45)
-    scores[:, FACE] = (AWAY + (SEEN - AWAY) * _rise(in_view, 0.2, 0.9))[:, None]
-    for joint, sign in ((NOSE, 0.0), (RIGHT_EYE, -1.0), (LEFT_EYE, 1.0)):
+    scores[:, layout.FACE] = (AWAY + (SEEN - AWAY) * _rise(in_view, 0.2, 0.9))[:, None]
+    for joint, sign in ((layout.NOSE, 0.0), (layout.RIGHT_EYE, -1.0), (layout.LEFT_EYE, 1.0)):
         turned = _rise(ahead + 0.45 * sign * aside, -0.2, 0.25)
         scores[:, joint] = AWAY + (scores[:, joint] - AWAY) * turned
-    for joint, sign in ((RIGHT_EAR, -1.0), (LEFT_EAR, 1.0)):
+    for joint, sign in ((layout.RIGHT_EAR, -1.0), (layout.LEFT_EAR, 1.0)):
         scores[:, joint] *= 0.4 + 0.6 * _rise(sign * aside, -0.55, 0.1)
     for points, own in (
-        (LEFT_HAND_POINTS, (LEFT_HAND, LEFT_FOREARM)),
-        (RIGHT_HAND_POINTS, (RIGHT_HAND, RIGHT_FOREARM)),
+        (layout.LEFT_HAND, (LEFT_HAND, LEFT_FOREARM)),
+        (layout.RIGHT_HAND, (RIGHT_HAND, RIGHT_FOREARM)),
     ):
         is_own = (part[:, points] == own[0]) | (part[:, points] == own[1])
         free = np.where(is_own, 1.0, 1 - _rise(cover[:, points] / 0.012, 1.0, 2.5))
         share = free.mean(axis=1)
         scores[:, points] = (0.08 + (SEEN - 0.02 - 0.08) * _rise(share, 0.25, 0.8))[:, None]
-    scores[:, NECK] = np.minimum(scores[:, LEFT_SHOULDER], scores[:, RIGHT_SHOULDER])
+    scores[:, layout.NECK] = np.minimum(scores[:, layout.LEFT_SHOULDER], scores[:, layout.RIGHT_SHOULDER])
     return np.where(is_inside, scores, 0.0)

@@ -1,12 +1,12 @@
 """How are the solids of a figure turned into pixels? A batched z-buffer for one kind of solid.
 
-Every solid is a sphere of radius r(t) = ra + t (rb - ra) swept from a (t = 0) to b (t = 1), seen along the depth
-axis, in a space that an affine map E has stretched: rounded cones, capsules, spheres, and with E also ellipsoids and
-flattened cones. Seen along depth, the nearest surface of the sweep at a pixel is the smallest over t of
-``c(t) - sqrt(q(t))`` with q quadratic in t; that is convex in t, so its minimum has a closed form and clamping t to
-[0, 1] is exact. All solids of all frames with about the same size on the screen are computed together.
+Every solid is a sphere of radius r(t) = ra + t (rb - ra) swept from a (t = 0) to b (t = 1) in a space that
+an affine map E has stretched: rounded cones, capsules, spheres, and with E also ellipsoids and flattened
+cones. Along a ray in depth, the nearest point of the sweep is the smallest over t of ``c(t) - sqrt(q(t))``,
+c linear and q quadratic in t; that is convex, so the minimum has a closed form and clamping t to [0, 1] is
+exact. All solids of all frames with about the same size on the screen are computed together.
 
-Legend: F frames, P solids, I = P * F items, V visible samples; screen axes are x right, y down, z away from the viewer.
+Legend: F frames, P solids, I = P * F items, V visible samples; screen axes: x right, y down, z away.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ _M = slice(19, 28)
 
 
 def _prepare(solids: Solids) -> Floats:
-    """The item table ``28 x I``: each solid in coordinates in which it is a plain swept sphere seen along depth."""
+    """The item table ``28 x I``: each solid in coordinates where it is a plain swept sphere."""
     stretch = solids.stretch.reshape(-1, 3, 3)
     inverse = np.linalg.inv(stretch)
     a, b = solids.a.reshape(-1, 3), solids.b.reshape(-1, 3)

@@ -32,7 +32,7 @@ class Clip:
         frames: uint8 ``F x H x W x 3``, RGB.
         poses: the exact poses, P = 1.
         figure_mask: bool ``F x H x W``, where the figure is.
-        part_ids: uint8 ``F x H x W``, the part of the body that each pixel shows (`shapes.PART_NAMES`), 0 background.
+        part_ids: uint8 ``F x H x W``, the part of the body in each pixel (`PART_NAMES`), 0 background.
     """
 
     frames: NDArray[np.uint8]
@@ -118,9 +118,13 @@ def render(
 
 
 def _render_chunk(
-    character: Character, motion: Motion, times: NDArray[np.float64], view: _View, backdrop: NDArray[np.uint8],
+    character: Character,
+    motion: Motion,
+    times: NDArray[np.float64],
+    view: _View,
+    backdrop: NDArray[np.uint8],
     supersample: int,
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
     h, w = backdrop.shape[:2]
     figure = pose_body(character.body, motion.at(times))
     solids = dress(character, figure)
@@ -154,7 +158,7 @@ def _on_screen(solids: SolidList, view: _View) -> Solids:
 def _shade(
     character: Character, solids: SolidList, view: _View, surface: Surface, backdrop: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """Paint the surface: one soft light, ambient light, darker where a part curves away, a highlight on gloss."""
+    """Paint the surface: one soft light, ambient light, darker where a part curves away, highlights."""
     light = np.array(character.light.direction, np.float32)
     ambient = np.float32(character.light.ambient)
     n = surface.normal
@@ -198,9 +202,7 @@ def _paint_rings(colour: NDArray[np.float32], solids: SolidList, view: _View, su
     frame, rest = np.divmod(where, height * width)
     row, column = np.divmod(rest, width)
     place = np.stack([column + 0.5, row + 0.5, surface.depth.reshape(-1)[where]], axis=-1)
-    number = ((place - origin[of, frame]) * axis[of, frame]).sum(-1) + np.array(
-        [r.start for r in rings if r]
-    )[of]
+    number = ((place - origin[of, frame]) * axis[of, frame]).sum(-1)
     is_second = (number % 1.0) > 0.5
     second = np.array(solids.second, np.float32) * 255
     colour[index[is_second]] = second[surface.solid[index[is_second]]]

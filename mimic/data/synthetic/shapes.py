@@ -28,12 +28,11 @@ _ROUND = (1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class Rings:
-    """Rings around a part: ``number = start + (place - origin) . axis``; odd halves take the second colour."""
+    """Rings around a part, number ``(place - origin) . axis``; the later half of each has the other colour."""
 
     origin: Array
     axis: Array
     """``F x 3``, rings a stage unit."""
-    start: float = 0.0
 
 
 @dataclass
@@ -274,7 +273,7 @@ def _head(solids: SolidList, character: Character, figure: Figure) -> None:
     ) -> None:
         solids.add(HEAD, colour, centre, centre, unit, frame=frame, scale=radii, gloss=gloss)
 
-    ellipsoid(skin, at(*face.SKULL_CENTRE), tuple(face.SKULL_RADII))  # type: ignore[arg-type]
+    ellipsoid(skin, at(*face.SKULL_CENTRE), tuple(face.SKULL_RADII))
     solids.add(
         HEAD, skin, at(*face.JAW_FROM), at(*face.JAW_TO), face.JAW_RADII[0] * unit, face.JAW_RADII[1] * unit
     )
@@ -287,8 +286,8 @@ def _head(solids: SolidList, character: Character, figure: Figure) -> None:
         ellipsoid(outfit.iris, at(x, y, z - 0.005), (0.092, 0.1, 0.06), 0.3)
         ellipsoid((0.05, 0.05, 0.06), at(x, y, z + 0.028), (0.05, 0.054, 0.035), 0.6)
         lid = 0.09
-        solids.add(HEAD, _tint(brow_colour, 0.6), at(x - 0.14, y + lid, z - 0.01), at(x + 0.14, y + lid, z - 0.01),
-                   0.022 * unit)  # fmt: skip
+        left, right = at(x - 0.14, y + lid, z - 0.01), at(x + 0.14, y + lid, z - 0.01)
+        solids.add(HEAD, _tint(brow_colour, 0.6), left, right, 0.022 * unit)
         inner, top, outer = face.BROW[0], face.BROW[2], face.BROW[4]
         for start, end, r0, r1 in ((inner, top, 0.038, 0.04), (top, outer, 0.04, 0.025)):
             p, q = (

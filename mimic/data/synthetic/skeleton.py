@@ -1,7 +1,8 @@
-"""Where is every joint? Joint angles and foot places to positions and frames of the body, for many frames at once.
+"""Where is every joint? From joint angles and foot places to positions and frames, for many frames at once.
 
-Body axes: X to the person's left, Y up, Z forward; the camera looks along -Z, so that a person at yaw 0 faces it and
-its left is on the right of the picture. Lengths are in body heights; side 0 is the person's left, side 1 its right.
+Body axes: X to the person's left, Y up, Z forward; the camera looks along -Z, so that a person at yaw 0
+faces it and its left is on the right of the picture. Lengths are in body heights; side 0 is the person's
+left, 1 its right.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ _THUMB_BASE = np.array([0.66, 0.74, 0.14]) / np.linalg.norm([0.66, 0.74, 0.14])
 _THUMB_CURL = np.array([-0.62, 0.42, 0.66])
 
 ARM_ANGLES = ("azimuth", "abduction", "twist", "elbow", "pronation", "wrist")
-# Degrees. Azimuth turns the raised arm from sideways (0) to the front (90); abduction raises it; twist turns the bent
-# forearm from forward to outward and up; pronation 90 turns the palm of a hanging hand backwards.
+# Degrees. Azimuth turns the raised arm from sideways (0) to the front (90); abduction raises it; twist turns
+# the bent forearm from forward to outward and up; pronation 90 turns the palm of a hanging hand backwards.
 ARM_LIMITS_DEG = np.array([[-35, 115], [6, 170], [-70, 100], [2, 145], [-80, 85], [-55, 60]], float)
 SPINE_LIMITS_DEG = np.array(
     [[-20, 35], [-22, 22], [-28, 28]], float
@@ -50,7 +51,7 @@ class BodyState:
 
     Args:
         root: ``F x 3``, sideways place, place towards the camera, yaw of the pelvis.
-        lift: ``F``, how far the pelvis is lowered.
+        dip: ``F``, how far the pelvis is lowered.
         spine: ``F x 6``, pitch, side, twist of the lumbar spine and of the chest.
         head: ``F x 3``, yaw, pitch, roll against the chest.
         arms: ``F x 2 x 6``, see ARM_ANGLES.
@@ -130,8 +131,8 @@ def arm_directions(angles: Array, side: int) -> tuple[Array, Array, Array]:
     """Directions in the chest's frame from arm angles ``... x 6`` (radians).
 
     Returns:
-        upper arm ``... x 3``, forearm ``... x 3``, and the hand's frame ``... x 3 x 3`` with the columns towards the
-        thumb, along the fingers, out of the palm.
+        upper arm ``... x 3``, forearm ``... x 3``, and the hand's frame ``... x 3 x 3`` with the columns
+        towards the thumb, along the fingers, out of the palm.
     """
     azimuth, abduction, twist, elbow, pronation, wrist = np.moveaxis(angles, -1, 0)
     zero = np.zeros_like(azimuth)
@@ -206,8 +207,8 @@ def pose_body(body: Body, state: BodyState) -> Figure:
     shoulders, elbows, wrists, hands, hand_frames = (np.stack(parts) for parts in zip(*arms))
     hips, knees, ankles, foot_frames = (np.stack(parts) for parts in zip(*legs))
     return Figure(
-        pelvis, pelvis_frame, waist, chest, chest_frame, neck, head, head_frame, shoulders, elbows, wrists, hands,
-        hand_frames, hips, knees, ankles, foot_frames, state.mouth,
+        pelvis, pelvis_frame, waist, chest, chest_frame, neck, head, head_frame,
+        shoulders, elbows, wrists, hands, hand_frames, hips, knees, ankles, foot_frames, state.mouth,
     )  # fmt: skip
 
 

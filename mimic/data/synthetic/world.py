@@ -14,8 +14,8 @@ BACKGROUNDS = ("plain", "gradient", "striped", "textured")
 class World:
     """Sizes of variation of characters, cameras, backgrounds and motion. Lengths are in body heights.
 
-    `World.plain()` (the defaults) is what a small model can learn to draw crisply: one body scale, the whole body in
-    the frame, seen from the front. `World.rich()` has everything.
+    `World.plain()` (the defaults) is what a small model can learn to draw crisply: one body scale, the
+    whole body in the frame, seen from the front. `World.rich()` has everything.
     """
 
     height_variation: float = 0.06
@@ -74,7 +74,7 @@ class World:
 
     @classmethod
     def rich(cls) -> World:
-        """All variation: scale, place, full turns, half bodies, every background, camera height, strong light."""
+        """All variation: scale, place, full turns, half bodies, all backgrounds, camera height, light."""
         return cls(
             height_variation=0.1,
             proportion_variation=0.09,
