@@ -305,8 +305,8 @@ def _gesture(rng: np.random.Generator, world: World, previous: Array | None, wan
     way = np.array([1.0]) if previous is None else np.array([0.3, 0.5, 0.75, 1.0])
     start = candidates if previous is None else np.broadcast_to(previous, candidates.shape)
     path = start[:, None] + (candidates - start)[:, None] * way[:, None]
-    is_free = _is_free(path, world).all(axis=1)
-    is_free[-1] = True
+    is_free = np.logical_and.reduce(_is_free(path, world), axis=1)
+    is_free[-1] = True  # arms at rest, whatever comes
     return candidates[int(np.argmax(is_free))]
 
 
@@ -316,7 +316,8 @@ def _is_free(angles: Array, world: World) -> NDArray[np.bool_]:
     elbow = np.array([0.104, 0.8, 0.0]) + 0.16 * upper
     wrist = elbow + 0.138 * forearm
     tip = wrist + 0.115 * hand[..., 1]
-    is_free = np.asarray((np.abs(tip[..., 0]) < world.reach_side) & (tip[..., 1] < world.reach_up))
+    is_free: NDArray[np.bool_] = np.ones(angles.shape[:-1], bool)
+    is_free &= (np.abs(tip[..., 0]) < world.reach_side) & (tip[..., 1] < world.reach_up)
     middle = 0.5 * (elbow + wrist)
     for point, margin in ((wrist, 0.03), (0.5 * (wrist + tip), 0.03), (tip, 0.012), (middle, 0.025)):
         x, y, z = np.moveaxis(point, -1, 0)

@@ -150,7 +150,7 @@ def _one_score_a_part(scores: Array) -> Array:
 
 def _spell(rng: np.random.Generator, num_frames: int, share: float, length: float) -> NDArray[np.bool_]:
     """Frames under a failure that fills a share of the time, in spells of a mean length: a Markov chain."""
-    share = min(share, 0.5)
+    share = min(share, 0.8)
     draws = rng.uniform(size=num_frames)
     start = share / (length * (1 - share))
     under_way = np.zeros(num_frames, bool)
@@ -228,7 +228,7 @@ def _lose(
         is_hidden = (scores[:, hand].max(axis=1) < 0.35) & (scores[:, hand].max(axis=1) > 0)
         is_lost = _spell(rng, len(scores), min(strength, 1.0) * _HIDDEN_HAND_LOST, 4)
         scores[is_hidden & is_lost, hand] = 0
-    for frame in np.flatnonzero(under_way["missing_joints"]):
+    for frame in np.flatnonzero(under_way["missing_joints"]).tolist():
         joints = _LOSABLE[int(rng.integers(len(_LOSABLE)))]
         points[frame, joints] += rng.normal(0, 0.05, (len(joints), 2))
         scores[frame, joints] = rng.uniform(0, 0.12)

@@ -28,7 +28,7 @@ _ROUND = (1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class Rings:
-    """Rings around a part, number ``(place - origin) . axis``; the later half of each has the other colour."""
+    """Rings on a part, number ``(place - origin) . axis``; the later half of each has the other colour."""
 
     origin: Array
     axis: Array

@@ -62,7 +62,7 @@ class World:
     """How far steps lead away from the middle."""
     high_step_probability: float = 0.2
     """How often a step lifts the knee high."""
-    reach_side: float = 0.5
+    reach_side: float = 0.485
     """Fingertips stay within this distance of the middle of the body."""
     reach_up: float = 1.02
     """Fingertips stay below this height."""
