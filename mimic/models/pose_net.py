@@ -1,4 +1,5 @@
-"""PoseNet: the light convolutional network that turns drawn poses into an addition to the UNet's first features.
+"""PoseNet: the light convolutional network that turns drawn poses into an addition to the UNet's first
+features.
 
 Legend: B batch, F frames, H height, W width, C the UNet's first width, d the latents' downscale.
 """
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 
 class PoseNet(ModelMixin, ConfigMixin):
-    """Eight convolutions with SiLU, a zero-initialised 1x1 projection, a learnable scale (MimicMotion, section 3.2).
+    """Eight convolutions with SiLU, a zero-initialised 1x1 projection, a learnable scale (MimicMotion,
+    section 3.2).
 
     Args:
         noise_latent_channels: width of the UNet's first convolution, to whose output the result is added.
@@ -43,9 +45,10 @@ class PoseNet(ModelMixin, ConfigMixin):
             if isinstance(layer, nn.Conv2d):
                 fan = layer.kernel_size[0] * layer.kernel_size[1] * layer.in_channels
                 nn.init.normal_(layer.weight, std=(2.0 / fan) ** 0.5)
-                nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.final_proj.weight)
-        nn.init.zeros_(self.final_proj.bias)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
 
     def forward(self, pose_pixels: Tensor) -> Tensor:
         """Features of pose maps.
@@ -54,7 +57,8 @@ class PoseNet(ModelMixin, ConfigMixin):
             pose_pixels: ``B x F x 3 x H x W`` or ``BF x 3 x H x W`` in [-1, 1], RGB.
 
         Returns:
-            ``BF x C x H/d x W/d``: frames stay folded into the batch, as the UNet's first convolution has them.
+            ``BF x C x H/d x W/d``: frames stay folded into the batch, as the UNet's first convolution has
+            them.
         """
         if pose_pixels.ndim == 5:
             pose_pixels = pose_pixels.flatten(0, 1)

@@ -1,9 +1,14 @@
-"""Stable Video Diffusion's UNet with a pose term after its first convolution."""
+"""Stable Video Diffusion's UNet with a pose term after its first convolution.
+
+Legend: B batch, F frames, C the UNet's first width, H height, W width (of latents).
+"""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
+import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionOutput
@@ -11,13 +16,14 @@ from torch import Tensor, nn
 
 
 class PoseConditionedSVDUNet(UNetSpatioTemporalConditionModel):
-    """`UNetSpatioTemporalConditionModel` whose `forward` takes `pose_latents`, added to the output of `conv_in`.
+    """`UNetSpatioTemporalConditionModel` whose `forward` takes `pose_latents`, added to the output of
+    `conv_in`.
 
     All arguments are the parent's, but for
 
     Args:
-        norm_num_groups: groups of the residual and output norms. 32, as in every released model, unless a miniature
-            is so narrow that 32 groups would be an instance norm.
+        norm_num_groups: groups of the residual and output norms. 32, as in every released model, unless a
+            miniature is so narrow that 32 groups would be an instance norm.
     """
 
     @register_to_config
@@ -75,17 +81,35 @@ class PoseConditionedSVDUNet(UNetSpatioTemporalConditionModel):
         encoder_hidden_states: Tensor,
         added_time_ids: Tensor,
         pose_latents: Tensor | None = None,
+        image_only_indicator: bool = False,
         return_dict: bool = True,
     ) -> UNetSpatioTemporalConditionOutput | tuple[Any, ...]:
-        """The parent's forward, with `pose_latents` (``BF x C x H x W``, or None) added once, after `conv_in`."""
-        if pose_latents is None:
-            return super().forward(sample, timestep, encoder_hidden_states, added_time_ids, return_dict=return_dict)
+        """The parent's forward, with a term added once, after `conv_in`.
+
+        Args:
+            sample, timestep, encoder_hidden_states, added_time_ids, return_dict: as the parent's.
+            pose_latents: ``BF x C x H x W``, PoseNet's output for the frames of `sample`, or None for no
+                pose.
+            image_only_indicator: treat frames as unrelated pictures: learned blends take the spatial branch
+                alone.
+        """
 
         def add_pose(_module: nn.Module, _inputs: tuple[Tensor, ...], features: Tensor) -> Tensor:
-            return features + pose_latents
+            return features if pose_latents is None else features + pose_latents
 
-        hook = self.conv_in.register_forward_hook(add_pose)
-        try:
-            return super().forward(sample, timestep, encoder_hidden_states, added_time_ids, return_dict=return_dict)
-        finally:
-            hook.remove()
+        def mark_as_images(
+            _module: nn.Module, inputs: tuple[Any, ...], arguments: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            indicator = arguments["image_only_indicator"]
+            return inputs, {**arguments, "image_only_indicator": torch.ones_like(indicator)}
+
+        with ExitStack() as hooks:
+            if pose_latents is not None:
+                hooks.callback(self.conv_in.register_forward_hook(add_pose).remove)
+            if image_only_indicator:
+                for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
+                    handle = block.register_forward_pre_hook(mark_as_images, with_kwargs=True)
+                    hooks.callback(handle.remove)
+            return super().forward(
+                sample, timestep, encoder_hidden_states, added_time_ids, return_dict=return_dict
+            )

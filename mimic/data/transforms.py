@@ -1,0 +1,175 @@
+"""Pictures and pose maps on their way in, frames on their way out: sizes, crops, value ranges.
+
+Legend: F frames, H height, W width. Pictures are RGB.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import PIL.Image
+import torch
+import torch.nn.functional as nnf
+from numpy.typing import NDArray
+from torch import Tensor
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Compatibility:
+    """Where the released script loses precision, as switches; the defaults round correctly."""
+
+    truncate_reference: Literal["float16", "float32"] | None = None
+    """Take the prepared reference to [-1, 1] and back to uint8 by truncation, in this precision (the released
+    script's default dtype, float16 on a GPU): some grey levels come out one lower."""
+    truncate_frames: bool = False
+    """Cut frames off to uint8 in place of rounding them, which darkens a video by half a grey level."""
+
+    @classmethod
+    def released(cls, dtype: torch.dtype = torch.float16) -> Compatibility:
+        """What the released `inference.py` does when it runs in `dtype`."""
+        return cls("float16" if dtype == torch.float16 else "float32", truncate_frames=True)
+
+
+def target_size(height: int, width: int, resolution: int) -> tuple[int, int]:
+    """Height and width of the video for a reference of this size (released `preprocess`).
+
+    The short side is `resolution`, the long one ``floor(resolution / (9/16) / 64) * 64``; portrait where the
+    reference is, else landscape.
+
+    Raises:
+        ValueError: `resolution` is too small for a long side.
+    """
+    long_side = int(resolution / (9 / 16) // 64) * 64
+    if long_side == 0:
+        raise ValueError(
+            f"resolution is {resolution}; the long side would be 0. Use 36 at least, 576 as released."
+        )
+    return (long_side, resolution) if height > width else (resolution, long_side)
+
+
+def resize_to_cover(image: Image, height: int, width: int) -> Image:
+    """The smallest picture of the same aspect that covers `height` x `width`.
+
+    Bilinear, half-pixel centres, no antialiasing, rounded: what the released code does to references.
+    """
+    aspect = image.shape[0] / image.shape[1]
+    if aspect < height / width:
+        size = (height, math.ceil(height / aspect))
+    else:
+        size = (math.ceil(width * aspect), width)
+    if size == image.shape[:2]:
+        return image
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    resized = nnf.interpolate(pixels, size, mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
+    return resized.round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def centre_crop(image: Image, height: int, width: int) -> Image:
+    """The middle `height` x `width` of a picture that is at least that large."""
+    top = round((image.shape[0] - height) / 2)
+    left = round((image.shape[1] - width) / 2)
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
+def prepare_reference(
+    image: Image,
+    *,
+    resolution: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    compatibility: Compatibility = Compatibility(),
+) -> Image:
+    """A reference picture at the video's size: scaled to cover it, the middle cut out.
+
+    Args:
+        image: uint8 ``H x W x 3``.
+        resolution: short side of the video, the long one follows (`target_size`); or give
+        height, width: the size itself.
+        compatibility: `truncate_reference` is looked at.
+
+    Raises:
+        ValueError: neither `resolution` nor both `height` and `width` were given, or both ways were; or the
+            image is no uint8 RGB picture.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"the reference is {image.dtype} of shape {image.shape}; expected uint8 H x W x 3, RGB."
+        )
+    if resolution is not None and height is None and width is None:
+        height, width = target_size(image.shape[0], image.shape[1], resolution)
+    elif resolution is not None or height is None or width is None:
+        raise ValueError("give either resolution, or height and width.")
+    prepared = centre_crop(resize_to_cover(image, height, width), height, width)
+    if compatibility.truncate_reference is not None:
+        prepared = _truncating_round_trip(prepared, np.dtype(compatibility.truncate_reference))
+    return prepared
+
+
+def _truncating_round_trip(image: Image, dtype: np.dtype) -> Image:
+    normalised = image.astype(dtype) / dtype.type(127.5) - dtype.type(1)
+    return ((normalised + dtype.type(1)) * dtype.type(127.5)).astype(np.uint8)
+
+
+def pose_maps_to_tensor(maps_FHW3: Image, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Drawn pose maps as the pipeline takes them: ``F x 3 x H x W`` in [-1, 1]."""
+    maps = torch.from_numpy(np.ascontiguousarray(maps_FHW3)).permute(0, 3, 1, 2)
+    return maps.to(dtype) / 127.5 - 1
+
+
+def frames_to_uint8(frames_F3HW: Tensor, compatibility: Compatibility = Compatibility()) -> Image:
+    """Frames in [0, 1] as uint8 ``F x H x W x 3``; rounded, unless `truncate_frames`."""
+    scaled = frames_F3HW.float().clamp(0, 1) * 255
+    if not compatibility.truncate_frames:
+        scaled = scaled.round()
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def as_pictures(image: Any) -> list[PIL.Image.Image | Tensor]:
+    """One picture or several, in any usual form, as a list of RGB pictures.
+
+    Args:
+        image: PIL, uint8 ``H x W x 3``, a tensor ``3 x H x W`` or ``B x 3 x H x W`` in [0, 1], or a list of
+            these.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(image, list | tuple):
+        return [picture for item in image for picture in as_pictures(item)]
+    if isinstance(image, PIL.Image.Image):
+        return [image.convert("RGB")]
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        return [PIL.Image.fromarray(image)]
+    if (
+        isinstance(image, Tensor)
+        and image.is_floating_point()
+        and image.ndim in {3, 4}
+        and image.shape[-3] == 3
+    ):
+        if not 0 <= float(image.min()) <= float(image.max()) <= 1:
+            raise ValueError(
+                f"the image's values are in [{image.min():g}, {image.max():g}]; a tensor has to be in [0, 1]."
+            )
+        return list(image.reshape(-1, *image.shape[-3:]).float())
+    shape = f" of shape {tuple(image.shape)} and {image.dtype}" if hasattr(image, "shape") else ""
+    raise ValueError(
+        f"the image is a {type(image).__name__}{shape}; give a PIL image, uint8 H x W x 3, or a tensor "
+        "B x 3 x H x W in [0, 1]."
+    )
+
+
+def picture_to_tensor(picture: PIL.Image.Image | Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """``1 x 3 x H x W`` in [0, 1]; with `size` (height, width) resized to it, which stretches another
+    aspect."""
+    if isinstance(picture, PIL.Image.Image):
+        if size is not None and picture.size != size[::-1]:
+            picture = picture.resize(size[::-1], PIL.Image.Resampling.LANCZOS)
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+    if size is not None and picture.shape[-2:] != size:
+        return nnf.interpolate(picture[None], size, mode="bicubic", antialias=True).clamp(0, 1)
+    return picture[None]

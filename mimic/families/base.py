@@ -1,0 +1,265 @@
+"""What all families of animation pipelines share: the order of work, defaults beside the weights, frames out.
+
+Legend: B batch, F frames, C latent channels, H height, W width; h, w of latents.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, ModelMixin
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.utils import BaseOutput
+from diffusers.utils import logging as diffusers_logging
+from PIL import Image
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from mimic.data.transforms import frames_to_uint8
+from mimic.models.image_embedding import image_processor_class
+from mimic.models.vae import decode_frames, vae_downscale
+from mimic.weights.sources import MODEL_FILES, resolve
+from mimic.weights.strict import check_stored
+
+DEFAULTS_FILE = "mimic.json"
+_HUB_OPTIONS = ("revision", "cache_dir", "token", "force_download", "proxies")
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+Frames = list[list[Image.Image]] | np.ndarray | Tensor
+StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
+
+
+@dataclass
+class AnimationOutput(BaseOutput):
+    """The video or videos, frame 0 being the reference's own."""
+
+    frames: Frames
+    """``pil``: a list of frames for each video; ``np``: ``B x F x H x W x 3``, ``pt``: ``B x F x 3 x H x W``, both
+    in [0, 1]; ``latent``: ``B x F x C x h x w``, as `decode_stream` takes them."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Whom to tell about the end of a denoising step, in diffusers' way."""
+
+    callback: StepCallback | None = None
+    tensor_inputs: tuple[str, ...] = ("latents",)
+
+
+class AnimationPipeline(DiffusionPipeline):
+    """check → encode → prepare → denoise → decode, with what does not depend on the family.
+
+    A family defines `__call__`, in which it makes a request of its arguments and hands it to `animate`, and
+    the stages. `generation_defaults` are settings that belong to these weights; they are kept in `mimic.json`
+    of a model folder and stand in for arguments that a call leaves out.
+    """
+
+    _callback_tensor_inputs = ["latents"]  # noqa: RUF012 - diffusers' name and type
+    _released_defaults: dict[str, Any] = {}  # noqa: RUF012
+
+    generation_defaults: dict[str, Any]
+    vae: Any
+    _interrupt = False
+    _num_timesteps = 0
+
+    @abstractmethod
+    def check(self, request: Any) -> None:
+        """Raise for what cannot be animated, before anything heavy is done."""
+
+    @abstractmethod
+    def encode(self, request: Any) -> Any:
+        """What is constant throughout a run: conditions."""
+
+    @abstractmethod
+    def prepare(self, request: Any) -> Any:
+        """Noise, timesteps, windows."""
+
+    @abstractmethod
+    def denoise(self, request: Any, conditions: Any, start: Any) -> Tensor:
+        """Latents ``B x F x C x h x w``."""
+
+    def register_modules(self, **modules: Any) -> None:
+        """As in diffusers, but classes go by their public names: saved models outlive our file layout."""
+        super().register_modules(**modules)
+        public = {}
+        for name in modules:
+            library, class_name = self.config[name]
+            if str(library).startswith("mimic."):
+                public[name] = ("mimic", class_name)
+            elif str(class_name).endswith("ImageProcessorPil"):
+                # transformers 5 without torchvision calls it so; the files are the same.
+                public[name] = (library, class_name.removesuffix("Pil"))
+        self.register_to_config(**public)
+
+    @torch.no_grad()
+    def animate(self, request: Any) -> Frames:
+        """All stages in order. `request` has at least `output_type` and `decode_chunk_size`."""
+        self._interrupt = False
+        try:
+            self.check(request)
+            conditions = self.encode(request)
+            start = self.prepare(request)
+            latents = self.denoise(request, conditions, start)
+            return self.decode(latents, request.decode_chunk_size, request.output_type)
+        finally:
+            self.maybe_free_model_hooks()
+
+    def decode(self, latents_BFChw: Tensor, chunk: int, output_type: str) -> Frames:
+        """Latents as frames of `output_type`, whole (`decode_stream` gives them bit by bit)."""
+        if output_type == "latent":
+            return latents_BFChw
+        videos = [torch.cat(list(self._stream(latents, chunk))) for latents in latents_BFChw]
+        if output_type == "pt":
+            return torch.stack(videos)
+        if output_type == "np":
+            return torch.stack(videos).permute(0, 1, 3, 4, 2).numpy()
+        return [[Image.fromarray(frame) for frame in frames_to_uint8(video)] for video in videos]
+
+    @torch.no_grad()
+    def decode_stream(self, latents: Tensor, chunk: int | None = None) -> Iterator[Tensor]:
+        """Frames of one video as they are decoded, so that nobody has to hold them all.
+
+        Args:
+            latents: ``F x C x h x w`` or ``1 x F x C x h x w``, as `output_type` ``latent`` gives them; a
+                part of them (without frame 0, for instance) is as good.
+            chunk: frames decoded together. The decoder looks along time within a chunk, so this is part of
+                the result; None takes the model's own default, then 8.
+
+        Yields:
+            float32 ``f x 3 x H x W`` in [0, 1] on the CPU, f at most `chunk`.
+        """
+        if latents.ndim == 5:
+            if len(latents) != 1:
+                raise ValueError(
+                    f"latents hold {len(latents)} videos; stream them one at a time: latents[i]."
+                )
+            latents = latents[0]
+        try:
+            yield from self._stream(latents, self.setting("decode_chunk_size", chunk))
+        finally:
+            self.maybe_free_model_hooks()
+
+    def _stream(self, latents_FChw: Tensor, chunk: int) -> Iterator[Tensor]:
+        if chunk < 1:
+            raise ValueError(f"decode_chunk_size is {chunk}; at least one frame is decoded at a time.")
+        for frames in decode_frames(self.vae, latents_FChw.to(self._execution_device), chunk):
+            yield (frames / 2 + 0.5).clamp(0, 1).cpu()
+
+    def setting(self, name: str, value: Any = None) -> Any:
+        """`value`, or if that is None the default of these weights, or if they have none the released one."""
+        if value is not None:
+            return value
+        return self.generation_defaults.get(name, self._released_defaults.get(name))
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """Side of the square of pixels that one latent stands for."""
+        return vae_downscale(self.vae)
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the run was asked to stop after this step (a callback sets `pipe._interrupt`)."""
+        return self._interrupt
+
+    @property
+    def num_timesteps(self) -> int:
+        """Denoising steps of the current or last run."""
+        return self._num_timesteps
+
+    def _step_report(self, callback: StepCallback | None, tensor_inputs: list[str]) -> StepReport:
+        if isinstance(callback, PipelineCallback | MultiPipelineCallbacks):
+            tensor_inputs = callback.tensor_inputs
+        unknown = sorted(set(tensor_inputs) - set(self._callback_tensor_inputs))
+        if unknown:
+            raise ValueError(
+                f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; "
+                f"available are {', '.join(self._callback_tensor_inputs)}."
+            )
+        return StepReport(callback, tuple(tensor_inputs))
+
+    def _after_step(self, report: StepReport) -> Callable[[int, Tensor, Tensor], Tensor | None]:
+        def after_step(i: int, t: Tensor, latents: Tensor) -> Tensor | None:
+            if report.callback is not None:
+                given = {"latents": latents} if "latents" in report.tensor_inputs else {}
+                latents = (report.callback(self, i, t, given) or {}).get("latents", latents).to(latents)
+            return None if self.interrupt else latents
+
+        return after_step
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """As in diffusers, and `generation_defaults` in `mimic.json`."""
+        self.register_modules(**self.components)
+        super().save_pretrained(save_directory, *args, **kwargs)
+        content = json.dumps({"generation_defaults": self.generation_defaults}, indent=2, ensure_ascii=False)
+        (Path(save_directory) / DEFAULTS_FILE).write_text(content + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, model: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """A pipeline from a folder that `save_pretrained` wrote, or such a repository of the hub.
+
+        Args:
+            model: the folder, the repository's id, or ``bundled:name``.
+            kwargs: those of `DiffusionPipeline.from_pretrained`. `torch_dtype` or `dtype` is float32 unless
+                given, whatever precision the files have.
+
+        Raises:
+            SourceError: nothing to load is there (an `OSError`).
+            WeightsError: weights are missing, surplus or of a wrong shape, which diffusers would only log.
+        """
+        hub = {name: kwargs.pop(name) for name in _HUB_OPTIONS if name in kwargs}
+        local_files_only = bool(kwargs.pop("local_files_only", False))
+        if hub and not os.path.isdir(model):
+            folder = Path(
+                huggingface_hub.snapshot_download(
+                    str(model), allow_patterns=list(MODEL_FILES), local_files_only=local_files_only, **hub
+                )
+            )
+        else:
+            folder = resolve(model, variant=kwargs.get("variant"), local_files_only=local_files_only)
+        given_dtypes = [kwargs.pop(name, None) for name in ("dtype", "torch_dtype")]
+        dtype = next((given for given in given_dtypes if given is not None), torch.float32)
+        image_processor_class()
+        with quiet_loading():
+            pipeline = super().from_pretrained(folder, torch_dtype=dtype, **kwargs)
+        for name, module in pipeline.components.items():
+            if isinstance(module, ModelMixin) and name not in kwargs:
+                check_stored(folder / name, module, variant=kwargs.get("variant"))
+        pipeline.generation_defaults = _read_defaults(folder)
+        return pipeline
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Load without the libraries' own progress bars and without their notice that an argument was renamed."""
+    libraries = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
+    for library in libraries:
+        library.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            # Older versions that we support know the argument by no other name.
+            warnings.filterwarnings("ignore", "`torch_dtype` is deprecated")
+            yield
+    finally:
+        for library in libraries:
+            library.enable_progress_bar()
+
+
+def _read_defaults(folder: Path) -> dict[str, Any]:
+    path = folder / DEFAULTS_FILE
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")).get("generation_defaults", {}))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f'{path} is no JSON object with "generation_defaults": {error}.') from error

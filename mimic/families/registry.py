@@ -1,0 +1,100 @@
+"""From a model's folder, hub id or checkpoint to the pipeline of its family."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from typing import Any
+
+import torch
+
+from mimic.weights.sources import resolve
+
+FAMILIES = {
+    "MimicMotionPipeline": "mimic.families.mimicmotion.pipeline",
+}
+"""Pipeline class, as `model_index.json` names it, to the module that has it."""
+
+_DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+}
+
+
+def load_pipeline(
+    model: str | os.PathLike[str],
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    variant: str | None = None,
+    local_files_only: bool = False,
+) -> Any:
+    """A pipeline ready to run.
+
+    Args:
+        model: folder, hub id or ``bundled:mini``; with `checkpoint` the Stable Video Diffusion under it.
+        checkpoint: a released MimicMotion checkpoint.
+        dtype: precision of the weights, also by name; float16 on CUDA and float32 elsewhere unless given.
+        device: where to put it; CUDA, else Apple's GPU, else the CPU unless given.
+        variant: of the weight files, such as ``fp16``.
+        local_files_only: do not ask the hub.
+
+    Raises:
+        SourceError: the model is not there (an `OSError`).
+        WeightsError: its weights do not fit (a `ValueError`).
+        ValueError: the model is of no known family, or `dtype` is not known.
+    """
+    device = torch.device(device) if device is not None else best_device()
+    dtype = _dtype(dtype, device)
+    if checkpoint is not None:
+        family = _family("MimicMotionPipeline")
+        pipeline = family.from_original(
+            model, checkpoint, dtype=dtype, variant=variant, local_files_only=local_files_only
+        )
+    else:
+        folder = resolve(model, variant=variant, local_files_only=local_files_only)
+        pipeline = _family_of(folder).from_pretrained(folder, torch_dtype=dtype, variant=variant)
+    return pipeline.to(device)
+
+
+def best_device() -> torch.device:
+    """CUDA, else Apple's GPU, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
+    if dtype is None:
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype '{dtype}' is not known; use one of {', '.join(_DTYPES)}.")
+    return _DTYPES[dtype]
+
+
+def _family_of(folder: os.PathLike[str]) -> Any:
+    index = os.path.join(folder, "model_index.json")
+    if not os.path.isfile(index):
+        raise ValueError(f"{folder} has no model_index.json; give a folder in diffusers' layout.")
+    with open(index, encoding="utf-8") as file:
+        name = json.load(file).get("_class_name")
+    if name == "StableVideoDiffusionPipeline":
+        raise ValueError(
+            f"{folder} is plain Stable Video Diffusion, which knows no poses; give a MimicMotion "
+            "checkpoint with it."
+        )
+    if name not in FAMILIES:
+        raise ValueError(f"{folder} is a {name}; known are {', '.join(FAMILIES)}.")
+    return _family(name)
+
+
+def _family(name: str) -> Any:
+    return getattr(importlib.import_module(FAMILIES[name]), name)

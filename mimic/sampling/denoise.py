@@ -1,0 +1,56 @@
+"""The only denoising loop: it knows latents, windows and one callable, never a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Predict = Callable[[Tensor, Tensor, list[int]], Tensor]
+"""``predict(latents, t, frames)``: guided prediction for scaled latents ``B x f x …`` of these f frames."""
+
+
+def denoise(
+    predict: Predict,
+    latents: Tensor,
+    *,
+    scheduler: Any,
+    timesteps: Sequence[Tensor] | Tensor,
+    windows: list[list[int]],
+    weights: list[Tensor],
+    step_arguments: dict[str, Any] | None = None,
+    after_window: Callable[[], object] = lambda: None,
+    after_step: Callable[[int, Tensor, Tensor], Tensor | None] = lambda _i, _t, latents: latents,
+) -> Tensor:
+    """Denoise a clip of any length: predict window by window, fuse, step; once per timestep.
+
+    Args:
+        predict: the model behind one door.
+        latents: ``B x F x C x H x W``, noise times the scheduler's initial sigma, float32: sums and steps are
+            made in this precision whatever the model's.
+        scheduler: a diffusers scheduler whose `set_timesteps` has been called.
+        timesteps: those to run, in order.
+        windows: frame indices of each window.
+        weights: fusion weights of each window, summing to one at every frame.
+        step_arguments: passed to `scheduler.step`.
+        after_window: called after each window (a progress bar's update).
+        after_step: ``(index, t, latents)`` to the latents to go on with, or None to stop here.
+
+    Returns:
+        latents of the same shape.
+    """
+    weights = [weight.to(latents).view(1, -1, *[1] * (latents.ndim - 2)) for weight in weights]
+    for i, t in enumerate(timesteps):
+        model_input = scheduler.scale_model_input(latents, t)
+        fused = torch.zeros_like(latents)
+        for frames, weight in zip(windows, weights, strict=True):
+            fused[:, frames] += weight * predict(model_input[:, frames], t, frames).to(latents)
+            after_window()
+        latents = scheduler.step(fused, t, latents, **(step_arguments or {})).prev_sample
+        replaced = after_step(i, t, latents)
+        if replaced is None:
+            break
+        latents = replaced
+    return latents
