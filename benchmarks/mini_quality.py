@@ -1,0 +1,173 @@
+"""How well does a miniature animate people that it has never seen? Figures, baselines and a contact sheet.
+
+    python benchmarks/mini_quality.py --model bundled:mini --output benchmarks/results/mini
+
+For each of the unseen dancers: a reference picture at a random moment, and a stretch of another moment of the same
+dance as driving poses, so that the truth is known. Baselines: the reference picture copied to every frame; the
+model driven by another dancer's poses; and the VAE alone (what perfect latents would give).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mimic.data.synthetic import (
+    LEFT_HAND,
+    RIGHT_HAND,
+    World,
+    add_detector_noise,
+    render,
+    sample_character,
+    sample_motion,
+)
+from mimic.data.synthetic.background import paint_background
+from mimic.data.synthetic.render import Clip
+from mimic.families.registry import load_pipeline
+from mimic.metrics.image import flicker, intersection_over_union, psnr, silhouette
+from pose import PoseSequence, draw_pose
+from pose.types import concatenate
+
+FIRST_SEED = 900_000  # training numbers its dancers from ten million on
+Frames = NDArray[np.uint8]
+
+
+def make_case(seed: int, *, num_frames: int, fps: float, size: tuple[int, int]) -> tuple[Clip, Frames]:
+    """An unseen dancer: frame 0 the reference, then the driving stretch; and the empty scene."""
+    rng = np.random.default_rng(seed)
+    world = World.plain()
+    character = sample_character(rng, world)
+    motion = sample_motion(rng, world, duration_s=8.0)
+    start = rng.uniform(0, 8.0 - num_frames / fps)
+    times = np.concatenate([rng.uniform(0, 8.0, 1), start + np.arange(num_frames) / fps])
+    return render(character, motion, times, *size), paint_background(character.background, *size)
+
+
+def animate(pipe: Any, reference: Frames, poses: PoseSequence, *, seed: int, **arguments: Any) -> Frames:
+    """Frames of the pipeline for poses whose frame 0 is the reference's; that frame is dropped."""
+    height, width = reference.shape[:2]
+    canvas = pipe.generation_defaults.get("canvas_short_side", 2160)
+    maps = draw_pose(poses, height, width, canvas_short_side=canvas)
+    output = pipe(
+        reference,
+        torch.from_numpy(maps.transpose(0, 3, 1, 2).copy()).float() / 127.5 - 1,
+        height=height,
+        width=width,
+        num_frames=len(poses),
+        generator=torch.Generator().manual_seed(seed),
+        output_type="np",
+        **arguments,
+    )
+    return (output.frames[0][1:] * 255).round().clip(0, 255).astype(np.uint8)
+
+
+@torch.no_grad()
+def through_vae(pipe: Any, frames: Frames) -> Frames:
+    """Encoded and decoded, the best that any latents could give."""
+    pixels = torch.from_numpy(frames.transpose(0, 3, 1, 2).copy()).to(pipe.vae.dtype) / 127.5 - 1
+    latents = pipe.vae.encode(pixels).latent_dist.mode()
+    decoded = pipe.vae.decode(latents, num_frames=len(latents)).sample.float()
+    return ((decoded + 1) * 127.5).round().clamp(0, 255).byte().numpy().transpose(0, 2, 3, 1)
+
+
+def measure(frames: Frames, clip: Clip, background: Frames) -> dict[str, float]:
+    truth, figure, parts = clip.frames[1:], clip.figure_mask[1:], clip.part_ids[1:]
+    hands = np.isin(parts, (LEFT_HAND, RIGHT_HAND))
+    hands = np.stack([cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for mask in hands])
+    return {
+        "psnr": psnr(frames, truth),
+        "figure_psnr": psnr(frames, truth, figure),
+        "hands_psnr": psnr(frames, truth, hands),
+        "silhouette_iou": intersection_over_union(silhouette(frames, background), figure),
+    }
+
+
+def run(
+    pipe: Any, *, num_cases: int, num_frames: int, fps: float, noise: float, **arguments: Any
+) -> dict[str, Any]:
+    size = (pipe.generation_defaults["height"], pipe.generation_defaults["width"])
+    cases = [make_case(FIRST_SEED + i, num_frames=num_frames, fps=fps, size=size) for i in range(num_cases)]
+    rows: dict[str, list[dict[str, float]]] = {
+        "model": [],
+        "copied reference": [],
+        "wrong poses": [],
+        "vae": [],
+    }
+    flickers, strips, seconds = [], [], 0.0
+    for i, (clip, background) in enumerate(tqdm(cases, desc="dancers")):
+        rng = np.random.default_rng(i)
+        poses = add_detector_noise(clip.poses, rng, strength=noise) if noise else clip.poses
+        others = cases[(i + 1) % num_cases][0].poses
+        reference = clip.frames[0]
+        started = time.perf_counter()
+        frames = animate(pipe, reference, poses, seed=i, **arguments)
+        seconds += time.perf_counter() - started
+        wrong = animate(pipe, reference, concatenate([poses[0], others[1:]]), seed=i, **arguments)
+        still = animate(pipe, reference, poses[[0, *([1] * min(8, num_frames))]], seed=i, **arguments)
+        flickers.append(flicker(still))
+        copied = np.broadcast_to(reference, frames.shape)
+        for name, made in zip(rows, (frames, copied, wrong, through_vae(pipe, clip.frames[1:]))):
+            rows[name].append(measure(made, clip, background))
+        canvas = pipe.generation_defaults.get("canvas_short_side", 2160)
+        picks = np.linspace(0, num_frames - 1, 3).astype(int)
+        maps = draw_pose(poses[1:][picks], *size, canvas_short_side=canvas)
+        triples = [np.concatenate([maps[k], frames[p], clip.frames[1:][p]], 1) for k, p in enumerate(picks)]
+        strips.append(np.concatenate([reference, *triples], 1))
+    mean = {
+        name: {key: float(np.mean([row[key] for row in part])) for key in part[0]}
+        for name, part in rows.items()
+    }
+    spread = {key: float(np.std([row[key] for row in rows["model"]])) for key in rows["model"][0]}
+    return {
+        "figures": mean,
+        "spread_over_dancers": spread,
+        "flicker_on_a_still_pose_grey_levels": float(np.mean(flickers)),
+        "seconds_a_frame": seconds / (num_cases * num_frames),
+        "settings": {
+            "num_cases": num_cases,
+            "num_frames": num_frames,
+            "fps": fps,
+            "detector_noise": noise,
+            **arguments,
+        },
+        "sheet": np.concatenate(strips),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="bundled:mini")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/mini"))
+    parser.add_argument("--cases", type=int, default=32)
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--fps", type=float, default=8.0)
+    parser.add_argument(
+        "--noise", type=float, default=0.5, help="strength of the detector noise on the poses"
+    )
+    options = parser.parse_args()
+    pipe = load_pipeline(options.model)
+    pipe.set_progress_bar_config(disable=True)
+    result = run(
+        pipe, num_cases=options.cases, num_frames=options.frames, fps=options.fps, noise=options.noise
+    )
+    sheet = result.pop("sheet")
+    options.output.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(options.output / "sheet.png"), sheet[..., ::-1])
+    (options.output / "figures.json").write_text(json.dumps(result, indent=1) + "\n")
+    for name, figures in result["figures"].items():
+        print(f"{name:18s} " + "  ".join(f"{key} {value:6.2f}" for key, value in figures.items()))
+    print(f"flicker on a still pose {result['flicker_on_a_still_pose_grey_levels']:.2f} grey levels")
+    print(f"contact sheet and figures in {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How good is a picture or a video? Arrays in, numbers out."""

@@ -1,0 +1,95 @@
+"""What a training must remember to go on as if it had never stopped, and how that reaches the disk whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+class StateError(OSError):
+    """A checkpoint that is not there, not whole, or cannot be written."""
+
+
+def save_state(
+    folder: Path, step: int, *, tensors: dict[str, dict[str, Tensor]], facts: dict[str, Any], keep: int = 2
+) -> Path:
+    """Write `checkpoint-<step>/` under `folder`: one safetensors file a group and a JSON of facts.
+
+    The folder is written under another name, flushed to the disk, then renamed: a checkpoint that has its name is whole.
+
+    Args:
+        tensors: group (model, optimiser, ...) to its tensors.
+        keep: how many checkpoints stay; older ones are removed after the new one is whole.
+
+    Raises:
+        StateError: the disk is full or the folder cannot be written. Earlier checkpoints are left as they are.
+    """
+    final = folder / f"checkpoint-{step}"
+    beside = folder / f".checkpoint-{step}.{os.getpid()}.tmp"
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        for group, values in tensors.items():
+            save_file(
+                {name: value.detach().contiguous() for name, value in values.items()},
+                beside / f"{group}.safetensors",
+            )
+        (beside / "facts.json").write_text(json.dumps(facts | {"step": step}))
+        for file in beside.iterdir():
+            with open(file, "rb") as handle:
+                os.fsync(handle.fileno())
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(beside, final)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise StateError(
+            f"checkpoint {final} could not be written: {error}. Earlier checkpoints are untouched."
+        ) from error
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints of a run, oldest first."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+
+
+def load_state(checkpoint: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The tensors by group and the facts of a checkpoint.
+
+    Raises:
+        StateError: the checkpoint is missing or damaged.
+    """
+    try:
+        facts = json.loads((checkpoint / "facts.json").read_text())
+        tensors = {file.stem: load_file(file) for file in sorted(checkpoint.glob("*.safetensors"))}
+    except Exception as error:
+        raise StateError(f"{checkpoint} is not a whole checkpoint: {error}") from error
+    return tensors, facts
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as flat tensors, `<parameter number>.<name>`."""
+    return {
+        f"{number}.{name}": torch.as_tensor(value)
+        for number, values in optimiser.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+
+
+def load_optimiser_tensors(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimiser_tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = value
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
