@@ -1,0 +1,173 @@
+"""`mimic download`: the files of each set of released weights, their licences, and that they arrive whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mimic.weights.sources import (
+    BASE_FILES,
+    DWPOSE,
+    MIMICMOTION,
+    SVD,
+    SourceError,
+    hub_file,
+    sha256,
+    snapshot,
+)
+
+
+@dataclass(frozen=True)
+class ReleasedFile:
+    """One file as its makers published it."""
+
+    repository: str
+    name: str
+    num_bytes: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Release:
+    """What `mimic download NAME` fetches.
+
+    Args:
+        title: what it is.
+        files: files that are put into a folder of the user's.
+        licence: of the files, for people to read.
+        base: hub repository that goes into the cache of huggingface_hub beside them, as its id is what a
+            config names.
+        base_bytes: size of what is fetched of it.
+        base_licence: its licence.
+        needs_consent: whether the licence restricts use so much that people have to agree first.
+    """
+
+    title: str
+    files: tuple[ReleasedFile, ...]
+    licence: str
+    base: str | None = None
+    base_bytes: int = 0
+    base_licence: str = ""
+    needs_consent: bool = False
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(file.num_bytes for file in self.files) + self.base_bytes
+
+
+_MIMICMOTION_LICENCE = "for research use only (the authors' terms; the code of MimicMotion is Apache-2.0)"
+_SVD_LICENCE = "Stability AI's own, to be accepted on the model's page before it can be fetched"
+# VAE and image encoder in float16, and the configs; the UNet comes with MimicMotion's checkpoint.
+_SVD_BYTES = 195_531_910 + 1_264_217_240 + 4_000
+
+RELEASES = {
+    "mimicmotion": Release(
+        title="MimicMotion 1.1 (72-frame windows) and the parts of Stable Video Diffusion that it stands on",
+        files=(
+            ReleasedFile(
+                MIMICMOTION,
+                "MimicMotion_1-1.pth",
+                3_049_867_447,
+                "b812659ea273b2758c918facf759af5d7cad9564dc35156c59ec17e93f9749a4",
+            ),
+        ),
+        licence=_MIMICMOTION_LICENCE,
+        base=SVD,
+        base_bytes=_SVD_BYTES,
+        base_licence=_SVD_LICENCE,
+        needs_consent=True,
+    ),
+    "dwpose": Release(
+        title="DWPose, the whole-body pose estimator that MimicMotion was made with",
+        files=(
+            ReleasedFile(
+                DWPOSE,
+                "yolox_l.onnx",
+                216_746_733,
+                "7860ae79de6c89a3c1eb72ae9a2756c0ccfbe04b7791bb5880afabd97855a411",
+            ),
+            ReleasedFile(
+                DWPOSE,
+                "dw-ll_ucoco_384.onnx",
+                134_399_116,
+                "724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
+            ),
+        ),
+        licence="Apache-2.0",
+    ),
+}
+
+
+def describe(release: Release, folder: Path) -> str:
+    """What would be fetched, how large it is, whither it goes, and under which licence."""
+    lines = [f"{release.title}: {size_text(release.num_bytes)} in all"]
+    lines += [
+        f"  {file.name}  {size_text(file.num_bytes)}  from {file.repository} to {folder}"
+        for file in release.files
+    ]
+    lines.append(f"    licence: {release.licence}")
+    if release.base is not None:
+        lines.append(f"  {release.base}  {size_text(release.base_bytes)}  to the cache of huggingface_hub")
+        lines.append(f"    licence: {release.base_licence}")
+    return "\n".join(lines)
+
+
+def fetch(release: Release, folder: Path, *, say: Callable[[str], None]) -> list[Path]:
+    """Fetch what is not there yet and check it; a download that broke off goes on where it stopped.
+
+    Args:
+        folder: where the files go.
+        say: told in a line what is happening.
+
+    Returns:
+        The files, then the folder of the base model in the cache if there is one.
+
+    Raises:
+        SourceError: a file cannot be fetched, does not fit on the disk, or is not the one published.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    absent = [file for file in release.files if not _is_whole(folder / file.name, file)]
+    _check_space(folder, sum(file.num_bytes for file in absent))
+    found: list[Path] = []
+    if release.base is not None:  # first: it is the one that may be refused
+        say(f"{release.base}: configs, VAE and image encoder")
+        found.append(snapshot(release.base, wanted=BASE_FILES))
+    for number, file in enumerate(release.files):
+        path = folder / file.name
+        if file in absent:
+            say(f"{file.name} ({size_text(file.num_bytes)})")
+            path = hub_file(file.repository, file.name, folder=folder)
+            _check(path, file)
+        else:
+            say(f"{file.name} is already in {folder}")
+        found.insert(number, path)
+    return found
+
+
+def size_text(num_bytes: int) -> str:
+    """A size as people read it: 3.05 GB, 195 MB."""
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{max(1, round(num_bytes / 1e6))} MB"
+
+
+def _is_whole(path: Path, file: ReleasedFile) -> bool:
+    return path.is_file() and path.stat().st_size == file.num_bytes
+
+
+def _check(path: Path, file: ReleasedFile) -> None:
+    if not _is_whole(path, file):
+        raise SourceError(
+            f"{path} has {path.stat().st_size} bytes, the published file {file.num_bytes}. "
+            "Remove it and start again"
+        )
+    if file.sha256 is not None and sha256(path) != file.sha256:
+        raise SourceError(
+            f"{path} is not the published file (its SHA-256 differs). Remove it and start again"
+        )
+
+
+def _check_space(folder: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise SourceError(f"{folder} has {size_text(free)} free, and {size_text(num_bytes)} are needed")

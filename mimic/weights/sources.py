@@ -1,0 +1,213 @@
+"""From what a user writes for a model (a folder, a hub id, ``bundled:mini``) to files on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mimic.files import ASSETS, local_path
+
+SVD = "stabilityai/stable-video-diffusion-img2vid-xt-1-1"
+MIMICMOTION = "tencent/MimicMotion"
+DWPOSE = "yzd-v/DWPose"
+
+# What is needed of a Stable Video Diffusion repository under a MimicMotion checkpoint, which brings the UNet.
+BASE_FILES = ("model_index.json", "*/*.json", "vae/*.fp16.safetensors", "image_encoder/*.fp16.safetensors")
+# Of any model in diffusers' layout, beside the weights of its parts.
+MODEL_TEXTS = ("*.json", "*/*.json", "*/*.txt")
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx", ".yaml")
+
+
+class SourceError(OSError):
+    """Weights cannot be had from where they should come; the message says what to do."""
+
+
+def resolve(
+    model: str | os.PathLike[str],
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    variant: str | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """The folder of a model, downloaded where it is a hub id and not yet in the cache.
+
+    Args:
+        model: a folder; ``owner/name`` or ``hf:owner/name`` on the Hugging Face hub; or ``bundled:name``.
+        checkpoint: given, the model is only the base under it: its UNet weights are not downloaded, of the
+            other parts the float16 files.
+        variant: which of several weight files of a hub model, such as ``fp16``.
+        local_files_only: use the cache and do not ask the hub.
+
+    Raises:
+        SourceError: nothing is there, or it cannot be downloaded.
+    """
+    text = os.fspath(model)
+    if text.startswith("bundled:"):
+        return _bundled(text)
+    if not text.startswith("hf:"):
+        folder = local_path(text)
+        if folder.is_dir():
+            return folder
+        if folder.is_file():
+            raise SourceError(f"{folder} is a file; a model is a folder in diffusers' layout, or a hub id")
+        if not _looks_like_hub_id(text):
+            raise SourceError(f"there is no model folder {folder}")
+    repository = text.removeprefix("hf:")
+    if not _HUB_ID.fullmatch(repository):
+        raise SourceError(f"{text!r} is no model: expected a folder, a hub id (owner/name) or bundled:mini")
+    if checkpoint is not None:
+        wanted: Sequence[str] = BASE_FILES
+        unwanted: Sequence[str] = ()
+    elif variant is not None:
+        wanted, unwanted = (*MODEL_TEXTS, f"*/*.{variant}.safetensors"), ()
+    else:
+        wanted, unwanted = (*MODEL_TEXTS, "*/*.safetensors"), ("*/*.*.safetensors",)
+    return snapshot(repository, wanted=wanted, unwanted=unwanted, local_files_only=local_files_only)
+
+
+def resolve_checkpoint(checkpoint: str | os.PathLike[str], *, local_files_only: bool = False) -> Path:
+    """The file of a checkpoint: a path, or ``hf:owner/repository/file`` on the hub.
+
+    Raises:
+        SourceError: it is not there, or cannot be downloaded.
+    """
+    text = os.fspath(checkpoint)
+    if text.startswith("hf:"):
+        owner, _, rest = text.removeprefix("hf:").partition("/")
+        name, _, file = rest.partition("/")
+        if not (owner and name and file):
+            raise SourceError(f"{text!r} is no checkpoint on the hub; expected hf:owner/repository/file")
+        return hub_file(f"{owner}/{name}", file, local_files_only=local_files_only)
+    path = local_path(text)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise SourceError(f"{path} is a folder; a checkpoint is one file (.pth or .safetensors)")
+    remedy = ""
+    if path.name.startswith("MimicMotion"):
+        remedy = f". Get it with `mimic download mimicmotion`, or set ckpt_path: hf:{MIMICMOTION}/{path.name}"
+    raise SourceError(f"there is no checkpoint {path}{remedy}")
+
+
+def snapshot(
+    repository: str,
+    *,
+    wanted: Sequence[str],
+    unwanted: Sequence[str] = (),
+    folder: Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """Files of a hub repository that match ``wanted`` and not ``unwanted``, in the cache or in ``folder``.
+
+    What is there already is not fetched again, and what was broken off goes on where it stopped.
+
+    Raises:
+        SourceError: see `resolve`.
+    """
+    import huggingface_hub
+
+    with explained(repository):
+        found = huggingface_hub.snapshot_download(
+            repository,
+            allow_patterns=list(wanted),
+            ignore_patterns=list(unwanted) or None,
+            local_dir=folder,
+            local_files_only=local_files_only,
+        )
+    return Path(str(found))
+
+
+def hub_file(
+    repository: str, name: str, *, folder: Path | None = None, local_files_only: bool = False
+) -> Path:
+    """One file of a hub repository, in the cache or in ``folder``; a download that broke off goes on.
+
+    Raises:
+        SourceError: see `resolve`.
+    """
+    # Not hf_hub_download: without a network that waits half a minute before it says so.
+    path = snapshot(repository, wanted=[name], folder=folder, local_files_only=local_files_only) / name
+    if not path.is_file():
+        if local_files_only:
+            raise SourceError(_not_here(f"{name} of {repository}", repository))
+        raise SourceError(f"there is no file {name} in {repository} on the hub, and none in the cache")
+    return path
+
+
+@contextlib.contextmanager
+def explained(repository: str) -> Iterator[None]:
+    """Turn what can go wrong with the hub into one sentence that says what to do."""
+    from huggingface_hub import constants, errors
+
+    page = f"{constants.ENDPOINT}/{repository}"
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise SourceError(
+            f"{repository} is given only to those who have accepted its licence: sign in, open {page}, click "
+            f"'Agree and access repository', make a token at {constants.ENDPOINT}/settings/tokens, then run "
+            "`hf auth login` (or set HF_TOKEN) and start again"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise SourceError(
+            f"there is neither a folder {repository} here nor a model of that name on the hub ({page}); a "
+            "private one needs `hf auth login` or HF_TOKEN"
+        ) from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        raise SourceError(_not_here(repository, repository)) from error
+    except errors.HFValidationError as error:
+        raise SourceError(f"{repository!r} is no hub id: expected owner/name") from error
+    except OSError as error:
+        reason = (error.strerror or next(iter(str(error).splitlines()), type(error).__name__)).rstrip(".")
+        raise SourceError(
+            f"{repository} could not be downloaded: {reason}. Start again, and it goes on where it stopped"
+        ) from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a model folder that hold weights."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in (".safetensors", ".bin", ".pth") and path.is_file()
+    )
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file; of a large file in the hub's cache that is the blob's name, not read."""
+    blob = path.resolve().name
+    if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob):
+        return blob
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _bundled(text: str) -> Path:
+    folder = local_path(text)
+    if not folder.is_dir() or not (folder / "model_index.json").is_file():
+        there = sorted(path.parent.name for path in ASSETS.glob("*/model_index.json"))
+        raise SourceError(f"no model {text} comes with this package; there is: {', '.join(there) or 'none'}")
+    return folder
+
+
+def _looks_like_hub_id(text: str) -> bool:
+    is_path = text.startswith((".", "/", "~")) or "\\" in text or text.endswith(_FILE_SUFFIXES)
+    return bool(_HUB_ID.fullmatch(text)) and not is_path
+
+
+def _not_here(what: str, repository: str) -> str:
+    known = {SVD: "mimicmotion", MIMICMOTION: "mimicmotion", DWPOSE: "dwpose"}
+    remedy = f"mimic download {known[repository]}" if repository in known else f"hf download {repository}"
+    return (
+        f"{what} is not on this machine and the Hugging Face hub cannot be reached. Run `{remedy}` "
+        "once while online, or give the path of a local copy"
+    )
