@@ -2,8 +2,8 @@
 
     python benchmarks/pose_speed.py [VIDEO] [--repeat 3]
 
-Without a video a dancer is rendered at 576x1024. Decoding is not counted. Wall time tells what a user waits, CPU
-time what remains true on a machine that is busy with something else.
+Without a video a dancer is rendered at 576x1024. Decoding is not counted. Wall time tells what a user waits,
+CPU time what remains true on a machine that is busy with something else.
 """
 
 from __future__ import annotations

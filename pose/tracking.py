@@ -18,7 +18,9 @@ Followed = str | int
 CHOICES = ("largest", "center", "all")
 
 MIN_JOINT_SCORE = 0.3
-MIN_AFFINITY = 0.15
+MIN_AFFINITY = 0.05
+REACH = 0.15  # of a figure's longer side: how far joints seem to move between two looks at a person at rest
+REACH_PER_SECOND = 0.6  # and how much farther they come in a second
 PATIENCE_SECONDS = 2.0
 
 
@@ -73,9 +75,9 @@ class PersonTracker:
         self.person = person
         self._centre = np.array([width / 2, height / 2])
         self._size = np.array([width, height], dtype=np.float64)
-        self._patience = max(1, round(PATIENCE_SECONDS * fps))
+        self._seconds_a_frame = 1.0 / fps
         self._last: Figure | None = None
-        self._gap = 0
+        self.num_missed = 0
 
     def choose(self, points_PK2: NDArray[np.float64], scores_PK: NDArray[np.float64]) -> int | None:
         """The index of the followed person among a frame's people (points as fractions), None if absent."""
@@ -93,25 +95,31 @@ class PersonTracker:
             return None
         if self._last is None:
             return self._first(figures)
-        if self._gap >= self._patience:
+        if self.is_new:
             return self._nearest(figures) if isinstance(self.person, int) else self._first(figures)
-        affinities = [affinity(self._last, figure, self._gap + 1) for figure in figures]
+        seconds = (self.num_missed + 1) * self._seconds_a_frame
+        affinities = [affinity(self._last, figure, seconds) for figure in figures]
         best = int(np.argmax(affinities))
         return best if affinities[best] >= MIN_AFFINITY else None
 
     def see(self, points_K2: NDArray[np.float64], scores_K: NDArray[np.float64]) -> None:
         """The person is here in this frame (points as fractions)."""
         self._last = figure_of(points_K2 * self._size, scores_K)
-        self._gap = 0
+        self.num_missed = 0
 
     def miss(self) -> None:
         """The person is not in this frame."""
-        self._gap += 1
+        self.num_missed += 1
+
+    @property
+    def has_seen(self) -> bool:
+        """Whether the person has been in any frame yet."""
+        return self._last is not None
 
     @property
     def is_new(self) -> bool:
         """Whether the next choice goes by the rule of the first frame and wants everybody to choose from."""
-        return self._last is None or self._gap >= self._patience
+        return self._last is None or self.num_missed * self._seconds_a_frame >= PATIENCE_SECONDS
 
     def _first(self, figures: list[Figure]) -> int:
         if self.person == "largest":
@@ -161,11 +169,11 @@ def figure_of(points_K2: NDArray[np.float64], scores_K: NDArray[np.float64]) -> 
     return Figure(joints, is_seen, np.concatenate([spanned.min(axis=0), spanned.max(axis=0)]))
 
 
-def affinity(before: Figure, now: Figure, num_frames: int = 1) -> float:
-    """How likely two figures, so many frames apart, are one person: 0 to 1.
+def affinity(before: Figure, now: Figure, seconds: float) -> float:
+    """How likely two figures, so many seconds apart, are one person: 0 to 1.
 
-    The mean of the boxes' overlap (intersection over union) and a bell of the joints' mean distance,
-    whose width is a quarter of the figure and a tenth of that more for every further frame.
+    The mean of the boxes' overlap (intersection over union) and of a bell of the joints' mean distance, which
+    is the wider the larger the figure is and the more time has gone by.
     """
     shared = np.minimum(before.box[2:], now.box[2:]) - np.maximum(before.box[:2], now.box[:2])
     intersection = float(np.prod(np.maximum(shared, 0.0)))
@@ -176,7 +184,7 @@ def affinity(before: Figure, now: Figure, num_frames: int = 1) -> float:
         distance = float(np.linalg.norm(before.joints[both] - now.joints[both], axis=1).mean())
     else:
         distance = float(np.linalg.norm(before.centre - now.centre))
-    reach = 0.25 * max(float(before.sides.max()), 1.0) * (1 + 0.1 * (num_frames - 1))
+    reach = (REACH + REACH_PER_SECOND * seconds) * max(float(before.sides.max()), 1.0)
     return 0.5 * overlap + 0.5 * float(np.exp(-((distance / reach) ** 2)))
 
 
@@ -239,19 +247,18 @@ class _Place:
     """A place along P and who had it last."""
 
     figure: Figure
-    last_frame: int
+    last_seen: float  # seconds
 
 
 def _keep_places(sequence: PoseSequence) -> PoseSequence:
     """Reorder every frame's people so that each keeps one place; a place is free again after two seconds."""
     size = np.array([sequence.width, sequence.height], dtype=np.float64)
-    patience = max(1, round(PATIENCE_SECONDS * sequence.fps))
     places: list[_Place] = []
     frames = _people_by_frame(sequence)
     seats: list[list[int]] = []
     for number, (people, scores) in enumerate(frames):
         figures = [figure_of(p * size, s) for p, s in zip(people, scores, strict=True)]
-        seats.append(_take_places(figures, places, number, patience))
+        seats.append(_take_places(figures, places, number / sequence.fps))
     if not places:
         raise _nobody(len(frames))
     shape = (sequence.num_frames, len(places))
@@ -266,15 +273,15 @@ def _keep_places(sequence: PoseSequence) -> PoseSequence:
     return replace(sequence, points=points, scores=all_scores, is_present=is_present)
 
 
-def _take_places(figures: list[Figure], places: list[_Place], number: int, patience: int) -> list[int]:
+def _take_places(figures: list[Figure], places: list[_Place], now: float) -> list[int]:
     """The place of every figure of a frame: best affinity first, then free places, then new ones."""
     seats: dict[int, int] = {}
     pairs = sorted(
         (
-            (affinity(place.figure, figure, number - place.last_frame), i, j)
+            (affinity(place.figure, figure, now - place.last_seen), i, j)
             for i, figure in enumerate(figures)
             for j, place in enumerate(places)
-            if number - place.last_frame <= patience
+            if now - place.last_seen < PATIENCE_SECONDS
         ),
         reverse=True,
     )
@@ -283,10 +290,10 @@ def _take_places(figures: list[Figure], places: list[_Place], number: int, patie
             seats[i] = j
     for i, figure in enumerate(figures):
         if i not in seats:
-            free = (j for j, place in enumerate(places) if number - place.last_frame > patience)
+            free = (j for j, place in enumerate(places) if now - place.last_seen >= PATIENCE_SECONDS)
             seats[i] = next((j for j in free if j not in seats.values()), len(places))
         if seats[i] == len(places):
-            places.append(_Place(figure, number))
+            places.append(_Place(figure, now))
         else:
-            places[seats[i]] = _Place(figure, number)
+            places[seats[i]] = _Place(figure, now)
     return [seats[i] for i in range(len(figures))]

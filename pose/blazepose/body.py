@@ -30,7 +30,7 @@ MIN_TRACKED_PRESENCE = 0.5
 MIN_JOINT = 0.3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Body:
     """One body: points ``39 x 2`` in pixels, visibility and presence of each, the probability of a body."""
 
@@ -91,18 +91,16 @@ def refine(fractions: Points, heatmap: NDArray[np.float32]) -> Points:
     Args:
         heatmap: logits ``K x 64 x 64``.
     """
-    margin = MAP_REACH
-    padded = np.pad(
-        heatmap.astype(np.float64), [(0, 0), (margin, margin), (margin, margin)], constant_values=-np.inf
-    )
     column, row = np.floor(fractions * MAP_SIZE).astype(np.int64).T
-    is_inside = (column >= 0) & (column < MAP_SIZE) & (row >= 0) & (row < MAP_SIZE)
-    column, row = np.where(is_inside, column, 0), np.where(is_inside, row, 0)
+    is_inside = _in_map(column) & _in_map(row)
 
-    steps = np.arange(-margin, margin + 1)
+    steps = np.arange(-MAP_REACH, MAP_REACH + 1)
     rows, columns = row[:, None] + steps, column[:, None] + steps  # K x 7
+    in_map = _in_map(rows)[:, :, None] & _in_map(columns)[:, None, :]
     number = np.arange(len(heatmap))[:, None, None]
-    weights = _sigmoid(padded[number, rows[:, :, None] + margin, columns[:, None, :] + margin])  # K x 7 x 7
+    last = MAP_SIZE - 1
+    logits = heatmap[number, rows.clip(0, last)[:, :, None], columns.clip(0, last)[:, None, :]]  # K x 7 x 7
+    weights = np.where(in_map, _sigmoid(logits.astype(np.float64)), 0.0)
     total = weights.sum(axis=(1, 2))
     is_clear = is_inside & (weights.max(axis=(1, 2)) >= MIN_MAP_PEAK)
     total = np.where(is_clear, total, 1.0)
@@ -144,6 +142,10 @@ def _is_duplicate(body: Body, kept: Body, height: int, width: int) -> bool:
 
 def _box(points: Points) -> NDArray[np.float64]:
     return np.stack([points.min(axis=0), points.max(axis=0)])
+
+
+def _in_map(cells: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return (cells >= 0) & (cells < MAP_SIZE)
 
 
 def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ FACE_STRIDES = (8, 16, 16, 16)
 MIN_SCORE = 0.5
 MIN_OVERLAP = 0.3
 WINDOW_SIZES = (1.0, 0.6)  # of the picture's shorter side
+MIN_WINDOW = 64  # pixels; nobody in a smaller one could be read
 VIEWS_AT_ONCE = 8
 
 # Two hits are one person when their squares' centres and sides are this close.
@@ -85,7 +86,7 @@ def window_views(picture: NDArray[np.uint8], size: int) -> list[View]:
     views = []
     for fraction in WINDOW_SIZES:
         side = round(fraction * short)
-        if side >= long or side < 1:
+        if side >= long or side < MIN_WINDOW:
             continue
         for y in _window_starts(height, side):
             for x in _window_starts(width, side):

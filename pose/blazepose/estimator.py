@@ -27,7 +27,8 @@ from pose.tracking import (
 from pose.types import NUM_POINTS, PoseSequence
 
 MAX_PERSONS = 8
-LARGE = 0.5  # of the picture's height: larger than anybody that only windows would show
+LARGE = 0.3  # of the picture's height: larger than anybody whom only windows show
+WINDOWS_EVERY = 5  # frames, while the followed person is lost
 DETECT_EVERY = 10  # frames between detections while several persons are followed
 
 Picture = NDArray[np.uint8]
@@ -66,14 +67,17 @@ class BlazePose(Estimator):
         progress: Progress | None = None,
     ) -> PoseSequence:
         person = check_choice(person)
-        clip: _Everyone | _One = _Everyone(self) if person == "all" else _One(self, person, fps)
-        height = width = 0
+        clip: _Everyone | _One | None = None
         for number, picture in enumerate(checked_frames(pictures)):
-            height, width = picture.shape[:2]
+            if clip is None:
+                height, width = picture.shape[:2]
+                nobody = stack_people([], height, width, fps)
+                clip = _Everyone(self, nobody) if person == "all" else _One(self, nobody, person)
             clip.add(picture)
             if progress is not None:
                 progress(number + 1, total)
-        return replace(clip.sequence(height, width, fps), metadata={"estimator": self.name, "person": person})
+        assert clip is not None  # there is a frame, or checked_frames has raised
+        return replace(clip.sequence(), metadata={"estimator": self.name, "person": person})
 
     def find_bodies(self, picture: Picture, *, windows: bool = True) -> list[Body]:
         """Every sure body of a picture, best first, at most eight."""
@@ -99,52 +103,51 @@ class BlazePose(Estimator):
 
 
 class _One:
-    """One person, followed through a clip."""
+    """One person, followed through a clip.
 
-    def __init__(self, estimator: BlazePose, person: Followed, fps: float) -> None:
+    Args:
+        nobody: a sequence of no frames, of the clip's size and rate.
+    """
+
+    def __init__(self, estimator: BlazePose, nobody: PoseSequence, person: Followed) -> None:
         self._estimator = estimator
-        self._choice = (person, fps)
-        self._tracker: PersonTracker | None = None
+        self._nobody = nobody
+        self._tracker = PersonTracker(person, nobody.height, nobody.width, nobody.fps)
         self._person: Person | None = None
-        self._found: list[Frame | None] = []
+        self._found: list[tuple[NDArray[np.float64], NDArray[np.float64]] | None] = []
 
     def add(self, picture: Picture) -> None:
-        height, width = picture.shape[:2]
-        if self._tracker is None:
-            person, fps = self._choice
-            self._tracker = PersonTracker(person, height, width, fps)
         body = None
         if self._person is not None:
             body = self._estimator.follow_body(picture, self._person.body)
         if body is None:
             self._person = None
-            body = self._detect(picture, self._tracker)
+            body = self._detect(picture)
         if body is None:
             self._tracker.miss()
             self._found.append(None)
             return
         self._person = self._estimator.read_parts(picture, body, self._person)
-        points, scores = self._person.points(height, width)
+        points, scores = self._person.points(self._nobody.height, self._nobody.width)
         self._tracker.see(points, scores)
         self._found.append((points, scores))
 
-    def sequence(self, height: int, width: int, fps: float) -> PoseSequence:
-        nobody = stack_people([], height, width, fps)
-        return sequence_of_one(self._found, like=nobody)
+    def sequence(self) -> PoseSequence:
+        return sequence_of_one(self._found, like=self._nobody)
 
-    def _detect(self, picture: Picture, tracker: PersonTracker) -> Body | None:
+    def _detect(self, picture: Picture) -> Body | None:
         """The followed person among everybody in the picture; windows, which take long, where they matter."""
-        height, width = picture.shape[:2]
-        wants_everybody = tracker.is_new and tracker.person != "largest"
-        for windows in (True,) if wants_everybody else (False, True):
+        tracker, size = self._tracker, (self._nobody.height, self._nobody.width)
+        may_take_long = not tracker.has_seen or tracker.num_missed % WINDOWS_EVERY == 0
+        needs_everybody = tracker.is_new and tracker.person != "largest"
+        rounds = [windows for windows in (False, True) if (may_take_long if windows else not needs_everybody)]
+        for windows in rounds:
             bodies = self._estimator.find_bodies(picture, windows=windows)
-            index = tracker.find(
-                *_frame([Person(body, (None, None), None) for body in bodies], height, width)
-            )
+            index = tracker.find(*_frame([Person(body, (None, None), None) for body in bodies], *size))
             if index is None:
                 continue
             body = bodies[index]
-            is_large = box_sides(visible_joints(body, height, width))[1] >= LARGE * height
+            is_large = box_sides(visible_joints(body, *size))[1] >= LARGE * size[0]
             if windows or is_large or not tracker.is_new:
                 return body
         return None
@@ -153,27 +156,31 @@ class _One:
 class _Everyone:
     """Everybody in every frame of a clip."""
 
-    def __init__(self, estimator: BlazePose) -> None:
+    def __init__(self, estimator: BlazePose, nobody: PoseSequence) -> None:
         self._estimator = estimator
+        self._nobody = nobody
         self._persons: list[Person] = []
         self._frames: list[Frame] = []
 
     def add(self, picture: Picture) -> None:
-        estimator, shape = self._estimator, picture.shape[:2]
-        followed = [(estimator.follow_body(picture, person.body), person) for person in self._persons]
-        before = {id(body): person for body, person in followed if body is not None}
-        bodies = [body for body, _ in followed if body is not None]
+        estimator, size = self._estimator, (self._nobody.height, self._nobody.width)
+        bodies, before = [], {}
+        for person in self._persons:
+            body = estimator.follow_body(picture, person.body)
+            if body is not None:
+                # More than any detection has: of two readings of one person the followed one is kept.
+                body = replace(body, detection_score=2.0)
+                bodies.append(body)
+                before[id(body)] = person
         if not bodies or len(self._frames) % DETECT_EVERY == 0:
-            # A followed body comes before a detection of the same person: it sorts first and is kept.
-            bodies = [replace(body, detection_score=2.0) for body in bodies]
-            before = {id(new): person for new, person in zip(bodies, before.values())}
             bodies += estimator.find_bodies(picture)
-        bodies = without_duplicates(bodies, *shape)[:MAX_PERSONS]
+        bodies = without_duplicates(bodies, *size)[:MAX_PERSONS]
         self._persons = [estimator.read_parts(picture, body, before.get(id(body))) for body in bodies]
-        self._frames.append(_frame(self._persons, *shape))
+        self._frames.append(_frame(self._persons, *size))
 
-    def sequence(self, height: int, width: int, fps: float) -> PoseSequence:
-        return follow_person(stack_people(self._frames, height, width, fps), "all")
+    def sequence(self) -> PoseSequence:
+        everybody = stack_people(self._frames, self._nobody.height, self._nobody.width, self._nobody.fps)
+        return follow_person(everybody, "all")
 
 
 def _frame(persons: list[Person], height: int, width: int) -> Frame:

@@ -22,7 +22,7 @@ _MESH_RIGHT_EYE, _MESH_LEFT_EYE = 33, 263  # outer corners
 TOLERANCE = Tolerance(rotation=math.radians(15), centre=0.1, side=0.3, inside=0.8)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Face:
     """One face: points ``468 x 2`` in pixels and the probability that it is one."""
 

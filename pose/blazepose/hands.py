@@ -38,7 +38,7 @@ _PALM = np.array([0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18])
 TOLERANCE = Tolerance(rotation=math.radians(40), centre=0.2, side=0.4, inside=0.9)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hand:
     """One hand: points ``21 x 2`` in pixels, probabilities that it is one and that it is a right one."""
 

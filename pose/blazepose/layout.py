@@ -31,7 +31,7 @@ FACE_POINTS = np.array([
 ])  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Person:
     """Everything found of one person."""
 

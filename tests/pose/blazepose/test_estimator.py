@@ -1,0 +1,164 @@
+"""The whole chain: on rendered dancers, whose joints are known, and on photographs where they are at hand."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mimic.data.synthetic import World, render, sample_character, sample_motion
+from pose.blazepose import BlazePose
+from pose.blazepose.detection import find_persons
+from pose.skeletons import BODY, FACE, FEET, LEFT_HAND, RIGHT_HAND
+from pose.types import PoseError
+
+RECORDED = json.loads(
+    (Path(__file__).parents[2] / "goldens" / "blazepose" / "expected_keypoints.json").read_text()
+)["pictures"]
+SIZE = 384
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    return BlazePose(num_threads=1)
+
+
+@pytest.fixture(scope="module")
+def dancers():
+    """Two dancers for a second each."""
+
+    def dancer(seed):
+        rng, world = np.random.default_rng(seed), World.plain()
+        character, motion = sample_character(rng, world), sample_motion(rng, world, duration_s=2.0)
+        return render(character, motion, np.arange(8) / 8, SIZE, SIZE)
+
+    return [dancer(0), dancer(3)]
+
+
+@pytest.fixture(scope="module")
+def followed(estimator, dancers):
+    """The estimated poses of each dancer."""
+    return [estimator.frames(clip.frames, fps=8) for clip in dancers]
+
+
+def beside(left, right):
+    return np.concatenate([left, right], axis=-2)
+
+
+def errors(found, true):
+    """Distances of the body joints that both sides are sure of, in fractions of the frame."""
+    sure = (found.scores[..., BODY] > 0.3) & (true.scores[..., BODY] > 0.3)
+    return np.linalg.norm(found.points[..., BODY, :] - true.points[..., BODY, :], axis=-1)[sure]
+
+
+def test_a_rendered_dancer_is_followed_joint_by_joint(dancers, followed):
+    for clip, found in zip(dancers, followed):
+        assert found.points.shape == (8, 1, 134, 2)
+        assert (found.scores.max(axis=2) > 0.5).all()
+        distances = errors(found, clip.poses)
+        assert len(distances) > 0.8 * 8 * 18
+        assert np.median(distances) < 0.017
+        assert (distances < 0.05).mean() > 0.95
+
+
+def test_left_and_right_hands_and_the_face_lie_where_they_are_drawn(dancers, followed):
+    for clip, found in zip(dancers, followed):
+        for part in (LEFT_HAND, RIGHT_HAND, FACE):
+            is_found = found.scores[:, 0, part.start] > 0.5
+            assert is_found.mean() >= 0.5
+            centre, true = (seq.points[is_found, 0, part].mean(axis=1) for seq in (found, clip.poses))
+            assert np.median(np.linalg.norm(centre - true, axis=1)) < 0.03
+
+
+def test_one_picture_has_everyone_surest_first(estimator, dancers):
+    picture = beside(dancers[0].frames[0], dancers[1].frames[0])
+    found = estimator.image(picture)
+    assert (found.num_people, found.width, found.height) == (2, 2 * SIZE, SIZE)
+    assert sorted(found.points[0, :, 1, 0] > 0.5) == [False, True]
+    assert found.is_present.all()
+
+
+def test_the_person_that_is_asked_for_is_followed(estimator, dancers):
+    frames = beside(dancers[0].frames[:3], dancers[1].frames[:3])
+    for index, clip in enumerate(dancers):
+        found = estimator.frames(frames, fps=8, person=index)
+        true = clip.poses.points[:3, 0, BODY, 0] / 2 + 0.5 * index
+        assert np.median(np.abs(found.points[:, 0, BODY, 0] - true)) < 0.01
+        assert found.metadata["person"] == index
+
+
+def test_all_people_are_followed_each_in_a_place(estimator, dancers):
+    found = estimator.frames(beside(dancers[0].frames[:4], dancers[1].frames[:4]), fps=8, person="all")
+    assert found.num_people == 2
+    assert found.is_present.all()
+    sides = found.points[:, :, 1, 0] > 0.5
+    assert (sides == sides[0]).all()
+    assert sides[0, 0] != sides[0, 1]
+
+
+def test_frames_with_nobody_carry_the_position_and_the_person_is_found_again(estimator, dancers):
+    frames = list(dancers[0].frames[:6])
+    empty = np.full_like(frames[0], 90)
+    found = estimator.frames([empty, *frames[:3], empty, empty, *frames[3:]], fps=8)
+    is_seen = found.scores[:, 0].max(axis=1) > 0
+    np.testing.assert_array_equal(is_seen, [False, True, True, True, False, False, True, True, True])
+    np.testing.assert_array_equal(found.points[0], found.points[1])
+    np.testing.assert_array_equal(found.points[4], found.points[3])
+    np.testing.assert_array_equal(found.points[5], found.points[3])
+    assert found.is_present.all()
+
+
+def test_nobody_is_nobody(estimator):
+    empty = np.full((120, 160, 3), 90, np.uint8)
+    assert estimator.image(empty).num_people == 0
+    for person in ("largest", "all"):
+        with pytest.raises(PoseError, match="nobody was found in any of the 2 frames"):
+            estimator.frames([empty, empty], fps=8, person=person)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 2), (17, 23)])
+def test_any_size_of_picture_is_taken(estimator, size):
+    picture = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    assert len(estimator.image(picture)) == 1
+
+
+def test_the_same_clip_gives_the_same_poses_with_any_number_of_threads(dancers, followed):
+    again = BlazePose(num_threads=2).frames(dancers[0].frames[:4], fps=8)
+    np.testing.assert_allclose(again.points, followed[0].points[:4], atol=1e-4)
+
+
+def recorded_picture(name):
+    """The photograph of a recorded result, found by its hash in the folder $MIMIC_TEST_PICTURES."""
+    folder = os.environ.get("MIMIC_TEST_PICTURES")
+    for path in sorted(Path(folder).iterdir()) if folder else []:
+        content = path.read_bytes() if path.suffix in (".jpg", ".png") else b""
+        if hashlib.sha256(content).hexdigest() == RECORDED[name]["sha256"]:
+            return cv2.cvtColor(
+                cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB
+            )
+    return pytest.skip(f"{name} is not in the folder $MIMIC_TEST_PICTURES")
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_photographs_give_the_recorded_results(estimator, name):
+    picture, expected = recorded_picture(name), RECORDED[name]
+    assert picture.shape[:2] == (expected["height"], expected["width"])
+    hits = find_persons(estimator.networks.persons, picture, windows=True)
+    scores = [hit["score"] for hit in expected["detections"]]
+    assert [hit.score for hit in hits] == pytest.approx(scores, abs=0.02)
+
+    poses = estimator.image(picture)
+    pixels = poses.points[0] * [poses.width, poses.height]
+    assert poses.num_people == len(expected["persons"])
+    for points, confidence, person in zip(pixels, poses.scores[0], expected["persons"]):
+        body = np.array(person["pose39"])[:, 1]
+        parts = {"body": BODY, "feet": FEET, "face": FACE, "hand_l": LEFT_HAND, "hand_r": RIGHT_HAND}
+        for key, part in parts.items():
+            recorded = np.array(person[key])
+            distances = np.linalg.norm(points[part] - recorded[:, :2], axis=1)
+            limit = 0.01 * np.ptp(body) if key in ("body", "feet") else 3.0
+            assert distances.mean() <= limit, key
+            np.testing.assert_allclose(confidence[part], recorded[:, 2], atol=0.03)
