@@ -8,12 +8,26 @@ the face another.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mimic.data.synthetic import face
 from mimic.data.synthetic.character import Body
-from mimic.data.synthetic.shapes import HAIR, HEAD, LEFT_FOREARM, LEFT_HAND, RIGHT_FOREARM, RIGHT_HAND
+from mimic.data.synthetic.shapes import (
+    HAIR,
+    HEAD,
+    LEFT_FOREARM,
+    LEFT_HAND,
+    LEFT_THIGH,
+    LEFT_UPPER_ARM,
+    PART_NAMES,
+    RIGHT_FOREARM,
+    RIGHT_HAND,
+    RIGHT_THIGH,
+    RIGHT_UPPER_ARM,
+)
 from mimic.data.synthetic.skeleton import Figure
 from pose import skeletons as layout
 from pose.types import NUM_POINTS
@@ -82,6 +96,19 @@ def _foot_points(body: Body, figure: Figure, side: int) -> Array:
     )
 
 
+@cache
+def _own_parts() -> NDArray[np.bool_]:
+    """Whether a part belongs to the limb of a joint of the body or a foot, ``24 x parts``."""
+    own = np.zeros((layout.FEET.stop, len(PART_NAMES)), bool)
+    for first, part in ((layout.LEFT_SHOULDER, LEFT_UPPER_ARM), (layout.RIGHT_SHOULDER, RIGHT_UPPER_ARM)):
+        own[first : first + 3, part : part + 3] = True
+    for first, part in ((layout.LEFT_HIP, LEFT_THIGH), (layout.RIGHT_HIP, RIGHT_THIGH)):
+        own[first : first + 3, part : part + 3] = True
+    own[layout.FEET.start : layout.FEET.start + 3, LEFT_THIGH : LEFT_THIGH + 3] = True
+    own[layout.FEET.start + 3 : layout.FEET.stop, RIGHT_THIGH : RIGHT_THIGH + 3] = True
+    return own
+
+
 def _rise(value: Array, low: float, high: float) -> Array:
     u = np.clip((value - low) / (high - low), 0, 1)
     return u * u * (3 - 2 * u)
@@ -115,9 +142,13 @@ def visibility(
         )  # how much is in front of the point, body heights
     part = seen_part[at]
     scores = np.empty((num_frames, NUM_POINTS))
-    hidden = _rise(cover[:, layout.BODY] / _DEPTH_BODY, 1.3, 2.4)
-    scores[:, layout.BODY] = SEEN + (HIDDEN - SEEN) * hidden
-    scores[:, layout.FEET] = SEEN - 0.06 + (HIDDEN - SEEN) * _rise(cover[:, layout.FEET] / 0.06, 1.3, 2.4)
+    limbs = slice(layout.BODY.start, layout.FEET.stop)
+    depth_below = np.concatenate([_DEPTH_BODY, np.full(6, 0.06)])
+    hidden = _rise(cover[:, limbs] / depth_below, 1.3, 2.4)
+    # A limb that points at the camera covers its own joints; estimators see through that.
+    is_own = _own_parts()[np.arange(limbs.stop), part[:, limbs]]
+    scores[:, limbs] = SEEN + (HIDDEN - SEEN) * np.where(is_own, 0.2 * hidden, hidden)
+    scores[:, layout.FEET] -= 0.06
     ahead = figure.head_frame[:, :, 2] @ to_camera
     aside = figure.head_frame[:, :, 0] @ to_camera
     is_head = (part == HEAD) | (part == HAIR)

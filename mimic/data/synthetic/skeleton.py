@@ -33,7 +33,8 @@ _SPREAD_RAD = np.radians([0.0, 10.0, 0.0, -9.0, -20.0])
 _CURL_RAD = np.radians([[22.0, 62.0, 120.0], [78.0, 175.0, 230.0], [80.0, 180.0, 238.0], [80.0, 180.0, 238.0],
                         [80.0, 176.0, 232.0]])  # fmt: skip
 _THUMB_BASE = np.array([0.66, 0.74, 0.14]) / np.linalg.norm([0.66, 0.74, 0.14])
-_THUMB_CURL = np.array([-0.62, 0.42, 0.66])
+_THUMB_CURL = np.array([-0.62, 0.42, 0.66]) - _THUMB_BASE * (_THUMB_BASE @ [-0.62, 0.42, 0.66])
+_THUMB_CURL /= np.linalg.norm(_THUMB_CURL)
 
 ARM_ANGLES = ("azimuth", "abduction", "twist", "elbow", "pronation", "wrist")
 # Degrees. Azimuth turns the raised arm from sideways (0) to the front (90); abduction raises it; twist turns
