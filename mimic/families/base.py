@@ -29,7 +29,7 @@ from transformers.utils import logging as transformers_logging
 from mimic.data.transforms import frames_to_uint8
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.vae import decode_frames, vae_downscale
-from mimic.weights.sources import MODEL_FILES, resolve
+from mimic.weights.sources import MODEL_TEXTS, resolve
 from mimic.weights.strict import check_stored
 
 DEFAULTS_FILE = "mimic.json"
@@ -45,8 +45,8 @@ class AnimationOutput(BaseOutput):
     """The video or videos, frame 0 being the reference's own."""
 
     frames: Frames
-    """``pil``: a list of frames for each video; ``np``: ``B x F x H x W x 3``, ``pt``: ``B x F x 3 x H x W``, both
-    in [0, 1]; ``latent``: ``B x F x C x h x w``, as `decode_stream` takes them."""
+    """``pil``: a list of frames for each video; ``np``: ``B x F x H x W x 3`` in [0, 1]; ``pt``: the same as
+    ``B x F x 3 x H x W``; ``latent``: ``B x F x C x h x w``, as `decode_stream` takes them."""
 
 
 @dataclass(frozen=True)
@@ -220,9 +220,10 @@ class AnimationPipeline(DiffusionPipeline):
         hub = {name: kwargs.pop(name) for name in _HUB_OPTIONS if name in kwargs}
         local_files_only = bool(kwargs.pop("local_files_only", False))
         if hub and not os.path.isdir(model):
+            wanted = [*MODEL_TEXTS, "*/*.safetensors"]
             folder = Path(
                 huggingface_hub.snapshot_download(
-                    str(model), allow_patterns=list(MODEL_FILES), local_files_only=local_files_only, **hub
+                    str(model), allow_patterns=wanted, local_files_only=local_files_only, **hub
                 )
             )
         else:

@@ -72,7 +72,7 @@ def _progressive(windows: Windows) -> list[Tensor]:
     takes its jλ and leaves the rest to those before it. Frame 0, the reference, is in every window of
     MimicMotion and at the seam of none; it gets the plain mean, which the released weights amount to there.
     """
-    weights = [torch.ones(len(window), dtype=torch.float64) for window in windows]
+    weights = [[1.0] * len(window) for window in windows]
     holders_of_0 = sum(0 in window for window in windows)
     holding: dict[int, list[tuple[int, int]]] = {}  # frame -> (window, position) of those before
     for i, window in enumerate(windows):
@@ -88,7 +88,7 @@ def _progressive(windows: Windows) -> list[Tensor]:
                 for earlier, place in holding[frame]:
                     weights[earlier][place] *= 1 - j_of[frame] * lam
             holding.setdefault(frame, []).append((i, position))
-    return weights
+    return [torch.tensor(weight, dtype=torch.float64) for weight in weights]
 
 
 def _normalised(windows: Windows, weights: list[Tensor]) -> list[Tensor]:

@@ -1,0 +1,16 @@
+"""One thread a test: the models are so small that more threads only wait for each other."""
+
+import hypothesis
+import pytest
+import torch
+
+hypothesis.settings.register_profile("mimic", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("mimic")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

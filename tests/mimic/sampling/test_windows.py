@@ -1,0 +1,75 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimic.sampling.windows import reference_windows, sliding_windows
+from tests.tiny import golden_json
+
+
+@st.composite
+def clips(draw):
+    """(num_frames, window, overlap) with 0 <= overlap < window."""
+    window = draw(st.integers(1, 24))
+    return draw(st.integers(1, 100)), window, draw(st.integers(0, window - 1))
+
+
+@given(clips())
+def test_sliding_windows_cover_every_frame_with_windows_of_one_length(clip):
+    num_frames, size, overlap = clip
+    windows = sliding_windows(num_frames, size, overlap)
+    assert {frame for window in windows for frame in window} == set(range(num_frames))
+    assert all(window == list(range(window[0], window[0] + min(size, num_frames))) for window in windows)
+
+
+@given(clips())
+def test_all_but_the_last_two_neighbours_share_the_overlap(clip):
+    windows = sliding_windows(*clip)
+    for before, after in zip(windows[:-2], windows[1:-1]):
+        assert len(set(before) & set(after)) == clip[2]
+
+
+@given(clips())
+def test_reference_windows_cover_every_frame(clip):
+    windows = reference_windows(*clip)
+    assert {frame for window in windows for frame in window} == set(range(clip[0]))
+
+
+@given(clips())
+def test_every_tile_starts_with_the_reference_and_has_the_tile_size(clip):
+    num_frames, tile_size, _ = clip
+    if tile_size == 1:
+        return
+    for window in reference_windows(*clip):
+        assert window[0] == 0
+        assert len(window) == min(tile_size, num_frames)
+        assert window == sorted(set(window))
+
+
+def test_tiles_are_the_released_ones():
+    for row in golden_json("tiles")["rows"]:
+        assert (
+            reference_windows(row["num_frames"], row["tile_size"], row["tile_overlap"]) == row["tiles"]
+        ), row
+
+
+def test_no_overlap_leaves_no_frame_between_tiles():
+    assert reference_windows(12, 6, 0) == reference_windows(12, 6, 1)
+
+
+def test_a_clip_shorter_than_a_tile_is_one_tile():
+    assert reference_windows(4, 16, 6) == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "tile_size", "tile_overlap", "message"),
+    [
+        (10, 6, 6, "smaller than the window"),
+        (10, 6, 9, "smaller than the window"),
+        (10, 6, -1, "at least 0"),
+        (10, 0, 0, "tile_size is 0"),
+        (0, 6, 2, "num_frames is 0"),
+    ],
+)
+def test_numbers_out_of_range_are_explained(num_frames, tile_size, tile_overlap, message):
+    with pytest.raises(ValueError, match=message):
+        reference_windows(num_frames, tile_size, tile_overlap)
