@@ -25,7 +25,7 @@ _BODY_TREMBLE = (0.0028, 0.002, 0.002)
 _HAND_TREMBLE = (0.0015, 0.0015, 0.0015)
 _HAND_SHIFT = (0.002, 0.0025, 0.0025)
 _FACE_TREMBLE = (0.0008, 0.0004, 0.0003)
-_FACE_SHIFT = (0.002, 0.001, 0.0008)
+_FACE_SHIFT = (0.0013, 0.0008, 0.0006)
 
 # Share of frames in which each failure is under way, at strength 1, and how many frames it lasts on average.
 _SPELLS = {
