@@ -28,11 +28,10 @@ MAX_WRIST_DISTANCE = 0.6  # of the hand's longer side
 MIN_DISTANCE_APART = 0.3  # of the larger hand
 
 LEFT, RIGHT = 0, 1
-_WRIST, _LITTLE_FINGER, _INDEX_FINGER = (
-    (15, 16),
-    (17, 18),
-    (19, 20),
-)  # body points of the left, the right hand
+# Body points of the left and of the right hand.
+_WRIST = (15, 16)
+_LITTLE_FINGER = (17, 18)
+_INDEX_FINGER = (19, 20)
 _PALM = np.array([0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18])
 
 TOLERANCE = Tolerance(rotation=math.radians(40), centre=0.2, side=0.4, inside=0.9)

@@ -11,6 +11,7 @@ import pytest
 
 from mimic.data.synthetic import World, render, sample_character, sample_motion
 from pose.blazepose import BlazePose
+from pose.blazepose.body import read_body, read_hit
 from pose.blazepose.detection import find_persons
 from pose.skeletons import BODY, FACE, FEET, LEFT_HAND, RIGHT_HAND
 from pose.types import PoseError
@@ -71,6 +72,19 @@ def test_left_and_right_hands_and_the_face_lie_where_they_are_drawn(dancers, fol
             assert is_found.mean() >= 0.5
             centre, true = (seq.points[is_found, 0, part].mean(axis=1) for seq in (found, clip.poses))
             assert np.median(np.linalg.norm(centre - true, axis=1)) < 0.03
+
+
+def test_a_detection_is_read_twice_and_refined_on_the_heat_maps(estimator, dancers):
+    picture, networks = dancers[0].frames[0], estimator.networks
+    (hit,) = find_persons(networks.persons, picture, windows=False)
+    first = read_body(networks.body, picture, hit.square)
+    body = read_hit(networks.body, picture, hit)
+    assert body.square == first.next_square
+    assert body.detection_score == hit.score
+    outputs = networks.body(body.square.crop(picture, 256)[None])
+    unrefined = body.square.to_picture(outputs["landmarks"][0, :, :2] / 256.0)
+    moved = np.linalg.norm(body.points - unrefined, axis=1)[:33]
+    assert 0.1 < np.median(moved) < 0.02 * SIZE
 
 
 def test_one_picture_has_everyone_surest_first(estimator, dancers):
