@@ -92,7 +92,7 @@ def random_pipeline(*, seed: int = 0, vae_blocks: int = 3, dtype: torch.dtype = 
             sample_size=16,
         )
         unet = PoseConditionedSVDUNet(
-            block_out_channels=(16, 32),
+            block_out_channels=(32, 32),
             down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
             up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
             layers_per_block=1,
@@ -114,7 +114,7 @@ def random_pipeline(*, seed: int = 0, vae_blocks: int = 3, dtype: torch.dtype = 
             )
         )
         strides = (1, *(2,) * (vae_blocks - 1), 1)
-        pose_net = PoseNet(16, channels=(3,) + (8,) * vae_blocks, strides=strides)
+        pose_net = PoseNet(32, channels=(3,) + (8,) * vae_blocks, strides=strides)
         torch.nn.init.normal_(pose_net.final_proj.weight)
     for module in (vae, unet, image_encoder, pose_net):
         module.to(dtype).eval()

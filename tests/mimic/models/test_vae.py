@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from mimic.models.vae import decode_frames, encode_images, vae_downscale
+from tests.tiny import golden, golden_pipeline, random_pipeline
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return golden_pipeline().vae
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return golden("image_branch")
+
+
+@pytest.mark.parametrize("chunk", [5, 2])
+@torch.no_grad()
+def test_chunks_decode_to_the_recorded_frames(vae, recorded, chunk):
+    chunks = list(decode_frames(vae, recorded["dec_latents"][0], chunk))
+    assert [len(frames) for frames in chunks] == ([5] if chunk == 5 else [2, 2, 1])
+    expected = recorded[f"decoded_chunk{chunk}"][0].transpose(0, 1)
+    torch.testing.assert_close(torch.cat(chunks), expected, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_frames_come_chunk_by_chunk_and_do_not_depend_on_later_ones(vae, recorded):
+    latents = recorded["dec_latents"][0]
+    whole = torch.cat(list(decode_frames(vae, latents, 2)))
+    stream = decode_frames(vae, latents, 2)
+    assert torch.equal(next(stream), whole[:2])
+    assert torch.equal(torch.cat(list(decode_frames(vae, latents[:4], 2))), whole[:4])
+
+
+@torch.no_grad()
+def test_the_reference_is_encoded_to_the_mode_without_scaling(vae, recorded):
+    latents = encode_images(vae, recorded["vae_input"])
+    torch.testing.assert_close(latents, recorded["image_latents_cfg"][1:], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_a_batch_encodes_to_the_bytes_of_its_items(vae, recorded):
+    images = torch.cat([recorded["vae_input"], -recorded["vae_input"]])
+    assert torch.equal(encode_images(vae, images)[1:], encode_images(vae, images[1:]))
+
+
+@pytest.mark.parametrize("vae_blocks", [2, 3])
+def test_downscale_follows_the_config(vae_blocks):
+    vae = random_pipeline(vae_blocks=vae_blocks).vae
+    downscale = vae_downscale(vae)
+    assert downscale == 2 ** (vae_blocks - 1)
+    with torch.no_grad():
+        assert encode_images(vae, torch.zeros(1, 3, 16, 32)).shape[-2:] == (16 // downscale, 32 // downscale)
