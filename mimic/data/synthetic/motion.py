@@ -316,15 +316,13 @@ def _is_free(angles: Array, world: World) -> NDArray[np.bool_]:
     elbow = np.array([0.104, 0.8, 0.0]) + 0.16 * upper
     wrist = elbow + 0.138 * forearm
     tip = wrist + 0.115 * hand[..., 1]
-    is_free: NDArray[np.bool_] = np.ones(angles.shape[:-1], bool)
-    is_free &= (np.abs(tip[..., 0]) < world.reach_side) & (tip[..., 1] < world.reach_up)
-    middle = 0.5 * (elbow + wrist)
-    for point, margin in ((wrist, 0.03), (0.5 * (wrist + tip), 0.03), (tip, 0.012), (middle, 0.025)):
-        x, y, z = np.moveaxis(point, -1, 0)
-        trunk = (x / (0.095 + margin)) ** 2 + (z / (0.062 + margin)) ** 2
-        head = (x / (0.06 + margin)) ** 2 + (z / (0.07 + margin)) ** 2 + ((y - 0.925) / (0.085 + margin)) ** 2
-        is_free &= ((trunk > 1) | (y <= 0.42) | (y >= 0.84)) & (head > 1)
-    return is_free
+    x, y, z = np.moveaxis(np.stack([wrist, 0.5 * (wrist + tip), tip, 0.5 * (elbow + wrist)]), -1, 0)
+    margin = np.array([0.03, 0.03, 0.012, 0.025]).reshape(4, *[1] * (x.ndim - 1))
+    trunk = (x / (0.095 + margin)) ** 2 + (z / (0.062 + margin)) ** 2
+    head = (x / (0.06 + margin)) ** 2 + (z / (0.07 + margin)) ** 2 + ((y - 0.925) / (0.085 + margin)) ** 2
+    misses = ((trunk > 1) | (y <= 0.42) | (y >= 0.84)) & (head > 1)
+    within = (np.abs(tip[..., 0]) < world.reach_side) & (tip[..., 1] < world.reach_up)
+    return np.asarray(np.logical_and.reduce(misses, axis=0) & within)
 
 
 def _fingers(rng: np.random.Generator, beats: Array) -> tuple[Track, Track]:

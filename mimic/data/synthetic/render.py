@@ -137,8 +137,15 @@ def _render_chunk(
     )
     screen, _ = view.project(stage_points(character.body, figure))
     to_camera = -view.axes[2]
-    scores = visibility(screen[..., :2], screen[..., 2], view.unit * character.body.height, to_camera, figure,
-                        surface.depth, seen_part)  # fmt: skip
+    scores = visibility(
+        screen[..., :2],
+        screen[..., 2],
+        view.unit * character.body.height,
+        to_camera,
+        figure,
+        surface.depth,
+        seen_part,
+    )
     return frames, part_ids, screen[..., :2] / [w, h], scores
 
 

@@ -117,8 +117,18 @@ def _trunk(solids: SolidList, character: Character, figure: Figure) -> None:
     def cloth(
         a: Array, b: Array, ra: float, rb: float, flat: float, frame: Array, rings: Rings | None
     ) -> None:
-        solids.add(TORSO, outfit.top, a, b, ra * unit, rb * unit, frame=frame, scale=(1.0, 0.6, flat),
-                   second=outfit.top_second, rings=rings)  # fmt: skip
+        solids.add(
+            TORSO,
+            outfit.top,
+            a,
+            b,
+            ra * unit,
+            rb * unit,
+            frame=frame,
+            scale=(1.0, 0.6, flat),
+            second=outfit.top_second,
+            rings=rings,
+        )
 
     hem = _at(figure.pelvis, pelvis_frame, (0, 0.026, 0.001), unit)
     belly = _at(figure.waist, pelvis_frame, (0, 0.006, 0.003), unit)
@@ -131,15 +141,31 @@ def _trunk(solids: SolidList, character: Character, figure: Figure) -> None:
     breast = _at(figure.chest, chest_frame, (0, 0.056, 0.0), unit)
     for side in (0, 1):  # shoulders slope from the neck to the arms; the breast rounds into them
         for inner, r in ((throat, 0.034), (breast, 0.0475)):
-            solids.add(TORSO, outfit.top, inner, figure.shoulders[side], r * unit, 0.0318 * unit,
-                       second=outfit.top_second, rings=high_rings)  # fmt: skip
+            solids.add(
+                TORSO,
+                outfit.top,
+                inner,
+                figure.shoulders[side],
+                r * unit,
+                0.0318 * unit,
+                second=outfit.top_second,
+                rings=high_rings,
+            )
     collar = _at(figure.neck, chest_frame, (0, 0.006, 0.006), unit)
     nape = figure.head + unit * body.head * (figure.head_frame @ np.array([0, -0.4, -0.1]))
     solids.add(HEAD, _tint(outfit.skin, 0.94), collar, nape, 0.0325 * unit, 0.029 * unit)
     low = _at(figure.pelvis, pelvis_frame, (0, -0.012, -0.002), unit)
     belt = _at(figure.pelvis, pelvis_frame, (0, 0.028, 0.0), unit)
-    solids.add(TORSO, outfit.bottom, low, belt, body.hips * 0.95 * unit, body.hips * 0.97 * unit,
-               frame=pelvis_frame, scale=(1.0, 0.58, 0.72))  # fmt: skip
+    solids.add(
+        TORSO,
+        outfit.bottom,
+        low,
+        belt,
+        body.hips * 0.95 * unit,
+        body.hips * 0.97 * unit,
+        frame=pelvis_frame,
+        scale=(1.0, 0.58, 0.72),
+    )
     if outfit.bottoms == "skirt":
         _skirt(solids, character, figure)
 
@@ -218,8 +244,14 @@ def _hand(solids: SolidList, character: Character, figure: Figure, side: int) ->
             i = 1 + 4 * finger + joint
             r = float(thickness[finger])
             tint = 0.97 if finger in (2, 4) else 1.0
-            solids.add(part, _tint(skin, tint), points[:, i], points[:, i + 1], r * (1.06 - 0.06 * joint),
-                       r * (1.0 - 0.07 * joint))  # fmt: skip
+            solids.add(
+                part,
+                _tint(skin, tint),
+                points[:, i],
+                points[:, i + 1],
+                r * (1.06 - 0.06 * joint),
+                r * (1.0 - 0.07 * joint),
+            )
 
 
 def _leg(solids: SolidList, character: Character, figure: Figure, side: int) -> None:
@@ -254,9 +286,16 @@ def _leg(solids: SolidList, character: Character, figure: Figure, side: int) -> 
     )
     solids.add(foot_part, outfit.shoes, heel, instep, 0.0265 * unit, 0.03 * unit)
     sole_y = drop + 0.008 * unit
-    solids.add(foot_part, outfit.sole, ankle + foot @ np.array([0, sole_y, -0.2 * length]),
-               ankle + foot @ np.array([0, sole_y, 0.6 * length]), 0.0285 * unit, 0.0275 * unit,
-               frame=foot, scale=(1.0, 0.32, 1.0))  # fmt: skip
+    solids.add(
+        foot_part,
+        outfit.sole,
+        ankle + foot @ np.array([0, sole_y, -0.2 * length]),
+        ankle + foot @ np.array([0, sole_y, 0.6 * length]),
+        0.0285 * unit,
+        0.0275 * unit,
+        frame=foot,
+        scale=(1.0, 0.32, 1.0),
+    )
 
 
 def _head(solids: SolidList, character: Character, figure: Figure) -> None:
@@ -298,8 +337,13 @@ def _head(solids: SolidList, character: Character, figure: Figure) -> None:
     tip = at(0, face.NOSE_TIP_Y, face.front_at(0, face.NOSE_TIP_Y) + 0.09)
     solids.add(HEAD, _tint(skin, 0.985), bridge, tip, 0.055 * unit, 0.1 * unit)
     for sign in (-1.0, 1.0):
-        solids.add(HEAD, _tint(skin, 0.93), at(sign * 0.085, -0.285, face.front_at(0.085, -0.285) + 0.02),
-                   at(sign * 0.085, -0.285, face.front_at(0.085, -0.285) + 0.03), 0.062 * unit)  # fmt: skip
+        solids.add(
+            HEAD,
+            _tint(skin, 0.93),
+            at(sign * 0.085, -0.285, face.front_at(0.085, -0.285) + 0.02),
+            at(sign * 0.085, -0.285, face.front_at(0.085, -0.285) + 0.03),
+            0.062 * unit,
+        )
     _mouth(solids, outfit.lips, figure, unit)
 
 

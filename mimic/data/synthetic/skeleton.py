@@ -135,20 +135,16 @@ def arm_directions(angles: Array, side: int) -> tuple[Array, Array, Array]:
         upper arm ``... x 3``, forearm ``... x 3``, and the hand's frame ``... x 3 x 3`` with the columns
         towards the thumb, along the fingers, out of the palm.
     """
-    azimuth, abduction, twist, elbow, pronation, wrist = np.moveaxis(angles, -1, 0)
-    zero = np.zeros_like(azimuth)
+    sine, cosine = np.sin(angles), np.cos(angles)
+    azimuth, abduction, twist, elbow, pronation, wrist = range(6)
+    sin_a, cos_a, sin_b, cos_b = (v[..., i] for i in (azimuth, abduction) for v in (sine, cosine))
 
-    def around(x: Array, y: Array, z: Array) -> Array:
-        return np.stack(
-            [x * np.cos(azimuth) - z * np.sin(azimuth), y, x * np.sin(azimuth) + z * np.cos(azimuth)], axis=-1
-        )
+    def mix(angle: int, first: Array, second: Array) -> Array:
+        return cosine[..., angle, None] * first + sine[..., angle, None] * second
 
-    def mix(a: Array, first: Array, second: Array) -> Array:
-        return np.cos(a)[..., None] * first + np.sin(a)[..., None] * second
-
-    upper = around(np.sin(abduction), -np.cos(abduction), zero)
-    forward = around(zero, zero, zero + 1)
-    outward = around(np.cos(abduction), np.sin(abduction), zero)
+    upper = np.stack([sin_b * cos_a, -cos_b, sin_b * sin_a], axis=-1)
+    forward = np.stack([-sin_a, np.zeros_like(sin_a), cos_a], axis=-1)
+    outward = np.stack([cos_b * cos_a, sin_b, cos_b * sin_a], axis=-1)
     bend = mix(twist, forward, outward)
     palm = -mix(twist, outward, -forward)
     forearm = mix(elbow, upper, bend)
