@@ -177,7 +177,7 @@ def find_weights(folder: str | os.PathLike[str] | None = None) -> WeightFiles:
     Raises:
         WeightsError: a file is missing there.
     """
-    place = _folder(folder)
+    place = weights_folder(folder)
     files = WeightFiles(place / DETECTOR_FILE, place / POSE_FILE)
     missing = [file.name for file in (files.detector, files.pose) if not file.is_file()]
     if missing:
@@ -203,7 +203,8 @@ def has_weights() -> bool:
     return True
 
 
-def _folder(folder: str | os.PathLike[str] | None) -> Path:
+def weights_folder(folder: str | os.PathLike[str] | None = None) -> Path:
+    """The folder in which `find_weights` looks, whether it is there or not."""
     named = folder or os.environ.get(FOLDER_VARIABLE)
     if named:
         return Path(named).expanduser()

@@ -12,8 +12,8 @@ from pydantic import Field, field_validator, model_validator
 from mimic.config.loading import Config, ConfigError, build, read_yaml, split_override
 
 
-class CaseConfig(Config):
-    """One picture and one driving clip: how the one is to move as the other does.
+class CaseSettings(Config):
+    """How a picture is to move as a driving clip does.
 
     A setting that is left out (or null) and has no default here takes the value that belongs to the
     model's weights, and where those say nothing the released one.
@@ -21,15 +21,6 @@ class CaseConfig(Config):
 
     OTHER_NAMES: ClassVar[Mapping[str, str]] = {"num_frames": "tile_size", "frames_overlap": "tile_overlap"}
     """Released names, which say less, of settings below. Both spellings are taken."""
-
-    ref_image_path: str = Field(min_length=1)
-    """The reference picture: whose looks the result has."""
-
-    ref_video_path: str = Field(min_length=1)
-    """The driving clip: whose movements the result has. Or a `.npz` of poses, as `mimic pose` writes it."""
-
-    name: str | None = Field(None, min_length=1, pattern=r"^[^/\\]+$")
-    """Results are `<output-dir>/<name>.mp4` and `.json`. Left out: the names of clip and picture."""
 
     tile_size: int | None = Field(None, ge=2)
     """Frames the model looks at together, the reference's own among them (released name: `num_frames`)."""
@@ -82,14 +73,17 @@ class CaseConfig(Config):
     fusion: Literal["released", "progressive", "average", "none"] | None = None
     """How windows are blended where they overlap."""
 
+    noise: Literal["window", "full", "shared"] = "window"
+    """Initial noise: one window's, repeated (as released); of the full length; or `shared` by all frames."""
+
     seed: int = Field(42, ge=0, lt=2**63)
     """Seed of the noise: same seed, same device, same video."""
 
-    person: Literal["largest", "center"] | int = "largest"
-    """Whom to follow in the driving clip: `largest`, `center`, or an index counted from the left."""
+    person: Literal["largest", "center", "all"] | int = "largest"
+    """Whom to follow in the driving clip: `largest`, `center`, an index counted from the left; or `all`."""
 
-    reference_person: Literal["largest", "center"] | int = "largest"
-    """Who in the picture is to move."""
+    reference_person: Literal["largest", "center", "all"] | int = "largest"
+    """Who in the picture is to move, chosen in the same way."""
 
     align: Literal["released", "robust", "none"] = "released"
     """How driving poses are fitted to the reference's body; `robust` takes half bodies, missing joints."""
@@ -132,7 +126,7 @@ class CaseConfig(Config):
     @classmethod
     def _check_person(cls, person: str | int) -> str | int:
         if isinstance(person, int) and person < 0:
-            raise ValueError(f"person {person} cannot be; expected largest, center or an index from 0")
+            raise ValueError(f"person {person} cannot be; expected largest, center, all or an index from 0")
         return person
 
     @field_validator("smooth", mode="after")
@@ -168,6 +162,19 @@ class CaseConfig(Config):
         return self.min_guidance_scale, self.max_guidance_scale
 
 
+class CaseConfig(CaseSettings):
+    """One picture and one driving clip, and how it is to be done."""
+
+    ref_image_path: str = Field(min_length=1)
+    """The reference picture: whose looks the result has."""
+
+    ref_video_path: str = Field(min_length=1)
+    """The driving clip: whose movements the result has. Or a `.npz` of poses, as `mimic pose` writes it."""
+
+    name: str | None = Field(None, min_length=1, pattern=r"^[^/\\]+$")
+    """Results are `<output-dir>/<name>.mp4` and `.json`. Left out: the names of clip and picture."""
+
+
 class InferenceConfig(Config):
     """A model and the cases to run with it.
 
@@ -182,7 +189,7 @@ class InferenceConfig(Config):
     """The model: a folder, an id of the Hugging Face hub, or `bundled:mini`."""
 
     ckpt_path: str | None = None
-    """A released checkpoint to load over it: a file, or `owner/repository/file` of the hub."""
+    """A released checkpoint to load over it: a file, or `hf:owner/repository/file` of the hub."""
 
     device: str = "auto"
     """`auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""

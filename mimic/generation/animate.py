@@ -1,0 +1,218 @@
+"""One picture, one driving clip, one pipeline: the video file."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from mimic.config import CaseSettings
+from mimic.config.loading import build
+from mimic.data.transforms import frames_to_uint8
+from mimic.files import local_path, write_json
+from mimic.generation.output import Output, side_by_side_path, write_frames
+from mimic.generation.poses import Driving, PoseMaps, fit_to_reference, output_fps, read_driving
+from mimic.generation.reference import PictureSource, Reference, compatibility_of, see_reference
+from mimic.generation.report import described_model, effective_settings, file_facts, versions
+from mimic.generation.stages import Stages, bar_style, progress_bar
+from pose import PoseSequence, load_estimator
+from pose.estimators import Estimator
+
+
+@dataclass(frozen=True)
+class GenerateResult:
+    """What `generate` made."""
+
+    path: Path
+    """The video."""
+    side_by_side: Path | None
+    """Reference, skeleton and result beside each other, if that was asked for."""
+    report: Path
+    """JSON: settings, seed, versions, hashes of the weights, seconds and memory of each stage."""
+    num_frames: int
+    fps: float
+    height: int
+    width: int
+    has_audio: bool
+    seconds: float
+    """How long it took."""
+    poses: PoseSequence = field(repr=False)
+    """The poses that the model was shown; frame 0 is the reference's own."""
+
+
+def generate(
+    reference: PictureSource,
+    driving: str | os.PathLike[str] | PoseSequence,
+    *,
+    pipeline: Any,
+    output: str | os.PathLike[str],
+    estimator: str | Estimator = "auto",
+    reference_pose: PoseSequence | None = None,
+    is_progress_shown: bool = True,
+    about: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> GenerateResult:
+    """Make the person of a picture move as a driving clip does, and write the video.
+
+    Args:
+        reference: the picture: a file, or RGB (uint8 ``H x W x 3`` or PIL).
+        driving: a clip; a ``.npz`` of poses as `mimic pose` writes it; or a `PoseSequence`.
+        pipeline: what `load_pipeline` gives.
+        output: the video's name (``.mp4``, ``.m4v``, ``.mov``, ``.mkv``); ``.json`` is written beside it.
+        estimator: a pose estimator or the name of one; not needed where both poses are given.
+        reference_pose: the picture's pose, if it is known already.
+        is_progress_shown: bars for poses, denoising and decoding on a terminal.
+        about: more to write into the report; ``model`` there replaces what is found out about the pipeline.
+        settings: any of `mimic.config.CaseSettings`, where their meanings and defaults are.
+
+    Raises:
+        ConfigError: a setting is unknown or cannot be.
+        FileNotFoundError, PictureError, VideoError: an input is not there or cannot be read.
+        PoseError: nobody is in the picture or in the clip, or the one cannot be fitted to the other.
+        ValueError: settings do not fit the model, or the output's suffix is no video's.
+        VideoWriteError: the result cannot be written; no part of it is left.
+    """
+    chosen = build(CaseSettings, settings, "settings")
+    path, start, stages = Path(output), time.perf_counter(), Stages()
+    find_estimator = functools.cache(lambda: _estimator(estimator, pipeline))
+
+    with stages("reference"):
+        seen = see_reference(reference, pipeline, chosen, estimator=find_estimator, pose=reference_pose)
+    with stages("poses"), progress_bar("poses", "frame", is_shown=is_progress_shown) as show:
+        moves = read_driving(_local(driving), find_estimator, chosen, progress=show)
+        poses = fit_to_reference(moves.poses, seen.pose, chosen)
+    canvas = pipeline.setting("canvas_short_side")
+    maps = PoseMaps(poses, seen.height, seen.width, mode=chosen.draw, canvas_short_side=canvas)
+    with stages("denoising"), _bar_of(pipeline, is_shown=is_progress_shown):
+        latents = _denoise(pipeline, seen, maps, chosen)
+    result = _output(path, moves, chosen)
+    with stages("decoding"), progress_bar("decoding", "frame", is_shown=is_progress_shown) as show:
+        write_frames(_decoded(pipeline, latents, chosen), result, seen, maps, progress=show)
+
+    seconds = time.perf_counter() - start
+    report = {
+        "name": path.stem,
+        "model": described_model(pipeline),
+        **(about or {}),
+        "settings": effective_settings(pipeline, chosen),
+        "seed": chosen.seed,
+        "reference": file_facts(reference),
+        "driving": file_facts(driving) | _facts_of(moves),
+        "poses": poses.metadata,
+        "output": _facts_of_output(result, seen),
+        "versions": versions(),
+        "stages": stages.as_dicts(),
+        "seconds": round(seconds, 3),
+    }
+    return GenerateResult(
+        path=path,
+        side_by_side=result.side_by_side,
+        report=write_json(path.with_suffix(".json"), report),
+        num_frames=result.num_frames,
+        fps=float(result.fps),
+        height=seen.height,
+        width=seen.width,
+        has_audio=result.has_audio,
+        seconds=seconds,
+        poses=poses,
+    )
+
+
+def _denoise(pipeline: Any, reference: Reference, maps: PoseMaps, settings: CaseSettings) -> Tensor:
+    """Latents of all frames, the reference's own first."""
+    min_guidance, max_guidance = settings.guidance_range
+    device = pipeline._execution_device
+    return pipeline(
+        Image.fromarray(reference.picture),
+        maps,
+        height=reference.height,
+        width=reference.width,
+        num_frames=len(maps),
+        tile_size=settings.tile_size,
+        tile_overlap=settings.tile_overlap,
+        num_inference_steps=settings.num_inference_steps,
+        min_guidance_scale=min_guidance,
+        max_guidance_scale=max_guidance,
+        fps=settings.conditioning_fps,
+        motion_bucket_id=settings.motion_bucket_id,
+        noise_aug_strength=settings.noise_aug_strength,
+        fusion=settings.fusion,
+        noise=settings.noise,
+        # On the device, as the released script does it.
+        generator=torch.Generator(device).manual_seed(settings.seed),
+        output_type="latent",
+    ).frames
+
+
+def _decoded(pipeline: Any, latents: Tensor, settings: CaseSettings) -> Iterator[NDArray[np.uint8]]:
+    """Frames ``H x W x 3`` as they are decoded, without the reference's own.
+
+    That one is decoded too: the decoder looks along time, and without it the chunks would be others than the
+    released script's.
+    """
+    compatibility = compatibility_of(pipeline, settings)
+    is_first = True
+    for frames_F3HW in pipeline.decode_stream(latents, settings.decode_chunk_size):
+        yield from frames_to_uint8(frames_F3HW, compatibility)[1 if is_first else 0 :]
+        is_first = False
+
+
+def _output(path: Path, driving: Driving, settings: CaseSettings) -> Output:
+    return Output(
+        path=path,
+        side_by_side=side_by_side_path(path) if settings.side_by_side else None,
+        fps=output_fps(driving, settings),
+        crf=settings.crf,
+        driving=driving,
+        num_frames=len(driving.poses),
+        has_audio=settings.audio == "keep" and driving.clip is not None and driving.clip.has_audio,
+    )
+
+
+def _facts_of(driving: Driving) -> dict[str, Any]:
+    return {"num_frames": len(driving.poses), "clip_fps": driving.source_fps, "stride": driving.stride}
+
+
+def _facts_of_output(output: Output, reference: Reference) -> dict[str, Any]:
+    return {
+        "file": output.path.name,
+        "side_by_side": output.side_by_side.name if output.side_by_side is not None else None,
+        "num_frames": output.num_frames,
+        "height": reference.height,
+        "width": reference.width,
+        "fps": float(output.fps),
+        "has_audio": output.has_audio,
+    }
+
+
+def _estimator(estimator: str | Estimator, pipeline: Any) -> Estimator:
+    if isinstance(estimator, Estimator):
+        return estimator
+    return load_estimator(estimator, device="cuda" if pipeline._execution_device.type == "cuda" else "cpu")
+
+
+def _local(driving: str | os.PathLike[str] | PoseSequence) -> Path | PoseSequence:
+    return driving if isinstance(driving, PoseSequence) else local_path(driving)
+
+
+@contextlib.contextmanager
+def _bar_of(pipeline: Any, *, is_shown: bool) -> Iterator[None]:
+    """Let the pipeline's own bar look as the others, and leave it as it was."""
+    before = getattr(pipeline, "_progress_bar_config", {})
+    if not before.get("disable", False):
+        pipeline.set_progress_bar_config(**bar_style("denoising", "window", is_shown=is_shown))
+    try:
+        yield
+    finally:
+        pipeline.set_progress_bar_config(**before)

@@ -1,0 +1,147 @@
+"""What must be true of all cases before the first of them is run."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mimic.config import CaseConfig, CaseSettings, InferenceConfig
+from mimic.files import local_path
+from mimic.generation.poses import num_driving_frames
+from mimic.generation.reference import find_pose, output_size, read_reference
+from mimic.sampling.windows import reference_windows
+from mimic.video import probe
+from pose import PoseSequence
+from pose.estimators import Estimator
+
+# Generous for H.264 at crf 18: what a frame's pixel takes in the file.
+BYTES_PER_PIXEL = 0.25
+SPARE_BYTES = 20_000_000
+
+
+class InputError(ValueError):
+    """What the user gave cannot be worked with; one line for each thing found."""
+
+
+@dataclass
+class Findings:
+    """Collects what is wrong, so that it can be told all at once."""
+
+    lines: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def about(self, what: str) -> Iterator[None]:
+        """Note an error of the body and go on after it."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            self.lines.append(f"{what}: {error}" if what else str(error))
+
+    def raise_if_any(self) -> None:
+        """Raises `InputError` with all lines."""
+        if self.lines:
+            raise InputError("\n".join(self.lines))
+
+
+def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
+    """All inputs are there and can be read, and results can be written; costs milliseconds a case.
+
+    Raises:
+        InputError: a line for each input that is not.
+    """
+    findings = Findings()
+    with findings.about(""):
+        _check_writable(output_dir)
+    for name, case in zip(config.case_names(), config.test_case):
+        with findings.about(name):
+            read_reference(case.ref_image_path)
+        with findings.about(name):
+            _num_frames(case)
+    findings.raise_if_any()
+
+
+def check_people(config: InferenceConfig, estimator: Estimator) -> None:
+    """Somebody is in each reference picture; costs a second a case, where loading a model may cost a minute.
+
+    Raises:
+        InputError: a line for each picture without anybody.
+    """
+    findings = Findings()
+    for name, case in zip(config.case_names(), config.test_case):
+        with findings.about(name):
+            label, picture = read_reference(case.ref_image_path)
+            find_pose(picture, picture.shape[0], picture.shape[1], estimator, case, name=label)
+    findings.raise_if_any()
+
+
+def check_with_model(
+    config: InferenceConfig, pipeline: Any, estimator: Estimator, output_dir: Path
+) -> list[PoseSequence]:
+    """Sizes, windows and disk space suit, and the person is in the part of the picture that the result shows.
+
+    Returns:
+        the references' poses, one for each case.
+
+    Raises:
+        InputError: a line for each case and thing that does not suit.
+    """
+    findings = Findings()
+    num_bytes = SPARE_BYTES
+    poses: list[PoseSequence] = []
+    for name, case in zip(config.case_names(), config.test_case):
+        with findings.about(name):
+            label, picture = read_reference(case.ref_image_path)
+            height, width = output_size(picture, pipeline, case)
+            num_copies = 4 if case.side_by_side else 1
+            num_bytes += int(_num_frames(case) * height * width * BYTES_PER_PIXEL * num_copies)
+            poses.append(find_pose(picture, height, width, estimator, case, name=f"{label}, its middle"))
+        with findings.about(name):
+            check_windows(pipeline, case)
+    with findings.about(""):
+        check_space(output_dir, num_bytes)
+    findings.raise_if_any()
+    return poses
+
+
+def check_windows(pipeline: Any, settings: CaseSettings) -> None:
+    """Window and overlap suit each other, the model's own filled in.
+
+    Raises:
+        ValueError: the overlap is not smaller than the window.
+    """
+    tile_size = pipeline.setting("tile_size", settings.tile_size)
+    reference_windows(tile_size, tile_size, pipeline.setting("tile_overlap", settings.tile_overlap))
+
+
+def check_space(folder: Path, num_bytes: int) -> None:
+    """Raises `InputError` where less than ``num_bytes`` are free on the folder's disk."""
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise InputError(
+            f"{folder} has {free / 1e6:.0f} MB free, and the results may need {num_bytes / 1e6:.0f} MB; free "
+            "some space, or choose another --output-dir"
+        )
+
+
+def _num_frames(case: CaseConfig) -> int:
+    path = local_path(case.ref_video_path)
+    if path.suffix.lower() == ".npz":
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file of poses {path}")
+        return len(PoseSequence.load(path))
+    return num_driving_frames(probe(path), case)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot write to {folder}: {reason}; choose another --output-dir") from error

@@ -1,0 +1,108 @@
+"""Decoded frames to files as they come: the video, and reference, skeleton and result beside each other.
+
+Legend: H height, W width. Frames are RGB uint8.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic.generation.poses import Driving, PoseMaps, Progress
+from mimic.generation.reference import Reference
+from mimic.video import AudioTrack, VideoWriter
+from mimic.video.audio import in_step
+
+SIDE_BY_SIDE_MIN_HEIGHT = 384
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a result goes and how it plays."""
+
+    path: Path
+    side_by_side: Path | None
+    fps: Fraction
+    crf: int
+    driving: Driving
+    num_frames: int
+    has_audio: bool
+
+    @property
+    def sound(self) -> AudioTrack | None:
+        """The driving clip's sound, as fast as the result plays."""
+        clip = self.driving.clip
+        if not self.has_audio or clip is None:
+            return None
+        return in_step(
+            clip.path,
+            start_s=clip.start_s,
+            source_s=self.driving.source_seconds,
+            result_s=float(self.num_frames / self.fps),
+        )
+
+
+def side_by_side_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}_side_by_side{path.suffix}")
+
+
+def write_frames(
+    frames: Iterable[NDArray[np.uint8]],
+    output: Output,
+    reference: Reference,
+    maps: PoseMaps,
+    *,
+    progress: Progress,
+) -> None:
+    """Encode frames one by one as they are decoded. Files appear when all frames are written, or not at all.
+
+    Args:
+        frames: ``H x W x 3``, without the reference's own.
+        maps: pose maps, frame 0 the reference's own.
+
+    Raises:
+        VideoWriteError: a file cannot be written.
+    """
+    with contextlib.ExitStack() as files:
+
+        def open_writer(path: Path, height: int, width: int) -> VideoWriter:
+            writer = VideoWriter(
+                path, height=height, width=width, fps=output.fps, crf=output.crf, audio=output.sound
+            )
+            return files.enter_context(writer)
+
+        writer = open_writer(output.path, reference.height, reference.width)
+        panels = writer_beside = None
+        if output.side_by_side is not None:
+            panels = Panels(reference, maps)
+            writer_beside = open_writer(output.side_by_side, panels.height, panels.width)
+        for number, frame in enumerate(frames, start=1):
+            writer.write(frame)
+            if panels is not None and writer_beside is not None:
+                writer_beside.write(panels.draw(number, frame))
+            progress(number, output.num_frames)
+
+
+class Panels:
+    """Reference, skeleton, result: three panels of the result's shape, enlarged if they are small."""
+
+    def __init__(self, reference: Reference, maps: PoseMaps) -> None:
+        self._factor = -(-SIDE_BY_SIDE_MIN_HEIGHT // reference.height)
+        self.height, self._panel_width = self._factor * reference.height, self._factor * reference.width
+        self.width = 3 * self._panel_width
+        self._reference = reference.enlarged(self._factor)
+        self._maps = maps.resized(self.height, self._panel_width)
+
+    def draw(self, number: int, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The panels of result frame ``number`` (1 is the first after the reference's own)."""
+        if self._factor > 1:
+            size = (self._panel_width, self.height)
+            frame = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+        return np.concatenate([self._reference, self._maps.draw(number), frame], axis=1)

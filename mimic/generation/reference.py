@@ -1,0 +1,143 @@
+"""The reference picture at the size of the result, and the pose that its person has.
+
+Legend: H height, W width. Pictures are RGB uint8.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from mimic.config import CaseSettings
+from mimic.data.transforms import Compatibility, prepare_reference, target_size
+from mimic.files import local_path
+from mimic.generation.poses import reference_poses
+from mimic.video import read_image
+from pose import PoseSequence
+from pose.estimators import Estimator
+
+RELEASED_RESOLUTION = 576
+
+# The estimators are sure of people from about this size on; a smaller reference is looked at enlarged.
+MIN_ESTIMATION_SIDE = 384
+
+PictureSource = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference picture, ready for the model."""
+
+    name: str
+    original: NDArray[np.uint8]
+    """As it came, upright."""
+    picture: NDArray[np.uint8]
+    """``H x W x 3`` at the size of the result."""
+    pose: PoseSequence
+    """F = 1."""
+
+    @property
+    def height(self) -> int:
+        return self.picture.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.picture.shape[1]
+
+    def enlarged(self, factor: int) -> NDArray[np.uint8]:
+        """The same part of the original at ``factor`` times the size."""
+        return prepare_reference(self.original, height=factor * self.height, width=factor * self.width)
+
+
+def see_reference(
+    source: PictureSource,
+    pipeline: Any,
+    settings: CaseSettings,
+    *,
+    estimator: Callable[[], Estimator],
+    pose: PoseSequence | None = None,
+) -> Reference:
+    """Read a picture, bring it to the size of the result and find the pose of its person.
+
+    Raises:
+        FileNotFoundError, PictureError: the picture is not there or cannot be read.
+        PoseError: nobody is in it.
+        ValueError: the size does not suit the model.
+    """
+    name, original = read_reference(source)
+    height, width = output_size(original, pipeline, settings)
+    if pose is None:
+        pose = find_pose(original, height, width, estimator(), settings, name=name)
+    compatibility = compatibility_of(pipeline, settings)
+    picture = prepare_reference(original, height=height, width=width, compatibility=compatibility)
+    return Reference(name, original, picture, pose)
+
+
+def read_reference(source: PictureSource) -> tuple[str, NDArray[np.uint8]]:
+    """(name for messages, picture) of a file or of a picture that is in memory."""
+    if isinstance(source, Image.Image):
+        return "the reference picture", np.asarray(source.convert("RGB"))
+    if isinstance(source, np.ndarray):
+        return "the reference picture", source
+    return os.fspath(source), read_image(local_path(source))
+
+
+def output_size(picture: NDArray[np.uint8], pipeline: Any, settings: CaseSettings) -> tuple[int, int]:
+    """(height, width) of the result: as set, or as suits the model's weights, or as released.
+
+    Raises:
+        ValueError: the model cannot make that size.
+    """
+    defaults = pipeline.generation_defaults
+    if settings.height is not None and settings.width is not None:
+        size = settings.height, settings.width
+    elif settings.resolution is None and "height" in defaults and "width" in defaults:
+        size = int(defaults["height"]), int(defaults["width"])
+    else:
+        size = target_size(picture.shape[0], picture.shape[1], settings.resolution or RELEASED_RESOLUTION)
+    unit = size_unit(pipeline)
+    if size[0] % unit or size[1] % unit:
+        near = [max(unit, round(side / unit) * unit) for side in size]
+        raise ValueError(
+            f"the result would be {size[0]} x {size[1]} (height x width), and this model makes multiples of "
+            f"{unit}; use height: {near[0]} and width: {near[1]}"
+        )
+    return size
+
+
+def size_unit(pipeline: Any) -> int:
+    """What a result's sides are multiples of: VAE and UNet halve them again and again."""
+    return pipeline.pixels_per_latent * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+
+
+def find_pose(
+    original: NDArray[np.uint8],
+    height: int,
+    width: int,
+    estimator: Estimator,
+    settings: CaseSettings,
+    *,
+    name: str,
+) -> PoseSequence:
+    """The pose of the person of a picture, as fractions of the part of it that the result shows.
+
+    Raises:
+        PoseError: nobody is found.
+    """
+    factor = -(-MIN_ESTIMATION_SIDE // min(height, width))
+    looked_at = prepare_reference(original, height=factor * height, width=factor * width)
+    return reference_poses(looked_at, estimator, settings, name=name)
+
+
+def compatibility_of(pipeline: Any, settings: CaseSettings) -> Compatibility:
+    """Which roundings of the released script to repeat."""
+    if settings.compat == "none":
+        return Compatibility()
+    return Compatibility.released(torch.float16 if pipeline.unet.dtype == torch.float16 else torch.float32)

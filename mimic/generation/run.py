@@ -1,0 +1,180 @@
+"""A config from beginning to end: check all cases, load the model once, run case after case."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mimic.config import CaseSettings, ConfigError, InferenceConfig
+from mimic.families.registry import best_device, load_pipeline
+from mimic.files import local_path
+from mimic.generation.animate import GenerateResult, generate
+from mimic.generation.checks import check_inputs, check_people, check_with_model
+from mimic.generation.report import described_model
+from mimic.weights.sources import resolve, resolve_checkpoint
+from pose import load_estimator
+from pose.estimators import Estimator
+
+
+@dataclass(frozen=True)
+class CaseFailure:
+    """A case that could not be finished, and why."""
+
+    name: str
+    error: Exception
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of the cases of a config, in their order."""
+
+    results: tuple[GenerateResult, ...]
+    failures: tuple[CaseFailure, ...]
+
+
+def run_config(
+    config: InferenceConfig,
+    *,
+    output_dir: Path | None = None,
+    is_progress_shown: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> RunResult:
+    """Run all cases of a config. One that fails leaves the others alone.
+
+    Args:
+        output_dir: in place of the config's.
+        say: told in a line what is being done.
+
+    Raises:
+        ConfigError, InputError: something was wrong with the settings or inputs of a case; none was run.
+        SourceError, WeightsError: the model is not there or its weights do not fit; none was run.
+    """
+    output_dir = output_dir or local_path(config.output_dir)
+    device = chosen_device(config.device)
+    check_inputs(config, output_dir)
+    base, checkpoint = find_model(config)
+    estimator = estimator_of(config, device)
+    check_people(config, estimator)
+    pipeline = load_model(config, base, checkpoint, device)
+    reference_poses = check_with_model(config, pipeline, estimator, output_dir)
+    model = described_model(pipeline, base=base, checkpoint=checkpoint, name=config.base_model_path)
+    say(f"model: {model['name']} on {model['device']}, {model['dtype']}")
+    if "warning" in pipeline.generation_defaults and not _is_all_bundled(config):
+        say(f"note: {pipeline.generation_defaults['warning']}")
+
+    results: list[GenerateResult] = []
+    failures: list[CaseFailure] = []
+    for name, case, pose in zip(config.case_names(), config.test_case, reference_poses):
+        say(f"{name}: {case.ref_image_path} moves as {case.ref_video_path}")
+        try:
+            result = generate(
+                case.ref_image_path,
+                case.ref_video_path,
+                pipeline=pipeline,
+                output=output_dir / f"{name}.mp4",
+                estimator=estimator,
+                reference_pose=pose,
+                is_progress_shown=is_progress_shown,
+                about={"model": model},
+                **case.model_dump(include=set(CaseSettings.model_fields)),
+            )
+        except Exception as error:
+            failures.append(CaseFailure(name, error))
+            say(f"{name}: failed. {one_line(error)}")
+        else:
+            results.append(result)
+            say(f"{name}: {summary(result)}")
+    return RunResult(tuple(results), tuple(failures))
+
+
+def find_model(config: InferenceConfig) -> tuple[Path, Path | None]:
+    """(model folder, checkpoint file), downloaded where they are on the hub.
+
+    Raises:
+        SourceError: one of them cannot be had.
+    """
+    checkpoint = resolve_checkpoint(config.ckpt_path) if config.ckpt_path is not None else None
+    return resolve(config.base_model_path, checkpoint=checkpoint), checkpoint
+
+
+def load_model(config: InferenceConfig, base: Path, checkpoint: Path | None, device: torch.device) -> Any:
+    """The pipeline on its device.
+
+    Raises:
+        WeightsError, ValueError: the weights do not fit, or are of no known family.
+    """
+    is_offloaded = config.cpu_offload and device.type == "cuda"
+    dtype = config.dtype
+    if dtype == "auto":
+        dtype = "float16" if device.type == "cuda" else "float32"
+    pipeline = load_pipeline(
+        base, checkpoint=checkpoint, dtype=dtype, device=torch.device("cpu") if is_offloaded else device
+    )
+    if is_offloaded:
+        pipeline.enable_model_cpu_offload(device=device)
+    return pipeline
+
+
+def estimator_of(config: InferenceConfig, device: torch.device) -> Estimator:
+    """The estimator that the config names.
+
+    Raises:
+        PoseError: its weights are missing.
+    """
+    weights = local_path(config.estimator_weights) if config.estimator_weights is not None else None
+    return load_estimator(
+        config.estimator, weights=weights, device="auto" if device.type == "cuda" else "cpu"
+    )
+
+
+@functools.cache
+def chosen_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda:1`, … means on this machine.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if name == "auto":
+        return best_device()
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device is {name!r}; expected auto, cpu, cuda, cuda:<number> or mps") from None
+    is_there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not is_there.get(device.type, False):
+        raise ConfigError(f"device is {name!r}, and torch sees no such device here; use device: auto")
+    return device
+
+
+def summary(result: GenerateResult) -> str:
+    """A result in a line."""
+    sound = ", with sound" if result.has_audio else ""
+    beside = f"; beside the reference in {result.side_by_side}" if result.side_by_side is not None else ""
+    return (
+        f"{result.path} ({result.num_frames} frames of {result.width}x{result.height}, {result.fps:g} a "
+        f"second{sound}){beside}; took {result.seconds:.0f} s"
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """An error in a line; of one that is not about the user's doing, its kind as well."""
+    text = " ".join(str(error).split())
+    if "out of memory" in text:
+        return (
+            f"the device's memory is full ({text.split('. ')[0]}). Try cpu_offload=true, or smaller settings"
+        )
+    is_plain = isinstance(error, OSError | ValueError) and text
+    return text if is_plain else f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _is_all_bundled(config: InferenceConfig) -> bool:
+    return all(case.ref_image_path.startswith("bundled:") for case in config.test_case)

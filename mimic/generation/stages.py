@@ -1,0 +1,93 @@
+"""How long each stage of a job took and how much memory it needed, and bars that show how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage took."""
+
+    name: str
+    seconds: float
+    peak_memory_mb: float | None
+    """Highest resident memory of the process during the stage (where the system does not tell: so far)."""
+    peak_gpu_memory_mb: float | None
+    """Highest memory that torch held on the GPU during the stage; None without one."""
+
+
+class Stages:
+    """Measures stages one after another: ``with stages("decoding"): …``."""
+
+    def __init__(self) -> None:
+        self.done: list[Stage] = []
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        _reset_peaks()
+        start = time.perf_counter()
+        yield
+        has_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+        gpu_mb = torch.cuda.max_memory_allocated() / 2**20 if has_gpu else None
+        seconds = time.perf_counter() - start
+        self.done.append(Stage(name, round(seconds, 3), _peak_memory_mb(), gpu_mb))
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        return [asdict(stage) for stage in self.done]
+
+
+@contextlib.contextmanager
+def progress_bar(
+    description: str, unit: str, *, is_shown: bool
+) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar with time left on a terminal (nothing elsewhere); give it (done, total) as work goes on."""
+    with tqdm(**bar_style(description, unit, is_shown=is_shown)) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            if total is not None and bar.total != total:
+                bar.reset(total)
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def bar_style(description: str, unit: str, *, is_shown: bool) -> dict[str, Any]:
+    """Arguments of `tqdm` that all bars share."""
+    is_terminal = sys.stderr.isatty()
+    return {
+        "desc": f"{description:<14}",
+        "unit": unit,
+        "disable": not (is_shown and is_terminal),
+        "leave": True,
+    }
+
+
+def _reset_peaks() -> None:
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        _CLEAR.write_text("5")  # Linux: the peak of resident memory counts from here
+
+
+def _peak_memory_mb() -> float | None:
+    with contextlib.suppress(OSError, StopIteration):
+        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return round(int(line.split()[1]) / 1024, 1)
+    with contextlib.suppress(ImportError):
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return round(peak / (2**20 if sys.platform == "darwin" else 1024), 1)
+    return None
