@@ -20,7 +20,7 @@ from mimic.data.synthetic.character import (
 from mimic.data.synthetic.motion import Motion, sample_motion
 from mimic.data.synthetic.noise import add_detector_noise
 from mimic.data.synthetic.render import Clip, render
-from mimic.data.synthetic.shapes import LEFT_HAND, PART_NAMES, RIGHT_HAND
+from mimic.data.synthetic.solids import LEFT_HAND, PART_NAMES, RIGHT_HAND
 from mimic.data.synthetic.world import World
 
 __all__ = [

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from mimic.data.synthetic import face
 from mimic.data.synthetic.character import Body
-from mimic.data.synthetic.shapes import (
+from mimic.data.synthetic.skeleton import Figure
+from mimic.data.synthetic.solids import (
     HAIR,
     HEAD,
     LEFT_FOREARM,
@@ -28,7 +29,6 @@ from mimic.data.synthetic.shapes import (
     RIGHT_THIGH,
     RIGHT_UPPER_ARM,
 )
-from mimic.data.synthetic.skeleton import Figure
 from pose import skeletons as layout
 from pose.types import NUM_POINTS
 

@@ -14,8 +14,9 @@ from mimic.data.synthetic.character import Camera, Character
 from mimic.data.synthetic.motion import Motion
 from mimic.data.synthetic.poses import stage_points, visibility
 from mimic.data.synthetic.raster import Solids, Surface, rasterise
-from mimic.data.synthetic.shapes import SolidList, dress
+from mimic.data.synthetic.shapes import dress
 from mimic.data.synthetic.skeleton import pose_body
+from mimic.data.synthetic.solids import SolidList
 from pose.types import PoseSequence
 
 # The picture at zoom 1 shows this many body heights each way: head, feet and spread arms fit in.
