@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.mini import MiniTemporalVAE
 from mimic.training.mini_unet import Mini, MiniSettings, pose_strides
-from mimic.training.state import load_state
+from mimic.training.main import settings_of
+from mimic.training.state import checkpoints, load_state
 
 
 def assemble(
@@ -67,3 +69,48 @@ def save_bundle(pipeline: MimicMotionPipeline, folder: Path) -> int:
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
     return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+
+
+def main() -> None:
+    """Make a model folder of the last checkpoint of a training."""
+    parser = argparse.ArgumentParser(prog="python -m mimic.training.bundle", description=main.__doc__)
+    parser.add_argument("--config", required=True, type=Path, help="the YAML that it was trained with")
+    parser.add_argument("--output", required=True, type=Path, help="the model folder to write")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--sigma-min", type=float, default=0.4)
+    parser.add_argument("--sigma-max", type=float, default=20.0)
+    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--tile-size", type=int, default=10)
+    parser.add_argument("--tile-overlap", type=int, default=4)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    options = parser.parse_args()
+    settings = settings_of(options.config, options.overrides)
+    found = checkpoints(settings.output_dir)
+    if not found:
+        parser.error(f"no checkpoint in {settings.output_dir}; train first: python train.py --config {options.config}")
+    defaults = {
+        "height": settings.dancers.height,
+        "width": settings.dancers.width,
+        "canvas_short_side": settings.dancers.canvas_short_side,
+        "tile_size": options.tile_size,
+        "tile_overlap": options.tile_overlap,
+        "num_inference_steps": options.steps,
+        "min_guidance_scale": options.guidance,
+        "max_guidance_scale": options.guidance,
+        "fusion": "progressive",
+        "decode_chunk_size": 8,
+        "description": "A miniature of MimicMotion for demonstration, trained on synthetic dancers.",
+        "warning": (
+            "bundled:mini is a small demonstration model that knows synthetic dancers only, not real people; "
+            "for those get the released weights with `mimic download mimicmotion`."
+        ),
+    }
+    pipeline = assemble(
+        found[-1], settings, sigma_min=options.sigma_min, sigma_max=options.sigma_max, defaults=defaults
+    )
+    size = save_bundle(pipeline, options.output)
+    print(f"{found[-1]} → {options.output}: {size / 1e6:.1f} MB of weights")
+
+
+if __name__ == "__main__":
+    main()
