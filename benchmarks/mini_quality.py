@@ -2,8 +2,8 @@
 
     python benchmarks/mini_quality.py --model bundled:mini --output benchmarks/results/mini
 
-For each of the unseen dancers: a reference picture at a random moment, and a stretch of another moment of the same
-dance as driving poses, so that the truth is known. Baselines: the reference picture copied to every frame; the
+For each of the unseen dancers: a reference picture at a random moment, and a stretch of another moment of the
+same dance as driving poses, so that the truth is known. Baselines: the reference picture in every frame; the
 model driven by another dancer's poses; and the VAE alone (what perfect latents would give).
 """
 

@@ -1,4 +1,4 @@
-"""What the bundled miniature needs beyond the released networks' classes: a narrow VAE that trains in minutes on a CPU."""
+"""What a miniature needs besides the released networks' classes: a narrow VAE, trained in minutes on a CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 class TemporalConv(nn.Conv3d):
-    """A convolution over time alone (kernel k x 1 x 1), computed as a 2D one: float32 CPUs have no fast path for it in 3D."""
+    """A convolution over time alone (k x 1 x 1), computed as a 2D one: CPUs have no fast path in 3D."""
 
     def forward(self, input: Tensor) -> Tensor:
         B, C, F, H, W = input.shape
@@ -50,7 +50,6 @@ class MiniTemporalVAE(AutoencoderKLTemporalDecoder):
         force_upcast: bool = False,
         norm_num_groups: int = 8,
     ) -> None:
-        # The parent builds 32 groups and insists that they divide the widths: build it at widths that do, then narrow.
         super().__init__(
             in_channels=in_channels,
             out_channels=out_channels,
@@ -69,7 +68,7 @@ class MiniTemporalVAE(AutoencoderKLTemporalDecoder):
 
 @torch.no_grad()
 def initialise_as_averaging(vae: MiniTemporalVAE, *, carrier: float = 4.0) -> None:
-    """Start the VAE as "average down, repeat up": residual branches at zero, RGB carried through in three channels.
+    """Start the VAE as "average down, repeat up": residual branches at zero, RGB carried in three channels.
 
     A norm would erase the carried colours, so every norm's first group also carries constants of +-`carrier`,
     which fix its mean and spread; the output layers undo the known gain.
@@ -140,13 +139,15 @@ def _undo_norm(norm: nn.GroupNorm, conv: nn.Conv2d, carrier: float) -> None:
     ]
     group[3 : 3 + len(constants)] = constants
     mean, std = group.mean(), group.std(correction=0)
-    # SiLU(u + b) is nearly u + b for large b: lift the three channels by 3 before it and take that off after it.
+    # SiLU(u + b) is nearly u + b for large b: lift the three channels by 3 before it, take that off after it.
     nn.init.ones_(norm.weight)
     nn.init.zeros_(norm.bias)
     norm.bias[:3] = 3.0
     slope = 1.0 + 0.0878  # derivative of SiLU at 3
     level = 3 * torch.sigmoid(torch.tensor(3.0))
-    nn.init.normal_(conv.weight, std=0.02)  # enough for the spare latent channels to hold detail from the start
+    nn.init.normal_(
+        conv.weight, std=0.02
+    )  # enough for the spare latent channels to hold detail from the start
     conv.weight[:3].zero_()
     nn.init.zeros_(conv.bias)
     for channel in range(3):
@@ -156,7 +157,7 @@ def _undo_norm(norm: nn.GroupNorm, conv: nn.Conv2d, carrier: float) -> None:
 
 @torch.no_grad()
 def widen_latents(source: MiniTemporalVAE, target: MiniTemporalVAE) -> None:
-    """Copy a VAE into one with at least as many latent channels, otherwise alike; the spare ones keep their start."""
+    """Copy a VAE into one with as many latent channels or more; the spare ones keep their start."""
     old, new = source.config["latent_channels"], target.config["latent_channels"]
     # rows of means, then rows of log variances
     rows = [*range(old), *range(new, new + old)]

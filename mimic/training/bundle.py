@@ -12,8 +12,8 @@ from diffusers import EulerDiscreteScheduler
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.mini import MiniTemporalVAE
-from mimic.training.mini_unet import Mini, MiniSettings, pose_strides
 from mimic.training.main import settings_of
+from mimic.training.mini_unet import Mini, MiniSettings, pose_strides
 from mimic.training.state import checkpoints, load_state
 
 
@@ -23,7 +23,7 @@ def assemble(
     """A pipeline of the VAE and of the averaged weights of a checkpoint.
 
     Args:
-        sigma_min, sigma_max: the noise range that the sampler runs through; the last step goes from sigma_min to 0.
+        sigma_min, sigma_max: the noise range that the sampler runs through, before the last step to 0.
         defaults: what suits these weights: size, steps, guidance (kept in the folder's `mimic.json`).
     """
     vae = MiniTemporalVAE.from_pretrained(settings.vae)
@@ -87,7 +87,9 @@ def main() -> None:
     settings = settings_of(options.config, options.overrides)
     found = checkpoints(settings.output_dir)
     if not found:
-        parser.error(f"no checkpoint in {settings.output_dir}; train first: python train.py --config {options.config}")
+        parser.error(
+            f"no checkpoint in {settings.output_dir}; first `python train.py --config {options.config}`"
+        )
     defaults = {
         "height": settings.dancers.height,
         "width": settings.dancers.width,

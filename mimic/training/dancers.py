@@ -1,6 +1,6 @@
-"""An endless stream of synthetic dancers for training, rendered by a background worker, and the buffer that holds them.
+"""An endless stream of synthetic dancers for training, rendered in the background, and the buffer for them.
 
-Legend: N pictures of one dancer, H x W picture size, h x w latent size, B windows in a batch, F frames in a window.
+Legend: N pictures of a dancer, H x W their size, h x w latents' size, B windows in a batch, F frames in each.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class DancerSettings(Config):
 
 @dataclass(frozen=True)
 class Dancer:
-    """Pictures of one dancer: uint8 ``N x 3 x H x W`` each, and the regions' coverage of latent pixels ``N x 3 x h x w``."""
+    """Pictures and maps, uint8 ``N x 3 x H x W``; per cent of latent pixels in regions ``N x 3 x h x w``."""
 
     pictures: Tensor
     maps: Tensor
@@ -134,7 +134,7 @@ class Window:
     regions: Tensor  # B x F x 3 x h x w in [0, 1]
     reference: Tensor  # B x 3 x H x W in [-1, 1]
     scaling_factor: float
-    """The VAE's: latents / scaling_factor is what the VAE's encoder gives, which the reference condition uses as it is."""
+    """The VAE's. latents / scaling_factor is what its encoder gives and the UNet is shown."""
 
 
 class RollingBuffer:
@@ -162,7 +162,7 @@ class RollingBuffer:
         self._next = (self._next + 1) % self.capacity
 
     def draw(self, batch: int, frames: int, *, timing: Literal["random", "clip"]) -> Window:
-        """Windows of `frames` pictures. With clip timing picture 0 stays the reference, the others stay in a row."""
+        """Windows of `frames` pictures. With clip timing picture 0 stays the reference, the others a row."""
         chosen = self.rng.integers(len(self._items), size=batch)
         windows = []
         for index in chosen:

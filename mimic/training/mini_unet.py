@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ class MiniSettings(Config):
     sigma_range: tuple[float, float] = (0.03, 60.0)
     dropout: float = 0.05
     """Share of windows that train without image embedding, reference latents and pose."""
-    region_factors: dict[str, float] = {"figure": 4.0, "hands": 8.0, "face": 6.0}
+    region_factors: Mapping[str, float] = {"figure": 4.0, "hands": 8.0, "face": 6.0}
     palette_weight: float = 0.05
     """Weight of the image encoder's own task: tell the mean colour of the figure's parts."""
     palette_steps: int = 250
@@ -87,7 +88,7 @@ class MiniSettings(Config):
 
 
 class Mini(nn.Module):
-    """All that is trained, in one place; `palette` is only a teacher of the image encoder and is not shipped."""
+    """All that is trained, in one place; `palette` only teaches the image encoder and is not shipped."""
 
     def __init__(
         self, settings: MiniSettings, *, latent_channels: int, latent_size: int, pose_strides: tuple[int, ...]
@@ -146,7 +147,7 @@ _BANDS = 6  # heights of the figure, head to feet, whose mean colours the palett
 
 
 def palette_of(window: Window) -> tuple[Tensor, Tensor]:
-    """Mean and spread of the reference's colours in `_BANDS` bands of the figure's height; weights of the bands.
+    """Mean colours of the reference in `_BANDS` bands of the figure's height, and which bands there are.
 
     Returns:
         ``B x bands x 6`` (mean RGB, then RGB of the background at that height) and ``B x bands x 1``.
@@ -158,7 +159,7 @@ def palette_of(window: Window) -> tuple[Tensor, Tensor]:
         rows = mask.sum(1).nonzero()[:, 0]
         top, bottom = (int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, mask.shape[0])
         edges = np.linspace(top, bottom, _BANDS + 1).round().astype(int)
-        for low, high in zip(edges[:-1], edges[1:]):
+        for low, high in itertools.pairwise(edges):
             inside = mask[low:high]
             outside = 1 - inside
             count = inside.sum()
@@ -171,15 +172,15 @@ def palette_of(window: Window) -> tuple[Tensor, Tensor]:
 
 
 def pose_strides(downscale: int) -> tuple[int, ...]:
-    """PoseNet's strides for latents `downscale` times smaller than the picture: the released pattern, cut short."""
+    """PoseNet's strides for latents `downscale` times smaller: the released pattern, cut short."""
     num_halvings = downscale.bit_length() - 1
     return tuple(2 if layer in (1, 3, 5)[:num_halvings] else 1 for layer in range(8))
 
 
 def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
-    """Train; checkpoints under `output_dir`, each with the averaged weights. Returns the last checkpoint.
+    """Train; checkpoints under `output_dir`, each with averaged weights, too. Returns the last checkpoint.
 
-    Under torchrun every process trains on dancers of its own and the gradients are averaged (gloo). On a CPU one
+    Under torchrun every process trains on dancers of its own; gradients are averaged (gloo). On a CPU one
     single-threaded process a core is a fifth faster than one process with as many threads: the miniature's
     operations are too small to share.
     """
@@ -228,7 +229,9 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
     feed = _Feeder(stream, vae, buffer)
     feed(64)
     started = time.monotonic()
-    bar = tqdm(total=settings.max_steps, initial=step, desc="UNet", disable=not progress or rank > 0, mininterval=10)
+    bar = tqdm(
+        total=settings.max_steps, initial=step, desc="UNet", disable=not progress or rank > 0, mininterval=10
+    )
     running: dict[str, float] = {}
     model.train()
     while step < settings.max_steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class MiniVAESettings(Config):
     kl_weight: float = 1e-6
     mean_weight: float = 1e-3
     """Weight of the squared mean of each latent channel: keeps the latents centred."""
-    region_factors: dict[str, float] = {"figure": 3.0, "hands": 6.0, "face": 6.0}
+    region_factors: Mapping[str, float] = {"figure": 3.0, "hands": 6.0, "face": 6.0}
     ema_decay: float = 0.998
     save_every: int = 250
     start_from: Path | None = None
@@ -147,9 +148,8 @@ def _finish(vae: MiniTemporalVAE, settings: MiniVAESettings) -> Path:
     decoded = torch.cat([vae.decode(part, num_frames=1).sample for part in means.split(16)])
     error = ((decoded.clamp(-1, 1) - as_network_input(pictures)) / 2).square().mean()
     channels = means.std((0, 2, 3)).tolist()
-    print(
-        f"PSNR of fresh dancers {-10 * torch.log10(error):.2f} dB; latent channels' std {[round(c, 2) for c in channels]}"
-    )
+    print(f"PSNR of fresh dancers {-10 * torch.log10(error):.2f} dB")
+    print(f"latent channels' std {[round(c, 2) for c in channels]}")
     folder = settings.output_dir / "final"
     vae.save_pretrained(folder)
     return folder
@@ -186,7 +186,7 @@ def _edge_error(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 class _Crops:
-    """Batches of crops around the figure with the weight of every pixel, each dancer's pictures used a few times."""
+    """Batches of crops around the figure with the weight of every pixel; dancers are used a few times."""
 
     def __init__(self, settings: MiniVAESettings, rng: np.random.Generator) -> None:
         self.settings = settings

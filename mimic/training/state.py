@@ -22,14 +22,14 @@ def save_state(
 ) -> Path:
     """Write `checkpoint-<step>/` under `folder`: one safetensors file a group and a JSON of facts.
 
-    The folder is written under another name, flushed to the disk, then renamed: a checkpoint that has its name is whole.
+    The folder is written under another name, flushed, then renamed: a checkpoint that has its name is whole.
 
     Args:
         tensors: group (model, optimiser, ...) to its tensors.
         keep: how many checkpoints stay; older ones are removed after the new one is whole.
 
     Raises:
-        StateError: the disk is full or the folder cannot be written. Earlier checkpoints are left as they are.
+        StateError: the disk is full or the folder cannot be written. Earlier checkpoints stay as they are.
     """
     final = folder / f"checkpoint-{step}"
     beside = folder / f".checkpoint-{step}.{os.getpid()}.tmp"

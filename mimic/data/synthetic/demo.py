@@ -1,4 +1,4 @@
-"""Render the picture and the clip of the demonstration: `python -m mimic.data.synthetic.demo mimic/assets/demo`."""
+"""Render the demonstration's picture and clip: `python -m mimic.data.synthetic.demo mimic/assets/demo`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def make_demo(folder: Path) -> None:
     rng = np.random.default_rng(REFERENCE_SEED)
     world = World.plain()
     character = sample_character(rng, world)
-    picture = render(character, sample_motion(rng, world, duration_s=8.0), [0.2], SIZE, SIZE, supersample=3).frames[0]
-    Image.fromarray(picture).save(folder / "reference.png", optimize=True)
+    motion = sample_motion(rng, world, duration_s=8.0)
+    picture = render(character, motion, [0.2], SIZE, SIZE, supersample=3)
+    Image.fromarray(picture.frames[0]).save(folder / "reference.png", optimize=True)
 
     rng = np.random.default_rng(DRIVING_SEED)
     other_world = replace(world, proportion_variation=0.15, zoom=(0.88, 0.88))

@@ -1,4 +1,4 @@
-"""The training objective of MimicMotion: EDM as Stable Video Diffusion uses it, with regional loss amplification.
+"""MimicMotion's training objective: EDM as Stable Video Diffusion uses it, with regional loss amplification.
 
 Symbols are those of Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models"
 (arXiv 2206.00364), table 1, with the v-prediction column of Stable Video Diffusion (sigma_data = 1);
@@ -38,7 +38,7 @@ def c_noise(sigma: Tensor) -> Tensor:
 
 
 def loss_weight(sigma: Tensor) -> Tensor:
-    """lambda(sigma) = (1 + sigma^2) / sigma^2 = 1 / c_out^2: the network's own output has unit weight everywhere."""
+    """lambda(sigma) = (1 + sigma^2) / sigma^2 = 1 / c_out^2: unit weight of the network's own output."""
     return (1 + sigma**2) / sigma**2
 
 

@@ -1,0 +1,70 @@
+"""The EDM objective against its closed forms and against diffusers' scheduler."""
+
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler
+
+from mimic.families.mimicmotion import objective
+
+SIGMAS = torch.tensor([0.05, 0.4, 1.0, 7.0, 300.0])
+
+
+def latents(seed: int) -> torch.Tensor:
+    return torch.randn(len(SIGMAS), 3, 4, 5, 6, generator=torch.Generator().manual_seed(seed))
+
+
+def test_preconditioning_is_table_one_with_unit_data():
+    assert torch.allclose(objective.c_skip(SIGMAS), 1 / (SIGMAS**2 + 1))
+    assert torch.allclose(objective.c_out(SIGMAS), -SIGMAS / torch.sqrt(SIGMAS**2 + 1))
+    assert torch.allclose(objective.c_in(SIGMAS) ** 2, objective.c_skip(SIGMAS))
+    assert torch.allclose(objective.c_noise(SIGMAS), SIGMAS.log() / 4)
+    product = objective.loss_weight(SIGMAS) * objective.c_out(SIGMAS) ** 2
+    assert torch.allclose(product, torch.ones(5), rtol=1e-5)
+
+
+def test_sigma_is_log_normal():
+    generator = torch.Generator().manual_seed(0)
+    logs = objective.sample_sigma(200_000, P_mean=0.7, P_std=1.6, generator=generator).log()
+    assert logs.mean().item() == pytest.approx(0.7, abs=0.02)
+    assert logs.std().item() == pytest.approx(1.6, abs=0.02)
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_denoised_is_what_the_scheduler_calls_the_original_sample(index):
+    scheduler = EulerDiscreteScheduler(
+        prediction_type="v_prediction", use_karras_sigmas=True, sigma_min=0.002, sigma_max=700.0,
+        timestep_type="continuous", timestep_spacing="leading", steps_offset=1, beta_schedule="scaled_linear",
+    )  # fmt: skip
+    scheduler.set_timesteps(8)
+    sigma, t = scheduler.sigmas[index], scheduler.timesteps[index]
+    noisy, output = latents(1) * (1 + sigma), latents(2)
+    scheduler.scale_model_input(noisy, t)
+    expected = scheduler.step(output, t, noisy).pred_original_sample
+    got = objective.denoised(output, noisy, sigma.repeat(len(noisy)))
+    assert torch.allclose(got, expected, rtol=1e-4, atol=1e-4 * float(1 + sigma) / 10)
+    assert objective.c_noise(sigma).item() == pytest.approx(t.item(), abs=1e-5)
+
+
+def test_a_perfect_output_has_no_loss_and_a_constant_error_its_closed_form():
+    x0 = latents(3)
+    assert objective.edm_loss(x0, x0, SIGMAS).item() == 0
+    loss = objective.edm_loss(x0 + 0.5, x0, SIGMAS)
+    assert loss.item() == pytest.approx(((1 + SIGMAS**2) / SIGMAS**2).mean().item() * 0.25, rel=1e-4)
+
+
+def test_amplification_of_one_changes_no_bit():
+    x0, guess = latents(4), latents(5)
+    mask = torch.ones(len(SIGMAS), 3, 1, 5, 6)
+    factor = objective.amplify({"hands": mask}, {"hands": 1.0})
+    plain = objective.edm_loss(guess, x0, SIGMAS)
+    assert torch.equal(objective.edm_loss(guess, x0, SIGMAS, amplification=factor), plain)
+
+
+def test_regions_are_amplified_by_their_factor_and_overlaps_by_the_larger():
+    hands, face = torch.zeros(1, 1, 1, 2, 2), torch.zeros(1, 1, 1, 2, 2)
+    hands[..., 0, :] = 1
+    face[..., :, 0] = 1
+    factor = objective.amplify({"hands": hands, "face": face}, {"hands": 10.0, "face": 3.0})
+    assert factor[0, 0, 0].tolist() == [[10.0, 10.0], [3.0, 1.0]]
+    with pytest.raises(KeyError, match="feet"):
+        objective.amplify({"hands": hands}, {"feet": 2.0})
