@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
     from mimic.families.registry import load_pipeline
-    from mimic.generate import generate
+    from mimic.generation import generate
     from mimic.models.pose_net import PoseNet
     from mimic.models.svd_unet import PoseConditionedSVDUNet
 
@@ -21,7 +21,7 @@ _HOMES = {
     "MimicMotionPipeline": "mimic.families.mimicmotion.pipeline",
     "PoseConditionedSVDUNet": "mimic.models.svd_unet",
     "PoseNet": "mimic.models.pose_net",
-    "generate": "mimic.generate",
+    "generate": "mimic.generation",
     "load_pipeline": "mimic.families.registry",
 }
 

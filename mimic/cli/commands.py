@@ -1,0 +1,261 @@
+"""The commands' options, and the few lines that lead from options to the work."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mimic.config import InferenceConfig
+
+Run = Callable[[], int]
+Subparsers = Any  # argparse's own type for this is private
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class UsageError(ValueError):
+    """Options that do not go together."""
+
+
+def add_demo(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    parser = subparsers.add_parser(
+        "demo",
+        parents=[shared],
+        help="make the bundled character dance (minutes, no download)",
+        description="Run the shipped demo.yaml: the bundled model, picture and driving clip.",
+        epilog="With your own clip: mimic demo test_case.0.ref_video_path=my_dance.mp4",
+    )
+    _add_run_options(parser)
+    parser.set_defaults(run=_demo)
+
+
+def add_infer(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    parser = subparsers.add_parser(
+        "infer",
+        parents=[shared],
+        help="run the cases of a YAML",
+        description="Make the videos that a YAML asks for; the released test.yaml runs as it is.",
+    )
+    parser.add_argument(
+        "--config",
+        "--inference_config",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="the YAML with the cases",
+    )
+    _add_run_options(parser)
+    parser.add_argument(
+        "--no_use_float16", action="store_true", help="compute in float32 (the released script's name for it)"
+    )
+    parser.add_argument("--log_file", type=Path, metavar="FILE", help="also write the messages to this file")
+    parser.set_defaults(run=_infer)
+
+
+def add_pose(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    parser = subparsers.add_parser(
+        "pose",
+        parents=[shared],
+        help="find the poses in a video or picture",
+        description="Estimate whole-body poses (134 points) and save them, and a file that shows them.",
+    )
+    parser.add_argument("input", type=Path, metavar="VIDEO|IMAGE")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.npz", help="default: the input's name, here"
+    )
+    parser.add_argument(
+        "--overlay", type=Path, metavar="FILE", help="also draw them over the input: .mp4 or .png"
+    )
+    parser.add_argument(
+        "--person",
+        default="largest",
+        help="largest (default), center, all, or a number counted from the left",
+    )
+    parser.add_argument("--estimator", default="auto", choices=("auto", "dwpose", "blazepose"))
+    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="where the DWPose files are")
+    parser.add_argument("--stride", type=int, default=1, help="take every so-manieth frame (default: all)")
+    parser.add_argument("--max-frames", type=int, metavar="N", help="stop after so many")
+    parser.add_argument(
+        "--smooth", type=int, default=1, metavar="N", help="smooth over N frames, an odd number"
+    )
+    parser.set_defaults(run=_pose)
+
+
+def add_synth(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    parser = subparsers.add_parser(
+        "synth",
+        parents=[shared],
+        help="render dancers: videos with exact poses",
+        description="Render dancers into clip_0000.mp4, their exact poses into clip_0000.npz, and so on.",
+    )
+    parser.add_argument("-o", "--output-dir", type=Path, default=Path("outputs/synth"), metavar="DIR")
+    parser.add_argument("-n", "--num-clips", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--fps", type=float, default=12.0)
+    parser.add_argument("--size", type=int, nargs=2, default=(384, 384), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--world", default="plain", choices=("plain", "rich"), help="how much varies")
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=0.0,
+        metavar="STRENGTH",
+        help="poses as a detector finds them; 1 is usual",
+    )
+    parser.set_defaults(run=_synth)
+
+
+def add_download(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    parser = subparsers.add_parser(
+        "download",
+        parents=[shared],
+        help="fetch released weights",
+        description="Fetch released weights after telling their size and licence; goes on where it stopped.",
+    )
+    parser.add_argument("name", choices=("mimicmotion", "dwpose"))
+    parser.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="default: models/ for mimicmotion, the cache for dwpose"
+    )
+    parser.add_argument("-y", "--yes", action="store_true", help="accept the licences without being asked")
+    parser.set_defaults(run=_download)
+
+
+def add_doctor(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    parser = subparsers.add_parser(
+        "doctor",
+        parents=[shared],
+        help="tell what this machine can do",
+        description="Tell which devices, codecs, pose estimators and weights are here, and what can be run.",
+    )
+    parser.set_defaults(run=_doctor)
+
+
+ALL = (add_demo, add_infer, add_pose, add_synth, add_download, add_doctor)
+
+
+def train(arguments: Sequence[str]) -> int:
+    """`mimic train` is train.py."""
+    from mimic.training.main import main
+
+    return main([argument for argument in arguments if argument != "--debug"])
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output-dir", "--output_dir", type=Path, metavar="DIR", help="where results go (default: outputs)"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="settings in place of the YAML's: device=cpu, seed=3 (all cases), test_case.0.seed=3 (one)",
+    )
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from mimic.config import load_inference_config, shipped_config
+
+    return _run(load_inference_config(shipped_config("demo.yaml"), options.overrides), options)
+
+
+def _infer(options: argparse.Namespace) -> int:
+    from mimic.config import load_inference_config
+
+    overrides = [*options.overrides, *(["dtype=float32"] if options.no_use_float16 else [])]
+    if options.log_file is not None:
+        options.log_file.parent.mkdir(parents=True, exist_ok=True)
+        logging.getLogger("mimic").addHandler(logging.FileHandler(options.log_file, "w", encoding="utf-8"))
+    return _run(load_inference_config(options.config, overrides), options)
+
+
+def _run(config: InferenceConfig, options: argparse.Namespace) -> int:
+    from mimic.generation import run_config
+    from mimic.generation.run import one_line
+
+    log = logging.getLogger("mimic")
+    outcome = run_config(
+        config, output_dir=options.output_dir, is_progress_shown=not options.quiet, say=log.info
+    )
+    if outcome.failures and options.debug:
+        raise outcome.failures[0].error
+    for result in outcome.results:
+        print(result.side_by_side or result.path)
+    for failure in outcome.failures:
+        log.error("failed: %s: %s", failure.name, one_line(failure.error))
+    return 1 if outcome.failures else 0
+
+
+def _pose(options: argparse.Namespace) -> int:
+    from mimic.cli.pose import estimate
+
+    return estimate(options)
+
+
+def _synth(options: argparse.Namespace) -> int:
+    from mimic.data.synthetic.write import synth
+    from mimic.generation.stages import progress_bar
+
+    try:
+        with progress_bar("rendering", "clip", is_shown=not options.quiet) as show:
+            paths = synth(
+                options.output_dir,
+                num_clips=options.num_clips,
+                seconds=options.seconds,
+                fps=options.fps,
+                height=options.size[0],
+                width=options.size[1],
+                seed=options.seed,
+                world=options.world,
+                noise_strength=options.noise,
+                progress=show,
+            )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    for path in paths:
+        print(path)
+    return 0
+
+
+def _download(options: argparse.Namespace) -> int:
+    from mimic.weights.download import RELEASES, describe, fetch
+
+    release = RELEASES[options.name]
+    folder = options.to or _default_folder(options.name)
+    print(describe(release, folder), flush=True)
+    if release.needs_consent and not options.yes and not _agrees():
+        return 2
+    for path in fetch(release, folder, say=lambda line: print(line, flush=True)):
+        print(path)
+    return 0
+
+
+def _default_folder(name: str) -> Path:
+    if name == "dwpose":
+        from pose.dwpose import weights_folder
+
+        return weights_folder()
+    return Path("models")
+
+
+def _agrees() -> bool:
+    try:
+        answer = input("Do you accept these licences? [y/N] ")
+    except EOFError:
+        answer = ""
+        print()
+    if answer.strip().lower() in ("y", "yes"):
+        return True
+    print("Nothing was downloaded. `--yes` accepts the licences.")
+    return False
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from mimic.cli.doctor import report
+
+    for line in report():
+        print(line)
+    return 0

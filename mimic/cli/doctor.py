@@ -1,0 +1,126 @@
+"""`mimic doctor`: what is on this machine, and what can be run with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from mimic.weights.sources import BASE_FILES, MIMICMOTION, SVD, SourceError, hub_file, resolve, snapshot
+
+_GPU_GB_FOR_MIMICMOTION = 16  # what its authors state for 72 frames at 576x1024
+
+
+def report() -> Iterator[str]:
+    """Lines to print."""
+    yield from _software()
+    yield from _devices()
+    yield from _codecs()
+    estimator_line = _estimator()
+    yield estimator_line
+    has_mini, mini_line = _mini()
+    yield mini_line
+    base_line, has_base = _base()
+    checkpoint_line, has_checkpoint = _checkpoint()
+    yield base_line
+    yield checkpoint_line
+    yield f"{'disk':<16}{shutil.disk_usage('.').free / 1e9:.0f} GB free here"
+    yield ""
+    if has_mini:
+        yield "mimic demo runs here, on the CPU."
+    yield _released_verdict(has_weights=has_base and has_checkpoint)
+
+
+def _software() -> Iterator[str]:
+    from mimic.generation.report import versions
+
+    found = versions()
+    yield f"{'mimic':<16}{found['mimic']}, Python {found['python']}, {found['platform']}"
+    yield f"{'libraries':<16}" + ", ".join(
+        f"{name} {found[name]}" for name in ("torch", "diffusers", "transformers")
+    )
+
+
+def _devices() -> Iterator[str]:
+    import onnxruntime
+    import torch
+
+    yield f"{'processor':<16}{os.cpu_count()} cores"
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            yield f"{'GPU':<16}cuda:{index} {properties.name}, {properties.total_memory / 2**30:.0f} GB"
+    elif torch.backends.mps.is_available():
+        yield f"{'GPU':<16}mps (Apple)"
+    else:
+        yield f"{'GPU':<16}none that torch can use; everything runs on the CPU"
+    usable = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+    yield f"{'onnxruntime':<16}{onnxruntime.__version__}, built for {', '.join(usable)}"
+
+
+def _codecs() -> Iterator[str]:
+    import av
+
+    from mimic.video.write import best_codec
+
+    encoder = "H.264 (libx264)" if best_codec() == "libx264" else "MPEG-4 only, this build lacks libx264"
+    yield f"{'video':<16}PyAV {av.__version__}; writes {encoder}"
+
+
+def _estimator() -> str:
+    from pose import PoseError
+    from pose.dwpose import has_weights, weights_folder
+
+    try:
+        if has_weights():
+            return f"{'poses':<16}dwpose ({weights_folder()})"
+    except PoseError as error:
+        return f"{'poses':<16}{error}"
+    return f"{'poses':<16}blazepose (bundled); `mimic download dwpose` gets DWPose, which is more accurate"
+
+
+def _mini() -> tuple[bool, str]:
+    try:
+        return True, f"{'bundled:mini':<16}{resolve('bundled:mini')}"
+    except SourceError as error:
+        return False, f"{'bundled:mini':<16}missing: {error}"
+
+
+def _base() -> tuple[str, bool]:
+    try:
+        folder = snapshot(SVD, wanted=BASE_FILES, local_files_only=True)
+        return f"{'base model':<16}{folder}", True
+    except SourceError:
+        return f"{'base model':<16}{SVD} is not in the cache (`mimic download mimicmotion`)", False
+
+
+def _checkpoint() -> tuple[str, bool]:
+    name = "MimicMotion_1-1.pth"
+    path = Path("models") / name
+    if not path.is_file():
+        try:
+            path = hub_file(MIMICMOTION, name, local_files_only=True)
+        except SourceError:
+            return f"{'checkpoint':<16}models/{name} is not here (`mimic download mimicmotion`)", False
+    return f"{'checkpoint':<16}{path}", True
+
+
+def _released_verdict(*, has_weights: bool) -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "The released MimicMotion needs an NVIDIA GPU; on the CPU one window takes a day or more."
+    gb = (
+        max(
+            torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())
+        )
+        / 2**30
+    )
+    if not has_weights:
+        return (
+            "The released MimicMotion can run here once `mimic download mimicmotion` has fetched its weights."
+        )
+    if gb < _GPU_GB_FOR_MIMICMOTION - 1:
+        return f"The released MimicMotion wants {_GPU_GB_FOR_MIMICMOTION} GB of GPU; try cpu_offload=true."
+    return "The released MimicMotion runs here: mimic infer --config configs/test.yaml"
