@@ -82,7 +82,8 @@ def golden_pipeline(dtype: torch.dtype = torch.float32) -> MimicMotionPipeline:
 
 
 def random_pipeline(*, seed: int = 0, vae_blocks: int = 3, dtype: torch.dtype = torch.float32) -> Any:
-    """A pipeline of random weights, smaller than the recorded one: its VAE makes latents 2^(blocks - 1) x smaller."""
+    """A pipeline of random weights, smaller than the recorded one: its VAE makes latents 2^(blocks - 1) x
+    smaller."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         vae = AutoencoderKLTemporalDecoder(

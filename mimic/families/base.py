@@ -30,7 +30,7 @@ from mimic.data.transforms import frames_to_uint8
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.vae import decode_frames, vae_downscale
 from mimic.weights.sources import MODEL_TEXTS, resolve
-from mimic.weights.strict import check_stored
+from mimic.weights.strict import align_memory, check_stored
 
 DEFAULTS_FILE = "mimic.json"
 _HUB_OPTIONS = ("revision", "cache_dir", "token", "force_download", "proxies")
@@ -108,6 +108,7 @@ class AnimationPipeline(DiffusionPipeline):
         self._interrupt = False
         try:
             self.check(request)
+            self._align_weights()
             conditions = self.encode(request)
             start = self.prepare(request)
             latents = self.denoise(request, conditions, start)
@@ -145,10 +146,23 @@ class AnimationPipeline(DiffusionPipeline):
                     f"latents hold {len(latents)} videos; stream them one at a time: latents[i]."
                 )
             latents = latents[0]
+        self._align_weights()
         try:
             yield from self._stream(latents, self.setting("decode_chunk_size", chunk))
         finally:
             self.maybe_free_model_hooks()
+
+    def _align_weights(self) -> None:
+        """On the CPU: copy weights that lie at odd addresses, where a mapped file's header puts them.
+
+        Kernels sum in another order there, so that otherwise a model's numbers would differ in their last
+        bits from those of its own copy on disk.
+        """
+        if self._execution_device.type != "cpu":
+            return
+        for module in self.components.values():
+            if isinstance(module, torch.nn.Module):
+                align_memory(module)
 
     def _stream(self, latents_FChw: Tensor, chunk: int) -> Iterator[Tensor]:
         if chunk < 1:
@@ -200,7 +214,8 @@ class AnimationPipeline(DiffusionPipeline):
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """As in diffusers, and `generation_defaults` in `mimic.json`."""
         self.register_modules(**self.components)
-        super().save_pretrained(save_directory, *args, **kwargs)
+        with quiet_libraries():
+            super().save_pretrained(save_directory, *args, **kwargs)
         content = json.dumps({"generation_defaults": self.generation_defaults}, indent=2, ensure_ascii=False)
         (Path(save_directory) / DEFAULTS_FILE).write_text(content + "\n", encoding="utf-8")
 
@@ -231,7 +246,7 @@ class AnimationPipeline(DiffusionPipeline):
         given_dtypes = [kwargs.pop(name, None) for name in ("dtype", "torch_dtype")]
         dtype = next((given for given in given_dtypes if given is not None), torch.float32)
         image_processor_class()
-        with quiet_loading():
+        with quiet_libraries():
             pipeline = super().from_pretrained(folder, torch_dtype=dtype, **kwargs)
         for name, module in pipeline.components.items():
             if isinstance(module, ModelMixin) and name not in kwargs:
@@ -241,8 +256,9 @@ class AnimationPipeline(DiffusionPipeline):
 
 
 @contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Load without the libraries' own progress bars and without their notice that an argument was renamed."""
+def quiet_libraries() -> Iterator[None]:
+    """Load or save without the libraries' own progress bars and without their notice that an argument was
+    renamed."""
     libraries = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
     for library in libraries:
         library.disable_progress_bar()

@@ -210,5 +210,13 @@ def check_stored(folder: Path, module: nn.Module, *, variant: str | None = None)
         raise WeightsError(f"the weights in {folder} do not fit their config.", mismatch)
 
 
+def align_memory(module: nn.Module) -> None:
+    """Copy those parameters and buffers of a CPU module whose memory does not start at a multiple of 64
+    bytes."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
+            tensor.data = tensor.data.clone()
+
+
 def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor

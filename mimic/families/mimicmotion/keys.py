@@ -15,7 +15,7 @@ from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler
 from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
-from mimic.families.base import quiet_loading
+from mimic.families.base import quiet_libraries
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.pose_net import PoseNet
 from mimic.models.svd_unet import PoseConditionedSVDUNet
@@ -51,7 +51,7 @@ def load_released(
     unet, pose_net = build_on_meta(PoseConditionedSVDUNet.load_config(base, subfolder="unet"))
     rest = {key: state.pop(key) for key in list(state) if key.startswith(("vae.", "image_encoder."))}
     load_strictly({"unet.": unet, "pose_net.": pose_net}, state, source=checkpoint, dtype=dtype)
-    with quiet_loading():
+    with quiet_libraries():
         parts = {
             "unet": unet.eval(),
             "pose_net": pose_net.eval(),

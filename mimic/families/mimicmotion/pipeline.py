@@ -319,18 +319,22 @@ class MimicMotionPipeline(AnimationPipeline):
 
         def run_unet(given: Conditions, latents: Tensor, t: Tensor, frames: list[int]) -> Tensor:
             reference = given.reference_latents[:, None].expand(-1, len(frames), -1, -1, -1)
-            pose = None
-            if given.pose_features is not None:
-                pose = given.pose_features(frames).expand(len(latents), -1, -1, -1, -1).flatten(0, 1)
-            return self.unet(
-                torch.cat([latents.to(reference.dtype), reference], dim=2),
-                t,
-                encoder_hidden_states=given.image_embeddings,
-                added_time_ids=given.added_time_ids,
-                pose_latents=pose,
-                image_only_indicator=request.image_only_indicator,
-                return_dict=False,
-            )[0].float()
+            samples = torch.cat([latents.to(reference.dtype), reference], dim=2)
+            poses = None if given.pose_features is None else given.pose_features(frames)
+            # One video at a time, so that each gets the bytes of a run of its own, and its memory only.
+            outputs = [
+                self.unet(
+                    samples[i : i + 1],
+                    t,
+                    encoder_hidden_states=given.image_embeddings[i : i + 1],
+                    added_time_ids=given.added_time_ids[i : i + 1],
+                    pose_latents=None if poses is None else poses[i % len(poses)],
+                    image_only_indicator=request.image_only_indicator,
+                    return_dict=False,
+                )[0]
+                for i in range(len(samples))
+            ]
+            return torch.cat(outputs).float()
 
         def predict(latents: Tensor, t: Tensor, frames: list[int]) -> Tensor:
             scales = request.guidance_scales[frames]

@@ -59,7 +59,9 @@ def test_pose_maps_in_half_precision_are_the_recorded_ones():
 
 
 def test_frames_are_rounded_and_cut_off_only_to_match_the_released_code():
-    frames = torch.tensor([0.0, 0.5 / 255, 0.6 / 255, 1.9 / 255, 1.0, 1.2]).view(1, 1, 1, 6).expand(1, 3, 1, 6)
+    frames = (
+        torch.tensor([0.0, 0.5 / 255, 0.6 / 255, 1.9 / 255, 1.0, 1.2]).view(1, 1, 1, 6).expand(1, 3, 1, 6)
+    )
     assert frames_to_uint8(frames)[0, 0, :, 0].tolist() == [0, 0, 1, 2, 255, 255]
     cut_off = frames_to_uint8(frames, Compatibility.released())
     assert cut_off[0, 0, :, 0].tolist() == [0, 0, 0, 1, 255, 255]

@@ -12,7 +12,9 @@ def test_antialiased_resize_is_the_recorded_one():
     recorded = golden("antialias_608x464_to_224")
     image = picture_to_tensor(golden_image("antialias_input_608x464.png")) * 2 - 1
     resized = resize_antialiased(image, 224, 224)
-    torch.testing.assert_close(resized[..., ::2, ::2], recorded["resized_rows_cols_every_2"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        resized[..., ::2, ::2], recorded["resized_rows_cols_every_2"], atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(resized[..., :24, :24], recorded["resized_corner_24"], atol=1e-5, rtol=0)
 
 

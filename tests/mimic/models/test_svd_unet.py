@@ -54,7 +54,11 @@ def test_the_pose_gets_a_gradient():
     unet = random_pipeline().unet.train()
     pose = torch.zeros(2, 32, 4, 4, requires_grad=True)
     unet(
-        torch.randn(1, 2, 8, 4, 4), torch.tensor(0.3), torch.randn(1, 1, 16), torch.ones(1, 3), pose_latents=pose
+        torch.randn(1, 2, 8, 4, 4),
+        torch.tensor(0.3),
+        torch.randn(1, 1, 16),
+        torch.ones(1, 3),
+        pose_latents=pose,
     ).sample.sum().backward()
     assert pose.grad.abs().sum() > 0
 

@@ -56,7 +56,9 @@ def test_guided_and_blended_predictions_are_the_released_ones():
             return guidance.guide(unconditional, conditional, scales[frames])
 
         fused = run(predict, torch.zeros(1, num_frames, 1, 1, 1), windows, scheduler=FusedPrediction())
-        torch.testing.assert_close(fused.flatten(), torch.tensor(row["guided_prediction"]), atol=1e-5, rtol=1e-6)
+        torch.testing.assert_close(
+            fused.flatten(), torch.tensor(row["guided_prediction"]), atol=1e-5, rtol=1e-6
+        )
         noise = repeat_along_time(torch.arange(tile_size).view(1, -1, 1, 1, 1), num_frames)
         assert noise.flatten().tolist() == row["noise_frame_of_output_frame"]
 
@@ -127,7 +129,13 @@ def test_a_callback_sees_each_step_replaces_latents_and_can_stop():
         return torch.full_like(latents, 5.0) if i < 1 else None
 
     scheduler = euler(4)
-    result = run(lambda x, t, f: torch.zeros_like(x), latents, [[0, 1, 2, 3]], scheduler=scheduler, after_step=after_step)
+    result = run(
+        lambda x, t, f: torch.zeros_like(x),
+        latents,
+        [[0, 1, 2, 3]],
+        scheduler=scheduler,
+        after_step=after_step,
+    )
     assert seen == [(0, float(scheduler.timesteps[0])), (1, float(scheduler.timesteps[1]))]
     direct = euler(4)
     direct.scale_model_input(latents, direct.timesteps[0])

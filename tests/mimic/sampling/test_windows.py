@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +26,7 @@ def test_sliding_windows_cover_every_frame_with_windows_of_one_length(clip):
 @given(clips())
 def test_all_but_the_last_two_neighbours_share_the_overlap(clip):
     windows = sliding_windows(*clip)
-    for before, after in zip(windows[:-2], windows[1:-1]):
+    for before, after in itertools.pairwise(windows[:-1]):
         assert len(set(before) & set(after)) == clip[2]
 
 
@@ -47,9 +49,9 @@ def test_every_tile_starts_with_the_reference_and_has_the_tile_size(clip):
 
 def test_tiles_are_the_released_ones():
     for row in golden_json("tiles")["rows"]:
-        assert (
-            reference_windows(row["num_frames"], row["tile_size"], row["tile_overlap"]) == row["tiles"]
-        ), row
+        assert reference_windows(row["num_frames"], row["tile_size"], row["tile_overlap"]) == row["tiles"], (
+            row
+        )
 
 
 def test_no_overlap_leaves_no_frame_between_tiles():
