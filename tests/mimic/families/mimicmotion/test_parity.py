@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mimic.models.vae import decode_frames
 from tests.tiny import golden, golden_image, golden_json, golden_pipeline
 
 CASES = golden_json("cases")
@@ -32,6 +33,7 @@ def arguments_of(case, recorded):
     }
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("case", sorted(set(CASES) - {"_common"}))
 def test_frames_and_latents_are_the_recorded_ones(pipe, case):
     recorded = golden(case)
@@ -46,6 +48,9 @@ def test_frames_and_latents_are_the_recorded_ones(pipe, case):
     torch.testing.assert_close(per_step[-1], recorded["final_latents"], atol=2e-4, rtol=0)
     if "latents_per_step" in recorded:
         torch.testing.assert_close(torch.stack(per_step), recorded["latents_per_step"], atol=5e-4, rtol=1e-5)
+    if "frames_raw" in recorded:
+        raw = torch.cat(list(decode_frames(pipe.vae, per_step[-1][0], CASES[case]["decode_chunk_size"])))
+        torch.testing.assert_close(raw.transpose(0, 1)[None], recorded["frames_raw"], atol=1e-4, rtol=0)
     in_half = recorded["frames_pt"].dtype == torch.float16
     torch.testing.assert_close(frames, recorded["frames_pt"].float(), atol=5e-4 if in_half else 1e-4, rtol=0)
 
