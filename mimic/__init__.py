@@ -9,16 +9,25 @@ if TYPE_CHECKING:
     from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
     from mimic.families.registry import load_pipeline
     from mimic.generation import generate
+    from mimic.models.mini import MiniTemporalVAE
     from mimic.models.pose_net import PoseNet
     from mimic.models.svd_unet import PoseConditionedSVDUNet
 
-__all__ = ["MimicMotionPipeline", "PoseConditionedSVDUNet", "PoseNet", "generate", "load_pipeline"]
+__all__ = [
+    "MimicMotionPipeline",
+    "MiniTemporalVAE",
+    "PoseConditionedSVDUNet",
+    "PoseNet",
+    "generate",
+    "load_pipeline",
+]
 
 # Imported when first asked for, so that `import mimic` costs nothing. diffusers looks the classes of a saved
 # model up here, and beside them the base class that tells it how to load them.
 _HOMES = {
     "ModelMixin": "diffusers",
     "MimicMotionPipeline": "mimic.families.mimicmotion.pipeline",
+    "MiniTemporalVAE": "mimic.models.mini",
     "PoseConditionedSVDUNet": "mimic.models.svd_unet",
     "PoseNet": "mimic.models.pose_net",
     "generate": "mimic.generation",

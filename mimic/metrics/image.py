@@ -46,7 +46,8 @@ def silhouette(pictures: Pictures, background: Pictures, *, threshold: float = 2
         pictures: ``F x H x W x 3``.
         background: ``H x W x 3``, the scene without the figure.
     """
-    return (np.abs(np.asarray(pictures, np.float64) - np.asarray(background, np.float64)) > threshold).any(-1)
+    difference = np.abs(np.asarray(pictures, np.float64) - np.asarray(background, np.float64))
+    return np.asarray((difference > threshold).any(axis=-1))
 
 
 def flicker(pictures: Pictures) -> float:

@@ -1,4 +1,4 @@
-"""What a miniature needs besides the released networks' classes: a narrow VAE, trained in minutes on a CPU."""
+"""What a miniature needs besides the released networks' classes: a narrow VAE trained in minutes on CPUs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def initialise_as_averaging(vae: MiniTemporalVAE, *, carrier: float = 4.0) -> No
     for name, module in vae.named_modules():
         if name.endswith(("conv2", "to_out.0")) and isinstance(module, (nn.Conv2d, nn.Conv3d, nn.Linear)):
             nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
+            _zero_bias(module)
         if name.endswith("conv_shortcut") and isinstance(module, nn.Conv2d):
             _pass_first_channels(module)
         if ".downsamplers.0.conv" in name and isinstance(module, nn.Conv2d):
@@ -85,16 +85,16 @@ def initialise_as_averaging(vae: MiniTemporalVAE, *, carrier: float = 4.0) -> No
             _carried(module).zero_()
             for channel in range(_CARRIED):
                 module.weight[channel, channel, :2, :2] = 0.25
-            nn.init.zeros_(module.bias)
+            _zero_bias(module)
         if ".upsamplers.0.conv" in name and isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.02)
             _carried(module).zero_()
             for channel in range(_CARRIED):
                 module.weight[channel, channel, 1, 1] = 1.0
-            nn.init.zeros_(module.bias)
+            _zero_bias(module)
         if name.endswith("time_conv_out") and isinstance(module, nn.Conv3d):
             nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
+            _zero_bias(module)
             for channel in range(module.out_channels):
                 module.weight[channel, channel, module.kernel_size[0] // 2] = 1.0
     for conv_in in (vae.encoder.conv_in, vae.decoder.conv_in):
@@ -115,6 +115,11 @@ def initialise_as_averaging(vae: MiniTemporalVAE, *, carrier: float = 4.0) -> No
     vae.quant_conv.bias[latent:] = -6.0  # log variance: start nearly without noise
 
 
+def _zero_bias(layer: nn.Conv2d | nn.Conv3d | nn.Linear) -> None:
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 _CARRIED = 8  # red, green, blue and five constants
 
 
@@ -125,7 +130,7 @@ def _carried(conv: nn.Conv2d) -> Tensor:
 def _pass_first_channels(conv: nn.Conv2d) -> None:
     nn.init.normal_(conv.weight, std=0.05)
     _carried(conv).zero_()
-    nn.init.zeros_(conv.bias)
+    _zero_bias(conv)
     for channel in range(min(conv.in_channels, conv.out_channels)):
         conv.weight[channel, channel] = 1.0
 
@@ -149,10 +154,11 @@ def _undo_norm(norm: nn.GroupNorm, conv: nn.Conv2d, carrier: float) -> None:
         conv.weight, std=0.02
     )  # enough for the spare latent channels to hold detail from the start
     conv.weight[:3].zero_()
-    nn.init.zeros_(conv.bias)
+    bias = torch.zeros(conv.out_channels)
     for channel in range(3):
         conv.weight[channel, channel, 1, 1] = std / slope
-        conv.bias[channel] = mean - level * std / slope
+        bias[channel] = mean - level * std / slope
+    conv.bias = nn.Parameter(bias)
 
 
 @torch.no_grad()

@@ -261,7 +261,7 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
         for name, value in facts_of_step.items():
             running[name] = value if name not in running else 0.98 * running[name] + 0.02 * value
         bar.update()
-        bar.set_postfix(**{name: f"{value:.3f}" for name, value in running.items()}, refresh=False)
+        bar.set_postfix({name: f"{value:.3f}" for name, value in running.items()}, refresh=False)
         seconds = seconds_before + time.monotonic() - started
         out_of_time = (
             settings.max_minutes is not None and time.monotonic() - started > 60 * settings.max_minutes

@@ -9,6 +9,8 @@ Legend: B batch, F frames, C latent channels, H x W latent size. sigma has shape
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -65,7 +67,7 @@ def edm_loss(x0_hat: Tensor, x0: Tensor, sigma: Tensor, *, amplification: Tensor
     return error.mean() if amplification is None else (error * amplification).mean()
 
 
-def amplify(masks: dict[str, Tensor], factors: dict[str, float]) -> Tensor:
+def amplify(masks: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor:
     """Regional loss amplification: 1 outside, the region's factor inside, the largest where regions overlap.
 
     Args:
