@@ -83,7 +83,7 @@ def see_reference(
 def read_reference(source: PictureSource) -> tuple[str, NDArray[np.uint8]]:
     """(name for messages, picture) of a file or of a picture that is in memory."""
     if isinstance(source, Image.Image):
-        return "the reference picture", np.asarray(source.convert("RGB"))
+        return "the reference picture", np.array(source.convert("RGB"))
     if isinstance(source, np.ndarray):
         return "the reference picture", source
     return os.fspath(source), read_image(local_path(source))

@@ -14,9 +14,10 @@ from mimic.config import CaseSettings, ConfigError, InferenceConfig
 from mimic.families.registry import best_device, load_pipeline
 from mimic.files import local_path
 from mimic.generation.animate import GenerateResult, generate
-from mimic.generation.checks import check_inputs, check_people, check_with_model
+from mimic.generation.checks import InputError, check_inputs, check_people, check_with_model
 from mimic.generation.report import described_model
 from mimic.weights.sources import resolve, resolve_checkpoint
+from mimic.weights.strict import WeightsError
 from pose import load_estimator
 from pose.estimators import Estimator
 
@@ -106,15 +107,20 @@ def load_model(config: InferenceConfig, base: Path, checkpoint: Path | None, dev
     """The pipeline on its device.
 
     Raises:
-        WeightsError, ValueError: the weights do not fit, or are of no known family.
+        WeightsError: the weights do not fit.
+        InputError: they are of no known family.
     """
     is_offloaded = config.cpu_offload and device.type == "cuda"
     dtype = config.dtype
     if dtype == "auto":
         dtype = "float16" if device.type == "cuda" else "float32"
-    pipeline = load_pipeline(
-        base, checkpoint=checkpoint, dtype=dtype, device=torch.device("cpu") if is_offloaded else device
-    )
+    place = torch.device("cpu") if is_offloaded else device
+    try:
+        pipeline = load_pipeline(base, checkpoint=checkpoint, dtype=dtype, device=place)
+    except WeightsError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error
     if is_offloaded:
         pipeline.enable_model_cpu_offload(device=device)
     return pipeline

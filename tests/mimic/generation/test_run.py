@@ -1,0 +1,217 @@
+"""Configs from end to end: everything is checked first, one failing case leaves the others alone."""
+
+import json
+import resource
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from mimic.config import ConfigError, load_inference_config
+from mimic.generation import RunResult, run_config
+from mimic.generation.checks import InputError, check_space
+from mimic.generation.run import chosen_device, one_line
+from mimic.video import PictureError, probe, write_image
+from mimic.weights.sources import SourceError
+from mimic.weights.strict import WeightsError
+from tests.dancers import Stage
+from tests.media import even_times, write_clip
+from tests.tiny import CHECKPOINT, write_base
+
+
+@pytest.fixture
+def moves(stage: Stage, tmp_path: Path) -> Path:
+    return stage.driving_poses.save(tmp_path / "moves.npz")
+
+
+def run(stage: Stage, tmp_path: Path, cases: list[dict[str, Any]], *changes: str, **top: Any) -> RunResult:
+    settings = {
+        "base_model_path": str(stage.model),
+        "device": "cpu",
+        "estimator": "blazepose",
+        "output_dir": str(tmp_path / "out"),
+        "sample_stride": 1,
+        "align": "robust",
+        "max_frames": 2,
+    } | top
+    cases = [{"ref_image_path": str(stage.reference)} | case for case in cases]
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings | {"test_case": cases}))
+    return run_config(load_inference_config(path, changes), is_progress_shown=False, say=TOLD.append)
+
+
+TOLD: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    TOLD.clear()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_all_cases_run_and_the_models_warning_is_told_once(stage: Stage, tmp_path: Path, moves: Path) -> None:
+    outcome = run(
+        stage, tmp_path, [{"ref_video_path": str(moves)}, {"ref_video_path": str(moves), "name": "b"}]
+    )
+    assert outcome.failures == ()
+    assert [result.path.name for result in outcome.results] == ["moves_reference.mp4", "b.mp4"]
+    assert names(tmp_path / "out") == ["b.json", "b.mp4", "moves_reference.json", "moves_reference.mp4"]
+    assert [line for line in TOLD if "toy" in line] == ["note: This is a toy."]
+    report = json.loads((tmp_path / "out" / "b.json").read_text())
+    assert report["model"]["name"] == str(stage.model)
+    assert report["model"]["weights_sha256"]
+
+
+def test_a_case_that_fails_leaves_the_others_alone(stage: Stage, tmp_path: Path, moves: Path) -> None:
+    nobody = write_clip(tmp_path / "nobody.mp4", even_times(3, 10), height=128, width=128)
+    outcome = run(
+        stage,
+        tmp_path,
+        [{"ref_video_path": str(nobody), "name": "a"}, {"ref_video_path": str(moves), "name": "b"}],
+    )
+    assert [failure.name for failure in outcome.failures] == ["a"]
+    assert "nobody.mp4" in one_line(outcome.failures[0].error)
+    assert names(tmp_path / "out") == ["b.json", "b.mp4"]
+
+
+def test_everything_wrong_is_told_at_once_and_nothing_is_run(
+    stage: Stage, tmp_path: Path, moves: Path
+) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "other.npz").write_bytes(b"no poses")
+    cases = [
+        {"ref_video_path": str(moves), "name": "fine"},
+        {"ref_video_path": str(tmp_path / "none.mp4"), "name": "gone"},
+        {"ref_video_path": str(tmp_path / "text.mp4"), "name": "broken"},
+        {"ref_video_path": str(tmp_path / "other.npz"), "name": "poseless"},
+        {"ref_video_path": str(moves), "ref_image_path": str(tmp_path / "text.png"), "name": "pictureless"},
+    ]
+    with pytest.raises(InputError) as caught:
+        run(stage, tmp_path, cases)
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["gone", "broken", "poseless", "pictureless"]
+    assert names(tmp_path / "out") == []
+
+
+def test_a_picture_of_nobody_is_found_before_the_first_case_runs(
+    stage: Stage, tmp_path: Path, moves: Path
+) -> None:
+    write_image(tmp_path / "empty.png", np.full((200, 200, 3), 220, np.uint8))
+    cases = [
+        {"ref_video_path": str(moves)},
+        {"ref_video_path": str(moves), "ref_image_path": str(tmp_path / "empty.png"), "name": "empty"},
+    ]
+    with pytest.raises(InputError, match=r"^empty: .*empty\.png: nobody is found in the picture"):
+        run(stage, tmp_path, cases)
+    assert names(tmp_path / "out") == []
+
+
+def test_sizes_and_windows_that_do_not_suit_the_model_are_found_before(
+    stage: Stage, tmp_path: Path, moves: Path
+) -> None:
+    cases = [
+        {"ref_video_path": str(moves)},
+        {"ref_video_path": str(moves), "name": "odd", "height": 30, "width": 32},
+        {"ref_video_path": str(moves), "name": "overlapping", "tile_overlap": 9},
+    ]
+    with pytest.raises(InputError) as caught:
+        run(stage, tmp_path, cases)
+    odd, overlapping = str(caught.value).splitlines()
+    assert odd.startswith("odd: the result would be 30 x 32")
+    assert overlapping.startswith("overlapping: tile_overlap is 9 and tile_size 6")
+    assert names(tmp_path / "out") == []
+
+
+def test_models_that_are_not_there_or_do_not_fit(stage: Stage, tmp_path: Path, moves: Path) -> None:
+    case = [{"ref_video_path": str(moves)}]
+    with pytest.raises(SourceError, match="there is no model folder"):
+        run(stage, tmp_path, case, base_model_path=str(tmp_path / "none"))
+    with pytest.raises(SourceError, match="there is no checkpoint"):
+        run(stage, tmp_path, case, ckpt_path=str(tmp_path / "MimicMotion_1-1.pth"))
+    with pytest.raises(InputError, match=r"no model_index\.json"):
+        run(stage, tmp_path, case, base_model_path=str(tmp_path))
+    (tmp_path / "junk.pth").write_text("no weights")
+    with pytest.raises(WeightsError, match=r"junk\.pth"):
+        run(
+            stage,
+            tmp_path,
+            case,
+            base_model_path=str(write_base(tmp_path / "base")),
+            ckpt_path=str(tmp_path / "junk.pth"),
+        )
+
+
+def test_a_released_checkpoint_over_its_base_runs(stage: Stage, tmp_path: Path, moves: Path) -> None:
+    base = write_base(tmp_path / "base")
+    outcome = run(
+        stage,
+        tmp_path,
+        [{"ref_video_path": str(moves), "name": "a", "num_frames": 6, "frames_overlap": 2}],
+        "height=64",
+        "width=64",
+        "num_inference_steps=1",
+        base_model_path=str(base),
+        ckpt_path=str(CHECKPOINT),
+    )
+    assert outcome.failures == ()
+    assert probe(outcome.results[0].path).height == 64
+    report = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert report["model"]["checkpoint"] == str(CHECKPOINT)
+    assert CHECKPOINT.name in report["model"]["weights_sha256"]
+
+
+def test_an_output_folder_that_cannot_be_written_is_found_first(
+    stage: Stage, tmp_path: Path, moves: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write to .*choose another --output-dir"):
+        run(stage, tmp_path, [{"ref_video_path": str(moves)}], output_dir=str(tmp_path / "file" / "out"))
+
+
+def test_too_little_space_is_found_before(tmp_path: Path) -> None:
+    check_space(tmp_path, 1000)
+    with pytest.raises(InputError, match="MB free, and the results may need 1000000000000 MB"):
+        check_space(tmp_path, 10**18)
+
+
+def test_a_disk_that_fills_up_midway_costs_only_the_case_that_needs_it(
+    stage: Stage, tmp_path: Path, moves: Path
+) -> None:
+    small = {"ref_video_path": str(moves), "name": "small"}
+    large = {
+        "ref_video_path": str(moves),
+        "name": "large",
+        "height": 64,
+        "width": 64,
+        "crf": 0,
+        "max_frames": 8,
+    }
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, before[1]))
+    try:
+        outcome = run(stage, tmp_path, [large, small])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [failure.name for failure in outcome.failures] == ["large"]
+    assert "no space is left on the disk" in one_line(outcome.failures[0].error)
+    assert names(tmp_path / "out") == ["small.json", "small.mp4"]
+
+
+def test_devices_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen_device("cpu").type == "cpu"
+    with pytest.raises(ConfigError, match="expected auto, cpu, cuda"):
+        chosen_device("gpu0")
+    with pytest.raises(ConfigError, match="torch sees no such device here"):
+        chosen_device("cuda:77")
+
+
+def test_errors_become_one_line() -> None:
+    assert one_line(PictureError("a\n  b")) == "a b"
+    assert one_line(KeyError("x")) == "KeyError: 'x'"
+    assert "cpu_offload=true" in one_line(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
