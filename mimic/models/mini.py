@@ -173,7 +173,7 @@ def widen_latents(source: MiniTemporalVAE, target: MiniTemporalVAE) -> None:
         if name in ("encoder.conv_out.weight", "encoder.conv_out.bias", "quant_conv.bias"):
             own[name][rows] = value
         elif name == "quant_conv.weight":
-            block = own[name][rows]
+            block = torch.zeros_like(own[name][rows])
             block[:, rows] = value
             own[name][rows] = block
         elif name == "decoder.conv_in.weight":

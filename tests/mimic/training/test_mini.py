@@ -41,11 +41,12 @@ def tiny_unet_settings(folder: Path, vae: Path, **changes) -> MiniSettings:
 def test_the_vae_starts_as_an_averaging_autoencoder():
     vae = tiny_vae()
     initialise_as_averaging(vae)
-    pictures = make_dancer(1, DANCERS).pictures.float() / 127.5 - 1
+    pictures = make_dancer(1, DancerSettings(num_pictures=2)).pictures.float() / 127.5 - 1
     with torch.no_grad():
         decoded = vae.decode(vae.encode(pictures).latent_dist.mode(), num_frames=1).sample
-    mean = pictures.mean((0, 2, 3), keepdim=True).expand_as(pictures)
-    assert (decoded - pictures).square().mean() < 0.7 * (mean - pictures).square().mean()
+    # The norms may shift a picture's colour as a whole; what differs within it is carried through.
+    shapes = [(picture - picture.mean((2, 3), keepdim=True)).flatten() for picture in (decoded, pictures)]
+    assert torch.corrcoef(torch.stack(shapes))[0, 1] > 0.8
 
 
 def test_fast_temporal_convolutions_change_no_result():
