@@ -182,6 +182,8 @@ def _run(config: InferenceConfig, options: argparse.Namespace) -> int:
     )
     if outcome.failures and options.debug:
         raise outcome.failures[0].error
+    if outcome.results:
+        log.info("look at:")
     for result in outcome.results:
         print(result.side_by_side or result.path)
     for failure in outcome.failures:

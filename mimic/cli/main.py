@@ -69,7 +69,8 @@ def _ended(run: commands.Run, *, is_debugging: bool) -> int:
         if is_debugging:
             raise
         is_mistake = isinstance(error, _mistakes())
-        print(f"mimic: {_told(error, is_mistake=is_mistake)}", file=sys.stderr)
+        for line in _told(error, is_mistake=is_mistake).splitlines():
+            print(f"mimic: {line}", file=sys.stderr)
         return MISTAKE if is_mistake else FAILED
 
 

@@ -1,0 +1,299 @@
+"""The command: what it does, what it prints, how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import constants
+
+from mimic.cli import main
+from mimic.data.synthetic.character import sample_character
+from mimic.data.synthetic.motion import sample_motion
+from mimic.data.synthetic.render import Clip, render
+from mimic.data.synthetic.world import World
+from mimic.video import VideoWriter, probe, read_image, write_image
+from pose import PoseSequence
+from tests.media import even_times, write_clip
+from tests.tiny import random_pipeline
+
+ROOT = Path(__file__).parents[3]
+TOY = {
+    "height": 32,
+    "width": 32,
+    "tile_size": 6,
+    "tile_overlap": 2,
+    "num_inference_steps": 1,
+    "max_guidance_scale": 1.0,
+    "min_guidance_scale": 1.0,
+    "canvas_short_side": 256,
+}
+
+
+@pytest.fixture(scope="module")
+def dancer() -> Clip:
+    rng = np.random.default_rng(1)
+    world = World.plain()
+    character, motion = sample_character(rng, world), sample_motion(rng, world, duration_s=1)
+    return render(character, motion, np.arange(4) / 10, 384, 384, supersample=1, fps=10)
+
+
+@pytest.fixture(scope="module")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toy")
+    pipeline = random_pipeline()
+    pipeline.generation_defaults = dict(TOY)
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write_dancer(path: Path, dancer: Clip) -> Path:
+    with VideoWriter(path, height=384, width=384, fps=10) as writer:
+        for frame in dancer.frames:
+            writer.write(frame)
+    return path
+
+
+def run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, *command],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
+    )
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
+    heavy = [
+        "torch",
+        "diffusers",
+        "transformers",
+        "av",
+        "cv2",
+        "onnxruntime",
+        "pydantic",
+        "omegaconf",
+        "numpy",
+    ]
+    script = (
+        "import sys; from mimic.cli import main\ntry: main(['--help'])\n"
+        f"except SystemExit: print(sorted(set({heavy}) & set(sys.modules)))"
+    )
+    outcome = run("-c", script)
+    assert outcome.stdout.rstrip().endswith("[]"), outcome.stdout + outcome.stderr
+    for command in ("demo", "infer", "pose", "synth", "download", "doctor", "train"):
+        assert f"  {command} " in outcome.stdout
+
+
+def test_demo_runs_the_shipped_config_with_changes(
+    toy_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(
+        ["demo", f"base_model_path={toy_model}", "--output-dir", "made", "max_frames=2", "device=cpu"]
+    )
+    assert code == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1].endswith(str(Path("made/demo_side_by_side.mp4")))
+    assert sorted(path.name for path in Path("made").iterdir()) == [
+        "demo.json",
+        "demo.mp4",
+        "demo_side_by_side.mp4",
+    ]
+    assert probe("made/demo.mp4").num_frames == 2
+    assert json.loads(Path("made/demo.json").read_text())["reference"]["file"] == "bundled:demo/reference.png"
+    assert "Traceback" not in printed.err
+
+
+def test_a_failing_case_is_listed_and_the_exit_code_is_1(
+    toy_model: Path, dancer: Clip, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image("me.png", dancer.frames[0])
+    dancer.poses.save("moves.npz")
+    write_clip(Path("nobody.mp4"), even_times(2, 10), height=128, width=128)
+    Path("two.yaml").write_text(
+        f"base_model_path: {toy_model}\nestimator: blazepose\nalign: robust\nmax_frames: 1\ndevice: cpu\n"
+        "test_case:\n"
+        "  - {name: bad, ref_image_path: me.png, ref_video_path: nobody.mp4}\n"
+        "  - {name: good, ref_image_path: me.png, ref_video_path: moves.npz}\n"
+    )
+    code = main(
+        [
+            "infer",
+            "--inference_config",
+            "two.yaml",
+            "--output_dir",
+            "made",
+            "--no_use_float16",
+            "--log_file",
+            "log.txt",
+        ]
+    )
+    assert code == 1
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [str(Path("made/good.mp4"))]
+    assert "failed: bad: nobody.mp4: nobody" in printed.err
+    assert "failed: bad" in Path("log.txt").read_text()
+    assert json.loads(Path("made/good.json").read_text())["model"]["dtype"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["infer", "--config", "none.yaml"], "there is no config none.yaml"),
+        (["demo", "sead=3"], "sead is not a setting; did you mean seed?"),
+        (["demo", "base_model_path=./none"], "there is no model folder none"),
+        (["demo", "test_case.0.ref_image_path=none.png"], "demo: there is no picture none.png"),
+        (["demo", "device=warp"], "device is 'warp'"),
+        (["pose", "none.mp4"], "there is no video none.mp4"),
+        (["pose", "none.png"], "there is no picture none.png"),
+        (["pose", "a.mp4", "--stride", "0"], "--stride is 0"),
+        (["pose", "a.mp4", "--smooth", "2"], "--smooth is 2; expected an odd number"),
+        (["pose", "a.mp4", "-o", "a.json"], "poses are saved as .npz"),
+        (["pose", "a.mp4", "--overlay", "a.png"], "of a video it ends in one of .mp4"),
+        (["synth", "--seconds", "0"], "hold no frame"),
+        (["train", "--config", "none.yaml"], "there is no config none.yaml"),
+    ],
+)
+def test_the_users_mistakes_are_one_sentence_and_exit_code_2(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert "Traceback" not in error
+    assert error.startswith("mimic: ")
+    assert len(error.splitlines()) == 1
+
+
+def test_unknown_commands_and_options_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["dance"], ["demo", "--sped"], ["doctor", "seed=3"], []):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+    assert "mimic doctor --help" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(ValueError, match="is not a setting"):
+        main(["demo", "--debug", "sead=3"])
+
+
+def test_poses_of_a_video_are_saved_and_drawn_over_it(
+    dancer: Clip, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_dancer(Path("dance.mp4"), dancer)
+    code = main(["pose", "dance.mp4", "--overlay", "seen.mp4", "--estimator", "blazepose", "--stride", "2"])
+    assert code == 0
+    assert capsys.readouterr().out.splitlines() == ["dance.npz", "seen.mp4"]
+    poses = PoseSequence.load("dance.npz")
+    assert (len(poses), poses.fps, poses.num_people) == (2, 5, 1)
+    body = slice(0, 18)
+    distance = np.linalg.norm(poses.points[:, 0, body] - dancer.poses.points[::2, 0, body], axis=2)
+    assert np.median(distance) < 0.03
+    info = probe("seen.mp4")
+    assert (info.num_frames, info.fps, info.height) == (2, 5, 384)
+
+
+def test_poses_of_a_picture(dancer: Clip, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image("me.png", dancer.frames[0])
+    assert (
+        main(["pose", "me.png", "-o", "new/me.npz", "--overlay", "seen.png", "--estimator", "blazepose"]) == 0
+    )
+    assert len(PoseSequence.load("new/me.npz")) == 1
+    drawn = read_image("seen.png")
+    assert drawn.shape == dancer.frames[0].shape
+    assert not np.array_equal(drawn, dancer.frames[0])
+    assert "somebody in 1 of them" in capsys.readouterr().err
+
+
+def test_dancers_are_rendered_with_their_poses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["synth", "-n", "1", "--seconds", "0.5", "--fps", "6", "--size", "64", "48", "-o", "d", "-q"])
+        == 0
+    )
+    assert capsys.readouterr().out.splitlines() == [str(Path("d/clip_0000.mp4"))]
+    assert len(PoseSequence.load("d/clip_0000.npz")) == probe("d/clip_0000.mp4").num_frames == 3
+
+
+def test_licences_are_told_and_without_consent_nothing_is_fetched() -> None:
+    outcome = run("-m", "mimic.cli", "download", "mimicmotion", stdin="no\n")
+    assert outcome.returncode == 2
+    assert "4.51 GB in all" in outcome.stdout
+    assert "for research use only" in outcome.stdout
+    assert "Nothing was downloaded" in outcome.stdout
+    assert list(Path().iterdir()) == []
+
+
+def test_a_download_without_a_network_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert main(["download", "dwpose", "--to", "weights"]) == 2
+    printed = capsys.readouterr()
+    assert "351 MB in all" in printed.out
+    assert "cannot be reached. Run `mimic download dwpose` once while online" in printed.err
+
+
+def test_the_doctor_tells_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    for word in (
+        "torch",
+        "cores",
+        "GPU",
+        "onnxruntime",
+        "PyAV",
+        "poses",
+        "bundled:mini",
+        "checkpoint",
+        "GB free",
+    ):
+        assert word in text
+    assert "The released MimicMotion" in text.splitlines()[-1]
+
+
+def test_an_interrupted_command_ends_with_130_and_leaves_no_partial_file(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "mimic.cli",
+        "synth",
+        "-n",
+        "10000",
+        "--seconds",
+        "0.5",
+        "--size",
+        "96",
+        "96",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [*command, "-o", "d"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    while not Path("d/clip_0001.mp4").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.strip() == "interrupted; what was finished is kept"
+    assert not [path for path in Path("d").iterdir() if path.name.startswith(".")]
+
+
+def test_inference_py_is_the_same_door(tmp_path: Path) -> None:
+    outcome = run(str(ROOT / "inference.py"), "--config", "none.yaml")
+    assert outcome.returncode == 2
+    assert outcome.stderr == "mimic: there is no config none.yaml\n"
+    assert "released test.yaml" in run(str(ROOT / "inference.py"), "--help").stdout
