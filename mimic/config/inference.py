@@ -73,8 +73,8 @@ class CaseSettings(Config):
     fusion: Literal["released", "progressive", "average", "none"] | None = None
     """How windows are blended where they overlap."""
 
-    noise: Literal["window", "full", "shared"] = "window"
-    """Initial noise: one window's, repeated (as released); of the full length; or `shared` by all frames."""
+    noise: Literal["window", "full", "shared"] | None = None
+    """Initial noise: one window's, repeated (released); of the full length; or `shared` by all frames."""
 
     seed: int = Field(42, ge=0, lt=2**63)
     """Seed of the noise: same seed, same device, same video."""

@@ -22,7 +22,7 @@ _PACKAGES = (
 
 _PIPELINE_SETTINGS = (
     "tile_size", "tile_overlap", "num_inference_steps", "noise_aug_strength", "min_guidance_scale",
-    "max_guidance_scale", "conditioning_fps", "motion_bucket_id", "decode_chunk_size", "fusion",
+    "max_guidance_scale", "conditioning_fps", "motion_bucket_id", "decode_chunk_size", "fusion", "noise",
 )  # fmt: skip
 
 

@@ -76,12 +76,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m mimic.training.bundle", description=main.__doc__)
     parser.add_argument("--config", required=True, type=Path, help="the YAML that it was trained with")
     parser.add_argument("--output", required=True, type=Path, help="the model folder to write")
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--sigma-min", type=float, default=0.4)
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--sigma-min", type=float, default=4.0)
     parser.add_argument("--sigma-max", type=float, default=20.0)
     parser.add_argument("--guidance", type=float, default=1.0)
-    parser.add_argument("--tile-size", type=int, default=10)
-    parser.add_argument("--tile-overlap", type=int, default=4)
+    parser.add_argument("--tile-size", type=int, default=8)
+    parser.add_argument("--tile-overlap", type=int, default=3)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_args()
     settings = settings_of(options.config, options.overrides)
@@ -100,6 +100,8 @@ def main() -> None:
         "min_guidance_scale": options.guidance,
         "max_guidance_scale": options.guidance,
         "fusion": "progressive",
+        # Frames differ by their poses alone: a still pose then stands still.
+        "noise": "shared",
         "decode_chunk_size": 8,
         "description": "A miniature of MimicMotion for demonstration, trained on synthetic dancers.",
         "warning": (

@@ -58,6 +58,7 @@ class MimicMotionPipeline(AnimationPipeline):
         "noise_aug_strength": 0.0,
         "decode_chunk_size": 8,
         "fusion": "released",
+        "noise": "window",
     }
 
     pose_feature_budget_mb: float = 512
@@ -142,7 +143,7 @@ class MimicMotionPipeline(AnimationPipeline):
         device: str | torch.device | None = None,
         *,
         fusion: str | None = None,
-        noise: str = "window",
+        noise: str | None = None,
         guidance_interval: tuple[float, float] | None = None,
     ) -> AnimationOutput | Frames:
         """Animate.
@@ -216,7 +217,7 @@ class MimicMotionPipeline(AnimationPipeline):
             noise_aug_strength=self.setting("noise_aug_strength", noise_aug_strength),
             image_only_indicator=image_only_indicator,
             fusion=self.setting("fusion", fusion),
-            noise=noise,
+            noise=self.setting("noise", noise),
             generator=generator,
             latents=latents,
             output_type=output_type,
