@@ -47,7 +47,7 @@ class MiniSettings(Config):
     output_dir: Path = Path("runs/mini")
     vae: Path = Path("runs/mini_vae/final")
     start_from: Path | None = None
-    """Checkpoint whose weights (not optimiser) this stage starts from."""
+    """Where the first weights come from: a checkpoint of another training, or a finished model folder."""
     seed: int = 0
     dancers: DancerSettings = DancerSettings()
 
@@ -214,9 +214,8 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
         load_optimiser_tensors(optimiser, tensors["optimiser"])
         step, seconds_before = facts["step"], facts["seconds"]
     elif settings.start_from is not None:
-        tensors, _ = load_state(settings.start_from)
-        model.load_state_dict(tensors["average"])
-        average = {name: value.clone() for name, value in tensors["average"].items()}
+        _take_weights(model, settings.start_from)
+        average = {name: value.clone() for name, value in model.state_dict().items()}
 
     rng = np.random.default_rng([settings.seed, step, rank])
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + num_ranks * step + rank)
@@ -288,6 +287,16 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
     return checkpoints(settings.output_dir)[-1]
+
+
+def _take_weights(model: Mini, source: Path) -> None:
+    """The averaged weights of a checkpoint, or those of a model folder, which has no palette."""
+    if not (source / "model_index.json").exists():
+        model.load_state_dict(load_state(source)[0]["average"])
+        return
+    for name in ("unet", "pose_net", "image_encoder"):
+        part = getattr(model, name)
+        part.load_state_dict(type(part).from_pretrained(source / name).state_dict())
 
 
 def _join_group() -> tuple[int, int]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mimic.families.registry import load_pipeline
 from mimic.models.mini import (
     MiniTemporalVAE,
     TemporalConv,
@@ -129,7 +130,10 @@ def test_from_nothing_to_a_miniature_that_animates(tmp_path):
                 "min_guidance_scale": 1.0, "max_guidance_scale": 1.0, "fps": 7}  # fmt: skip
     pipeline = assemble(further, settings, sigma_min=0.4, sigma_max=20.0, defaults=defaults)
     save_bundle(pipeline, tmp_path / "bundle")
-    from mimic.families.registry import load_pipeline
+    again = settings.model_copy(update={"output_dir": tmp_path / "again", "start_from": tmp_path / "bundle"})
+    renewed = train_mini(again.model_copy(update={"max_steps": 1, "learning_rate": 0.0}), progress=False)
+    kept = load_state(renewed)[0]["model"]["unet.conv_in.weight"]
+    assert torch.allclose(kept, after["unet.conv_in.weight"], atol=1e-3)
 
     loaded = load_pipeline(str(tmp_path / "bundle"))
     assert loaded.generation_defaults["tile_size"] == 3
