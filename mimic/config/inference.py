@@ -137,7 +137,7 @@ class CaseSettings(Config):
         return smooth
 
     @model_validator(mode="after")
-    def _agree(self) -> CaseConfig:
+    def _agree(self) -> CaseSettings:
         if (self.height is None) != (self.width is None):
             raise ValueError("height and width go together; give both, or resolution")
         if self.height is not None and self.resolution is not None:
