@@ -92,7 +92,7 @@ def measure(frames: Frames, clip: Clip, background: Frames) -> dict[str, float]:
 
 
 def run(
-    pipe: Any, *, num_cases: int, num_frames: int, fps: float, noise: float, **arguments: Any
+    pipe: Any, *, num_cases: int, num_frames: int, fps: float, detector_noise: float, **arguments: Any
 ) -> dict[str, Any]:
     size = (pipe.generation_defaults["height"], pipe.generation_defaults["width"])
     cases = [make_case(FIRST_SEED + i, num_frames=num_frames, fps=fps, size=size) for i in range(num_cases)]
@@ -105,7 +105,7 @@ def run(
     flickers, strips, seconds = [], [], 0.0
     for i, (clip, background) in enumerate(tqdm(cases, desc="dancers")):
         rng = np.random.default_rng(i)
-        poses = add_detector_noise(clip.poses, rng, strength=noise) if noise else clip.poses
+        poses = add_detector_noise(clip.poses, rng, strength=detector_noise) if detector_noise else clip.poses
         others = cases[(i + 1) % num_cases][0].poses
         reference = clip.frames[0]
         started = time.perf_counter()
@@ -136,7 +136,7 @@ def run(
             "num_cases": num_cases,
             "num_frames": num_frames,
             "fps": fps,
-            "detector_noise": noise,
+            "detector_noise": detector_noise,
             **arguments,
         },
         "sheet": np.concatenate(strips),
