@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mimic.weights.sources import resolve
+from mimic.weights.sources import resolve, resolve_checkpoint
 
 FAMILIES = {
     "MimicMotionPipeline": "mimic.families.mimicmotion.pipeline",
@@ -39,7 +39,7 @@ def load_pipeline(
 
     Args:
         model: folder, hub id or ``bundled:mini``; with `checkpoint` the Stable Video Diffusion under it.
-        checkpoint: a released MimicMotion checkpoint.
+        checkpoint: a released MimicMotion checkpoint: a file, or ``hf:owner/repository/file``.
         dtype: precision of the weights, also by name; float16 on CUDA and float32 elsewhere unless given.
         device: where to put it; CUDA, else Apple's GPU, else the CPU unless given.
         variant: of the weight files, such as ``fp16``.
@@ -53,10 +53,9 @@ def load_pipeline(
     device = torch.device(device) if device is not None else best_device()
     dtype = _dtype(dtype, device)
     if checkpoint is not None:
-        family = _family("MimicMotionPipeline")
-        pipeline = family.from_original(
-            model, checkpoint, dtype=dtype, variant=variant, local_files_only=local_files_only
-        )
+        file = resolve_checkpoint(checkpoint, local_files_only=local_files_only)
+        base = resolve(model, checkpoint=file, local_files_only=local_files_only)
+        pipeline = _family("MimicMotionPipeline").from_original(base, file, dtype=dtype, variant=variant)
     else:
         folder = resolve(model, variant=variant, local_files_only=local_files_only)
         pipeline = _family_of(folder).from_pretrained(folder, torch_dtype=dtype, variant=variant)
