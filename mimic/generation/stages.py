@@ -52,13 +52,20 @@ class Stages:
 def progress_bar(
     description: str, unit: str, *, is_shown: bool
 ) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar with time left on a terminal (nothing elsewhere); give it (done, total) as work goes on."""
-    with tqdm(**bar_style(description, unit, is_shown=is_shown)) as bar:
+    """A bar with time left on a terminal (nothing elsewhere); give it (done, total) as work goes on.
+
+    It appears with the first piece of work that is done.
+    """
+    with contextlib.ExitStack() as open_bars:
+        bars: list[tqdm[Any]] = []
+        style = bar_style(description, unit, is_shown=is_shown)
+        start = time.time()
 
         def show(done: int, total: int | None) -> None:
-            if total is not None and bar.total != total:
-                bar.reset(total)
-            bar.update(done - bar.n)
+            if not bars:
+                bars.append(open_bars.enter_context(tqdm(total=total, **style)))
+                bars[0].start_t = start
+            bars[0].update(done - bars[0].n)
 
         yield show
 
@@ -67,8 +74,8 @@ def bar_style(description: str, unit: str, *, is_shown: bool) -> dict[str, Any]:
     """Arguments of `tqdm` that all bars share."""
     is_terminal = sys.stderr.isatty()
     return {
-        "desc": f"{description:<14}",
-        "unit": unit,
+        "desc": description,
+        "unit": f" {unit}s",
         "disable": not (is_shown and is_terminal),
         "leave": True,
     }
