@@ -2,7 +2,7 @@
 
 import sys
 
-from mimic.training.main import main
+from mimic.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -157,7 +157,11 @@ def main() -> None:
     pipe = load_pipeline(options.model)
     pipe.set_progress_bar_config(disable=True)
     result = run(
-        pipe, num_cases=options.cases, num_frames=options.frames, fps=options.fps, noise=options.noise
+        pipe,
+        num_cases=options.cases,
+        num_frames=options.frames,
+        fps=options.fps,
+        detector_noise=options.noise,
     )
     sheet = result.pop("sheet")
     options.output.mkdir(parents=True, exist_ok=True)

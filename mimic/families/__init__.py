@@ -1,1 +1,1 @@
-"""."""
+"""One folder for each published system; what they share is in `base`, their names in `registry`."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from mimic.config import CaseConfig, CaseSettings, InferenceConfig
 from mimic.files import local_path
+from mimic.generation.output import side_by_side_path
 from mimic.generation.poses import num_driving_frames
 from mimic.generation.reference import find_pose, output_size, read_reference
 from mimic.sampling.windows import reference_windows
@@ -57,12 +58,38 @@ def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
     findings = Findings()
     with findings.about(""):
         _check_writable(output_dir)
+    with findings.about(""):
+        _check_overwriting(config, output_dir)
     for name, case in zip(config.case_names(), config.test_case):
         with findings.about(name):
             read_reference(case.ref_image_path)
         with findings.about(name):
             _num_frames(case)
     findings.raise_if_any()
+
+
+def _check_overwriting(config: InferenceConfig, output_dir: Path) -> None:
+    """No result replaces another case's result or anything that is read."""
+    writer: dict[Path, str] = {}
+    for name, case in zip(config.case_names(), config.test_case):
+        video = output_dir / f"{name}.mp4"
+        results = [
+            video,
+            video.with_suffix(".json"),
+            *([side_by_side_path(video)] if case.side_by_side else []),
+        ]
+        for result in (path.resolve() for path in results):
+            if result in writer:
+                raise InputError(
+                    f"{name} and {writer[result]} would both write {result}; give one another name"
+                )
+            writer[result] = name
+    for case in config.test_case:
+        for source in (case.ref_image_path, case.ref_video_path):
+            if Path(source).resolve() in writer:
+                raise InputError(
+                    f"{source} would be replaced by a result of that name; choose another output folder"
+                )
 
 
 def check_people(config: InferenceConfig, estimator: Estimator) -> None:

@@ -1,1 +1,1 @@
-"""."""
+"""Training: from a YAML to weights."""

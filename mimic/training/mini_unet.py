@@ -7,15 +7,17 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from mimic.config.loading import Config
+from mimic.config.loading import Config, ConfigError
 from mimic.families.mimicmotion import objective
 from mimic.models.image_embedding import clip_pixels, image_processor_class
 from mimic.models.mini import MiniTemporalVAE, use_fast_temporal_convolutions
@@ -59,9 +61,9 @@ class MiniSettings(Config):
     image_encoder_width: int = 96
     image_encoder_layers: int = 3
 
-    max_steps: int = 3500
-    batch_size: int = 8
-    frames: int = 4
+    max_steps: int = Field(3500, ge=1)
+    batch_size: int = Field(8, ge=1)
+    frames: int = Field(4, ge=2)
     """Pictures in a window, the reference included."""
     learning_rate: float = 1e-3
     warmup_steps: int = 100
@@ -80,9 +82,10 @@ class MiniSettings(Config):
     buffer_capacity: int = 3000
     new_dancers_per_step: int = 2
     ema_decay: float = 0.999
-    save_every: int = 100
+    save_every: int = Field(100, ge=1)
     num_workers: int = 1
-    resume: str = "auto"
+    resume: Literal["auto", "never"] = "auto"
+    """auto goes on from the folder's last checkpoint; never wants a folder without any."""
     max_minutes: float | None = None
     """Stop cleanly, with a checkpoint, after this long (single process only)."""
 
@@ -186,6 +189,10 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
     """
     rank, num_ranks = _join_group()
     torch.manual_seed(settings.seed)
+    if not (settings.vae / "config.json").is_file():
+        raise ConfigError(
+            f"there is no VAE in {settings.vae}; first `python train.py --config configs/train/mini_vae.yaml`"
+        )
     vae = MiniTemporalVAE.from_pretrained(settings.vae)
     vae.requires_grad_(False).eval()
     downscale = 2 ** (len(vae.config["block_out_channels"]) - 1)
@@ -213,6 +220,8 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
         average = tensors["average"]
         load_optimiser_tensors(optimiser, tensors["optimiser"])
         step, seconds_before = facts["step"], facts["seconds"]
+    elif whole:
+        raise ConfigError(f"{settings.output_dir} holds checkpoints; use resume: auto, or another output_dir")
     elif settings.start_from is not None:
         _take_weights(model, settings.start_from)
         average = {name: value.clone() for name, value in model.state_dict().items()}

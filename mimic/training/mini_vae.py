@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from diffusers.models.resnet import TemporalResnetBlock
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from mimic.config.loading import Config
+from mimic.config.loading import Config, ConfigError
 from mimic.models.mini import (
     MiniTemporalVAE,
     initialise_as_averaging,
@@ -40,8 +41,8 @@ class MiniVAESettings(Config):
     block_out_channels: tuple[int, ...] = (32, 32, 64)
     latent_channels: int = 8
     norm_num_groups: int = 8
-    max_steps: int = 2000
-    batch_size: int = 16
+    max_steps: int = Field(2000, ge=1)
+    batch_size: int = Field(16, ge=1)
     crop: int = 64
     """Side of the crops around the figure; the last `full_picture_share` of the steps sees whole pictures."""
     full_picture_share: float = 0.2
@@ -52,11 +53,11 @@ class MiniVAESettings(Config):
     """Weight of the squared mean of each latent channel: keeps the latents centred."""
     region_factors: Mapping[str, float] = {"figure": 3.0, "hands": 6.0, "face": 6.0}
     ema_decay: float = 0.998
-    save_every: int = 250
+    save_every: int = Field(250, ge=1)
     start_from: Path | None = None
     """A finished VAE's folder that training starts from; it may have fewer latent channels."""
     num_workers: int = 1
-    resume: str = "auto"
+    resume: Literal["auto", "never"] = "auto"
 
 
 def train_mini_vae(settings: MiniVAESettings, *, progress: bool = True) -> Path:
@@ -80,7 +81,9 @@ def train_mini_vae(settings: MiniVAESettings, *, progress: bool = True) -> Path:
     average = {name: value.clone() for name, value in vae.state_dict().items()}
     step, log_seconds = 0, 0.0
     whole = checkpoints(settings.output_dir)
-    if settings.resume == "auto" and whole:
+    if whole and settings.resume == "never":
+        raise ConfigError(f"{settings.output_dir} holds checkpoints; use resume: auto, or another output_dir")
+    if whole:
         tensors, facts = load_state(whole[-1])
         vae.load_state_dict(tensors["model"])
         average = tensors["average"]

@@ -76,6 +76,10 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
         if first is None or len(times) == 0:
             raise VideoError(f"{path} holds no frames")
         height, width = shown_size(first, stream)
+        if len(times) < 0.9 * stream.frames:
+            raise VideoError(
+                f"{path} is cut off: {len(times)} of its {stream.frames} frames are there. Copy it again"
+            )
         fps = _frame_rate(times, stream)
         ideal = times[0] + np.arange(len(times)) / float(fps)
         return VideoInfo(
