@@ -184,7 +184,7 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
     """Train; checkpoints under `output_dir`, each with averaged weights, too. Returns the last checkpoint.
 
     Under torchrun every process trains on dancers of its own; gradients are averaged (gloo). On a CPU one
-    single-threaded process a core is a fifth faster than one process with as many threads: the miniature's
+    single-threaded process a core is faster than one process with as many threads: the miniature's
     operations are too small to share.
     """
     rank, num_ranks = _join_group()

@@ -215,3 +215,16 @@ def test_errors_become_one_line() -> None:
     assert one_line(PictureError("a\n  b")) == "a b"
     assert one_line(KeyError("x")) == "KeyError: 'x'"
     assert "cpu_offload=true" in one_line(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
+
+
+def test_results_replace_neither_each_other_nor_what_is_read(
+    stage: Stage, tmp_path: Path, moves: Path
+) -> None:
+    case = {"ref_video_path": str(moves)}
+    with pytest.raises(InputError, match="would both write"):
+        run(stage, tmp_path, [case | {"name": "a", "side_by_side": True}, case | {"name": "a_side_by_side"}])
+    clip = write_clip(tmp_path / "self.mp4", even_times(3, 10))
+    before = clip.read_bytes()
+    with pytest.raises(InputError, match="would be replaced"):
+        run(stage, tmp_path, [{"ref_video_path": str(clip), "name": "self"}], output_dir=str(tmp_path))
+    assert clip.read_bytes() == before

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mimic.config.loading import ConfigError
-from mimic.training.main import settings_of
+from mimic.training.main import settings_of, train
 
 SHIPPED = sorted((Path(__file__).parents[3] / "configs" / "train").glob("*.yaml"))
 
@@ -30,3 +30,12 @@ def test_a_misspelt_key_and_an_unknown_trainer_are_named(tmp_path):
     config.write_text("trainer: maxi\n")
     with pytest.raises(ConfigError, match=r"maxi.*mini_vae or mini"):
         settings_of(config)
+
+
+def test_a_missing_vae_and_numbers_that_cannot_be_are_told_before_any_work(tmp_path):
+    config = SHIPPED[0].with_name("mini.yaml")
+    with pytest.raises(ConfigError, match=r"mini_vae\.yaml"):
+        train(config, [f"vae={tmp_path / 'none'}", f"output_dir={tmp_path / 'run'}"])
+    with pytest.raises(ConfigError, match="max_steps"):
+        settings_of(config, ["max_steps=0"])
+    assert not (tmp_path / "run").exists()

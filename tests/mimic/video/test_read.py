@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mimic.video import VideoError, probe, read_frames, released_stride
+from mimic.video import VideoError, VideoWriter, probe, read_frames, released_stride
 from tests.media import even_times, number_of, numbered_frame, write_clip
 
 
@@ -148,3 +148,15 @@ def test_a_clip_damaged_inside_names_the_frame(tmp_path: Path) -> None:
     clip.write_bytes(data)
     with pytest.raises(VideoError, match=r"damaged after \d+ frames"):
         list(read_frames(clip))
+
+
+def test_a_clip_whose_index_is_in_front_and_whose_end_is_missing_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "whole.mp4"
+    with VideoWriter(path, height=64, width=64, fps=10) as writer:
+        for seed in range(20):
+            noise = np.random.default_rng(seed).integers(0, 255, (64, 64, 3))
+            writer.write(noise.astype(np.uint8))
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(VideoError, match=r"cut off: \d+ of its 20 frames"):
+        probe(cut)
