@@ -110,7 +110,7 @@ def _released_verdict(*, has_weights: bool) -> str:
     import torch
 
     if not torch.cuda.is_available():
-        return "The released MimicMotion needs an NVIDIA GPU; on the CPU one window takes a day or more."
+        return "The released MimicMotion needs an NVIDIA GPU; on the CPU it is far too slow to be of use."
     gb = (
         max(
             torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())

@@ -166,8 +166,8 @@ def summary(result: GenerateResult) -> str:
     sound = ", with sound" if result.has_audio else ""
     beside = f"; beside the reference in {result.side_by_side}" if result.side_by_side is not None else ""
     return (
-        f"{result.path} ({result.num_frames} frames of {result.width}x{result.height}, {result.fps:g} a "
-        f"second{sound}){beside}; took {result.seconds:.0f} s"
+        f"{result.path} ({_counted(result.num_frames, 'frame')} of {result.width}x{result.height}, "
+        f"{result.fps:g} a second{sound}){beside}; took {result.seconds:.0f} s"
     )
 
 
@@ -184,3 +184,7 @@ def one_line(error: BaseException) -> str:
 
 def _is_all_bundled(config: InferenceConfig) -> bool:
     return all(case.ref_image_path.startswith("bundled:") for case in config.test_case)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
