@@ -118,3 +118,5 @@ def _check(options: argparse.Namespace, *, is_picture: bool) -> None:
         raise UsageError(
             f"--overlay is {options.overlay}; of a {kind} it ends in one of {', '.join(suffixes)}"
         )
+    if options.overlay is not None and options.overlay.resolve() == options.input.resolve():
+        raise UsageError(f"--overlay is {options.overlay}, the input itself; give it another name")

@@ -163,6 +163,7 @@ def test_a_failing_case_is_listed_and_the_exit_code_is_1(
         (["pose", "a.mp4", "--smooth", "2"], "--smooth is 2; expected an odd number"),
         (["pose", "a.mp4", "-o", "a.json"], "poses are saved as .npz"),
         (["pose", "a.mp4", "--overlay", "a.png"], "of a video it ends in one of .mp4"),
+        (["pose", "a.mp4", "--overlay", "./a.mp4"], "the input itself"),
         (["synth", "--seconds", "0"], "hold no frame"),
         (["train", "--config", "none.yaml"], "there is no config none.yaml"),
     ],
