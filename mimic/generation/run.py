@@ -62,11 +62,11 @@ def run_config(
     estimator = estimator_of(config, device)
     check_people(config, estimator)
     pipeline = load_model(config, base, checkpoint, device)
+    if "warning" in pipeline.generation_defaults and not _is_all_bundled(config):
+        say(f"note: {pipeline.generation_defaults['warning']}")
     reference_poses = check_with_model(config, pipeline, estimator, output_dir)
     model = described_model(pipeline, base=base, checkpoint=checkpoint, name=config.base_model_path)
     say(f"model: {model['name']} on {model['device']}, {model['dtype']}")
-    if "warning" in pipeline.generation_defaults and not _is_all_bundled(config):
-        say(f"note: {pipeline.generation_defaults['warning']}")
 
     results: list[GenerateResult] = []
     failures: list[CaseFailure] = []
