@@ -84,6 +84,8 @@ class MiniSettings(Config):
     ema_decay: float = 0.999
     save_every: int = Field(100, ge=1)
     num_workers: int = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: the networks run under autocast, weights stay fp32; pays on processors that compute it (AMX)."""
     resume: Literal["auto", "never"] = "auto"
     """auto goes on from the folder's last checkpoint; never wants a folder without any."""
     max_minutes: float | None = None
@@ -248,7 +250,8 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         is_palette_only = step < settings.palette_steps and settings.start_from is None
-        loss, facts_of_step = _loss(model, window, settings, generator, palette_only=is_palette_only)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+            loss, facts_of_step = _loss(model, window, settings, generator, palette_only=is_palette_only)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if num_ranks > 1:
