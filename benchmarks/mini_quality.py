@@ -33,7 +33,8 @@ from mimic.data.synthetic import (
 from mimic.data.synthetic.background import paint_background
 from mimic.data.synthetic.render import Clip
 from mimic.families.registry import load_pipeline
-from mimic.metrics.image import flicker, intersection_over_union, psnr, silhouette
+from mimic.metrics.image import intersection_over_union, psnr, silhouette
+from mimic.metrics.video import flicker
 from pose import PoseSequence, draw_pose
 from pose.types import concatenate
 

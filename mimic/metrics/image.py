@@ -48,8 +48,3 @@ def silhouette(pictures: Pictures, background: Pictures, *, threshold: float = 2
     """
     difference = np.abs(np.asarray(pictures, np.float64) - np.asarray(background, np.float64))
     return np.asarray((difference > threshold).any(axis=-1))
-
-
-def flicker(pictures: Pictures) -> float:
-    """Mean absolute difference of consecutive frames in grey levels; of a still scene, 0 is perfect."""
-    return float(np.abs(np.diff(np.asarray(pictures, np.float64), axis=0)).mean())
