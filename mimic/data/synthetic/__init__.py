@@ -17,6 +17,13 @@ from mimic.data.synthetic.character import (
     Outfit,
     sample_character,
 )
+from mimic.data.synthetic.densepose import (
+    DENSEPOSE_NAMES,
+    densepose_palette,
+    draw_densepose,
+    mirror_densepose,
+    read_densepose,
+)
 from mimic.data.synthetic.motion import Motion, sample_motion
 from mimic.data.synthetic.noise import add_detector_noise
 from mimic.data.synthetic.render import Clip, render
@@ -24,6 +31,7 @@ from mimic.data.synthetic.solids import LEFT_HAND, PART_NAMES, RIGHT_HAND
 from mimic.data.synthetic.world import World
 
 __all__ = [
+    "DENSEPOSE_NAMES",
     "LEFT_HAND",
     "PART_NAMES",
     "RIGHT_HAND",
@@ -37,6 +45,10 @@ __all__ = [
     "Outfit",
     "World",
     "add_detector_noise",
+    "densepose_palette",
+    "draw_densepose",
+    "mirror_densepose",
+    "read_densepose",
     "render",
     "sample_character",
     "sample_motion",

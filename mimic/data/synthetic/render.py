@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from mimic.data.synthetic.background import paint_background
 from mimic.data.synthetic.character import Camera, Character
+from mimic.data.synthetic.densepose import densepose_parts
 from mimic.data.synthetic.motion import Motion
 from mimic.data.synthetic.poses import stage_points, visibility
 from mimic.data.synthetic.raster import Solids, Surface, rasterise
@@ -34,12 +36,14 @@ class Clip:
         poses: the exact poses, P = 1.
         figure_mask: bool ``F x H x W``, where the figure is.
         part_ids: uint8 ``F x H x W``, the part of the body in each pixel (`PART_NAMES`), 0 background.
+        densepose_ids: uint8 ``F x H x W``, likewise in DensePose's numbers (`DENSEPOSE_NAMES`).
     """
 
     frames: NDArray[np.uint8]
     poses: PoseSequence
     figure_mask: NDArray[np.bool_]
     part_ids: NDArray[np.uint8]
+    densepose_ids: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -110,12 +114,12 @@ def render(
         _render_chunk(character, motion, times[i : i + step], view, backdrop, supersample)
         for i in range(0, len(times), step)
     ]
-    frames, part_ids, points, scores = (np.concatenate(arrays) for arrays in zip(*parts))
+    frames, part_ids, densepose_ids, points, scores = (np.concatenate(arrays) for arrays in zip(*parts))
     if fps is None:
         spacing = float(np.median(np.abs(np.diff(times)))) if len(times) > 1 else 0.0
         fps = 1 / spacing if spacing > 0 else 25.0
     poses = PoseSequence(points[:, None], scores[:, None], height, width, fps=fps)
-    return Clip(frames, poses, part_ids > 0, part_ids)
+    return Clip(frames, poses, part_ids > 0, part_ids, densepose_ids)
 
 
 def _render_chunk(
@@ -125,7 +129,7 @@ def _render_chunk(
     view: _View,
     backdrop: NDArray[np.uint8],
     supersample: int,
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[Any], ...]:
     h, w = backdrop.shape[:2]
     figure = pose_body(character.body, motion.at(times))
     solids = dress(character, figure)
@@ -135,6 +139,15 @@ def _render_chunk(
     frames = _shrink(frames, supersample)
     part_ids = np.ascontiguousarray(
         seen_part[:, supersample // 2 :: supersample, supersample // 2 :: supersample]
+    )
+    densepose_ids = densepose_parts(
+        figure,
+        solids.part,
+        surface,
+        axes=view.axes,
+        centres=(view.project(figure.pelvis)[0], view.project(figure.head)[0]),
+        unit=view.unit,
+        supersample=supersample,
     )
     screen, _ = view.project(stage_points(character.body, figure))
     to_camera = -view.axes[2]
@@ -147,7 +160,7 @@ def _render_chunk(
         surface.depth,
         seen_part,
     )
-    return frames, part_ids, screen[..., :2] / [w, h], scores
+    return frames, part_ids, densepose_ids, screen[..., :2] / [w, h], scores
 
 
 def _on_screen(solids: SolidList, view: _View) -> Solids:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mimic.data.synthetic.character import sample_character
+from mimic.data.synthetic.densepose import draw_densepose
 from mimic.data.synthetic.motion import sample_motion
 from mimic.data.synthetic.noise import add_detector_noise
 from mimic.data.synthetic.render import Clip, render
@@ -17,14 +20,19 @@ from mimic.video import VideoWriter
 
 
 def write_clip(
-    clip: Clip, out_path: str | os.PathLike[str], poses_path: str | os.PathLike[str] | None = None
+    clip: Clip,
+    out_path: str | os.PathLike[str],
+    poses_path: str | os.PathLike[str] | None = None,
+    densepose_path: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Write a clip's pictures as a video at the poses' frame rate, and its poses as npz.
+    """Write a clip's pictures as a video at the poses' frame rate, its poses as npz, its parts as a video.
 
     Args:
         clip: what `render` gave.
         out_path: the video, ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
         poses_path: the poses, ``.npz``; None writes none.
+        densepose_path: the parts of the body in DensePose's colours, a video like `out_path`; None writes
+            none.
 
     Returns:
         the video's path.
@@ -33,13 +41,20 @@ def write_clip(
         ValueError, OSError: a file cannot be written; the message says which and why.
     """
     out_path = Path(out_path)
-    height, width = clip.frames.shape[1:3]
-    with VideoWriter(out_path, height=height, width=width, fps=clip.poses.fps) as writer:
-        for frame in clip.frames:
-            writer.write(frame)
+    _write_video(clip.frames, out_path, clip.poses.fps)
     if poses_path is not None:
         clip.poses.save(poses_path)
+    if densepose_path is not None:
+        height, width = clip.frames.shape[1:3]
+        _write_video(draw_densepose(clip, height, width), Path(densepose_path), clip.poses.fps)
     return out_path
+
+
+def _write_video(frames: NDArray[np.uint8], path: Path, fps: float) -> None:
+    height, width = frames.shape[1:3]
+    with VideoWriter(path, height=height, width=width, fps=fps) as writer:
+        for frame in frames:
+            writer.write(frame)
 
 
 def synth(
@@ -53,6 +68,7 @@ def synth(
     seed: int = 0,
     world: str | World = "plain",
     noise_strength: float = 0.0,
+    densepose: bool = False,
     supersample: int = 2,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> list[Path]:
@@ -66,6 +82,7 @@ def synth(
         seed: decides everything.
         world: ``plain``, ``rich`` or a `World`.
         noise_strength: 0 writes the exact poses; above it, poses as a detector might have found them.
+        densepose: whether to write the parts of the body too, ``clip_0000.densepose.mp4``.
         supersample: samples a pixel along each axis.
         progress: called with clips done and in all.
 
@@ -94,9 +111,10 @@ def synth(
         )
         if noise_strength > 0:
             noisy = add_detector_noise(clip.poses, rng, strength=noise_strength)
-            clip = Clip(clip.frames, noisy, clip.figure_mask, clip.part_ids)
+            clip = replace(clip, poses=noisy)
         path = output_dir / f"clip_{i:04d}.mp4"
-        paths.append(write_clip(clip, path, path.with_suffix(".npz")))
+        parts = path.with_suffix(".densepose.mp4") if densepose else None
+        paths.append(write_clip(clip, path, path.with_suffix(".npz"), parts))
         if progress is not None:
             progress(i + 1, num_clips)
     return paths

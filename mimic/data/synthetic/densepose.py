@@ -1,0 +1,204 @@
+"""Which part of the body's surface does each pixel of a dancer show, in DensePose's numbers and colours?
+
+DensePose cuts the surface of the body into 24 parts. Its videos colour part i of 24 by the palette viridis at
+``255 i / 24`` (rounded down) on the colour of 0, a dark purple. The renderer knows the exact parts: there is
+no estimate in these maps.
+
+Legend: F frames, H x W pixels, V visible samples.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic.data.synthetic.raster import Surface
+from mimic.data.synthetic.skeleton import Figure
+from mimic.data.synthetic.solids import HAIR, HEAD, PART_NAMES, TORSO, Array
+
+if TYPE_CHECKING:
+    from mimic.data.synthetic.render import Clip
+
+NUM_PARTS = 24
+DENSEPOSE_NAMES = (
+    "background", "torso_back", "torso_front", "right_hand", "left_hand", "left_foot", "right_foot",
+    "right_thigh_back", "left_thigh_back", "right_thigh_front", "left_thigh_front",
+    "right_shin_back", "left_shin_back", "right_shin_front", "left_shin_front",
+    "left_upper_arm_inside", "right_upper_arm_inside", "left_upper_arm_outside", "right_upper_arm_outside",
+    "left_forearm_inside", "right_forearm_inside", "left_forearm_outside", "right_forearm_outside",
+    "head_right", "head_left",
+)  # fmt: skip
+BACKGROUND_COLOUR = (68, 1, 84)
+
+# From a part of the renderer to its two halves: behind the dividing plane, and before it.
+_HALVES = {
+    "torso": ("torso_back", "torso_front"),
+    "head": ("head_right", "head_left"),
+    "hair": ("head_right", "head_left"),
+} | {
+    f"{side}_{part}": (f"{side}_{part}{behind}", f"{side}_{part}{before}")
+    for side in ("left", "right")
+    for part, behind, before in (
+        ("upper_arm", "_inside", "_outside"),
+        ("forearm", "_inside", "_outside"),
+        ("hand", "", ""),
+        ("thigh", "_back", "_front"),
+        ("shin", "_back", "_front"),
+        ("foot", "", ""),
+    )
+}
+# Clothes that hang lower than this under the pelvis, in body heights, cover the thighs.
+_TRUNK_END = -0.06
+
+
+def draw_densepose(clip: Clip, height: int, width: int) -> NDArray[np.uint8]:
+    """The part maps of a rendered clip in the colours of a DensePose video.
+
+    Args:
+        clip: what `render` gave.
+        height, width: size of the maps, pixels; other than the clip's, the nearest pixel's part is taken.
+
+    Returns:
+        uint8 ``F x H x W x 3``, RGB.
+    """
+    return densepose_palette()[_resized(clip.densepose_ids, height, width)]
+
+
+@cache
+def densepose_palette() -> NDArray[np.uint8]:
+    """Colours of the background and of the 24 parts, uint8 ``25 x 3``, RGB."""
+    values = (np.arange(NUM_PARTS + 1, dtype=np.float32) * np.float32(255 / NUM_PARTS)).astype(np.uint8)
+    palette = cv2.applyColorMap(values[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1].copy()
+    palette.setflags(write=False)
+    return palette.astype(np.uint8, copy=False)
+
+
+def read_densepose(maps: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The part whose colour is nearest, uint8 ``... x H x W``, of a map ``... x H x W x 3`` (RGB): undoes
+    `draw_densepose`, also behind a lossy video."""
+    flat = maps.reshape(-1, 3)
+    colours, place = np.unique(flat, axis=0, return_inverse=True)
+    far = ((colours[:, None].astype(np.int32) - densepose_palette().astype(np.int32)) ** 2).sum(-1)
+    return far.argmin(1).astype(np.uint8)[place].reshape(maps.shape[:-1])
+
+
+def mirror_densepose(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Parts ``... x H x W`` of the mirrored picture: flipped, and left and right exchange their numbers."""
+    return _mirrored_numbers()[ids[..., ::-1]]
+
+
+@cache
+def _mirrored_numbers() -> NDArray[np.uint8]:
+    swap = {"left": "right", "right": "left"}
+    names = ["_".join(swap.get(word, word) for word in name.split("_")) for name in DENSEPOSE_NAMES]
+    return np.array([DENSEPOSE_NAMES.index(name) for name in names], np.uint8)
+
+
+@cache
+def _numbers() -> NDArray[np.uint8]:
+    """DensePose's numbers of both halves of each part of the renderer, ``parts x 2``."""
+    halves = [_HALVES.get(name, ("background", "background")) for name in PART_NAMES]
+    return np.array([[DENSEPOSE_NAMES.index(half) for half in pair] for pair in halves], np.uint8)
+
+
+def _resized(ids: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if ids.shape[1:] == (height, width):
+        return ids
+    size = (width, height)
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST_EXACT) for frame in ids])
+
+
+def densepose_parts(
+    figure: Figure,
+    parts: list[int],
+    surface: Surface,
+    *,
+    axes: Array,
+    centres: tuple[Array, Array],
+    unit: float,
+    supersample: int,
+) -> NDArray[np.uint8]:
+    """DensePose's part in the middle of each pixel.
+
+    Args:
+        figure: the posed figure, ``F`` frames.
+        parts: the renderer's part of each solid.
+        surface: what is seen at the samples of ``F`` frames.
+        axes: ``3 x 3``, rows are right, down, away on the stage.
+        centres: the pelvis and the head on the screen, ``F x 3`` each, in samples.
+        unit: samples a body height.
+        supersample: samples a pixel along each axis.
+
+    Returns:
+        uint8 ``F x H x W``, 0 where nobody is.
+    """
+    num_frames, height, width = surface.depth.shape
+    frame, rest = np.divmod(surface.where, height * width)
+    row, column = np.divmod(rest, width)
+    middle = supersample // 2
+    chosen = np.flatnonzero((row % supersample == middle) & (column % supersample == middle))
+    frame, row, column = frame[chosen], row[chosen], column[chosen]
+    part = np.asarray(parts)[surface.solid[chosen]]
+    place = np.stack([column + 0.5, row + 0.5, surface.depth[frame, row, column]], axis=-1)
+
+    planes = _plane_axes(figure) @ axes.T  # parts x F x 3
+    side = (surface.normal[:, chosen].T * planes[part, frame]).sum(-1)
+    pelvis, head = centres
+    # A face has many small bulges: its halves part at the middle plane, not where the surface turns.
+    is_head = (part == HEAD) | (part == HAIR)
+    across = ((place - head[frame]) * planes[part, frame]).sum(-1)
+    side = np.where(is_head, across, side)
+    numbers = _numbers()[part, (side > 0).astype(int)]
+
+    frames_on_screen = axes @ figure.pelvis_frame  # F x 3 x 3, columns are axes
+    offset = (place - pelvis[frame]) / unit
+    below = (offset * frames_on_screen[frame, :, 1]).sum(-1) < _TRUNK_END
+    is_left = (offset * frames_on_screen[frame, :, 0]).sum(-1) > 0
+    for left, name in ((True, "left_thigh"), (False, "right_thigh")):
+        hanging = (part == TORSO) & below & (is_left == left)
+        halves = _numbers()[PART_NAMES.index(name)]
+        numbers[hanging] = halves[(side[hanging] > 0).astype(int)]
+
+    ids = np.zeros((num_frames, height // supersample, width // supersample), np.uint8)
+    ids[frame, row // supersample, column // supersample] = numbers
+    return ids
+
+
+def _plane_axes(figure: Figure) -> Array:
+    """For each part of the renderer the normal of the plane that halves it, towards its second half,
+    ``parts x F x 3``."""
+    planes = np.zeros((len(PART_NAMES), len(figure.pelvis), 3))
+    planes[TORSO] = _unit(figure.pelvis_frame[:, :, 2] + figure.chest_frame[:, :, 2])
+    planes[HEAD] = planes[HAIR] = figure.head_frame[:, :, 0]
+    for side, name in ((0, "left"), (1, "right")):
+        first = PART_NAMES.index(f"{name}_upper_arm")
+        inside = _arm_insides(figure, side)
+        planes[first], planes[first + 1] = -inside[0], -inside[1]
+        hip, knee, ankle = figure.hips[side], figure.knees[side], figure.ankles[side]
+        along = _unit(ankle - hip)
+        # The knee bends forward, if only by a hair.
+        planes[first + 3] = planes[first + 4] = _unit(
+            knee - hip - ((knee - hip) * along).sum(-1, keepdims=True) * along
+        )
+    return planes
+
+
+def _arm_insides(figure: Figure, side: int) -> tuple[Array, Array]:
+    """Directions that the inner sides of upper arm and forearm look, ``F x 3``.
+
+    The upper arm's is the elbow's hinge; the forearm turns with the hand, on average by half of it.
+    """
+    sign = 1.0 if side == 0 else -1.0
+    upper = _unit(figure.elbows[side] - figure.shoulders[side])
+    forearm = _unit(figure.wrists[side] - figure.elbows[side])
+    hinge = _unit(sign * np.cross(upper, forearm))
+    palm = sign * np.cross(forearm, figure.hand_frames[side][:, :, 0])
+    return hinge, _unit(hinge + palm)
+
+
+def _unit(vector: Array) -> Array:
+    return vector / np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-12)
