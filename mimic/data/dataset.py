@@ -1,0 +1,196 @@
+"""Which samples does a training see? A window of each clip, with a reference, the same for the same numbers.
+
+What is drawn at random for a sample is drawn from (seed, epoch, index) alone, so that neither the number of
+workers nor that of processes changes anything.
+
+Legend: F frames of a sample, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from mimic.config.loading import ConfigError
+from mimic.data.batch import Sample
+from mimic.data.clips import ClipInfo, ClipSource
+from mimic.data.crops import Geometry, choose_geometry, person_centre, shows_person
+from mimic.data.masks import region_masks
+from mimic.data.settings import DataSettings
+from mimic.data.synthetic_clips import SyntheticClips
+from mimic.data.transforms import pose_maps_to_tensor
+from mimic.video import released_stride
+from pose import PoseSequence, draw_pose
+from pose.types import concatenate
+
+__all__ = ["ClipDataset", "DataSettings", "build_dataset"]
+
+_REFERENCE_DRAWS = 32  # until a frame is found that shows the person
+
+
+def build_dataset(settings: DataSettings, *, split: Literal["train", "val"], seed: int) -> ClipDataset:
+    """The samples of one split.
+
+    Validation is neither mirrored nor cut at random.
+
+    Raises:
+        ConfigError: there is no clip that serves; the message says why.
+        OSError: the prepared folder cannot be read.
+    """
+    return ClipDataset(SyntheticClips(settings, split), settings, split=split, seed=seed)
+
+
+class ClipDataset(Dataset[Sample]):
+    """``dataset[(epoch, index)]`` is a `Sample`; index goes over the clips that are long enough.
+
+    Args:
+        source: the clips.
+        settings: what a sample is.
+        split: see `build_dataset`.
+        seed: of all that is random.
+
+    Raises:
+        ConfigError: no clip is long enough.
+    """
+
+    def __init__(
+        self, source: ClipSource, settings: DataSettings, *, split: Literal["train", "val"], seed: int
+    ) -> None:
+        self.source = source
+        self.settings = settings
+        self.split = split
+        self.seed = seed
+        self._siblings = _siblings(source.infos, settings.reference_from)
+        self.clips = [clip for clip in range(len(source.infos)) if len(self._starts(clip))]
+        """Numbers of the clips that serve, in order."""
+        self.num_skipped = len(source.infos) - len(self.clips)
+        """Clips that are too short."""
+        if not self.clips:
+            raise ConfigError(self._why_none_serves())
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, place: tuple[int, int]) -> Sample:
+        epoch, index = place
+        settings = self.settings
+        rng = np.random.default_rng([self.seed, epoch, index])
+        clip = self.clips[index]
+        info = self.source.infos[clip]
+        frames = rng.choice(self._starts(clip)) + self._offsets(info)
+        geometry = self._geometry(clip, rng)
+        pictures, poses = self.source.load(clip, frames.tolist(), rng)
+        other, number, reference, reference_pose = self._reference(clip, frames, geometry, rng)
+        poses = geometry.poses(concatenate([reference_pose, poses]))
+        maps = draw_pose(
+            poses,
+            settings.height,
+            settings.width,
+            mode="confidence" if settings.confidence_maps else "binary",
+            canvas_short_side=settings.canvas_short_side,
+        )
+        cut = pose_maps_to_tensor(geometry.pictures([reference, *pictures]))
+        return Sample(
+            frames=cut[1:],
+            reference=cut[0],
+            pose_maps=pose_maps_to_tensor(maps),
+            masks=region_masks(
+                poses,
+                settings.regions,
+                settings.height // settings.latent_downscale,
+                settings.width // settings.latent_downscale,
+                thresholds={"hands": settings.hand_threshold, "face": settings.face_threshold},
+                margin=settings.region_margin,
+            ),
+            key=f"{info.name} frames {frames[0]} to {frames[-1]}, reference {number} of "
+            f"{self.source.infos[other].name}{', mirrored' if geometry.is_flipped else ''}",
+        )
+
+    def _offsets(self, info: ClipInfo) -> NDArray[np.int64]:
+        """Where the frames of a window lie, counted from its first."""
+        return np.arange(self.settings.num_frames) * released_stride(self.settings.stride, info.fps)
+
+    def _starts(self, clip: int) -> NDArray[np.int64]:
+        """Where in a clip a window may start, so that some reference lies far enough from it."""
+        info, margin = self.source.infos[clip], self.settings.reference_margin
+        span = int(self._offsets(info)[-1]) + 1
+        starts = np.arange(max(0, info.num_frames - span + 1))
+        family = [self.source.infos[sibling] for sibling in self._siblings[clip]]
+        first = min(other.first_frame for other in family) - info.first_frame
+        last = max(other.first_frame + other.num_frames - 1 for other in family) - info.first_frame
+        return starts[(starts - margin >= first) | (starts + span - 1 + margin <= last)]
+
+    def _geometry(self, clip: int, rng: np.random.Generator) -> Geometry:
+        settings, info = self.settings, self.source.infos[clip]
+        zoom, *place = rng.uniform(size=3)
+        is_flipped = bool(rng.uniform() < 0.5)
+        if self.split == "val":
+            zoom, is_flipped = 0.0, False
+        if settings.crop != "random" or self.split == "val":
+            place = [0.5, 0.5]
+        poses = self.source.poses(clip) if settings.crop == "person" else None
+        return choose_geometry(
+            (info.height, info.width),
+            (settings.height, settings.width),
+            zoom=settings.zoom[0] + zoom * (settings.zoom[1] - settings.zoom[0]),
+            place=(place[0], place[1]),
+            centre=None if poses is None else person_centre(poses),
+            is_flipped=is_flipped and settings.flip,
+        )
+
+    def _reference(
+        self, clip: int, frames: NDArray[np.int64], geometry: Geometry, rng: np.random.Generator
+    ) -> tuple[int, int, NDArray[np.uint8], PoseSequence]:
+        """A frame of the same video that shows the person, if one is found in some draws: its clip, its place
+        there, the frame and its pose."""
+        infos, margin = self.source.infos, self.settings.reference_margin
+        begin = infos[clip].first_frame
+        first, last = int(frames[0]) + begin - margin, int(frames[-1]) + begin + margin
+        choices: list[tuple[int, int, int]] = []  # clip, first place, number of places
+        for sibling in self._siblings[clip]:
+            start, end = infos[sibling].first_frame, infos[sibling].first_frame + infos[sibling].num_frames
+            ranges = [(start, end)] if margin == 0 else [(start, first + 1), (last, end)]
+            for lowest, highest in ranges:
+                low, num = max(lowest, start), min(highest, end) - max(lowest, start)
+                if num > 0:
+                    choices.append((sibling, low - start, num))
+        counts = np.array([count for _, _, count in choices])
+        for _ in range(_REFERENCE_DRAWS):
+            draw = int(rng.integers(counts.sum()))
+            block = int(np.searchsorted(np.cumsum(counts), draw, side="right"))
+            sibling, low, _ = choices[block]
+            number = low + draw - int(counts[:block].sum())
+            poses = self.source.poses(sibling)
+            if poses is None or shows_person(geometry.poses(poses[number]))[0]:
+                break
+        pictures, pose = self.source.load(sibling, [number], rng)
+        return sibling, number, pictures[0], pose
+
+    def _why_none_serves(self) -> str:
+        infos, settings = self.source.infos, self.settings
+        if not infos:
+            return (
+                f"there are no {self.split} clips in {settings.path}; prepare more videos, or another share"
+            )
+        longest = max(infos, key=lambda info: info.num_frames)
+        span = int(self._offsets(longest)[-1]) + 1
+        margin = f" and the reference {settings.reference_margin} away" if settings.reference_margin else ""
+        return (
+            f"none of the {len(infos)} {self.split} clips is long enough: the longest, {longest.name}, has "
+            f"{longest.num_frames} frames; {settings.num_frames} at stride {settings.stride} span {span} of "
+            f"it{margin}. Use a smaller num_frames, stride or reference_margin, or longer clips"
+        )
+
+
+def _siblings(infos: Sequence[ClipInfo], reference_from: str) -> list[list[int]]:
+    """For each clip the clips that its reference may come from, itself among them."""
+    if reference_from == "clip":
+        return [[clip] for clip in range(len(infos))]
+    by_video: dict[str, list[int]] = {}
+    for clip, info in enumerate(infos):
+        by_video.setdefault(info.video, []).append(clip)
+    return [by_video[info.video] for info in infos]

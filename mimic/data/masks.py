@@ -1,0 +1,102 @@
+"""Which part of each latent pixel belongs to a hand or a face?
+
+The rectangle around the points of a hand marks it where all its points are sure (MimicMotion's regional loss
+amplification, arXiv 2406.19680, section 3.4); a face is marked in the same way. Masks say how much of a
+latent pixel a region covers, so that a hand smaller than a latent pixel counts for what it is.
+
+Legend: F frames, P people, h x w latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pose import PoseSequence
+from pose.hands import hand_boxes
+from pose.skeletons import FACE
+
+Box = tuple[float, float, float, float]
+
+
+def region_masks(
+    sequence: PoseSequence,
+    regions: Sequence[str],
+    height: int,
+    width: int,
+    *,
+    thresholds: dict[str, float],
+    margin: float = 0.0,
+) -> dict[str, Tensor]:
+    """Coverage of the latents by each region.
+
+    Args:
+        sequence: the poses in the frames that the latents are of.
+        regions: ``hands``, ``face``.
+        height, width: of the latents.
+        thresholds: for each region the score that all points of a part must be above.
+        margin: how far a rectangle reaches beyond the points, as a fraction of its longer side in pixels.
+
+    Returns:
+        region to float32 ``F x 1 x h x w`` in [0, 1].
+    """
+    masks = {}
+    for region in regions:
+        boxes = region_boxes(sequence, region, thresholds[region], margin=margin)
+        covered = np.zeros((len(sequence), 1, height, width))
+        for frame, of_frame in enumerate(boxes):
+            sure = [tuple(float(x) for x in box) for box in of_frame if not np.isnan(box[0])]
+            covered[frame, 0] = coverage(sure, height, width)  # type: ignore[arg-type]
+        masks[region] = torch.from_numpy(covered.astype(np.float32))
+    return masks
+
+
+def region_boxes(
+    sequence: PoseSequence, region: str, threshold: float, *, margin: float = 0.0
+) -> NDArray[np.float64]:
+    """Rectangles ``F x (boxes) x 4``: x0, y0, x1, y1 as fractions of the frame, NaN where not sure.
+
+    Raises:
+        ValueError: there is no such region.
+    """
+    if region == "hands":
+        return hand_boxes(sequence, threshold, margin=margin).reshape(len(sequence), -1, 4)
+    if region == "face":
+        return _face_boxes(sequence, threshold, margin)
+    raise ValueError(f"there is no region {region!r}; use hands or face")
+
+
+def coverage(boxes: Sequence[Box], height: int, width: int) -> NDArray[np.float64]:
+    """How much of each of `height` x `width` pixels the boxes together cover: exact, overlaps count once."""
+    if not boxes:
+        return np.zeros((height, width))
+    *others, last = boxes
+    x0, y0, x1, y1 = last
+    overlaps = [
+        (max(a0, x0), max(b0, y0), min(a1, x1), min(b1, y1))
+        for a0, b0, a1, b1 in others
+        if min(a1, x1) > max(a0, x0) and min(b1, y1) > max(b0, y0)
+    ]
+    alone = _covered(y0, y1, height)[:, None] * _covered(x0, x1, width)
+    return coverage(others, height, width) + alone - coverage(overlaps, height, width)
+
+
+def _covered(start: float, end: float, length: int) -> NDArray[np.float64]:
+    """The share of each of `length` equal parts of 0 ... 1 that an interval covers."""
+    edges = np.arange(length + 1) / length
+    return np.clip(np.minimum(edges[1:], end) - np.maximum(edges[:-1], start), 0, None) * length
+
+
+def _face_boxes(sequence: PoseSequence, threshold: float, margin: float) -> NDArray[np.float64]:
+    assert sequence.is_present is not None
+    points = sequence.points[:, :, FACE]
+    lowest, highest = points.min(axis=2), points.max(axis=2)
+    size = np.array([sequence.width, sequence.height], float)
+    grown = margin * ((highest - lowest) * size).max(axis=-1, keepdims=True) / size
+    is_sure = sequence.is_present & (sequence.scores[:, :, FACE].min(axis=-1) > threshold)
+    boxes = np.concatenate([lowest - grown, highest + grown], axis=-1)
+    return np.where(is_sure[..., None], boxes, np.nan)

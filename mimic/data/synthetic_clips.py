@@ -1,0 +1,107 @@
+"""Dancers as a dataset: clips that are rendered when a frame of them is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic.data.clips import ClipInfo
+from mimic.data.settings import DataSettings
+from mimic.data.synthetic import (
+    Character,
+    Clip,
+    Motion,
+    World,
+    add_detector_noise,
+    render,
+    sample_character,
+    sample_motion,
+)
+from pose import PoseSequence
+
+_SPLITS = {"train": 0, "val": 1}
+_KEPT = 512  # dancers kept in memory; they are a few kilobytes each
+
+
+class SyntheticClips:
+    """`num_clips` dancers, each by its number, at the very size of the samples. Validation has others."""
+
+    def __init__(self, settings: DataSettings, split: str) -> None:
+        self._settings = settings
+        self._split = split
+        self._dancers: OrderedDict[int, tuple[Character, Motion]] = OrderedDict()
+        num_frames = max(1, round(settings.seconds * settings.fps))
+        num_clips = settings.num_clips if split == "train" else settings.num_val_clips
+        self.infos: Sequence[ClipInfo] = [
+            ClipInfo(
+                name=f"dancer-{settings.dancer_seed}-{split}-{number:04d}",
+                video=str(number),
+                first_frame=0,
+                num_frames=num_frames,
+                fps=settings.fps,
+                height=settings.height,
+                width=settings.width,
+            )
+            for number in range(num_clips)
+        ]
+
+    def poses(self, clip: int) -> PoseSequence | None:
+        """None: how well a joint is seen comes out of the rendering."""
+        return None
+
+    def load(
+        self, clip: int, frames: Sequence[int], rng: np.random.Generator
+    ) -> tuple[list[NDArray[np.uint8]], PoseSequence]:
+        """See `ClipSource`. Detector noise, if any, is drawn anew from `rng`, for frames that follow each
+        other."""
+        settings = self._settings
+        rendered = self.render(clip, frames)
+        poses, strength = rendered.poses, settings.noise_strength
+        if strength > 0:
+            poses = add_detector_noise(
+                poses, rng, strength=strength * (rng.uniform() if settings.noise_varies else 1.0)
+            )
+        return list(rendered.frames), poses
+
+    def render(self, clip: int, frames: Sequence[int]) -> Clip:
+        """Frames of a dancer with everything that is known of them, the exact poses among it."""
+        settings = self._settings
+        character, motion = self._dancer(clip)
+        times = np.asarray(frames, float) / settings.fps
+        return render(
+            character,
+            motion,
+            times,
+            settings.height,
+            settings.width,
+            supersample=settings.supersample,
+            fps=settings.fps,
+        )
+
+    def identity(self, clip: int) -> str:
+        """Changes whenever the dancer's pictures do, with the renderer too."""
+        first, last = self.render(clip, [0, self.infos[clip].num_frames - 1]).frames
+        settings = self._settings
+        text = f"{settings.seconds} {settings.fps} {settings.supersample}"
+        return hashlib.sha256(text.encode() + first.tobytes() + last.tobytes()).hexdigest()
+
+    def _dancer(self, clip: int) -> tuple[Character, Motion]:
+        if clip not in self._dancers:
+            settings = self._settings
+            world = World.plain() if settings.world == "plain" else World.rich()
+            rng = np.random.default_rng([settings.dancer_seed, _SPLITS[self._split], clip])
+            self._dancers[clip] = (
+                sample_character(rng, world),
+                sample_motion(rng, world, duration_s=settings.seconds),
+            )
+            if len(self._dancers) > _KEPT:
+                self._dancers.popitem(last=False)
+        return self._dancers[clip]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_dancers": OrderedDict()}
