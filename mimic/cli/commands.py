@@ -106,6 +106,11 @@ def add_synth(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         metavar="STRENGTH",
         help="poses as a detector finds them; 1 is usual",
     )
+    parser.add_argument(
+        "--densepose",
+        action="store_true",
+        help="write clip_0000.densepose.mp4 too: the exact parts of the body in DensePose's colours",
+    )
     parser.set_defaults(run=_synth)
 
 
@@ -173,6 +178,9 @@ def _infer(options: argparse.Namespace) -> int:
 
 
 def _run(config: InferenceConfig, options: argparse.Namespace) -> int:
+    missing = config.missing_inputs()
+    if missing:  # told before torch is imported, which takes seconds
+        raise UsageError("\n".join(missing))
     from mimic.generation import run_config
     from mimic.generation.run import one_line
 
@@ -180,7 +188,7 @@ def _run(config: InferenceConfig, options: argparse.Namespace) -> int:
     outcome = run_config(
         config, output_dir=options.output_dir, is_progress_shown=not options.quiet, say=log.info
     )
-    if outcome.failures and options.debug:
+    if outcome.failures and (options.debug or len(config.test_case) == 1):
         raise outcome.failures[0].error
     if outcome.results:
         log.info("look at:")
@@ -213,6 +221,7 @@ def _synth(options: argparse.Namespace) -> int:
                 seed=options.seed,
                 world=options.world,
                 noise_strength=options.noise,
+                densepose=options.densepose,
                 progress=show,
             )
     except ValueError as error:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mimic.config.loading import Config, ConfigError, build, read_yaml, split_override
+from mimic.files import local_path
 
 
 class CaseSettings(Config):
@@ -45,6 +46,10 @@ class CaseSettings(Config):
 
     width: int | None = Field(None, ge=16)
     """With `height`, the size of the result."""
+
+    fit: Literal["crop", "pad"] | None = None
+    """A picture of another shape than the result: `crop` takes its middle (released), `pad` continues its
+    edges and keeps all of it. Left out: what suits the model."""
 
     num_inference_steps: int | None = Field(None, ge=1)
     """Denoising steps."""
@@ -221,6 +226,15 @@ class InferenceConfig(Config):
         if twice:
             raise ValueError(f"two cases have the name {twice[0]!r}; one result would overwrite the other")
         return self
+
+    def missing_inputs(self) -> list[str]:
+        """A line for each picture or clip that is not there; a look at names alone, which costs nothing."""
+        lines = []
+        for name, case in zip(self.case_names(), self.test_case):
+            for kind, path in (("picture", case.ref_image_path), ("driving clip", case.ref_video_path)):
+                if not local_path(path).exists():
+                    lines.append(f"{name}: there is no {kind} {path}")
+        return lines
 
     def case_names(self) -> list[str]:
         """The name of each case, made of its files' names where none is given; all different."""

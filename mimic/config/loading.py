@@ -133,6 +133,10 @@ def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
     location, kind, value = problem["loc"], problem["type"], problem["input"]
     place = _dotted(location)
     owner = _owner(schema, location[:-1]) if location else None
+    if owner is not None:
+        other_names = getattr(owner, "OTHER_NAMES", None)
+        others = other_names.items() if isinstance(other_names, Mapping) else ()
+        place += "".join(f" ({other})" for other, name in others if name == location[-1])
     if kind == "extra_forbidden" and owner is not None:
         return f"{place} is not a setting{_nearest_key(str(location[-1]), owner)}"
     if kind == "missing":

@@ -76,6 +76,20 @@ def centre_crop(image: Image, height: int, width: int) -> Image:
     return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
+def pad_to_aspect(image: Image, height: int, width: int) -> Image:
+    """All of the picture amid its continued edges, so that its aspect is `height` : `width`."""
+    rows, columns = image.shape[:2]
+    more_rows = max(0, round(columns * height / width) - rows)
+    more_columns = max(0, round(rows * width / height) - columns)
+    before = more_rows // 2, more_columns // 2
+    around = (
+        (before[0], more_rows - before[0]),
+        (before[1], more_columns - before[1]),
+        (0, 0),
+    )
+    return np.pad(image, around, mode="edge")
+
+
 def prepare_reference(
     image: Image,
     *,

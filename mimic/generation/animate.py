@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,8 @@ def generate(
     """
     chosen = build(CaseSettings, settings, "settings")
     path, start, stages = Path(output), time.perf_counter(), Stages()
+    if "warning" in pipeline.generation_defaults and "model" not in (about or {}):
+        warnings.warn(pipeline.generation_defaults["warning"], stacklevel=2)
     find_estimator = functools.cache(lambda: _estimator(estimator, pipeline))
 
     with stages("reference"):

@@ -12,9 +12,9 @@ from typing import Any
 
 from mimic.config import CaseConfig, CaseSettings, InferenceConfig
 from mimic.files import local_path
-from mimic.generation.output import side_by_side_path
+from mimic.generation.output import enlargement, side_by_side_path
 from mimic.generation.poses import num_driving_frames
-from mimic.generation.reference import find_pose, output_size, read_reference
+from mimic.generation.reference import find_pose, fitted, output_size, read_reference
 from mimic.sampling.windows import reference_windows
 from mimic.video import probe
 from pose import PoseSequence
@@ -124,9 +124,12 @@ def check_with_model(
         with findings.about(name):
             label, picture = read_reference(case.ref_image_path)
             height, width = output_size(picture, pipeline, case)
-            num_copies = 4 if case.side_by_side else 1
+            num_copies = 1 + (3 * enlargement(height) ** 2 if case.side_by_side else 0)
             num_bytes += int(_num_frames(case) * height * width * BYTES_PER_PIXEL * num_copies)
-            poses.append(find_pose(picture, height, width, estimator, case, name=f"{label}, its middle"))
+            shown = fitted(picture, height, width, pipeline, case)
+            if shown is picture:
+                label = f"{label}, its middle (fit: pad takes all of it)"
+            poses.append(find_pose(shown, height, width, estimator, case, name=label))
         with findings.about(name):
             check_windows(pipeline, case)
     with findings.about(""):
@@ -147,7 +150,8 @@ def check_windows(pipeline: Any, settings: CaseSettings) -> None:
 
 def check_space(folder: Path, num_bytes: int) -> None:
     """Raises `InputError` where less than ``num_bytes`` are free on the folder's disk."""
-    free = shutil.disk_usage(folder).free
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
     if free < num_bytes:
         raise InputError(
             f"{folder} has {free / 1e6:.0f} MB free, and the results may need {num_bytes / 1e6:.0f} MB; free "
@@ -165,10 +169,13 @@ def _num_frames(case: CaseConfig) -> int:
 
 
 def _check_writable(folder: Path) -> None:
+    was_there = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        if not was_there:
+            folder.rmdir()  # the first result makes it: a run that is refused leaves nothing behind
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"cannot write to {folder}: {reason}; choose another --output-dir") from error

@@ -90,11 +90,16 @@ def write_frames(
             progress(number, output.num_frames)
 
 
+def enlargement(height: int) -> int:
+    """How many times larger than the result the panels are."""
+    return -(-SIDE_BY_SIDE_MIN_HEIGHT // height)
+
+
 class Panels:
     """Reference, skeleton, result: three panels of the result's shape, enlarged if they are small."""
 
     def __init__(self, reference: Reference, maps: PoseMaps) -> None:
-        self._factor = -(-SIDE_BY_SIDE_MIN_HEIGHT // reference.height)
+        self._factor = enlargement(reference.height)
         self.height, self._panel_width = self._factor * reference.height, self._factor * reference.width
         self.width = 3 * self._panel_width
         self._reference = reference.enlarged(self._factor)

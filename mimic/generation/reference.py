@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mimic.config import CaseSettings
-from mimic.data.transforms import Compatibility, prepare_reference, target_size
+from mimic.data.transforms import Compatibility, pad_to_aspect, prepare_reference, target_size
 from mimic.files import local_path
 from mimic.generation.poses import reference_poses
 from mimic.video import read_image
@@ -37,7 +37,7 @@ class Reference:
 
     name: str
     original: NDArray[np.uint8]
-    """As it came, upright."""
+    """As it came, upright; padded, if that was asked for."""
     picture: NDArray[np.uint8]
     """``H x W x 3`` at the size of the result."""
     pose: PoseSequence
@@ -73,6 +73,7 @@ def see_reference(
     """
     name, original = read_reference(source)
     height, width = output_size(original, pipeline, settings)
+    original = fitted(original, height, width, pipeline, settings)
     if pose is None:
         pose = find_pose(original, height, width, estimator(), settings, name=name)
     compatibility = compatibility_of(pipeline, settings)
@@ -110,6 +111,14 @@ def output_size(picture: NDArray[np.uint8], pipeline: Any, settings: CaseSetting
             f"{unit}; use height: {near[0]} and width: {near[1]}"
         )
     return size
+
+
+def fitted(
+    picture: NDArray[np.uint8], height: int, width: int, pipeline: Any, settings: CaseSettings
+) -> NDArray[np.uint8]:
+    """The picture itself, whose middle will be taken, or padded to the result's aspect (`fit`)."""
+    fit = settings.fit or pipeline.generation_defaults.get("fit", "crop")
+    return pad_to_aspect(picture, height, width) if fit == "pad" else picture
 
 
 def size_unit(pipeline: Any) -> int:

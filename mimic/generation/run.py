@@ -86,7 +86,8 @@ def run_config(
             )
         except Exception as error:
             failures.append(CaseFailure(name, error))
-            say(f"{name}: failed. {one_line(error)}")
+            if len(config.test_case) > 1:  # of a single case the caller tells at once
+                say(f"{name}: failed. {one_line(error)}")
         else:
             results.append(result)
             say(f"{name}: {summary(result)}")

@@ -93,6 +93,7 @@ def main() -> None:
     defaults = {
         "height": settings.dancers.height,
         "width": settings.dancers.width,
+        "fit": "pad",
         "canvas_short_side": settings.dancers.canvas_short_side,
         "tile_size": options.tile_size,
         "tile_overlap": options.tile_overlap,

@@ -28,6 +28,8 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no picture {path}")
+    if path.is_dir():
+        raise PictureError(f"{path} is a folder; expected a picture in it")
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)

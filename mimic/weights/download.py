@@ -127,7 +127,6 @@ def fetch(release: Release, folder: Path, *, say: Callable[[str], None]) -> list
     Raises:
         SourceError: a file cannot be fetched, does not fit on the disk, or is not the one published.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     absent = [file for file in release.files if not _is_whole(folder / file.name, file)]
     _check_space(folder, sum(file.num_bytes for file in absent))
     found: list[Path] = []
@@ -168,6 +167,7 @@ def _check(path: Path, file: ReleasedFile) -> None:
 
 
 def _check_space(folder: Path, num_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
     if free < num_bytes:
         raise SourceError(f"{folder} has {size_text(free)} free, and {size_text(num_bytes)} are needed")

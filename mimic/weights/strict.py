@@ -110,9 +110,8 @@ def _read_torch(path: Path) -> Any:
             "Such files can run code when loaded; convert it to safetensors where you trust it."
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(
-            f"{path} is not a whole checkpoint ({first_line}); {path.stat().st_size} bytes are here. "
+            f"{path} is not a whole checkpoint that torch can read; {path.stat().st_size} bytes are here. "
             "Download it again."
         ) from error
 

@@ -154,6 +154,8 @@ def test_a_failing_case_is_listed_and_the_exit_code_is_1(
     [
         (["infer", "--config", "none.yaml"], "there is no config none.yaml"),
         (["demo", "sead=3"], "sead is not a setting; did you mean seed?"),
+        (["demo", "num_frames=abc"], "tile_size (num_frames) is 'abc'; expected a valid integer"),
+        (["demo", "test_case.0.ref_image_path=."], "is a folder; expected a picture"),
         (["demo", "base_model_path=./none"], "there is no model folder none"),
         (["demo", "test_case.0.ref_image_path=none.png"], "demo: there is no picture none.png"),
         (["demo", "device=warp"], "device is 'warp'"),

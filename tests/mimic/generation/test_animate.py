@@ -21,6 +21,9 @@ from pose.estimators import Estimator
 from tests.dancers import CLAPS, FPS, NUM_FRAMES, Stage
 from tests.media import claps_heard, even_times, write_clip
 
+# The test's pipeline says that it is a toy, as the bundled miniature does.
+pytestmark = pytest.mark.filterwarnings("ignore:This is a toy")
+
 
 def make(stage: Stage, pipeline: Any, output: Path, **settings: Any) -> Any:
     """A video from poses that are known, which needs no estimator."""
@@ -61,6 +64,27 @@ def test_estimated_poses_drive_the_picture_and_the_sound_stays(
     assert report["poses"]["estimator"] == "blazepose"
     assert report["driving"]["sha256"] == hashlib.sha256(stage.driving.read_bytes()).hexdigest()
     assert (report["driving"]["stride"], report["driving"]["clip_fps"]) == (2, 10)
+
+
+def test_python_is_told_what_kind_of_model_it_is(stage: Stage, pipeline: Any, output: Path) -> None:
+    with pytest.warns(UserWarning, match="This is a toy"):
+        make(stage, pipeline, output)
+
+
+def test_a_tall_picture_is_padded_so_that_its_person_stays_whole(
+    stage: Stage, pipeline: Any, estimator: Estimator
+) -> None:
+    square = read_image(stage.reference)
+    side = square.shape[0]
+    tall = square[:, side // 4 : side - side // 4]
+    tall = np.concatenate([tall] + 2 * [np.repeat(tall[-1:], side // 2, axis=0)])  # the dancer is at its top
+    with pytest.raises(PoseError, match="nobody"):
+        see_reference(tall, pipeline, CaseSettings(fit="crop"), estimator=lambda: estimator)
+    padded = see_reference(tall, pipeline, CaseSettings(fit="pad"), estimator=lambda: estimator)
+    assert padded.original.shape[0] == padded.original.shape[1] == 2 * side
+    assert np.array_equal(padded.original[:, side - side // 4 : side + side // 4], tall)
+    person = padded.pose.points[0, 0][padded.pose.scores[0, 0] > 0.5]
+    assert 0 <= person[:, 1].min() < person[:, 1].max() < 0.6
 
 
 def test_sound_is_stretched_where_the_result_plays_at_another_speed(
