@@ -1,20 +1,29 @@
-"""From a model's folder, hub id or checkpoint to the pipeline of its family."""
+"""From a model's folder, hub id or checkpoint to its family's pipeline; from its name to its training."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import os
-from typing import Any
+import typing
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mimic.weights.sources import resolve, resolve_checkpoint
 
+if TYPE_CHECKING:
+    from mimic.families.task import TrainingTask
+
 FAMILIES = {
     "MimicMotionPipeline": "mimic.families.mimicmotion.pipeline",
 }
 """Pipeline class, as `model_index.json` names it, to the module that has it."""
+
+TASKS = {
+    "mimicmotion": "mimic.families.mimicmotion.training:MimicMotionTask",
+}
+"""`family` of a training YAML to the `TrainingTask` that trains it."""
 
 _DTYPES = {
     "float32": torch.float32,
@@ -60,6 +69,18 @@ def load_pipeline(
         folder = resolve(model, variant=variant, local_files_only=local_files_only)
         pipeline = _family_of(folder).from_pretrained(folder, torch_dtype=dtype, variant=variant)
     return pipeline.to(device)
+
+
+def load_task(name: str) -> type[TrainingTask]:
+    """The class that trains a family.
+
+    Raises:
+        ValueError: there is no such family.
+    """
+    if name not in TASKS:
+        raise ValueError(f"family '{name}' is not known; those that can be trained are {', '.join(TASKS)}.")
+    module, _, attribute = TASKS[name].partition(":")
+    return typing.cast("type[TrainingTask]", getattr(importlib.import_module(module), attribute))
 
 
 def best_device() -> torch.device:

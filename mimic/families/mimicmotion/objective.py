@@ -2,7 +2,8 @@
 
 Symbols are those of Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models"
 (arXiv 2206.00364), table 1, with the v-prediction column of Stable Video Diffusion (sigma_data = 1);
-the amplification is MimicMotion's (arXiv 2406.19680), section 3.4.
+the amplification is MimicMotion's (arXiv 2406.19680), section 3.4. Besides: what is left out for
+guidance, and the noise of the reference.
 
 Legend: B batch, F frames, C latent channels, H x W latent size. sigma has shape B.
 """
@@ -67,20 +68,82 @@ def edm_loss(x0_hat: Tensor, x0: Tensor, sigma: Tensor, *, amplification: Tensor
     return error.mean() if amplification is None else (error * amplification).mean()
 
 
+def region_loss(x0_hat: Tensor, x0: Tensor, sigma: Tensor, mask: Tensor) -> Tensor:
+    """Mean of ``lambda(sigma) * (x0_hat - x0)^2`` inside a region, 0 where it is nowhere (for the log).
+
+    Args:
+        x0_hat, x0, sigma: as of `edm_loss`.
+        mask: ``B x F x 1 x H x W`` in [0, 1].
+    """
+    error = loss_weight(as_latent_shape(sigma)) * (x0_hat.float() - x0.float()).square()
+    return (error * mask).sum() / (mask.sum() * error.shape[2]).clamp(min=1e-6)
+
+
 def amplify(masks: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor:
     """Regional loss amplification: 1 outside, the region's factor inside, the largest where regions overlap.
 
     Args:
         masks: region's name to a mask in [0, 1] of ``B x F x 1 x H x W``; fractions amplify in proportion.
-        factors: region's name to its factor (the paper's w_hand is 10).
+        factors: region's name to its factor (the paper's w_hand is 10). Without any, the result is one 1.
 
     Raises:
         KeyError: a factor names a region that has no mask.
     """
-    total: Tensor | None = None
+    total = torch.ones(())
     for name, factor in factors.items():
         region = 1 + (factor - 1) * masks[name]
-        total = region if total is None else torch.maximum(total, region)
-    if total is None:
-        raise KeyError("regional loss amplification needs at least one region's factor")
+        total = region if total.ndim == 0 else torch.maximum(total, region)
     return total
+
+
+def sample_keeps(
+    shares: Mapping[str, float], *, together: bool, generator: torch.Generator | None = None
+) -> dict[str, Tensor]:
+    """Which conditions a sample keeps: 0 with the probability of the condition's share, else 1.
+
+    Args:
+        shares: condition to the probability of leaving it out.
+        together: compare one uniform number with all shares, so that equal shares leave out all conditions at
+            once; otherwise each condition has a number of its own.
+    """
+    numbers = torch.rand(len(shares), generator=generator)
+    if together:
+        numbers = numbers[:1].expand(len(shares))
+    return {name: (number >= share).float() for (name, share), number in zip(shares.items(), numbers)}
+
+
+def drop(condition: Tensor, keep: Tensor) -> Tensor:
+    """Zero for the samples that keep nothing of a condition, as in guidance's unconditional branch.
+
+    Args:
+        condition: ``B x ...``.
+        keep: ``B``, 1 or 0.
+    """
+    return condition * keep.to(condition.dtype).reshape(-1, *(1,) * (condition.ndim - 1))
+
+
+def sample_noise_aug(
+    *, share: float, P_mean: float, P_std: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Strength of the reference's noise, a scalar: exp(N(P_mean, P_std^2)) with probability `share`, else 0.
+
+    Stable Video Diffusion (arXiv 2311.15127), appendix D.
+    """
+    uniform, normal = torch.rand((), generator=generator), torch.randn((), generator=generator)
+    return torch.where(uniform < share, (normal * P_std + P_mean).exp(), torch.zeros(()))
+
+
+def augment_reference(pixels: Tensor, noise: Tensor, strength: Tensor) -> Tensor:
+    """``pixels + strength * noise``: noise augmentation happens in pixel space, before the VAE.
+
+    Args:
+        pixels, noise: ``B x 3 x H x W``, pixels in [-1, 1].
+        strength: ``B``.
+    """
+    return pixels + strength[:, None, None, None] * noise
+
+
+def added_time_ids(noise_aug: Tensor, *, fps: int, motion_bucket_id: int) -> Tensor:
+    """``B x 3``: fps - 1 (as SVD was trained), motion bucket, noise augmentation (``B``)."""
+    ids = torch.tensor([fps - 1.0, float(motion_bucket_id)], device=noise_aug.device)
+    return torch.cat([ids.expand(len(noise_aug), 2), noise_aug[:, None]], dim=1)
