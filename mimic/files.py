@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,57 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a folder beside ``path`` to fill; it gets the final name if the body succeeds.
+
+    All that is in it is flushed to disk before it is renamed, and so is the rename. What had the final name
+    before is removed then. When the body raises, the folder beside is removed and nothing else has changed.
+
+    Raises:
+        OSError: a folder cannot be made, flushed or renamed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced.partial")
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        yield beside
+        for folder, _, files in os.walk(beside):
+            for name in files:
+                _flush(os.path.join(folder, name))
+            _flush(folder)
+        if path.exists():
+            os.replace(path, replaced)
+        os.replace(beside, path)
+        _flush(path.parent)
+    finally:
+        for folder in (beside, replaced):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_partial(folder: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left beside the files and folders that they were writing in ``folder``."""
+    for left in Path(folder).glob(".*.partial*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _flush(path: str | os.PathLike[str]) -> None:
+    """Have the system put a file's content, or a folder's list of names, on the disk."""
+    if os.name == "nt" and os.path.isdir(path):
+        return  # Windows opens no folders
+    descriptor = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> Path:

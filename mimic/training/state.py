@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from mimic.files import whole_folder
 
 
 class StateError(OSError):
@@ -18,7 +23,14 @@ class StateError(OSError):
 
 
 def save_state(
-    folder: Path, step: int, *, tensors: dict[str, dict[str, Tensor]], facts: dict[str, Any], keep: int = 2
+    folder: Path,
+    step: int,
+    *,
+    tensors: dict[str, dict[str, Tensor]],
+    facts: dict[str, Any],
+    keep: int = 2,
+    also_keep: Collection[int] = (),
+    add: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write `checkpoint-<step>/` under `folder`: one safetensors file a group and a JSON of facts.
 
@@ -27,40 +39,35 @@ def save_state(
     Args:
         tensors: group (model, optimiser, ...) to its tensors.
         keep: how many checkpoints stay; older ones are removed after the new one is whole.
+        also_keep: steps whose checkpoints stay besides.
+        add: writes more into the folder, before it gets its name.
 
     Raises:
         StateError: the disk is full or the folder cannot be written. Earlier checkpoints stay as they are.
     """
     final = folder / f"checkpoint-{step}"
-    beside = folder / f".checkpoint-{step}.{os.getpid()}.tmp"
-    try:
-        beside.mkdir(parents=True, exist_ok=True)
+    with _explained(final), whole_folder(final) as beside:
         for group, values in tensors.items():
-            save_file(
-                {name: value.detach().contiguous() for name, value in values.items()},
-                beside / f"{group}.safetensors",
-            )
+            own = {name: value.detach().contiguous() for name, value in values.items()}
+            save_file(own, beside / f"{group}.safetensors")
         (beside / "facts.json").write_text(json.dumps(facts | {"step": step}))
-        for file in beside.iterdir():
-            with open(file, "rb") as handle:
-                os.fsync(handle.fileno())
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(beside, final)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise StateError(
-            f"checkpoint {final} could not be written: {error}. Earlier checkpoints are untouched."
-        ) from error
+        if add is not None:
+            add(beside)
     for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        if step_of(old) not in also_keep:
+            _remove(old)
     return final
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Whole checkpoints of a run, oldest first."""
     found = [path for path in folder.glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
-    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """How many steps a checkpoint's training has made."""
+    return int(checkpoint.name.split("-")[1])
 
 
 def load_state(checkpoint: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
@@ -93,3 +100,23 @@ def load_optimiser_tensors(optimiser: torch.optim.Optimizer, tensors: dict[str, 
         number, name = key.split(".", 1)
         state.setdefault(int(number), {})[name] = value
     optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
+
+
+@contextlib.contextmanager
+def _explained(final: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        text = " ".join(str(error).split())
+        raise StateError(
+            f"checkpoint {final} could not be written: {text}. Earlier checkpoints are untouched; make room "
+            "or give another output_dir, then the same command goes on from the last one."
+        ) from error
+
+
+def _remove(checkpoint: Path) -> None:
+    """Take its name from it first: what has the name is whole, even if we are killed in between."""
+    nameless = checkpoint.with_name(f".{checkpoint.name}.{os.getpid()}.old.partial")
+    with contextlib.suppress(OSError):
+        os.replace(checkpoint, nameless)
+        shutil.rmtree(nameless, ignore_errors=True)

@@ -1,0 +1,213 @@
+"""What can be set of a training: the keys of a training YAML that has `family`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from mimic.config.loading import Config
+from mimic.data.settings import DataSettings
+
+
+class LoraSettings(Config):
+    """Train low-rank differences to some layers, and leave the layers themselves as they are."""
+
+    rank: int = Field(16, ge=1)
+    """Rank of the differences: 4 to 64 are usual."""
+
+    alpha: float | None = Field(None, gt=0)
+    """The differences are scaled by alpha / rank; none: alpha = rank."""
+
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the inputs of a difference that is left out at random."""
+
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    """Layers that get differences, by the end of their names or by patterns over the whole names."""
+
+
+class OptimiserSettings(Config):
+    """How weights follow gradients."""
+
+    name: Literal["adamw", "adamw_8bit"] = "adamw"
+    """adamw_8bit keeps its two moments in a byte each instead of four (needs bitsandbytes)."""
+
+    learning_rate: float = Field(1e-5, gt=0)
+    """The paper's is 1e-5."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    """How slowly the means of gradients and of their squares change."""
+
+    eps: float = Field(1e-8, gt=0)
+    """Keeps the division by the root of the second mean from exploding."""
+
+    weight_decay: float = Field(1e-2, ge=0)
+    """Of matrices and convolutions; biases, norms and scales have none."""
+
+
+class ScheduleSettings(Config):
+    """How the learning rate goes along the steps."""
+
+    name: Literal["constant", "cosine"] = "constant"
+    """After the warm-up: stay, or fall along half a cosine until `max_steps`."""
+
+    warmup_steps: int = Field(0, ge=0)
+    """Steps in which the rate grows linearly from 0."""
+
+    final_share: float = Field(0.0, ge=0, le=1)
+    """cosine ends at this share of the rate."""
+
+
+class ValidationSettings(Config):
+    """Videos and numbers of clips that are not trained on, always the same with the same noise."""
+
+    every: int = Field(0, ge=0)
+    """Validate after so many steps each time, and after the last; 0 never."""
+
+    num_clips: int = Field(4, ge=1)
+    """How many of the validation clips, from the first."""
+
+    seed: int = 0
+    """Of the noise that videos begin with."""
+
+    best_by: Literal["psnr", "ssim", "hand_psnr"] = "psnr"
+    """The checkpoint that is best by this mean is kept besides the last ones."""
+
+    fps: float = Field(7.0, gt=0)
+    """Of the grid's video."""
+
+
+class CheckpointSettings(Config):
+    """When the whole state of the training goes to the disk."""
+
+    every: int = Field(500, ge=1)
+    """Save after so many steps each time, and after the last."""
+
+    keep: int = Field(2, ge=1)
+    """How many of the last checkpoints stay."""
+
+    keep_best: bool = True
+    """Keep the one that was best in validation besides."""
+
+
+class MemorySettings(Config):
+    """What is paid with time for memory."""
+
+    chunk_frames: int | None = Field(None, ge=1)
+    """Spatial layers compute so many frames at a time; none: all at once. Where the family has it."""
+
+    offload_activations: bool = False
+    """Keep what the backward pass needs in the main memory until then."""
+
+
+class TrainSettings(Config):
+    """A training of one family's networks."""
+
+    family: str
+    """Which system: a name of `mimic.families.registry.TASKS`."""
+
+    model: str = "bundled:mini"
+    """What is trained further: a model folder, a hub id, `bundled:mini`, or `tiny` (random, for trying out)."""
+
+    checkpoint: str | None = None
+    """A released checkpoint that goes over `model`."""
+
+    output_dir: Path
+    """Where log, checkpoints, validation videos and the finished model go."""
+
+    seed: int = Field(0, ge=0)
+    """Decides everything that is random."""
+
+    max_steps: int = Field(ge=1)
+    """The training ends after so many steps."""
+
+    resume: Literal["auto", "never"] = "auto"
+    """auto goes on from the last checkpoint in `output_dir`; never wants a folder without any."""
+
+    data: DataSettings
+    """Clips, and how samples are made of them."""
+
+    objective: dict[str, Any] = {}
+    """The family's own settings."""
+
+    trainable: tuple[str, ...] = ()
+    """What is trained: networks (`pose_net`), the family's names for parts (`unet.temporal`), or patterns over
+    parameter names. Empty: everything, or nothing but the differences where `lora` is given."""
+
+    lora: LoraSettings | None = None
+    """Train low-rank differences besides."""
+
+    optimiser: OptimiserSettings = OptimiserSettings()
+    """How weights follow gradients."""
+
+    schedule: ScheduleSettings = ScheduleSettings()
+    """How the learning rate goes along the steps."""
+
+    batch_size: int = Field(1, ge=1)
+    """Clips a step, over all processes and accumulated passes together."""
+
+    accumulate: int = Field(1, ge=1)
+    """Passes that a process divides its share of the batch into."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What the networks compute in; weights that are trained stay float32."""
+
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them."""
+
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Average the weights with this decay; validation and the finished model use the average. None: do not."""
+
+    clip_norm: float | None = Field(1.0, gt=0)
+    """Gradients are scaled down to this norm; none: as they are."""
+
+    max_skipped: int = Field(10, ge=1)
+    """Steps without a finite loss are skipped; after so many in a row the training stops."""
+
+    num_workers: int = Field(0, ge=0)
+    """Processes that prepare clips, for each process that trains; 0: itself."""
+
+    cpu_threads: int | None = Field(None, ge=1)
+    """Threads a process computes with on the CPU; none: as many as torch takes. Another number may change the
+    last bits of results."""
+
+    tensorboard: bool = True
+    """Write curves for TensorBoard, if it is installed."""
+
+    log_every: int = Field(10, ge=1)
+    """Where there is no terminal for a progress bar, print a line after so many steps."""
+
+    validation: ValidationSettings = ValidationSettings()
+    """Videos and numbers of clips that are not trained on."""
+
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    """When the state goes to the disk."""
+
+    memory: MemorySettings = MemorySettings()
+    """What is paid with time for memory."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainSettings:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, accumulate {self.accumulate}; a step's batch is divided "
+                "into so many equal passes: give a multiple"
+            )
+        if self.model == "tiny" and self.checkpoint is not None:
+            raise ValueError("model is tiny, which no released checkpoint fits; leave checkpoint out")
+        return self
+
+
+def learning_rate(settings: TrainSettings, step: int) -> float:
+    """The rate of a step, counted from 0: linear warm-up, then constant or half a cosine."""
+    schedule, top = settings.schedule, settings.optimiser.learning_rate
+    if step < schedule.warmup_steps:
+        return top * (step + 1) / schedule.warmup_steps
+    if schedule.name == "constant":
+        return top
+    length = max(1, settings.max_steps - schedule.warmup_steps)
+    progress = min(1.0, (step - schedule.warmup_steps) / length)
+    share = schedule.final_share + (1 - schedule.final_share) * (1 + math.cos(math.pi * progress)) / 2
+    return top * share
