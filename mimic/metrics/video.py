@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise, repeat
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from mimic.metrics.image import Pictures
@@ -110,14 +111,21 @@ def seam_jump_of(found: NDArray[np.float64], seams: Sequence[range | int]) -> fl
         if len(zone) == 0 or zone[0] < 1 or zone[-1] > len(found):
             raise ValueError(f"seam {zone} is not within a clip of {len(found) + 1} frames (steps from 1)")
         is_seam[list(zone)] = True
+    elsewhere = {length: _largest_elsewhere(found, is_seam, length) for length in {len(z) for z in zones}}
     ratios = []
     for zone in zones:
-        elsewhere = [
-            found[start - 1 : start - 1 + len(zone)].max()
-            for start in range(1, len(found) + 2 - len(zone))
-            if not is_seam[start : start + len(zone)].any()
-        ]
-        if not elsewhere or not np.mean(elsewhere) > 0:
+        usual = elsewhere[len(zone)]
+        if usual is None:
             return None
-        ratios.append(found[zone[0] - 1 : zone[-1]].max() / np.mean(elsewhere))
+        ratios.append(found[zone[0] - 1 : zone[-1]].max() / usual)
     return float(np.mean(ratios)) if ratios else None
+
+
+def _largest_elsewhere(found: NDArray[np.float64], is_seam: NDArray[np.bool_], length: int) -> float | None:
+    """Mean of the largest steps of all stretches of `length` that touch no seam."""
+    if length > len(found):
+        return None
+    largest = sliding_window_view(found, length).max(axis=1)
+    is_free = ~sliding_window_view(is_seam[1:], length).any(axis=1)
+    usual = float(largest[is_free].mean()) if is_free.any() else 0.0
+    return usual if usual > 0 else None
