@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def sliding_windows(num_frames: int, size: int, overlap: int) -> list[list[int]]:
     """Windows of `size` frames in a row, neighbours sharing `overlap`; the last is anchored at the end.
@@ -37,6 +39,47 @@ def reference_windows(num_frames: int, tile_size: int, tile_overlap: int) -> lis
         return [[frame] for frame in range(num_frames)]
     moving = sliding_windows(num_frames - 1, tile_size - 1, max(tile_overlap - 1, 0))
     return [[0, *(frame + 1 for frame in window)] for window in moving]
+
+
+def uniform_windows(
+    num_frames: int, size: int, overlap: int, *, step: int = 0, stride: int = 1, is_closed: bool = True
+) -> list[list[int]]:
+    """The windows of Animate Anyone's and MagicAnimate's published code: at even distances, around the end.
+
+    Windows start every ``size - overlap`` frames; what the last ones lack is taken from the beginning of the
+    clip, to which the end is closed. The published pipelines leave `step` and `stride` as they are here, so
+    that all steps see the same windows.
+
+    Args:
+        step: number of the denoising step; windows of each step start somewhere else.
+        stride: besides windows of neighbouring frames, others of every 2nd, 4th, … frame: so many kinds.
+        is_closed: off, windows that start within the last `overlap` frames are left out.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    _check(num_frames, size, overlap)
+    if num_frames <= size:
+        return [list(range(num_frames))]
+    num_kinds = min(stride, math.ceil(math.log2(num_frames / size)) + 1)
+    fraction = _reversed_bits(step)
+    shift = round(num_frames * fraction)
+    end = num_frames + shift - (0 if is_closed else overlap)
+    return [
+        [frame % num_frames for frame in range(start, start + size * spacing, spacing)]
+        for spacing in (2**kind for kind in range(num_kinds))
+        for start in range(int(fraction * spacing) + shift, end, size * spacing - overlap)
+    ]
+
+
+def _reversed_bits(step: int) -> float:
+    """0, 1/2, 1/4, 3/4, 1/8, … (van der Corput): numbers in [0, 1) that fill it evenly."""
+    value, digit = 0.0, 0.5
+    while step:
+        step, bit = divmod(step, 2)
+        value += digit * bit
+        digit /= 2
+    return value
 
 
 def _check(

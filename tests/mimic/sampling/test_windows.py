@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimic.sampling.windows import reference_windows, sliding_windows
+from mimic.sampling.windows import reference_windows, sliding_windows, uniform_windows
 from tests.tiny import golden_json
 
 
@@ -75,3 +75,33 @@ def test_a_clip_shorter_than_a_tile_is_one_tile():
 def test_numbers_out_of_range_are_explained(num_frames, tile_size, tile_overlap, message):
     with pytest.raises(ValueError, match=message):
         reference_windows(num_frames, tile_size, tile_overlap)
+
+
+@pytest.mark.parametrize("case", golden_json("magic_animate/context_uniform.json")["uniform"])
+def test_uniform_windows_are_the_published_ones(case):
+    windows = uniform_windows(
+        case["num_frames"],
+        case["context_size"],
+        case["context_overlap"],
+        step=case["step"],
+        stride=case["context_stride"],
+        is_closed=case["closed_loop"],
+    )
+    assert windows == case["windows"]
+
+
+@pytest.mark.parametrize("case", golden_json("magic_animate/context_uniform.json")["get_total_steps"])
+def test_uniform_windows_are_as_many_as_published(case):
+    arguments = case["num_frames"], case["context_size"], case["context_overlap"]
+    windows = [
+        uniform_windows(*arguments, step=step, stride=case["context_stride"])
+        for step in range(case["num_timesteps"])
+    ]
+    assert sum(map(len, windows)) == case["total"]
+
+
+@given(clips())
+def test_uniform_windows_cover_every_frame_and_none_twice_in_one(clip):
+    windows = uniform_windows(*clip)
+    assert {frame for window in windows for frame in window} == set(range(clip[0]))
+    assert all(len(set(window)) == len(window) == min(clip[0], clip[1]) for window in windows)
