@@ -27,16 +27,17 @@ def released_stride(sample_stride: int, fps: float | Fraction) -> int:
 def read_frames(
     path: str | os.PathLike[str],
     *,
+    first_frame: int = 0,
     stride: int = 1,
     max_frames: int | None = None,
     info: VideoInfo | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Decode a clip lazily: uint8 ``H x W x 3`` RGB, every ``stride``-th frame, at most ``max_frames``.
+    """Decode a clip lazily: from frame `first_frame` on every ``stride``-th, at most ``max_frames`` of them.
 
-    Frames are turned upright by the display matrix and given square pixels; transparent ones are laid over
-    white. A clip of variable frame rate is first put on an even grid at its average rate (each tick shows the
+    Frames are uint8 ``H x W x 3`` RGB, turned upright by the display matrix and given square pixels; transparent ones are laid over white. A clip of variable frame rate is first put on an even grid at its average rate (each tick shows the
     frame that is on screen then), so that movements keep their timing; at a constant rate every frame is used
-    as it comes. One frame is held in memory at a time.
+    as it comes. One frame is held in memory at a time. What lies before ``first_frame`` is decoded too, so
+    that the frames are the same wherever reading begins.
 
     Args:
         info: what `probe(path)` found, where the caller has it already.
@@ -54,9 +55,9 @@ def read_frames(
         if info.is_variable_rate:
             frames = _on_even_grid(frames, info)
         for index, frame in enumerate(frames):
-            if index % stride:
+            if index < first_frame or (index - first_frame) % stride:
                 continue
-            yield _upright_rgb(frame, stream)
+            yield upright_rgb(frame, stream)
             num_given += 1
             if num_given == max_frames:
                 return
@@ -92,7 +93,8 @@ def _on_even_grid(frames: Iterable[av.VideoFrame], info: VideoInfo) -> Iterator[
         yield held
 
 
-def _upright_rgb(frame: av.VideoFrame, stream: av.VideoStream) -> NDArray[np.uint8]:
+def upright_rgb(frame: av.VideoFrame, stream: av.VideoStream) -> NDArray[np.uint8]:
+    """A decoded frame as it is shown: turned upright, square pixels, over white, uint8 ``H x W x 3``."""
     has_alpha = (
         any(component.is_alpha for component in frame.format.components) or frame.format.name == "pal8"
     )
