@@ -164,7 +164,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines: it also splits at characters that may stand in the name of a file.
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
         try:
             row = json.loads(line)
         except ValueError:
