@@ -77,7 +77,7 @@ def test_numbers_out_of_range_are_explained(num_frames, tile_size, tile_overlap,
         reference_windows(num_frames, tile_size, tile_overlap)
 
 
-@pytest.mark.parametrize("case", golden_json("magic_animate/context_uniform.json")["uniform"])
+@pytest.mark.parametrize("case", golden_json("../magic_animate/context_uniform")["uniform"])
 def test_uniform_windows_are_the_published_ones(case):
     windows = uniform_windows(
         case["num_frames"],
@@ -90,7 +90,7 @@ def test_uniform_windows_are_the_published_ones(case):
     assert windows == case["windows"]
 
 
-@pytest.mark.parametrize("case", golden_json("magic_animate/context_uniform.json")["get_total_steps"])
+@pytest.mark.parametrize("case", golden_json("../magic_animate/context_uniform")["get_total_steps"])
 def test_uniform_windows_are_as_many_as_published(case):
     arguments = case["num_frames"], case["context_size"], case["context_overlap"]
     windows = [
