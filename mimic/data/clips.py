@@ -5,14 +5,23 @@ Legend: F frames, H height, W width.
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mimic.data.index import Clip, DataError, read_index
+from mimic.data.settings import DataSettings
+from mimic.video.seek import ReaderPool
 from pose import PoseSequence
+
+_POSES_KEPT = 64  # clips whose poses stay in memory
+_HASHED_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -31,15 +40,114 @@ class ClipInfo:
 
 
 class ClipSource(Protocol):
-    """Clips by their number. Each worker has a copy, so nothing that is open may be in it when it is copied."""
+    """Clips by their number. Each worker has a copy: nothing that is open may be in it when it is copied."""
 
     infos: Sequence[ClipInfo]
 
     def poses(self, clip: int) -> PoseSequence | None:
         """The poses of all frames of a clip, one person; None where they come with the frames alone."""
 
+    def identity(self, clip: int) -> str:
+        """A text that changes whenever the clip's pictures do."""
+
     def load(
         self, clip: int, frames: Sequence[int], rng: np.random.Generator
     ) -> tuple[list[NDArray[np.uint8]], PoseSequence]:
         """Frames of a clip, by their place in the clip, in the order asked for: uint8 ``H x W x 3`` RGB each,
         and their poses. `rng` is for sources that make their poses as they go."""
+
+
+class PreparedClips:
+    """The clips of one split of a prepared folder.
+
+    Raises:
+        DataError: the folder is not prepared, or files that its index names are gone.
+    """
+
+    def __init__(self, settings: DataSettings, split: str) -> None:
+        assert settings.path is not None
+        self._clips = [
+            clip for clip in read_index(settings.path, videos=settings.videos) if clip.split == split
+        ]
+        _check_files(self._clips)
+        self.infos: Sequence[ClipInfo] = [
+            ClipInfo(
+                name=clip.clip,
+                video=clip.video,
+                first_frame=clip.first_frame,
+                num_frames=clip.num_frames,
+                fps=clip.fps,
+                height=clip.height,
+                width=clip.width,
+            )
+            for clip in self._clips
+        ]
+        self._forget()
+
+    def poses(self, clip: int) -> PoseSequence:
+        """The poses of all frames of a clip.
+
+        Raises:
+            DataError: there are not as many as frames.
+            FileNotFoundError, PoseError: the file is gone or damaged.
+        """
+        poses = self._poses.pop(clip, None)
+        if poses is None:
+            row = self._clips[clip]
+            poses = row.load_poses()
+            if len(poses) != row.num_frames:
+                raise DataError(
+                    f"{row.poses_path} has poses of {len(poses)} frames; the index says that the clip has "
+                    f"{row.num_frames}. Run `mimic prepare` again"
+                )
+            while len(self._poses) >= _POSES_KEPT:
+                self._poses.popitem(last=False)
+        self._poses[clip] = poses
+        return poses
+
+    def load(
+        self, clip: int, frames: Sequence[int], rng: np.random.Generator
+    ) -> tuple[list[NDArray[np.uint8]], PoseSequence]:
+        """See `ClipSource`."""
+        row = self._clips[clip]
+        pictures = self._readers.read(row.video_path, [row.first_frame + frame for frame in frames])
+        for picture in pictures:
+            if picture.shape[:2] != (row.height, row.width):
+                raise DataError(
+                    f"{row.video_path} has frames of {picture.shape[1]}x{picture.shape[0]}; the index says "
+                    f"{row.width}x{row.height}. Run `mimic prepare` again"
+                )
+        return pictures, self.poses(clip)[list(frames)]
+
+    def identity(self, clip: int) -> str:
+        """Of the video's file: its size, its time, and a hash of its beginning and end."""
+        path = self._clips[clip].video_path
+        if path not in self._identities:
+            state, digest = path.stat(), hashlib.sha256()
+            with open(path, "rb") as file:
+                digest.update(file.read(_HASHED_BYTES))
+                file.seek(max(0, state.st_size - _HASHED_BYTES))
+                digest.update(file.read(_HASHED_BYTES))
+            self._identities[path] = f"{state.st_size} {state.st_mtime_ns} {digest.hexdigest()}"
+        return self._identities[path]
+
+    def _forget(self) -> None:
+        self._readers = ReaderPool()
+        self._poses: OrderedDict[int, PoseSequence] = OrderedDict()
+        self._identities: dict[Path, str] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_poses": OrderedDict(), "_identities": {}}
+
+
+def _check_files(clips: Sequence[Clip]) -> None:
+    for what, paths in (
+        ("videos", {clip.video_path for clip in clips}),
+        ("files of poses", {clip.poses_path for clip in clips}),
+    ):
+        missing = sorted(path for path in paths if not path.is_file())
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(paths)} {what} are gone, {missing[0]} for one. Put them back, or "
+                "run `mimic prepare` again"
+            )

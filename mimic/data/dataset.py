@@ -8,6 +8,7 @@ Legend: F frames of a sample, H height, W width.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,7 +18,8 @@ from torch.utils.data import Dataset
 
 from mimic.config.loading import ConfigError
 from mimic.data.batch import Sample
-from mimic.data.clips import ClipInfo, ClipSource
+from mimic.data.cache import EncodingCache, check_cuts_repeat
+from mimic.data.clips import ClipInfo, ClipSource, PreparedClips
 from mimic.data.crops import Geometry, choose_geometry, person_centre, shows_person
 from mimic.data.masks import region_masks
 from mimic.data.settings import DataSettings
@@ -41,7 +43,12 @@ def build_dataset(settings: DataSettings, *, split: Literal["train", "val"], see
         ConfigError: there is no clip that serves; the message says why.
         OSError: the prepared folder cannot be read.
     """
-    return ClipDataset(SyntheticClips(settings, split), settings, split=split, seed=seed)
+    source: ClipSource
+    if settings.source == "synthetic":
+        source = SyntheticClips(settings, split)
+    else:
+        source = PreparedClips(settings, split)
+    return ClipDataset(source, settings, split=split, seed=seed)
 
 
 class ClipDataset(Dataset[Sample]):
@@ -64,6 +71,7 @@ class ClipDataset(Dataset[Sample]):
         self.settings = settings
         self.split = split
         self.seed = seed
+        self._cache: EncodingCache | None = None
         self._siblings = _siblings(source.infos, settings.reference_from)
         self.clips = [clip for clip in range(len(source.infos)) if len(self._starts(clip))]
         """Numbers of the clips that serve, in order."""
@@ -82,7 +90,9 @@ class ClipDataset(Dataset[Sample]):
         clip = self.clips[index]
         info = self.source.infos[clip]
         frames = rng.choice(self._starts(clip)) + self._offsets(info)
-        geometry = self._geometry(clip, rng)
+        geometry = self._geometry(
+            clip, zoom=rng.uniform(), place=(rng.uniform(), rng.uniform()), is_flipped=rng.uniform() < 0.5
+        )
         pictures, poses = self.source.load(clip, frames.tolist(), rng)
         other, number, reference, reference_pose = self._reference(clip, frames, geometry, rng)
         poses = geometry.poses(concatenate([reference_pose, poses]))
@@ -94,6 +104,11 @@ class ClipDataset(Dataset[Sample]):
             canvas_short_side=settings.canvas_short_side,
         )
         cut = pose_maps_to_tensor(geometry.pictures([reference, *pictures]))
+        latents = reference_latents = embedding = None
+        if self._cache is not None:
+            latents, _ = self._cache.read(self, clip, geometry, frames.tolist())
+            of_reference, embeddings = self._cache.read(self, other, geometry, [number])
+            reference_latents, embedding = of_reference[0], embeddings[0]
         return Sample(
             frames=cut[1:],
             reference=cut[0],
@@ -108,7 +123,37 @@ class ClipDataset(Dataset[Sample]):
             ),
             key=f"{info.name} frames {frames[0]} to {frames[-1]}, reference {number} of "
             f"{self.source.infos[other].name}{', mirrored' if geometry.is_flipped else ''}",
+            latents=latents,
+            reference_latents=reference_latents,
+            image_embedding=embedding,
         )
+
+    def with_cache(self, cache: EncodingCache) -> ClipDataset:
+        """The same dataset; its samples bring latents and embeddings along, read from a filled cache.
+
+        Raises:
+            ConfigError: samples are cut at random.
+        """
+        self.cuts()
+        dataset = copy.copy(self)
+        dataset._cache = cache
+        return dataset
+
+    def cuts(self) -> list[tuple[int, Geometry]]:
+        """All clips that samples and references come from, with each way in which they are cut.
+
+        Raises:
+            ConfigError: they are cut at random.
+        """
+        settings = self.settings
+        check_cuts_repeat(settings.crop, settings.zoom, settings.reference_from, self.split)
+        clips = sorted({sibling for clip in self.clips for sibling in self._siblings[clip]})
+        flips = (False, True) if settings.flip and self.split == "train" else (False,)
+        return [
+            (clip, self._geometry(clip, zoom=0.0, place=(0.5, 0.5), is_flipped=is_flipped))
+            for clip in clips
+            for is_flipped in flips
+        ]
 
     def _offsets(self, info: ClipInfo) -> NDArray[np.int64]:
         """Where the frames of a window lie, counted from its first."""
@@ -124,22 +169,19 @@ class ClipDataset(Dataset[Sample]):
         last = max(other.first_frame + other.num_frames - 1 for other in family) - info.first_frame
         return starts[(starts - margin >= first) | (starts + span - 1 + margin <= last)]
 
-    def _geometry(self, clip: int, rng: np.random.Generator) -> Geometry:
+    def _geometry(self, clip: int, *, zoom: float, place: tuple[float, float], is_flipped: bool) -> Geometry:
+        """How a clip is cut, of what was drawn in [0, 1) that which the settings and the split allow."""
         settings, info = self.settings, self.source.infos[clip]
-        zoom, *place = rng.uniform(size=3)
-        is_flipped = bool(rng.uniform() < 0.5)
-        if self.split == "val":
-            zoom, is_flipped = 0.0, False
-        if settings.crop != "random" or self.split == "val":
-            place = [0.5, 0.5]
+        is_training = self.split == "train"
         poses = self.source.poses(clip) if settings.crop == "person" else None
+        low, high = settings.zoom
         return choose_geometry(
             (info.height, info.width),
             (settings.height, settings.width),
-            zoom=settings.zoom[0] + zoom * (settings.zoom[1] - settings.zoom[0]),
-            place=(place[0], place[1]),
+            zoom=low + zoom * (high - low) if is_training else low,
+            place=place if is_training and settings.crop == "random" else (0.5, 0.5),
             centre=None if poses is None else person_centre(poses),
-            is_flipped=is_flipped and settings.flip,
+            is_flipped=is_flipped and settings.flip and is_training,
         )
 
     def _reference(

@@ -86,7 +86,8 @@ def frame_table(path: str | os.PathLike[str]) -> FrameTable:
     shown = np.unique(np.array(stamps, np.int64))
     is_sure = is_sure and len(keys) > 0 and len(shown) == len(stamps) == info.num_frames
     if info.is_variable_rate and len(shown):
-        shown = shown[_on_even_grid(shown * float(base.numerator) / float(base.denominator), info)]
+        times = shown.astype(np.float64) * float(base.numerator) / float(base.denominator)
+        shown = shown[_on_even_grid(times, info)]
     num_frames = len(shown) if is_sure or info.is_variable_rate else info.num_frames
     return FrameTable(info, shown if is_sure else None, np.unique(np.array(keys, np.int64)), num_frames)
 

@@ -185,7 +185,7 @@ def test_a_pool_keeps_few_files_open_and_a_copy_none(tmp_path: Path) -> None:
 
 
 def _read_in_child(pool: ReaderPool, path: Path, numbers: list[int], results) -> None:  # type: ignore[no-untyped-def]
-    results.put([[number_of(p) for p in pool.read(path, [number])][0] for number in numbers])
+    results.put([number_of(pool.read(path, [number])[0]) for number in numbers])
 
 
 def test_a_forked_process_does_not_disturb_its_parent(tmp_path: Path) -> None:
