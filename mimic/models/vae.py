@@ -1,11 +1,12 @@
-"""The temporal-decoder VAE in small portions: pictures in one by one, frames out chunk by chunk.
+"""A VAE in small portions: pictures in one by one, frames out chunk by chunk.
 
 Legend: B batch, F frames, C latent channels, H height, W width; h, w of latents.
 
 The temporal decoder looks along time (its convolutions and its group norms span the frames of one call), so
 the number of frames decoded together is part of the result, not only of the memory needed: the released code
 decodes 8 at a time. Whoever wants the same bytes keeps `chunk` the same; streaming, batching and the length
-of the clip do not change them.
+of the clip do not change them. The picture VAE of Stable Diffusion knows no time: it decodes frames one at a
+time here, so that chunks change nothing at all.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 
@@ -26,7 +28,7 @@ def encode_images(vae: Any, images_B3HW: Tensor) -> Tensor:
     """The mode of the posterior of each image, ``B x C x h x w``, not multiplied by the scaling factor.
 
     Args:
-        vae: an `AutoencoderKLTemporalDecoder`.
+        vae: an `AutoencoderKLTemporalDecoder` or `AutoencoderKL`.
         images_B3HW: in [-1, 1]; encoded one at a time, so that a batch gives what single calls give.
     """
     return torch.cat([vae.encode(image).latent_dist.mode() for image in images_B3HW.to(vae.dtype).split(1)])
@@ -37,10 +39,13 @@ def decode_frames(vae: Any, latents_FChw: Tensor, chunk: int) -> Iterator[Tensor
     computes.
 
     Args:
-        vae: an `AutoencoderKLTemporalDecoder`.
+        vae: an `AutoencoderKLTemporalDecoder` or `AutoencoderKL`.
         latents_FChw: as the sampler leaves them, that is, times the scaling factor.
         chunk: frames decoded together (see above); the last chunk may be shorter.
     """
     for latents in latents_FChw.split(chunk):
         unscaled = (latents / vae.config.scaling_factor).to(vae.dtype)
-        yield vae.decode(unscaled, num_frames=len(latents)).sample.float()
+        if isinstance(vae, AutoencoderKL):
+            yield torch.cat([vae.decode(latent).sample.float() for latent in unscaled.split(1)])
+        else:
+            yield vae.decode(unscaled, num_frames=len(latents)).sample.float()

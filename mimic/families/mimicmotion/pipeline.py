@@ -12,15 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mimic.data.pose_maps import as_pose_maps, as_pose_tensor, num_pose_frames
 from mimic.data.transforms import as_pictures, picture_to_tensor
 from mimic.families.base import AnimationOutput, AnimationPipeline, Frames, StepCallback
 from mimic.families.mimicmotion.keys import load_released
-from mimic.families.mimicmotion.pose_features import (
-    PoseFeatures,
-    as_pose_maps,
-    as_pose_tensor,
-    num_pose_frames,
-)
+from mimic.families.mimicmotion.pose_features import PoseFeatures
 from mimic.families.mimicmotion.request import Conditions, Request, Start, check_parts, check_request
 from mimic.models.image_embedding import embed_images
 from mimic.models.vae import encode_images

@@ -13,8 +13,9 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from mimic.data.pose_maps import PoseMaps, as_pose_tensor
 from mimic.families.base import OUTPUT_TYPES, StepReport
-from mimic.families.mimicmotion.pose_features import PoseFeatures, PoseMaps, as_pose_tensor
+from mimic.families.mimicmotion.pose_features import PoseFeatures
 from mimic.sampling.fusion import FUSIONS
 from mimic.sampling.noise import NOISE_LENGTHS, Generators
 

@@ -1,0 +1,68 @@
+"""In which forms may a caller give pose maps? One door for drawn maps, and for maps drawn when asked for.
+
+Legend: B batch, F frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mimic.data.transforms import pose_maps_to_tensor
+
+PoseMaps = Callable[[list[int]], Tensor]
+"""Draws the pose maps of the given frames: ``F x 3 x H x W`` in [-1, 1], RGB, or uint8 ``F x H x W x 3``."""
+
+
+def as_pose_maps(image_pose: Any) -> list[PoseMaps]:
+    """Whatever the caller gave as poses, one drawer for each video, or one for all.
+
+    Args:
+        image_pose: ``F x 3 x H x W`` or ``B x F x 3 x H x W`` in [-1, 1]; uint8 ``F x H x W x 3`` as
+            `draw_pose` makes them; a callable from frame indices to either; or a list of such.
+    """
+    if isinstance(image_pose, list | tuple):
+        return [maps for item in image_pose for maps in as_pose_maps(item)]
+    if isinstance(image_pose, Tensor | np.ndarray) and image_pose.ndim in {4, 5}:
+        videos = list(image_pose) if image_pose.ndim == 5 else [image_pose]
+        return [DrawnPoseMaps(video) for video in videos]
+    if callable(image_pose) and not isinstance(image_pose, type):
+        return [image_pose]
+    shape = f" of shape {tuple(image_pose.shape)}" if hasattr(image_pose, "shape") else ""
+    raise ValueError(
+        f"image_pose is a {type(image_pose).__name__}{shape}; give a tensor F x 3 x H x W in [-1, 1] or a "
+        "callable that draws the maps of the frames it is asked for."
+    )
+
+
+def num_pose_frames(image_pose: Any) -> int | None:
+    """How many frames the poses are for, where they tell."""
+    if isinstance(image_pose, list | tuple):
+        return num_pose_frames(image_pose[0])
+    if isinstance(image_pose, Tensor | np.ndarray):
+        return image_pose.shape[-4]
+    return len(image_pose) if hasattr(image_pose, "__len__") else None
+
+
+class DrawnPoseMaps:
+    """Pose maps that are all there already."""
+
+    def __init__(self, maps: Tensor | np.ndarray) -> None:
+        self._maps = maps
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def __call__(self, frames: list[int]) -> Tensor:
+        return as_pose_tensor(self._maps[frames])
+
+
+def as_pose_tensor(maps: Tensor | np.ndarray) -> Tensor:
+    """Maps as a drawer returned them, as ``F x 3 x H x W`` in [-1, 1]."""
+    if isinstance(maps, np.ndarray):
+        return pose_maps_to_tensor(maps) if maps.dtype == np.uint8 else torch.from_numpy(maps)
+    return maps
