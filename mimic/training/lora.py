@@ -1,0 +1,142 @@
+"""Low-rank differences to layers (LoRA, by peft): put in before training, merged for whatever leaves it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mimic.config.loading import ConfigError
+from mimic.training.settings import LoraSettings
+from mimic.training.trainable import freeze_except, unknown
+from mimic.weights.lora import ALPHA, DOWN, UP, product
+
+_ADAPTER = "default"
+_LAYERS = (nn.Linear, nn.Conv2d, nn.Conv3d)
+
+
+def target_layers(model: nn.Module, targets: Sequence[str], parts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Names of the layers (linear, convolutions) that targets mean.
+
+    Args:
+        model: holds the networks under the names that users know.
+        targets: each a network or module (``unet.mid_block``), a part of the family's, the end of layers'
+            names (``to_q``), or a pattern over whole names.
+        parts: as of `TrainingTask.parts`.
+
+    Raises:
+        ConfigError: a target means no layer.
+    """
+    layers = [name for name, module in model.named_modules() if isinstance(module, _LAYERS)]
+    chosen: set[str] = set()
+    for target in targets:
+        # parts are patterns over parameters
+        patterns = parts.get(target, [target, f"{target}.*", f"*.{target}"])
+        matching = [
+            name
+            for name in layers
+            if any(fnmatchcase(name, p) or fnmatchcase(f"{name}.weight", p) for p in patterns)
+        ]
+        if not matching:
+            raise ConfigError(f"lora.targets: {unknown(target, model, parts)}")
+        chosen.update(matching)
+    return [name for name in layers if name in chosen]
+
+
+def add_lora(
+    model: nn.Module, settings: LoraSettings, parts: Mapping[str, Sequence[str]], *, seed: int
+) -> list[str]:
+    """Put low-rank differences beside the targeted layers, whose own weights are frozen.
+
+    At first they change nothing (B is zero). What else of the model trains, goes on to.
+
+    Returns:
+        names of the parameters of the differences.
+
+    Raises:
+        ConfigError: a target means no layer, or peft is not installed.
+    """
+    # bitsandbytes, which peft looks for, complains of parts that nothing here uses.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ConfigError(
+            "lora needs peft, which is not installed; pip install 'mimic-motion[train]'"
+        ) from error
+    layers = target_layers(model, settings.targets, parts)
+    frozen = {f"{layer}.{end}" for layer in layers for end in ("weight", "bias")}
+    training = [n for n, p in model.named_parameters() if p.requires_grad and n not in frozen]
+    alpha = settings.alpha if settings.alpha is not None else settings.rank
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.dropout,
+        target_modules="|".join(layer.replace(".", r"\.") for layer in layers),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    added = [name for name, _ in model.named_parameters() if ".lora_" in name]
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()  # steps of 1e-5 vanish in half precision
+    freeze_except(model, [*training, *added])
+    return added
+
+
+def adapted_layers(model: nn.Module) -> dict[str, Any]:
+    """Name of each layer that has differences to the wrapper that holds layer and differences."""
+    return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
+
+
+@contextmanager
+def merged(model: nn.Module) -> Iterator[None]:
+    """In here the model is as if it had never had differences beside its layers: plain modules, plain keys,
+    the differences added to the weights. Afterwards it is what it was, bit for bit.
+
+    Needs room for the changed weights once more.
+    """
+    wrappers = adapted_layers(model)
+    own = {name: wrapper.base_layer.weight.data for name, wrapper in wrappers.items()}
+    try:
+        for name, wrapper in wrappers.items():
+            base = wrapper.base_layer
+            base.weight.data = (own[name].float() + difference(wrapper)).to(own[name].dtype)
+            _put(model, name, base)
+        yield
+    finally:
+        for name, wrapper in wrappers.items():
+            wrapper.base_layer.weight.data = own[name]
+            _put(model, name, wrapper)
+
+
+@torch.no_grad()
+def difference(wrapper: Any) -> Tensor:
+    """What a layer's differences add to its weight: ``alpha / rank * B A``, float32."""
+    down, up = wrapper.lora_A[_ADAPTER].weight, wrapper.lora_B[_ADAPTER].weight
+    return product(down, up) * wrapper.scaling[_ADAPTER]
+
+
+def lora_state(model: nn.Module) -> dict[str, Tensor]:
+    """The content of a LoRA file (see `mimic.weights.lora`): all differences, and whole what was trained
+    besides."""
+    state: dict[str, Tensor] = {}
+    for name, wrapper in adapted_layers(model).items():
+        down, up = wrapper.lora_A[_ADAPTER].weight.detach(), wrapper.lora_B[_ADAPTER].weight.detach()
+        state |= {name + DOWN: down, name + UP: up}
+        state[name + ALPHA] = torch.tensor(float(wrapper.scaling[_ADAPTER]) * len(down))
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and ".lora_" not in name:
+            state[name] = parameter.detach()
+    return state
+
+
+def _put(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, module)

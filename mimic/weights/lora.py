@@ -1,0 +1,95 @@
+"""Low-rank changes of weights in a file: what such a file holds, and how it is merged into a model.
+
+For each changed layer a file has ``<layer>.lora_A.weight`` (rank x inputs), ``<layer>.lora_B.weight``
+(outputs x rank) and ``<layer>.alpha``: the layer's weight becomes ``W + alpha / rank * B A`` (LoRA,
+arXiv 2106.09685). Any other key is a whole tensor that was trained besides and replaces the model's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mimic.weights.strict import Mismatch, State, WeightsError, read_state
+
+DOWN, UP, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
+"""What follows a layer's name in a key."""
+
+
+def product(down: Tensor, up: Tensor) -> Tensor:
+    """``B A`` in float32, ``outputs x inputs x kernel``, for linear layers and convolutions alike.
+
+    Args:
+        down: A, ``rank x inputs x kernel``.
+        up: B, ``outputs x rank``, for a convolution with a kernel of ones.
+    """
+    flat = up.float().flatten(1) @ down.float().flatten(1)
+    return flat.reshape(up.shape[0], *down.shape[1:])
+
+
+@torch.no_grad()
+def merge_lora(
+    networks: Mapping[str, nn.Module], path: str | os.PathLike[str], *, scale: float = 1.0
+) -> list[str]:
+    """Merge a file's changes into networks, all of them or none.
+
+    Args:
+        networks: by the names that keys begin with (``unet``).
+        path: a `.safetensors`.
+        scale: strength of the changes: 0 none, 1 as trained. Tensors that were trained whole go as far on
+            the way from the model's values to their own.
+
+    Returns:
+        names of the weights that changed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WeightsError: it is no such file, or does not fit the networks; every misfit is listed.
+    """
+    path = Path(path)
+    state = read_state(path)
+    places = {
+        f"{name}.{key}": tensor
+        for name, network in networks.items()
+        for key, tensor in network.state_dict().items()
+    }
+    layers = {key.removesuffix(DOWN) for key in state if key.endswith(DOWN)}
+    if not layers:
+        raise WeightsError(f"{path} holds no low-rank changes; expected keys such as unet.….lora_A.weight.")
+    additions, whole = _split(state, layers, path)
+    _check(places, additions, whole, path)
+    for key, addition in additions.items():
+        place = places[key]
+        place.copy_(place.float() + scale * addition.to(place.device))
+    for key, value in whole.items():
+        places[key].lerp_(value.to(places[key]), scale)
+    return [*additions, *whole]
+
+
+def _split(state: State, layers: set[str], path: Path) -> tuple[State, State]:
+    """What is added to weights, by their keys; and whole tensors."""
+    keys = {layer: [layer + end for end in (DOWN, UP, ALPHA)] for layer in sorted(layers)}
+    own = {key for group in keys.values() for key in group}
+    missing = sorted(own - set(state))
+    if missing:
+        raise WeightsError(f"{path} is incomplete.", Mismatch(missing=missing))
+    additions: State = {}
+    for layer, group in keys.items():
+        down, up, alpha = (state[key] for key in group)
+        additions[f"{layer}.weight"] = product(down, up) * (float(alpha) / len(down))
+    return additions, {key: value for key, value in state.items() if key not in own}
+
+
+def _check(places: State, additions: State, whole: State, path: Path) -> None:
+    mismatch = Mismatch()
+    for key, value in (*additions.items(), *whole.items()):
+        if key not in places:
+            mismatch.surplus.append(key)
+        elif places[key].shape != value.shape:
+            mismatch.misshapen.append(f"{key}: found {list(value.shape)}, expected {list(places[key].shape)}")
+    if mismatch:
+        raise WeightsError(f"the changes in {path} do not fit the model.", mismatch)
