@@ -3,48 +3,90 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mimic.config.loading import ConfigError, build, read_yaml
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `train.py --config FILE [key=value ...]`.
+def main(argv: Sequence[str] | None = None, *, program: str = "train.py") -> int:
+    """Run `train.py --config FILE [--dry-run] [--quiet] [key=value ...]`.
+
+    Args:
+        argv: the arguments; the process's own unless given.
+        program: what the user called, for the usage.
 
     Raises:
         ConfigError: the file, a key or a value is wrong.
     """
-    parser = argparse.ArgumentParser(prog="train.py", description="Train a model as a YAML says.")
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Train a model as a YAML says.",
+        epilog="On several GPUs: accelerate launch --config_file configs/accelerate/ddp.yaml train.py …",
+    )
     parser.add_argument("--config", required=True, type=Path, help="a YAML of configs/train")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="tell parameters, memory and batch, check everything, and stop before the first step",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no bar and no lines of steps")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the YAML's")
-    options = parser.parse_args(argv)
-    train(options.config, options.overrides)
+    options = parser.parse_intermixed_args(argv)
+    train(options.config, options.overrides, is_dry_run=options.dry_run, is_quiet=options.quiet)
     return 0
 
 
-def train(config: Path, overrides: Sequence[str] = ()) -> Path:
-    """Run the trainer that the YAML's `trainer` names; returns the folder of what was trained."""
-    content = read_yaml(config, overrides)
-    trainer = content.pop("trainer", None)
-    settings, run = _trainer(trainer, content, config)
-    return run(settings)
+def train(
+    config: Path, overrides: Sequence[str] = (), *, is_dry_run: bool = False, is_quiet: bool = False
+) -> Path:
+    """Run the trainer that the YAML names; returns the folder of what was trained."""
+    settings, run = _trainer(read_yaml(config, overrides), config)
+    if is_dry_run and not hasattr(settings, "family"):
+        raise ConfigError(f"{config}: --dry-run is of trainings with `family`; this one has `trainer`")
+    return run(settings, is_dry_run, is_quiet)
 
 
 def settings_of(config: Path, overrides: Sequence[str] = ()) -> Any:
     """The checked settings of a training YAML, without running anything."""
-    content = read_yaml(config, overrides)
-    return _trainer(content.pop("trainer", None), content, config)[0]
+    return _trainer(read_yaml(config, overrides), config)[0]
 
 
-def _trainer(trainer: Any, content: dict[str, Any], config: Path) -> tuple[Any, Any]:
+def _trainer(content: dict[str, Any], config: Path) -> tuple[Any, Callable[[Any, bool, bool], Path]]:
+    if "family" in content:
+        return _family_settings(content, config), _train_family
+    trainer = content.pop("trainer", None)
     if trainer == "mini_vae":
         from mimic.training.mini_vae import MiniVAESettings, train_mini_vae
 
-        return build(MiniVAESettings, content, config), train_mini_vae
+        settings = build(MiniVAESettings, content, config)
+        return settings, lambda settings, _, is_quiet: train_mini_vae(settings, progress=not is_quiet)
     if trainer == "mini":
         from mimic.training.mini_unet import MiniSettings, train_mini
 
-        return build(MiniSettings, content, config), train_mini
-    raise ConfigError(f"{config}: trainer is {trainer!r}; use mini_vae or mini")
+        unet_settings = build(MiniSettings, content, config)
+        return unet_settings, lambda settings, _, is_quiet: train_mini(settings, progress=not is_quiet)
+    raise ConfigError(
+        f"{config}: trainer is {trainer!r}; use mini_vae or mini, or say `family: mimicmotion` instead"
+    )
+
+
+def _family_settings(content: dict[str, Any], config: Path) -> Any:
+    from mimic.families.registry import TASKS, load_task
+    from mimic.training.settings import TrainSettings
+
+    if "trainer" in content:
+        raise ConfigError(f"{config}: has both family and trainer; leave one out")
+    settings = build(TrainSettings, content, config)
+    if settings.family not in TASKS:
+        raise ConfigError(f"{config}: family is {settings.family!r}; those that train are {', '.join(TASKS)}")
+    build(load_task(settings.family).Settings, settings.objective, f"{config}, in objective")
+    return settings
+
+
+def _train_family(settings: Any, is_dry_run: bool, is_quiet: bool) -> Path:
+    from mimic.training.loop import train as train_task
+
+    outcome = train_task(settings, is_dry_run=is_dry_run, is_quiet=is_quiet)
+    return Path(settings.output_dir) if outcome.final is None else outcome.final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,7 +110,8 @@ class TrainSettings(Config):
     """Which system: a name of `mimic.families.registry.TASKS`."""
 
     model: str = "bundled:mini"
-    """What is trained further: a model folder, a hub id, `bundled:mini`, or `tiny` (random, for trying out)."""
+    """What is trained further: a model folder, a hub id, `bundled:mini`, or `tiny` (random, to try things
+    out)."""
 
     checkpoint: str | None = None
     """A released checkpoint that goes over `model`."""
@@ -129,20 +131,20 @@ class TrainSettings(Config):
     data: DataSettings
     """Clips, and how samples are made of them."""
 
-    objective: dict[str, Any] = {}
+    objective: Mapping[str, Any] = {}
     """The family's own settings."""
 
     trainable: tuple[str, ...] = ()
-    """What is trained: networks (`pose_net`), the family's names for parts (`unet.temporal`), or patterns over
-    parameter names. Empty: everything, or nothing but the differences where `lora` is given."""
+    """What is trained: networks (`pose_net`), the family's names for parts (`unet.temporal`), or patterns
+    over parameter names. Empty: everything, or nothing but the differences where `lora` is given."""
 
     lora: LoraSettings | None = None
     """Train low-rank differences besides."""
 
-    optimiser: OptimiserSettings = OptimiserSettings()
+    optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
     """How weights follow gradients."""
 
-    schedule: ScheduleSettings = ScheduleSettings()
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     """How the learning rate goes along the steps."""
 
     batch_size: int = Field(1, ge=1)
@@ -158,7 +160,8 @@ class TrainSettings(Config):
     """Compute activations again in the backward pass instead of keeping them."""
 
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    """Average the weights with this decay; validation and the finished model use the average. None: do not."""
+    """Average the weights with this decay; validation and the finished model use the average. None: no
+    average."""
 
     clip_norm: float | None = Field(1.0, gt=0)
     """Gradients are scaled down to this norm; none: as they are."""
@@ -179,13 +182,13 @@ class TrainSettings(Config):
     log_every: int = Field(10, ge=1)
     """Where there is no terminal for a progress bar, print a line after so many steps."""
 
-    validation: ValidationSettings = ValidationSettings()
+    validation: ValidationSettings = Field(default_factory=ValidationSettings)
     """Videos and numbers of clips that are not trained on."""
 
-    checkpoints: CheckpointSettings = CheckpointSettings()
+    checkpoints: CheckpointSettings = Field(default_factory=CheckpointSettings)
     """When the state goes to the disk."""
 
-    memory: MemorySettings = MemorySettings()
+    memory: MemorySettings = Field(default_factory=MemorySettings)
     """What is paid with time for memory."""
 
     @model_validator(mode="after")

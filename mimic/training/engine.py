@@ -1,0 +1,197 @@
+"""How many processes train together, on what, in which precision? accelerate, told by settings and launcher.
+
+`accelerate launch` and torchrun say through the environment how many processes there are and whether they
+share the weights out (FSDP2) or the optimiser's state (DeepSpeed); the settings say the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mimic.config.loading import ConfigError
+from mimic.data.batch import Batch
+from mimic.families.task import Draws
+from mimic.training.settings import TrainSettings
+
+_PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+class Step(nn.Module):
+    """A task's model as the engine takes it: what comes out are plain tensors, which all engines find.
+
+    Args:
+        model: gives a `Loss` for (batch, draws).
+        is_offloading: keep what the backward pass needs in the main memory until then.
+    """
+
+    def __init__(self, model: nn.Module, *, is_offloading: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.is_offloading = is_offloading
+
+    def forward(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        if not self.is_offloading:
+            loss = self.model(batch, draws)
+        else:
+            with torch.autograd.graph.save_on_cpu(pin_memory=batch.frames.is_cuda):
+                loss = self.model(batch, draws)
+        return loss.total, loss.terms
+
+
+def check_engine(settings: TrainSettings) -> None:
+    """Raise `ConfigError` for what the launcher or the settings ask and this machine or mimic cannot do."""
+    if _is_asked("ACCELERATE_USE_DEEPSPEED") and find_spec("deepspeed") is None:
+        raise ConfigError(
+            "the launcher asks for DeepSpeed, which is not installed; `pip install deepspeed`, or use "
+            "configs/accelerate/fsdp2.yaml, which needs nothing more and shares out even the weights"
+        )
+    if _is_asked("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ConfigError(
+            "the launcher asks for the first version of FSDP; set fsdp_version: 2, as configs/accelerate/"
+            "fsdp2.yaml does"
+        )
+    if settings.precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("precision is fp16, which needs a CUDA device; use bf16 or fp32 here")
+    if (
+        settings.precision == "bf16"
+        and torch.cuda.is_available()
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        raise ConfigError("precision is bf16, which this GPU does not compute; use fp16 or fp32")
+    if settings.optimiser.name == "adamw_8bit" and find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            "optimiser.name is adamw_8bit, which needs bitsandbytes; `pip install 'mimic-motion[train]'`, or "
+            "use adamw"
+        )
+
+
+def make_accelerator(settings: TrainSettings) -> Any:
+    """The `Accelerator` of a training.
+
+    Raises:
+        ConfigError: see `check_engine`; or the batch cannot be divided by the processes.
+    """
+    check_engine(settings)
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+    # accelerate keeps its settings for the life of the process; another training may have other ones.
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(
+        mixed_precision=_PRECISIONS[settings.precision],
+        gradient_accumulation_steps=settings.accumulate,
+        kwargs_handlers=[
+            # A batch that draws no pose leaves PoseNet without gradients, on this process or on all.
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+            # While one process writes a large model the others wait.
+            InitProcessGroupKwargs(timeout=timedelta(hours=2)),
+        ],
+        step_scheduler_with_optimizer=False,
+    )
+    _share_out_on_cpu(accelerator)
+    passes = accelerator.num_processes * settings.accumulate
+    if settings.batch_size % passes:
+        raise ConfigError(
+            f"batch_size is {settings.batch_size}, to be divided by {accelerator.num_processes} processes "
+            f"and {settings.accumulate} passes of each; give a multiple of {passes}"
+        )
+    _configure_deepspeed(accelerator, settings)
+    return accelerator
+
+
+def _share_out_on_cpu(accelerator: Any) -> None:
+    """FSDP2 on CPUs: torch has it, accelerate keeps it for accelerators and would quietly copy weights."""
+    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+
+    if _is_asked("ACCELERATE_USE_FSDP") and accelerator.distributed_type == DistributedType.MULTI_CPU:
+        accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
+        if accelerator.mixed_precision != "no":
+            accelerator.state.fsdp_plugin.set_mixed_precision(accelerator.mixed_precision)
+        accelerator.state.distributed_type = DistributedType.FSDP
+
+
+def _configure_deepspeed(accelerator: Any, settings: TrainSettings) -> None:
+    """DeepSpeed clips by itself and wants to know a process's batch beforehand."""
+    if not is_deepspeed(accelerator):
+        return
+    stage = accelerator.state.deepspeed_plugin.zero_stage
+    if stage > 2:
+        raise ConfigError(
+            f"the launcher asks for DeepSpeed's ZeRO-{stage}; ZeRO-2 is what mimic saves and resumes. To "
+            "share out the weights as well use configs/accelerate/fsdp2.yaml"
+        )
+    passes = accelerator.num_processes * settings.accumulate
+    accelerator.state.deepspeed_plugin.deepspeed_config |= {
+        "train_micro_batch_size_per_gpu": settings.batch_size // passes,
+        "gradient_accumulation_steps": settings.accumulate,
+        "gradient_clipping": settings.clip_norm or 0.0,
+    }
+
+
+def is_deepspeed(accelerator: Any) -> bool:
+    """Whether DeepSpeed does the steps."""
+    return str(accelerator.distributed_type).endswith("DEEPSPEED")
+
+
+def make_optimiser(parameters: Mapping[str, nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW over parameters, with decay for those that are matrices or more."""
+    options = settings.optimiser
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters.values() if p.ndim >= 2], "weight_decay": options.weight_decay},
+        {"params": [p for p in parameters.values() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    arguments: dict[str, Any] = {"lr": options.learning_rate, "betas": options.betas, "eps": options.eps}
+    if options.name == "adamw_8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        return AdamW8bit(groups, **arguments)
+    return torch.optim.AdamW(groups, **arguments)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may be shared out among processes, put together (by all processes at once)."""
+    tensor = tensor.detach()
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def shared_out_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, the same in all processes, shared out as `like` is, on its device."""
+    if not hasattr(like, "full_tensor") or tensor.shape != like.shape:
+        return tensor.to(like.device)
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process holds: all of it, unless it is shared out."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def averages(values: Iterable[float], accelerator: Any) -> list[float]:
+    """The mean over processes of each number, all in one exchange."""
+    dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
+    tensor = torch.tensor(list(values), dtype=dtype, device=accelerator.device)
+    return accelerator.reduce(tensor, reduction="mean").tolist()
+
+
+@contextmanager
+def main_process_first(accelerator: Any) -> Iterator[None]:
+    """What writes or downloads shared files runs in the main process before it runs in the others."""
+    with accelerator.main_process_first():
+        yield
+
+
+def _is_asked(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("true", "1", "yes")

@@ -1,0 +1,94 @@
+"""The trained weights as others use them: in the task for a while, or as files in a folder.
+
+Where processes share the weights out, a second task, whole and in the main process alone, takes their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from mimic.families.task import TrainingTask
+from mimic.files import whole_folder
+from mimic.training.engine import is_deepspeed
+from mimic.training.lora import adapted_layers, lora_state, merged
+from mimic.training.saved import gather
+from mimic.training.setup import Run, make_task
+from mimic.training.state import StateError
+
+FINAL = "final"
+LORA_FILE = "lora.safetensors"
+
+
+def is_shared_out(run: Run) -> bool:
+    """Whether no process alone has a model that it could call outside a training step."""
+    return bool(run.accelerator.is_fsdp2) or is_deepspeed(run.accelerator)
+
+
+@contextmanager
+def finished(run: Run) -> Iterator[TrainingTask | None]:
+    """The task with the weights that count (averaged, where an average is kept), ready to generate.
+
+    All processes have to enter. None in the processes that have nothing to do: all but the main one, where
+    the weights are shared out.
+    """
+    weights = run.average if run.average is not None else run.parameters
+    if is_shared_out(run):
+        whole = gather(weights, is_kept=run.is_main)
+        if not run.is_main:
+            yield None
+            return
+        task = make_task(run.settings)
+        places = dict(task.model.named_parameters())
+        with torch.no_grad():
+            for name, tensor in whole.items():
+                places[name].copy_(tensor)
+        for module in (task.model, *task.frozen.values()):
+            module.to(run.accelerator.device)
+        task.model.eval()
+        yield task
+        return
+    run.model.eval()
+    _swap(run)
+    try:
+        yield run.task
+    finally:
+        _swap(run)
+        run.model.train()
+
+
+def export(task: TrainingTask, folder: Path) -> Path:
+    """Write a diffusers folder, in it one file in the published checkpoint's layout, and the low-rank
+    differences where there are any (both others have them merged). The same weights give the same bytes.
+
+    Raises:
+        StateError: the disk is full or the folder cannot be written. What had its name before stays.
+    """
+    try:
+        with whole_folder(folder) as beside:
+            if adapted_layers(task.model):
+                own = {name: tensor.cpu().contiguous() for name, tensor in lora_state(task.model).items()}
+                save_file(own, beside / LORA_FILE)
+            with merged(task.model):
+                task.pipeline().save_pretrained(beside)
+                for name, tensors in task.released_files().items():
+                    whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+                    save_file(whole, beside / name, metadata={"format": "pt"})
+    except (OSError, SafetensorError) as error:
+        raise StateError(
+            f"the finished model {folder} could not be written: {' '.join(str(error).split())}. Checkpoints "
+            "are untouched; make room, then the same command writes it"
+        ) from error
+    return folder
+
+
+def _swap(run: Run) -> None:
+    """The averaged weights in place of the trained ones, or back; nothing is copied."""
+    if run.average is not None:
+        for name, parameter in run.parameters.items():
+            parameter.data, run.average[name] = run.average[name], parameter.data

@@ -1,0 +1,163 @@
+"""What a training tells while it runs: a bar or lines, one JSON line a step, curves for TensorBoard."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mimic.files import whole_file
+from mimic.training.state import StateError
+
+LOG_FILE = "log.jsonl"
+
+
+class TrainingLog:
+    """One line a step in `log.jsonl`, on the screen, and in TensorBoard's files.
+
+    Args:
+        folder: where the files go.
+        step: steps that were made before; what a killed run noted after them is removed.
+        max_steps: where the bar ends.
+        batch_size: clips a step.
+        log_every: steps to a printed line, where the bar has no terminal.
+        tensorboard: write its files.
+        say: prints a sentence.
+        is_quiet: show no bar and no lines.
+
+    Raises:
+        StateError: a file cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        step: int,
+        max_steps: int,
+        batch_size: int,
+        log_every: int,
+        tensorboard: bool,
+        say: Callable[[str], None],
+        is_quiet: bool = False,
+    ) -> None:
+        self._path = folder / LOG_FILE
+        self._batch_size, self._log_every, self._say = batch_size, log_every, say
+        self._has_terminal = sys.stderr.isatty()
+        self._is_quiet = is_quiet
+        with _explained(self._path):
+            cut_log(self._path, step)
+            self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`
+        self._curves = _curves(folder / "tensorboard", step, say) if tensorboard else None
+        self._bar: tqdm[Any] = tqdm(
+            total=max_steps,
+            initial=step,
+            desc="training",
+            unit=" steps",
+            disable=is_quiet or not self._has_terminal,
+        )
+        self._max_steps = max_steps
+        self._seconds_a_step: float | None = None
+        self._last = time.monotonic()
+
+    def write(self, step: int, record: Mapping[str, Any]) -> None:
+        """Note the step that was just made (counted from 1).
+
+        Args:
+            record: at least `loss` and `lr`.
+        """
+        now = time.monotonic()
+        seconds, self._last = now - self._last, now
+        before = self._seconds_a_step
+        self._seconds_a_step = seconds if before is None else 0.9 * before + 0.1 * seconds
+        rate = self._batch_size / max(seconds, 1e-9)
+        line = {"step": step, **record, "clips_per_s": round(rate, 4)}
+        with _explained(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        self._show(step, record)
+        if self._curves is not None:
+            for name, value in _numbers({**record, "clips_per_s": rate}):
+                self._curves.add_scalar(name, value, step)
+
+    def pause(self) -> None:
+        """What was done since the last step (validating, saving) counts to no step."""
+        self._last = time.monotonic()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._bar.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if self._curves is not None:
+            self._curves.close()
+
+    def _show(self, step: int, record: Mapping[str, Any]) -> None:
+        assert self._seconds_a_step is not None
+        rate = self._batch_size / max(self._seconds_a_step, 1e-9)
+        loss, lr = _short(record["loss"]), f"{record['lr']:.2e}"
+        self._bar.set_postfix(loss=loss, lr=lr, clips_per_s=f"{rate:.2f}", refresh=False)
+        self._bar.update()
+        if self._is_quiet or self._has_terminal or (step % self._log_every and step != self._max_steps):
+            return
+        left = tqdm.format_interval(self._seconds_a_step * (self._max_steps - step))
+        self._say(f"step {step}/{self._max_steps}  loss {loss}  lr {lr}  {rate:.2f} clips/s  {left} left")
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Keep of a log only whole lines of steps up to `step`."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and 0 < _step_of(line) <= step]
+    if kept != lines:
+        with whole_file(path) as beside:
+            beside.write_text("".join(kept), encoding="utf-8")
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def _curves(folder: Path, step: int, say: Callable[[str], None]) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        say("no curves for TensorBoard, which is not installed: `pip install 'mimic-motion[train]'`")
+        return None
+    with _explained(folder):
+        return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def _numbers(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    found = []
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            found += _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found.append((prefix + name, float(value)))
+    return found
+
+
+def _short(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4f}"
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Any:
+    try:
+        yield
+    except OSError as error:
+        raise StateError(
+            f"{path} could not be written: {error.strerror or error}. Checkpoints are untouched; make room "
+            "or give another output_dir, then the same command goes on from the last one."
+        ) from error

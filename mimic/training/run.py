@@ -1,0 +1,150 @@
+"""What is a training made of, once it is set up, and what is told of it at the start?
+
+Everything here is the same in all processes of a training, but for the samples that each is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mimic.data.batch import Sample
+from mimic.families.task import TrainingTask
+from mimic.training.engine import is_deepspeed
+from mimic.training.order import Order
+from mimic.training.settings import TrainSettings
+from mimic.training.signals import leave_signals_to_the_parent
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Progress:
+    """What changes along the steps, besides tensors."""
+
+    step: int = 0
+    """Steps made, skipped ones included."""
+    skipped: int = 0
+    """Steps that had no finite loss."""
+    skipped_in_row: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    """`step` and `value` of the best validation; empty before the first."""
+    saved: int = -1
+    """Step of the newest checkpoint; -1 without any."""
+
+
+@dataclass
+class Run:
+    """A training, ready to go on from `progress.step`."""
+
+    settings: TrainSettings
+    accelerator: Any
+    task: TrainingTask
+    model: nn.Module
+    """`Step` around the task's model, as the engine runs it."""
+    optimiser: Any
+    parameters: dict[str, nn.Parameter]
+    """What is trained, by its name in the task's model; may be shared out among processes."""
+    average: dict[str, Tensor] | None
+    """Average of `parameters`, shared out alike; None where none is kept."""
+    dataset: Any
+    validation: list[Sample]
+    progress: Progress
+    say: Say
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes and speaks."""
+        return bool(self.accelerator.is_main_process)
+
+    def loader(self) -> DataLoader[Any]:
+        """This process's samples from the step at hand on, one list for each pass."""
+        settings, accelerator = self.settings, self.accelerator
+        order = Order(
+            num_clips=len(self.dataset),
+            batch_size=settings.batch_size,
+            accumulate=settings.accumulate,
+            seed=settings.seed,
+            first_step=self.progress.step,
+            last_step=settings.max_steps,
+            rank=accelerator.process_index,
+            num_ranks=accelerator.num_processes,
+        )
+        return DataLoader(
+            self.dataset,
+            batch_sampler=order,
+            collate_fn=list,
+            num_workers=settings.num_workers,
+            worker_init_fn=leave_signals_to_the_parent,
+        )
+
+
+def describe(run: Run) -> list[str]:
+    """What is trained, what memory it needs at least, and how large a step's batch is."""
+    settings, accelerator = run.settings, run.accelerator
+    number = sum(p.numel() for p in run.task.model.parameters())
+    trained = sum(p.numel() for p in run.parameters.values())
+    frozen = sum(p.numel() for module in run.task.frozen.values() for p in module.parameters())
+    networks: dict[str, int] = {}
+    for name, parameter in run.parameters.items():
+        network = name.split(".")[0]
+        networks[network] = networks.get(network, 0) + parameter.numel()
+    of_each = ", ".join(f"{network} {_count(size)}" for network, size in networks.items())
+    parts = memory_parts(run)
+    memory = ", ".join(f"{name} {as_bytes(size)}" for name, size in parts.items() if size)
+    share = settings.batch_size // (accelerator.num_processes * settings.accumulate)
+    data = settings.data
+    epochs = settings.max_steps * settings.batch_size / len(run.dataset)
+    return [
+        f"training {settings.family}, model {settings.model}: {_count(number)} parameters, "
+        f"{_count(trained)} of them trained ({of_each}), "
+        f"{_count(frozen)} beside them frozen",
+        f"memory of each process before activations: {as_bytes(sum(parts.values()))} ({memory})",
+        f"effective batch {settings.batch_size}: {accelerator.num_processes} processes x "
+        f"{settings.accumulate} passes x {share} clips of {data.num_frames} frames, "
+        f"{data.height}x{data.width}; {settings.precision} on {accelerator.device}",
+        f"{len(run.dataset)} clips, {settings.max_steps} steps, {epochs:.1f} epochs",
+    ]
+
+
+def memory_parts(run: Run) -> dict[str, int]:
+    """Bytes in each process that do not depend on the batch: an estimate from counts of parameters."""
+    settings, num_processes = run.settings, run.accelerator.num_processes
+    is_sharing_all = bool(run.accelerator.is_fsdp2)
+    shares = num_processes if is_sharing_all or is_deepspeed(run.accelerator) else 1
+    trained = sum(4 * p.numel() for p in run.parameters.values())
+    weights = sum(p.numel() * p.element_size() for p in run.task.model.parameters())
+    frozen = sum(p.numel() * p.element_size() for m in run.task.frozen.values() for p in m.parameters())
+    return {
+        "networks": weights // (num_processes if is_sharing_all else 1),
+        "frozen networks": frozen,
+        "gradients": trained // shares,
+        "optimiser": (2 * trained if settings.optimiser.name == "adamw" else trained // 2) // shares,
+        "average": 0 if run.average is None else trained // (num_processes if is_sharing_all else 1),
+    }
+
+
+def checkpoint_bytes(run: Run) -> int:
+    """How large a checkpoint will be, about."""
+    trained = sum(4 * p.numel() for p in run.parameters.values())
+    moments = 2 * trained if run.settings.optimiser.name == "adamw" else trained // 2
+    return trained + moments + (0 if run.average is None else trained)
+
+
+def _count(number: int) -> str:
+    for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
+
+
+def as_bytes(number: int) -> str:
+    """A number of bytes as people read it."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number / 10**3:.3g} kB"

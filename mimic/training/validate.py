@@ -1,0 +1,119 @@
+"""How good is the model now? Videos of clips it is not trained on, beside the truth, and their numbers.
+
+Legend: F frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from mimic.data.batch import Sample
+from mimic.data.transforms import frames_to_uint8
+from mimic.families.task import TrainingTask
+from mimic.metrics.image import EQUAL_PSNR, psnr, ssim
+from mimic.video import VideoWriter
+
+Pictures = NDArray[np.uint8]
+GAP = 2  # white pixels between the pictures of a grid
+
+
+def show_clip(sample: Sample, generated: torch.Tensor) -> Pictures:
+    """Reference, pose, truth and generated side by side: uint8 ``F x H x (4 W and gaps) x 3``.
+
+    Args:
+        sample: of F frames.
+        generated: ``F x 3 x H x W`` in [0, 1].
+    """
+    num_frames = len(sample.frames)
+    columns = [
+        sample.reference[None].expand(num_frames, -1, -1, -1) / 2 + 0.5,
+        sample.pose_maps[1:] / 2 + 0.5,
+        sample.frames / 2 + 0.5,
+        generated,
+    ]
+    pictures = [frames_to_uint8(column) for column in columns]
+    gap = np.full((num_frames, pictures[0].shape[1], GAP, 3), 255, np.uint8)
+    parts = [part for picture in pictures for part in (picture, gap)]
+    return np.concatenate(parts[:-1], axis=2)
+
+
+def measure(sample: Sample, generated: torch.Tensor) -> dict[str, float]:
+    """PSNR (dB) and SSIM over the frames, and PSNR in the hands' region where the data masks any.
+
+    Args:
+        sample, generated: as of `show_clip`.
+    """
+    truth, found = frames_to_uint8(sample.frames / 2 + 0.5), frames_to_uint8(generated)
+    figures = {
+        "psnr": min(psnr(found, truth), EQUAL_PSNR),
+        "ssim": float(np.mean([ssim(picture, other) for picture, other in zip(found, truth)])),
+    }
+    if "hands" in sample.masks:
+        mask = functional.interpolate(sample.masks["hands"][1:], size=truth.shape[1:3], mode="nearest")
+        is_hand = (mask[:, 0] > 0).numpy()  # F x H x W
+        if is_hand.any():
+            figures["hand_psnr"] = min(psnr(found, truth, is_hand), EQUAL_PSNR)
+    return figures
+
+
+def means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each figure over the clips that have it."""
+    names = dict.fromkeys(name for own in figures for name in own)
+    return {name: float(np.mean([own[name] for own in figures if name in own])) for name in names}
+
+
+def write_grid(path: Path, clips: Sequence[Pictures], *, fps: float) -> Path:
+    """A video with one clip below the other.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    gap = np.full((*clips[0].shape[:1], GAP, *clips[0].shape[2:]), 255, np.uint8)
+    rows = [part for clip in clips for part in (clip, gap)][:-1]
+    video = np.concatenate(rows, axis=1)
+    with VideoWriter(path, height=video.shape[1], width=video.shape[2], fps=fps) as writer:
+        for frame in video:
+            writer.write(np.ascontiguousarray(frame))
+    return path
+
+
+def validate(
+    task: TrainingTask,
+    samples: Sequence[Sample],
+    *,
+    seed: int,
+    path: Path,
+    fps: float,
+    accelerator: Any = None,
+) -> dict[str, float]:
+    """Generate each sample, write the grid to `path`, return the mean figures.
+
+    Args:
+        samples: the same each time, of one size.
+        seed: of the noise; clip number i begins with `seed + i`.
+        path: of the video.
+        fps: of the video.
+        accelerator: its processes divide the clips among them (all have to call this); None: this one process
+            does all.
+    """
+    rank, num_ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    own = {}
+    for number in range(rank, len(samples), num_ranks):
+        generated = task.generate(samples[number], seed=seed + number).float().cpu()
+        own[number] = (measure(samples[number], generated), show_clip(samples[number], generated))
+    gathered = own
+    if num_ranks > 1:
+        everyone: list[Any] = [None] * num_ranks
+        torch.distributed.all_gather_object(everyone, own)
+        gathered = {number: clip for part in everyone for number, clip in part.items()}
+    clips = [gathered[number] for number in range(len(samples))]
+    if rank == 0:
+        write_grid(path, [picture for _, picture in clips], fps=fps)
+    return means([figures for figures, _ in clips])
