@@ -85,6 +85,33 @@ def add_pose(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_pose)
 
 
+def add_prepare(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    parser = subparsers.add_parser(
+        "prepare",
+        parents=[shared],
+        help="make clips with poses of a folder of videos, to train on",
+        description="Divide videos at their cuts, find the poses of the one person in each, and list what "
+        "can serve and what cannot. Stopped at any moment, the same command goes on; under torchrun or "
+        "accelerate launch the videos are shared out. Afterwards look at contact.png.",
+        epilog="Settings as key=value: min_frames=16 min_size=256 min_coverage=0.8 max_seconds=60 "
+        "max_gap_seconds=0.5 other_size=0.4 max_others=0.1 val_share=0.1",
+    )
+    parser.add_argument("--videos", required=True, type=Path, metavar="DIR", help="where the videos are")
+    parser.add_argument("--out", required=True, type=Path, metavar="DATA", help="where the result goes")
+    parser.add_argument("--estimator", choices=("auto", "dwpose", "blazepose"), help="default: auto")
+    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="where the DWPose files are")
+    parser.add_argument(
+        "--person",
+        help="one (default: clips with several people are dropped), largest, center, or a number counted "
+        "from the left",
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:<index>")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument("--seed", type=int, help="of the split and the contact sheet (default: 0)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as below")
+    parser.set_defaults(run=_prepare)
+
+
 def add_synth(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser = subparsers.add_parser(
         "synth",
@@ -139,7 +166,7 @@ def add_doctor(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_doctor)
 
 
-ALL = (add_demo, add_infer, add_pose, add_synth, add_download, add_doctor)
+ALL = (add_demo, add_infer, add_pose, add_prepare, add_synth, add_download, add_doctor)
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -203,6 +230,12 @@ def _pose(options: argparse.Namespace) -> int:
     from mimic.cli.pose import estimate
 
     return estimate(options)
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from mimic.cli.prepare import prepare
+
+    return prepare(options)
 
 
 def _synth(options: argparse.Namespace) -> int:

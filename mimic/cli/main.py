@@ -85,6 +85,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     """Errors that tell of what the user gave. Only the modules that are loaded can have raised theirs."""
     homes = {
         "mimic.config.loading": ("ConfigError",),
+        "mimic.data.index": ("DataError",),
         "mimic.generation.checks": ("InputError",),
         "mimic.video.images": ("PictureError",),
         "mimic.video.probe": ("VideoError",),

@@ -34,10 +34,11 @@ def read_frames(
 ) -> Iterator[NDArray[np.uint8]]:
     """Decode a clip lazily: from frame `first_frame` on every ``stride``-th, at most ``max_frames`` of them.
 
-    Frames are uint8 ``H x W x 3`` RGB, turned upright by the display matrix and given square pixels; transparent ones are laid over white. A clip of variable frame rate is first put on an even grid at its average rate (each tick shows the
-    frame that is on screen then), so that movements keep their timing; at a constant rate every frame is used
-    as it comes. One frame is held in memory at a time. What lies before ``first_frame`` is decoded too, so
-    that the frames are the same wherever reading begins.
+    Frames are uint8 ``H x W x 3`` RGB, turned upright by the display matrix and given square pixels;
+    transparent ones are laid over white. A clip of variable frame rate is first put on an even grid at its
+    average rate (each tick shows the frame that is on screen then), so that movements keep their timing; at a
+    constant rate every frame is used as it comes. One frame is held in memory at a time. What lies before
+    ``first_frame`` is decoded too, so that the frames are the same wherever reading begins.
 
     Args:
         info: what `probe(path)` found, where the caller has it already.

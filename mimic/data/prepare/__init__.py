@@ -4,4 +4,8 @@ Every video is looked through once for cuts, then the poses of each part are est
 noted beside the results, so that a run that was killed goes on where it was.
 """
 
+from mimic.data.prepare.result import Prepared
+from mimic.data.prepare.run import prepare
+from mimic.data.prepare.settings import PrepareSettings
 
+__all__ = ["PrepareSettings", "Prepared", "prepare"]

@@ -1,8 +1,8 @@
-"""What is finished already: notes beside the results, one a video and one a part of it, each whole or absent.
+"""What is finished already: notes beside the results, of each video and of each part of it.
 
-``DATA/.prepare/<key>/video.json`` tells what a look through a video found and into which parts it was divided;
-``DATA/.prepare/<key>/<first frame>.json`` tells what a part gave. Poses are written before the note of
-their part, so a part that has its note is finished.
+``DATA/.prepare/<key>/video.json`` tells what a look through a video found and into which parts it was
+divided; ``DATA/.prepare/<key>/<first frame>.json`` tells what a part gave. Each is whole or absent, and
+poses are written before the note of their part: a part that has its note is finished.
 """
 
 from __future__ import annotations

@@ -34,21 +34,21 @@ class PrepareSettings(Config):
     person: str = ONLY_ONE
     """Whom to follow: `one` drops clips with several people; `largest`, `center` or a number counted from the
     left follows that one among them."""
-    min_frames: int = Field(16, ge=1)
+    min_frames: int = Field(default=16, ge=1)
     """Fewer frames are too short for a clip."""
-    max_seconds: float = Field(60.0, ge=1)
+    max_seconds: float = Field(default=60.0, ge=1)
     """Longer shots are divided evenly, so that files stay small and many processes share the work."""
-    min_size: int = Field(256, ge=1)
+    min_size: int = Field(default=256, ge=1)
     """Pixels of the shorter side; less is too small."""
-    min_coverage: float = Field(0.8, gt=0, le=1)
+    min_coverage: float = Field(default=0.8, gt=0, le=1)
     """Least share of a clip's frames that show the person."""
-    max_gap_seconds: float = Field(0.5, ge=0)
+    max_gap_seconds: float = Field(default=0.5, ge=0)
     """A clip ends where the person is away for longer."""
-    other_size: float = Field(0.4, gt=0)
+    other_size: float = Field(default=0.4, gt=0)
     """With `person: one`: people smaller than this share of the one followed are taken for background."""
-    max_others: float = Field(0.1, ge=0, le=1)
+    max_others: float = Field(default=0.1, ge=0, le=1)
     """With `person: one`: more than this share of looks that show another person drops the clip."""
-    val_share: float = Field(0.1, ge=0, lt=1)
+    val_share: float = Field(default=0.1, ge=0, lt=1)
     """Share of the videos that are kept for validation; 0 keeps none."""
     seed: int = 0
     """Which videos those are, and which clips the contact sheet shows."""

@@ -1,0 +1,91 @@
+"""A picture to look at before training: random clips, the skeleton drawn over a frame of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic.data.index import Clip
+from mimic.data.prepare.people import is_seen
+from mimic.video import read_frames, write_image
+from pose.draw import overlay_frame
+
+NUM_PICTURES = 24
+MIN_PICTURES = 12
+"""With fewer clips, several frames of each are shown."""
+CELL = 256
+"""Longer side of a picture, pixels."""
+
+_CAPTION_HEIGHT = 40
+_GAP = 6
+_PAPER, _INK = 24, 225
+_CANVAS = 420  # of the skeleton: smaller is bolder
+_TEXT_SCALE = 0.38
+
+
+def write_contact_sheet(path: Path, clips: Sequence[Clip], *, seed: int) -> Path:
+    """Draw some of the clips, chosen by the seed, into one PNG.
+
+    Raises:
+        VideoError, PoseError, FileNotFoundError: frames or poses of a clip cannot be read.
+    """
+    pictures = [_picture(clip, frame) for clip, frame in chosen(clips, seed)]
+    return write_image(path, arranged(pictures))
+
+
+def chosen(clips: Sequence[Clip], seed: int) -> list[tuple[Clip, int]]:
+    """Which frame (counted from the clip's first) of which clip is shown."""
+    rng = np.random.default_rng(seed)
+    picks = sorted(rng.choice(len(clips), size=min(len(clips), NUM_PICTURES), replace=False).tolist())
+    num_each = max(1, MIN_PICTURES // max(1, len(picks)))
+    found: list[tuple[Clip, int]] = []
+    for pick in picks:
+        seen = np.flatnonzero(is_seen(clips[pick].load_poses()))
+        frames = rng.choice(seen, size=min(num_each, len(seen)), replace=False)
+        found.extend((clips[pick], int(frame)) for frame in sorted(frames.tolist()))
+    return found
+
+
+def arranged(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Pictures of one size in rows and columns, a little wider than high."""
+    num_columns = min(len(pictures), max(1, math.ceil(math.sqrt(1.4 * len(pictures)))))
+    num_rows = math.ceil(len(pictures) / num_columns)
+    height, width = pictures[0].shape[:2]
+    shape = (num_rows * (height + _GAP) + _GAP, num_columns * (width + _GAP) + _GAP, 3)
+    sheet = np.full(shape, _PAPER, dtype=np.uint8)
+    for number, picture in enumerate(pictures):
+        row, column = divmod(number, num_columns)
+        top, left = _GAP + row * (height + _GAP), _GAP + column * (width + _GAP)
+        sheet[top : top + height, left : left + width] = picture
+    return sheet
+
+
+def _picture(clip: Clip, number: int) -> NDArray[np.uint8]:
+    """One frame with the skeleton over it and what it is beneath, of the size of a cell."""
+    frame = next(read_frames(clip.video_path, first_frame=clip.first_frame + number, max_frames=1))
+    poses = clip.load_poses()[number]
+    scale = CELL / max(frame.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in frame.shape[:2])
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = np.asarray(cv2.resize(frame, (width, height), interpolation=interpolation), dtype=np.uint8)
+    drawn = overlay_frame(small, poses.points[0], poses.scores[0], canvas_short_side=_CANVAS)
+    cell = np.full((CELL + _CAPTION_HEIGHT, CELL, 3), _PAPER, dtype=np.uint8)
+    top, left = (CELL - height) // 2, (CELL - width) // 2
+    cell[top : top + height, left : left + width] = drawn
+    for line, text in enumerate(_caption(clip, number)):
+        place = (4, CELL + 15 + 16 * line)
+        cv2.putText(
+            cell, text, place, cv2.FONT_HERSHEY_SIMPLEX, _TEXT_SCALE, (_INK,) * 3, 1, lineType=cv2.LINE_AA
+        )
+    return cell
+
+
+def _caption(clip: Clip, number: int) -> tuple[str, str]:
+    name = clip.clip if len(clip.clip) <= 36 else "..." + clip.clip[-33:]
+    facts = f"body {clip.body_confidence:.2f} hands {clip.hand_confidence:.2f}"
+    return name, f"{clip.split} frame {clip.first_frame + number}  {facts}"

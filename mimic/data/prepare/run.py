@@ -1,0 +1,220 @@
+"""The whole of preparing: check, look through, find poses, and put together what was found."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from mimic.data.index import SETTINGS, DataError, read_settings
+from mimic.data.prepare import result
+from mimic.data.prepare.contact import write_contact_sheet
+from mimic.data.prepare.notes import FOLDER, Notes
+from mimic.data.prepare.result import Prepared
+from mimic.data.prepare.settings import PrepareSettings, check_same, remembered
+from mimic.data.prepare.shards import Place, place_of, share, wait_for_all
+from mimic.data.prepare.sources import Source, walk
+from mimic.data.prepare.work import Job
+from mimic.data.prepare.workers import Step, run_steps
+from mimic.files import write_json
+from pose.session import choose_providers
+
+STEP_FRAMES = 1800
+"""Parts of one video are worked on in one go up to about so many frames, since each go decodes the video from
+its start."""
+GPU_WORKERS = 4
+"""Processes that share a GPU, unless told otherwise."""
+CONTACT_SHEET = "contact.png"
+OWN = (SETTINGS, "poses")
+"""What other ranks may have made just now in a folder that was empty."""
+
+
+class Progress(Protocol):
+    """Is told how far each of the three stages is."""
+
+    def __call__(self, stage: str, unit: str, done: int, total: int) -> None: ...
+
+
+def prepare(
+    videos: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    settings: PrepareSettings | None = None,
+    *,
+    num_workers: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+    place: Place | None = None,
+) -> Prepared | None:
+    """Make clips with poses of the videos in a folder, or go on with it where it was left.
+
+    Args:
+        videos: the folder of videos, with all folders in it.
+        out: the prepared folder; see `mimic.data.index`.
+        settings: what serves as a clip.
+        num_workers: processes; None: as many as there are cores (with a GPU four).
+        device: of the pose networks: `auto`, `cpu`, `cuda`, `cuda:<index>`.
+        progress: see `Progress`.
+        say: is given sentences to show.
+        place: rank among several that share the work; None: as torchrun's environment tells.
+
+    Returns:
+        what was found; None of ranks other than the first.
+
+    Raises:
+        DataError: folder, settings or environment cannot be; said before anything is computed.
+        PoseError: there is no such device, or the estimator's files are missing; likewise.
+        WorkerError: a process died. What is finished stays.
+        OSError: the disk is full. What is finished stays.
+    """
+    settings, place = settings or PrepareSettings(), place or place_of()
+    show = progress or (lambda stage, unit, done, total: None)
+    tell = say or (lambda line: None)
+    videos, out = Path(videos).expanduser(), Path(out).expanduser()
+    sources = walk(videos)
+    facts = remembered(settings)
+    device = _device(facts["estimator"], device, place)
+    _begin(out, videos, facts, place)
+    workers = num_workers or _usual_workers(device, place)
+    job = Job(videos.resolve(), out, settings, facts["estimator"], device)
+    try:
+        _work(job, share(sources, place), num_workers=workers, show=show, tell=tell)
+        if not place.is_first:
+            tell(f"rank {place.rank} of {place.world_size} is done; the first makes the index")
+            return None
+        return _finish(job, sources, facts, show=show, tell=tell)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(
+                f"no space is left for {out}. What is finished stays; free some and start again"
+            ) from error
+        raise
+
+
+def _begin(out: Path, videos: Path, facts: dict[str, Any], place: Place) -> None:
+    """Make the folder and note the settings, or settle that it was begun alike.
+
+    Raises:
+        DataError: it cannot be written, holds other things, or was begun otherwise.
+    """
+    try:
+        if (out / SETTINGS).is_file():
+            before = read_settings(out)
+            if before["videos"] != str(videos.resolve()):
+                raise DataError(
+                    f"{out} was prepared from {before['videos']}, not from {videos.resolve()}. Give that "
+                    "folder, or prepare into another"
+                )
+            check_same(out, before["settings"], facts)
+        elif out.is_dir() and any(path.name not in OWN for path in out.iterdir() if path.name[0] != "."):
+            raise DataError(f"{out} holds other files; give a new or empty folder")
+        if place.is_first:
+            _note_settings(out, videos, facts)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "poses").mkdir(exist_ok=True)
+        (out / FOLDER).mkdir(exist_ok=True)
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{out} cannot be written ({error.strerror}); choose another folder") from error
+
+
+def _note_settings(out: Path, videos: Path, facts: dict[str, Any]) -> None:
+    place = videos.resolve()
+    content = {
+        "videos": str(place),
+        "videos_from_here": os.path.relpath(place, out.resolve()),
+        "settings": facts,
+    }
+    write_json(out / SETTINGS, content)
+
+
+def _work(
+    job: Job,
+    sources: list[Source],
+    *,
+    num_workers: int,
+    show: Progress,
+    tell: Callable[[str], None],
+) -> None:
+    """Both steps for one's own share of the videos, as far as they are not done."""
+    notes = Notes(job.data)
+    unseen = [source for source in sources if notes.survey(source) is None]
+    if len(unseen) < len(sources):
+        tell(f"going on: {len(sources) - len(unseen)} of {len(sources)} videos were looked through before")
+    run_steps(
+        job,
+        [(source, None) for source in unseen],
+        num_workers=num_workers,
+        progress=lambda _, num_steps: show("cuts", "video", num_steps, len(unseen)),
+    )
+    steps = _pose_steps(notes, sources)
+    total = sum(end - first for _, parts in steps for first, end in parts or [])
+    run_steps(
+        job,
+        steps,
+        num_workers=num_workers,
+        progress=lambda num_frames, _: show("poses", "frame", min(num_frames, total), total),
+    )
+
+
+def _pose_steps(notes: Notes, sources: list[Source]) -> list[Step]:
+    """What is left to do, the longest first, so that no process is left alone with a long one at the end."""
+    steps: list[tuple[int, Step]] = []
+    for source in sources:
+        survey = notes.survey(source)
+        if survey is None:
+            raise DataError(f"{source.video} changed while it was worked on; start again")
+        group: list[tuple[int, int]] = []
+        length = 0
+        for part in notes.missing_parts(source, survey):
+            group.append(part)
+            length += part[1] - part[0]
+            if length >= STEP_FRAMES:
+                steps.append((length, (source, group)))
+                group, length = [], 0
+        if group:
+            steps.append((length, (source, group)))
+    return [step for _, step in sorted(steps, key=lambda item: -item[0])]
+
+
+def _finish(
+    job: Job,
+    sources: list[Source],
+    facts: dict[str, Any],
+    *,
+    show: Progress,
+    tell: Callable[[str], None],
+) -> Prepared:
+    notes = Notes(job.data)
+    wait_for_all(notes, sources, progress=lambda done, total: show("all ranks", "video", done, total))
+    clips, rejected = result.merge(job.data, job.videos, sources, job.settings)
+    prepared = Prepared(job.data, len(sources), clips, rejected)
+    if clips:
+        tell("drawing the contact sheet")
+        sheet = write_contact_sheet(job.data / CONTACT_SHEET, clips, seed=job.settings.seed)
+        prepared = replace(prepared, contact_sheet=sheet)
+    else:
+        (job.data / CONTACT_SHEET).unlink(missing_ok=True)
+    result.write(job.data, clips, rejected)
+    result.clean(job.data, clips, sources)
+    return prepared
+
+
+def _device(estimator: str, device: str, place: Place) -> str:
+    """The device by name; each rank of a machine takes a GPU of its own.
+
+    Raises:
+        PoseError: there is no such device.
+    """
+    providers = choose_providers(device)
+    if device == "cpu" or (device == "auto" and (estimator == "blazepose" or len(providers) == 1)):
+        return "cpu"
+    return device if ":" in device else f"cuda:{place.local_rank}"
+
+
+def _usual_workers(device: str, place: Place) -> int:
+    return place.num_workers() if device == "cpu" else min(GPU_WORKERS, place.num_workers())

@@ -1,0 +1,142 @@
+"""The steps of preparing in as many processes as there are cores, each on one thread.
+
+The processes are started afresh (not forked: the runtimes of the networks do not survive that), end when the
+one that started them ends however it does, and stop at the next frame when it is interrupted.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for
+from multiprocessing.context import SpawnContext
+from typing import Any
+
+import cv2
+
+from mimic.data.prepare.sources import Source
+from mimic.data.prepare.work import Job, Worker
+
+Parts = list[tuple[int, int]]
+Step = tuple[Source, Parts | None]
+"""A video, and the parts whose poses are to be found; None: it is to be looked through."""
+
+Progress = Callable[[int, int], None]
+
+_POLL_SECONDS = 0.2
+
+_worker: Worker  # of a process that was started for the work
+
+
+class WorkerError(ChildProcessError):
+    """A process died on its work: out of memory, or a crash in a decoder."""
+
+
+class Stopped(Exception):
+    """The work was interrupted."""
+
+
+def run_steps(job: Job, steps: Sequence[Step], *, num_workers: int, progress: Progress) -> None:
+    """Do all steps, in `num_workers` processes; with one of them, in this process.
+
+    Args:
+        progress: called from time to time with the numbers of frames and of steps that are done.
+
+    Raises:
+        WorkerError: a process died; what was finished is noted.
+    """
+    if not steps:
+        return
+    num_workers = min(num_workers, len(steps))
+    if num_workers == 1:
+        _run_here(job, steps, progress)
+    else:
+        _run_in_processes(job, steps, num_workers, progress)
+
+
+def _run_here(job: Job, steps: Sequence[Step], progress: Progress) -> None:
+    num_frames = num_steps = 0
+
+    def tick(num_more: int) -> None:
+        nonlocal num_frames
+        num_frames += num_more
+        progress(num_frames, num_steps)
+
+    worker = Worker(job, tick)
+    for step in steps:
+        _do(worker, step)
+        num_steps += 1
+        progress(num_frames, num_steps)
+
+
+def _run_in_processes(job: Job, steps: Sequence[Step], num_workers: int, progress: Progress) -> None:
+    context: SpawnContext = multiprocessing.get_context("spawn")
+    counter, is_stopped = context.Value("q", 0), context.Event()
+    pool = ProcessPoolExecutor(
+        num_workers, mp_context=context, initializer=_start, initargs=(job, counter, is_stopped)
+    )
+    futures: dict[Future[None], Step] = {}
+    try:
+        futures |= {pool.submit(_do_there, step): step for step in steps}
+        left = set(futures)
+        while left:
+            finished, left = wait(left, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+            progress(counter.value, len(futures) - len(left))
+    except BrokenProcessPool as error:
+        at_work = [source.video for future, (source, _) in futures.items() if _was_at_work(future)]
+        raise WorkerError(
+            f"a process died (out of memory, or a crash in a decoder) at one of: {', '.join(at_work[:8])}. "
+            "Start again with fewer workers: it goes on where it was; if it dies again, take that video away"
+        ) from error
+    except BaseException:
+        is_stopped.set()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _was_at_work(future: Future[None]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is not None
+
+
+def _start(job: Job, counter: Any, is_stopped: Any) -> None:
+    """Make a new process ready for its work."""
+    global _worker  # noqa: PLW0603 a process of the pool has no other place to keep what it was given
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that leads tells when to stop
+    threading.Thread(target=_end_with_leader, daemon=True).start()
+    cv2.setNumThreads(1)
+
+    def tick(num_frames: int) -> None:
+        if is_stopped.is_set():
+            raise Stopped
+        with counter.get_lock():
+            counter.value += num_frames
+
+    _worker = Worker(job, tick)
+
+
+def _end_with_leader() -> None:
+    """A process whose leader was killed would wait for work for ever."""
+    leader = multiprocessing.parent_process()
+    if leader is not None:
+        wait_for([leader.sentinel])
+        os._exit(1)
+
+
+def _do_there(step: Step) -> None:
+    _do(_worker, step)
+
+
+def _do(worker: Worker, step: Step) -> None:
+    source, parts = step
+    if parts is None:
+        worker.survey(source)
+    else:
+        worker.poses(source, parts)
