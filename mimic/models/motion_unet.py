@@ -1,0 +1,243 @@
+"""Stable Diffusion's UNet with AnimateDiff-style motion modules, the scope of every group norm explicit.
+
+Built on diffusers' `UNetMotionModel`. What differs from it is what the released weights of Animate Anyone and
+MagicAnimate were trained with:
+
+========================  =================  ===================================  ==========================
+norm                      diffusers          Animate Anyone                       MagicAnimate
+========================  =================  ===================================  ==========================
+residual blocks, output   each frame         each frame                           all frames of the window
+spatial attention         each frame         each frame                           each frame
+motion modules            all frames         each frame                           each frame
+========================  =================  ===================================  ==========================
+
+Getting one of them wrong changes outputs by order 1.
+
+Legend: B batch, F frames, C channels, L tokens of the conditioning, D their width, H height, W width (of
+latents). Frames are folded into the batch inside the UNet: ``BF``.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from diffusers import UNetMotionModel
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D, UNetMotionOutput
+from torch import Tensor, nn
+
+from mimic.models.own_config import OwnConfig
+from mimic.models.reference import ReferenceReading, check_reading, install_processors
+
+NORM_SCOPES = ("frame", "clip")
+
+
+class ClipGroupNorm(nn.GroupNorm):
+    """Group norm over all frames of a clip, of features that have the frames folded into the batch."""
+
+    num_frames = 1
+    """Set by the UNet before its blocks run."""
+
+    def forward(self, features_BFCHW: Tensor) -> Tensor:
+        clips = features_BFCHW.unflatten(0, (-1, self.num_frames)).transpose(1, 2)  # B x C x F x H x W
+        return super().forward(clips).transpose(1, 2).flatten(0, 1)
+
+
+class FrameGroupNorm(nn.GroupNorm):
+    """Group norm of each frame by itself, of features ``B x C x F x H x W``."""
+
+    def forward(self, features_BCFHW: Tensor) -> Tensor:
+        frames = features_BCFHW.transpose(1, 2)
+        return super().forward(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2)
+
+
+class MotionModule(AnimateDiffTransformer3D):
+    """A temporal transformer: two self-attentions along time with sinusoidal positions, normed frame by
+    frame. Its last layer starts at zero, so that a fresh one changes nothing."""
+
+    is_on = True
+    """Off, it lets features pass: pictures instead of videos. Set by the UNet."""
+
+    def __init__(
+        self, in_channels: int, *, num_attention_heads: int, norm_num_groups: int, max_positions: int
+    ) -> None:
+        super().__init__(
+            num_attention_heads=num_attention_heads,
+            attention_head_dim=in_channels // num_attention_heads,
+            in_channels=in_channels,
+            norm_num_groups=norm_num_groups,
+            positional_embeddings="sinusoidal",
+            num_positional_embeddings=max_positions,
+        )
+        self.norm = FrameGroupNorm(norm_num_groups, in_channels, eps=self.norm.eps)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+        # diffusers' blocks do not checkpoint all of their motion modules, so each does it for itself.
+        self.gradient_checkpointing = False
+
+    def forward(self, hidden_states: Tensor, *args: Any, num_frames: int = 1, **_: Any) -> Tensor:
+        """``BF x C x H x W`` in and out."""
+        if not self.is_on:
+            return hidden_states
+        if len(args) > 3:  # the middle block gives it by position
+            num_frames = args[3]
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            compute = super().forward
+            checkpoint = self._gradient_checkpointing_func
+            return checkpoint(lambda hidden: compute(hidden, num_frames=num_frames), hidden_states)
+        return super().forward(hidden_states, num_frames=num_frames)
+
+
+class MotionUNet(OwnConfig, UNetMotionModel):
+    """`UNetMotionModel` with explicit norm scopes, a pose term after `conv_in` and a reference to look at.
+
+    Args:
+        num_attention_heads: heads of spatial attention; an SD 1.5 config calls this number
+            `attention_head_dim`.
+        motion_max_seq_length: positions along time; a window may not be longer.
+        use_motion_mid_block: whether the middle block has a motion module too.
+        motion_norm_num_groups: groups of the motion modules' norms.
+        residual_norms: scope of the norms of residual blocks and output layer: ``frame`` or ``clip``.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int | None = 64,
+        in_channels: int = 4,
+        out_channels: int = 4,
+        down_block_types: tuple[str, ...] = (
+            "CrossAttnDownBlockMotion",
+            "CrossAttnDownBlockMotion",
+            "CrossAttnDownBlockMotion",
+            "DownBlockMotion",
+        ),
+        up_block_types: tuple[str, ...] = (
+            "UpBlockMotion",
+            "CrossAttnUpBlockMotion",
+            "CrossAttnUpBlockMotion",
+            "CrossAttnUpBlockMotion",
+        ),
+        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        layers_per_block: int = 2,
+        norm_num_groups: int = 32,
+        cross_attention_dim: int = 768,
+        num_attention_heads: int = 8,
+        motion_max_seq_length: int = 32,
+        motion_num_attention_heads: int = 8,
+        use_motion_mid_block: bool = True,
+        motion_norm_num_groups: int = 32,
+        residual_norms: str = "frame",
+    ) -> None:
+        super().__init__(
+            sample_size=sample_size,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            down_block_types=down_block_types,
+            up_block_types=up_block_types,
+            block_out_channels=block_out_channels,
+            layers_per_block=layers_per_block,
+            norm_num_groups=norm_num_groups,
+            cross_attention_dim=cross_attention_dim,
+            num_attention_heads=num_attention_heads,
+            motion_max_seq_length=motion_max_seq_length,
+            motion_num_attention_heads=motion_num_attention_heads,
+            use_motion_mid_block=use_motion_mid_block,
+        )
+        if residual_norms not in NORM_SCOPES:
+            raise ValueError(f"residual_norms '{residual_norms}' is not known; use one of {NORM_SCOPES}.")
+        self._exchange_motion_modules()
+        if residual_norms == "clip":
+            self._exchange_residual_norms()
+        install_processors(self)
+
+    def _exchange_motion_modules(self) -> None:
+        for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
+            modules = getattr(block, "motion_modules", [])
+            for i, module in enumerate(modules):
+                modules[i] = MotionModule(
+                    module.in_channels,
+                    num_attention_heads=self.config.motion_num_attention_heads,
+                    norm_num_groups=self.config.motion_norm_num_groups,
+                    max_positions=self.config.motion_max_seq_length,
+                )
+
+    def _exchange_residual_norms(self) -> None:
+        for block in self.modules():
+            if isinstance(block, ResnetBlock2D):
+                block.norm1, block.norm2 = _over_clip(block.norm1), _over_clip(block.norm2)
+        self.conv_norm_out = _over_clip(self.conv_norm_out)
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        encoder_hidden_states: Tensor,
+        *,
+        pose_features: Tensor | None = None,
+        reference: ReferenceReading | None = None,
+        use_motion: bool = True,
+        down_block_additional_residuals: tuple[Tensor, ...] | None = None,
+        mid_block_additional_residual: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> UNetMotionOutput | tuple[Tensor]:
+        """The parent's forward in the project's order of axes, frames before channels.
+
+        Args:
+            sample: noisy latents, ``B x F x C x H x W``.
+            timestep: one, or ``B``.
+            encoder_hidden_states: ``B x L x D``, the same for all frames of a video.
+            pose_features: added to the output of `conv_in`, ``B x F x C0 x H x W`` (B may be 1).
+            reference: whose tokens self-attention looks at besides its own; None is nobody's.
+            use_motion: off, frames are unrelated pictures (and F is no more than a number of them).
+            down_block_additional_residuals, mid_block_additional_residual: a ControlNet's, ``BF x …``.
+            return_dict: an output object, or else a tuple.
+
+        Returns:
+            sample ``B x F x C x H x W``.
+
+        Raises:
+            ValueError: more frames than positions; or a reference that does not fit.
+        """
+        num_videos, num_frames = sample.shape[:2]
+        if use_motion and num_frames > self.config.motion_max_seq_length:
+            raise ValueError(
+                f"a window has {num_frames} frames, and the motion modules know "
+                f"{self.config.motion_max_seq_length} positions; use a smaller window."
+            )
+        if reference is not None:
+            check_reading(self, reference, num_videos)
+        self._tell_modules(num_frames, use_motion)
+        with ExitStack() as hooks:
+            if pose_features is not None:
+                term = pose_features.expand(num_videos, -1, -1, -1, -1).flatten(0, 1)
+                add_pose = self.conv_in.register_forward_hook(lambda _module, _inputs, out: out + term)
+                hooks.callback(add_pose.remove)
+            predicted = (
+                super()
+                .forward(
+                    sample.transpose(1, 2),
+                    timestep,
+                    encoder_hidden_states.repeat_interleave(num_frames, dim=0),
+                    cross_attention_kwargs=None if reference is None else {"reference": reference},
+                    down_block_additional_residuals=down_block_additional_residuals,
+                    mid_block_additional_residual=mid_block_additional_residual,
+                    return_dict=False,
+                )[0]
+                .transpose(1, 2)
+            )
+        return UNetMotionOutput(sample=predicted) if return_dict else (predicted,)
+
+    def _tell_modules(self, num_frames: int, use_motion: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, MotionModule):
+                module.is_on = use_motion
+            elif isinstance(module, ClipGroupNorm):
+                module.num_frames = num_frames
+
+
+def _over_clip(norm: nn.GroupNorm) -> ClipGroupNorm:
+    return ClipGroupNorm(norm.num_groups, norm.num_channels, eps=norm.eps)

@@ -1,0 +1,122 @@
+"""A Stable Diffusion UNet that is run on the reference picture for what its self-attention sees, and for
+nothing else.
+
+Legend: B batch, C latent channels, L tokens of the conditioning, D their width, H height, W width (of
+latents).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from mimic.models.own_config import OwnConfig
+from mimic.models.reference import NormAlone, ReferenceBank, install_processors, reference_blocks
+
+
+class ReferenceUNet(OwnConfig, UNet2DConditionModel):
+    """`UNet2DConditionModel` without output layers, whose self-attention fills a `ReferenceBank`.
+
+    Args:
+        attention_head_dim: as in the configs of SD 1.5 the *number* of heads of an attention.
+        ends_with_norm: of the last transformer block keep the first norm alone, all that the bank needs.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int | None = 64,
+        in_channels: int = 4,
+        down_block_types: tuple[str, ...] = (
+            "CrossAttnDownBlock2D",
+            "CrossAttnDownBlock2D",
+            "CrossAttnDownBlock2D",
+            "DownBlock2D",
+        ),
+        up_block_types: tuple[str, ...] = (
+            "UpBlock2D",
+            "CrossAttnUpBlock2D",
+            "CrossAttnUpBlock2D",
+            "CrossAttnUpBlock2D",
+        ),
+        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        layers_per_block: int = 2,
+        norm_num_groups: int = 32,
+        cross_attention_dim: int = 768,
+        attention_head_dim: int = 8,
+        ends_with_norm: bool = False,
+    ) -> None:
+        super().__init__(
+            sample_size=sample_size,
+            in_channels=in_channels,
+            down_block_types=down_block_types,
+            up_block_types=up_block_types,
+            block_out_channels=block_out_channels,
+            layers_per_block=layers_per_block,
+            norm_num_groups=norm_num_groups,
+            cross_attention_dim=cross_attention_dim,
+            attention_head_dim=attention_head_dim,
+        )
+        self.conv_norm_out = None
+        self.conv_act = None
+        self.conv_out = nn.Identity()
+        install_processors(self)
+        if ends_with_norm:
+            self._cut_last_block()
+
+    def _cut_last_block(self) -> None:
+        last = max(i for i, block in enumerate(self.up_blocks) if hasattr(block, "attentions"))
+        index = len(self.up_blocks[last].attentions) - 1
+        attention = self.up_blocks[last].attentions[index]
+        name = f"up_blocks.{last}.attentions.{index}.transformer_blocks.0"
+        attention.transformer_blocks[0] = NormAlone(attention.transformer_blocks[0], name)
+        attention.proj_out = nn.Identity()
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        encoder_hidden_states: Tensor,
+        bank: ReferenceBank | None = None,
+        **others: Any,
+    ) -> Tensor:
+        """Features before the output layers, ``B x C0 x H x W``; what counts goes into `bank`.
+
+        Args:
+            sample: latents of the reference, ``B x C x H x W``.
+            timestep: 0 for a clean reference, or the denoiser's own.
+            encoder_hidden_states: ``B x L x D``.
+            bank: filled with the features of its blocks.
+            others: further arguments of the parent's forward.
+        """
+        features: Tensor = super().forward(
+            sample,
+            timestep,
+            encoder_hidden_states,
+            cross_attention_kwargs=None if bank is None else {"reference": bank},
+            return_dict=False,
+            **others,
+        )[0]
+        return features
+
+    def parameters_behind_the_bank(self) -> list[nn.Parameter]:
+        """Parameters that no feature of the bank depends on: training gives them no gradient.
+
+        They are those of the last transformer block behind its first norm.
+        """
+        name = max(reference_blocks(self), key=_place)
+        owner, _, _ = name.rpartition(".transformer_blocks.")
+        prefixes = (f"{owner}.proj_out.", *(f"{name}.{part}." for part in _BEHIND_NORM1))
+        return [p for key, p in self.named_parameters() if key.startswith(prefixes)]
+
+
+_BEHIND_NORM1 = ("attn1", "norm2", "attn2", "norm3", "ff")
+
+
+def _place(name: str) -> tuple[int, ...]:
+    """A name's place in the order of computation."""
+    part = ("down_blocks", "mid_block", "up_blocks").index(name.split(".", 1)[0])
+    return (part, *(int(piece) for piece in name.split(".") if piece.isdecimal()))
