@@ -1,8 +1,8 @@
-"""Train a model: `python train.py --config configs/train/mini.yaml [key=value ...]`."""
+"""Train a model: `python train.py --config configs/train/debug.yaml [key=value ...]`."""
 
 import sys
 
 from mimic.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    sys.exit(main(["train", *sys.argv[1:]], program="train.py"))

@@ -169,11 +169,11 @@ def add_doctor(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
 ALL = (add_demo, add_infer, add_pose, add_prepare, add_synth, add_download, add_doctor)
 
 
-def train(arguments: Sequence[str]) -> int:
+def train(arguments: Sequence[str], *, program: str = "mimic train") -> int:
     """`mimic train` is train.py."""
     from mimic.training.main import main
 
-    return main([argument for argument in arguments if argument != "--debug"])
+    return main([argument for argument in arguments if argument != "--debug"], program=program)
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:

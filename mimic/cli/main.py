@@ -16,11 +16,21 @@ from mimic.cli import commands
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+def main(argv: Sequence[str] | None = None, *, program: str = "mimic") -> int:
+    """Run one command; returns the exit code.
+
+    Args:
+        argv: the command and its arguments; the process's own unless given.
+        program: what the user called, for messages: a script that stands for one command gives its name.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"]:  # has a parser of its own, which train.py shares
-        return _ended(lambda: commands.train(arguments[1:]), is_debugging="--debug" in arguments)
+        called = program if program != "mimic" else "mimic train"
+        return _ended(
+            lambda: commands.train(arguments[1:], program=called),
+            is_debugging="--debug" in arguments,
+            program=program,
+        )
     options = _parsed(arguments)
     _show_messages(is_quiet=options.quiet)
     return _ended(lambda: options.run(options), is_debugging=options.debug)
@@ -55,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _ended(run: commands.Run, *, is_debugging: bool) -> int:
+def _ended(run: commands.Run, *, is_debugging: bool, program: str = "mimic") -> int:
     """What a command's end means for the shell."""
     try:
         return run()
@@ -70,7 +80,7 @@ def _ended(run: commands.Run, *, is_debugging: bool) -> int:
             raise
         is_mistake = isinstance(error, _mistakes())
         for line in _told(error, is_mistake=is_mistake).splitlines():
-            print(f"mimic: {line}", file=sys.stderr)
+            print(f"{program}: {line}", file=sys.stderr)
         return MISTAKE if is_mistake else FAILED
 
 

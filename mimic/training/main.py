@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None, *, program: str = "train.py") -> int
         help="tell parameters, memory and batch, check everything, and stop before the first step",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="show no bar and no lines of steps")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the YAML's")
     options = parser.parse_intermixed_args(argv)
     train(options.config, options.overrides, is_dry_run=options.dry_run, is_quiet=options.quiet)
