@@ -21,7 +21,8 @@ class ReferenceUNet(OwnConfig, UNet2DConditionModel):
     """`UNet2DConditionModel` without output layers, whose self-attention fills a `ReferenceBank`.
 
     Args:
-        attention_head_dim: as in the configs of SD 1.5 the *number* of heads of an attention.
+        num_attention_heads: heads of spatial attention; an SD 1.5 config calls this number
+            `attention_head_dim`.
         ends_with_norm: of the last transformer block keep the first norm alone, all that the bank needs.
     """
 
@@ -46,7 +47,7 @@ class ReferenceUNet(OwnConfig, UNet2DConditionModel):
         layers_per_block: int = 2,
         norm_num_groups: int = 32,
         cross_attention_dim: int = 768,
-        attention_head_dim: int = 8,
+        num_attention_heads: int = 8,
         ends_with_norm: bool = False,
     ) -> None:
         super().__init__(
@@ -58,8 +59,10 @@ class ReferenceUNet(OwnConfig, UNet2DConditionModel):
             layers_per_block=layers_per_block,
             norm_num_groups=norm_num_groups,
             cross_attention_dim=cross_attention_dim,
-            attention_head_dim=attention_head_dim,
+            # diffusers takes this argument for the number of heads, and registers the other as None.
+            attention_head_dim=num_attention_heads,
         )
+        self.register_to_config(num_attention_heads=num_attention_heads)
         self.conv_norm_out = None
         self.conv_act = None
         self.conv_out = nn.Identity()
