@@ -2,6 +2,7 @@
 
 A checkpoint is one flat dict with ``unet.*`` and ``pose_net.*``. A dump of the whole model, with ``vae.*``
 and ``image_encoder.*`` besides, is taken as well; those then replace the base's.
+The base may also be a whole MimicMotion folder: its UNet's and PoseNet's configs are what counts then, too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from mimic.families.base import quiet_libraries
 from mimic.models.image_embedding import image_processor_class
+from mimic.models.mini import MiniTemporalVAE
 from mimic.models.pose_net import PoseNet
 from mimic.models.svd_unet import PoseConditionedSVDUNet
 from mimic.weights.sources import SVD, SourceError, resolve, resolve_checkpoint
@@ -48,14 +50,18 @@ def load_released(
     base = resolve(base, checkpoint=checkpoint, variant=variant, local_files_only=local_files_only)
     _check_base(base)
     state = read_state(checkpoint)
-    unet, pose_net = build_on_meta(PoseConditionedSVDUNet.load_config(base, subfolder="unet"))
+    of_pose_net = base / "pose_net"
+    unet, pose_net = build_on_meta(
+        PoseConditionedSVDUNet.load_config(base, subfolder="unet"),
+        PoseNet.load_config(of_pose_net) if (of_pose_net / "config.json").is_file() else None,
+    )
     rest = {key: state.pop(key) for key in list(state) if key.startswith(("vae.", "image_encoder."))}
     load_strictly({"unet.": unet, "pose_net.": pose_net}, state, source=checkpoint, dtype=dtype)
     with quiet_libraries():
         parts = {
             "unet": unet.eval(),
             "pose_net": pose_net.eval(),
-            "vae": _load_part(AutoencoderKLTemporalDecoder, base, "vae", dtype, variant),
+            "vae": _load_part(_vae_class(base), base, "vae", dtype, variant),
             "image_encoder": _load_part(CLIPVisionModelWithProjection, base, "image_encoder", dtype, variant),
             "scheduler": EulerDiscreteScheduler.from_pretrained(base, subfolder="scheduler"),
             "feature_extractor": image_processor_class().from_pretrained(base, subfolder="feature_extractor"),
@@ -65,12 +71,26 @@ def load_released(
     return parts
 
 
-def build_on_meta(unet_config: dict[str, Any]) -> tuple[PoseConditionedSVDUNet, PoseNet]:
-    """UNet and PoseNet of a base model's UNet config, with shapes but without memory."""
+def build_on_meta(
+    unet_config: dict[str, Any], pose_net_config: dict[str, Any] | None = None
+) -> tuple[PoseConditionedSVDUNet, PoseNet]:
+    """UNet and PoseNet with shapes but without memory.
+
+    Args:
+        unet_config: the base model's.
+        pose_net_config: where the base is a MimicMotion folder; None is the released PoseNet.
+    """
     with torch.device("meta"):
         unet = PoseConditionedSVDUNet.from_config(unet_config)
-        pose_net = PoseNet(noise_latent_channels=unet.config.block_out_channels[0])
-    return unet, pose_net
+        if pose_net_config is not None:
+            return unet, PoseNet.from_config(pose_net_config)
+        return unet, PoseNet(noise_latent_channels=unet.config.block_out_channels[0])
+
+
+def _vae_class(base: Path) -> Any:
+    """A miniature's VAE has another number of norm groups."""
+    name = AutoencoderKLTemporalDecoder.load_config(base / "vae").get("_class_name")
+    return MiniTemporalVAE if name == MiniTemporalVAE.__name__ else AutoencoderKLTemporalDecoder
 
 
 def _check_base(base: Path) -> None:

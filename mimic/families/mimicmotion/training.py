@@ -32,6 +32,13 @@ from mimic.models.vae import encode_images
 SINGLE_FILE = "mimicmotion.safetensors"
 """Name of the export in the released checkpoint's key layout."""
 
+PARTS: dict[str, list[str]] = {
+    "unet.temporal": ["unet.*.temporal_*", "unet.*.time_mixer.*", "unet.*.time_pos_embed.*"],
+    "unet.spatial": ["unet.*.spatial_res_block.*", "unet.*.transformer_blocks.*"],
+    "unet.attention": ["unet.*.attn1.*", "unet.*.attn2.*"],
+}
+"""The UNet's layers by what they look along, time or space, and its attention alone."""
+
 
 class MimicMotionObjective(Config):
     """The `objective:` of a training YAML. Defaults are the paper's where it tells them."""
@@ -208,14 +215,8 @@ class MimicMotionTask(TrainingTask):
 
     @property
     def parts(self) -> Mapping[str, Sequence[str]]:
-        """The UNet's layers by what they look along: time or space; and its attention alone."""
-        temporal = ["unet.*.temporal_*", "unet.*.time_mixer.*", "unet.*.time_pos_embed.*"]
-        spatial = ["unet.*.spatial_res_block.*", "unet.*.transformer_blocks.*"]
-        return {
-            "unet.temporal": temporal,
-            "unet.spatial": spatial,
-            "unet.attention": ["unet.*.attn1.*", "unet.*.attn2.*"],
-        }
+        """See `PARTS`."""
+        return PARTS
 
     def draw(self, sample: Sample, generator: torch.Generator) -> Draws:
         """Noise level, noise, what is dropped, and the reference's noise; see `TrainingTask.draw`.

@@ -68,3 +68,50 @@ def test_regions_are_amplified_by_their_factor_and_overlaps_by_the_larger():
     assert factor[0, 0, 0].tolist() == [[10.0, 10.0], [3.0, 1.0]]
     with pytest.raises(KeyError, match="feet"):
         objective.amplify({"hands": hands}, {"feet": 2.0})
+
+
+def test_no_factor_gives_the_plain_loss_bit_for_bit():
+    x0, guess = latents(4), latents(5)
+    plain = objective.edm_loss(guess, x0, SIGMAS)
+    assert torch.equal(objective.edm_loss(guess, x0, SIGMAS, amplification=objective.amplify({}, {})), plain)
+
+
+def test_the_loss_of_a_region_is_that_of_its_own_pixels():
+    x0, guess, mask = latents(6), latents(7), torch.zeros(len(SIGMAS), 3, 1, 5, 6)
+    mask[..., :2, :3] = 1
+    inside = objective.edm_loss(guess[..., :2, :3], x0[..., :2, :3], SIGMAS)
+    assert torch.allclose(objective.region_loss(guess, x0, SIGMAS, mask), inside)
+    assert objective.region_loss(guess, x0, SIGMAS, torch.zeros_like(mask)).item() == 0
+
+
+def test_conditions_are_left_out_at_their_rates_together_or_each_by_itself():
+    shares, generator = {"pose": 0.5, "reference": 0.5}, torch.Generator().manual_seed(0)
+
+    def rates(together):
+        drawn = [objective.sample_keeps(shares, together=together, generator=generator) for _ in range(4000)]
+        dropped = torch.tensor([[1 - keep[name] for name in shares] for keep in drawn])
+        return [*dropped.mean(0).tolist(), dropped.prod(1).mean().item()]
+
+    assert rates(together=True) == pytest.approx([0.5, 0.5, 0.5], abs=0.04)
+    assert rates(together=False) == pytest.approx([0.5, 0.5, 0.25], abs=0.04)
+    condition = torch.ones(2, 3, 4)
+    assert objective.drop(condition, torch.tensor([1.0, 0.0])).sum((1, 2)).tolist() == [12.0, 0.0]
+
+
+def test_noise_of_the_reference_is_log_normal_where_there_is_any():
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack(
+        [
+            objective.sample_noise_aug(share=0.5, P_mean=-3, P_std=0.5, generator=generator)
+            for _ in range(6000)
+        ]
+    )
+    logs = drawn[drawn > 0].log()
+    assert (drawn > 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert logs.mean().item() == pytest.approx(-3, abs=0.05)
+    assert logs.std().item() == pytest.approx(0.5, abs=0.03)
+    pixels, noise = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
+    noisy = objective.augment_reference(pixels, noise, torch.tensor([0.0, 0.25]))
+    assert noisy.amax((1, 2, 3)).tolist() == [0.0, 0.25]
+    ids = objective.added_time_ids(torch.tensor([0.0, 0.25]), fps=7, motion_bucket_id=127)
+    assert ids.tolist() == [[6.0, 127.0, 0.0], [6.0, 127.0, 0.25]]
