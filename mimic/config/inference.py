@@ -81,6 +81,13 @@ class CaseSettings(Config):
     noise: Literal["window", "full", "shared"] | None = None
     """Initial noise: one window's, repeated (released); of the full length; or `shared` by all frames."""
 
+    windows: Literal["closed", "sliding"] | None = None
+    """MagicAnimate: the last window is completed with the first frames (`closed`, released), or lies at the
+    end (`sliding`)."""
+
+    control_scale: float | None = Field(None, ge=0)
+    """MagicAnimate: how strongly the driving maps act; 1 as trained."""
+
     seed: int = Field(42, ge=0, lt=2**63)
     """Seed of the noise: same seed, same device, same video."""
 
@@ -207,6 +214,14 @@ class InferenceConfig(Config):
 
     estimator: Literal["auto", "dwpose", "blazepose"] = "auto"
     """Which pose estimator; `auto` is DWPose where its weights are, else the bundled one."""
+
+    densepose_model: str | None = None
+    """For models that DensePose drives: an ONNX or TorchScript file that makes the maps of ordinary clips
+    (`mimic/models/densepose_model.py` tells of what kind). Left out, driving clips are DensePose videos."""
+
+    vae_path: str | None = None
+    """With `ckpt_path`, for families on Stable Diffusion: folder or hub id of another VAE than the base's,
+    sd-vae-ft-mse as released."""
 
     estimator_weights: str | None = None
     """Folder with the DWPose files, if not where `mimic download dwpose` puts them."""

@@ -68,6 +68,11 @@ class AnimationPipeline(DiffusionPipeline):
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012 - diffusers' name and type
     _released_defaults: dict[str, Any] = {}  # noqa: RUF012
 
+    driven_by = "skeleton"
+    """What `image_pose` shows: ``skeleton``, as `pose.draw_pose` draws it, or ``densepose``."""
+    shows_reference_first = True
+    """Whether frame 0 of a video, and of `image_pose`, is the reference's own; else all frames are new."""
+
     generation_defaults: dict[str, Any]
     vae: Any
     _interrupt = False
@@ -180,6 +185,11 @@ class AnimationPipeline(DiffusionPipeline):
     def pixels_per_latent(self) -> int:
         """Side of the square of pixels that one latent stands for."""
         return vae_downscale(self.vae)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Channels, height and width of the latents of a video of so many pixels."""
+        side = self.pixels_per_latent
+        return self.vae.config.latent_channels, height // side, width // side
 
     @property
     def interrupt(self) -> bool:

@@ -6,10 +6,12 @@ import importlib
 import json
 import os
 import typing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mimic.files import local_path
 from mimic.weights.sources import resolve, resolve_checkpoint
 
 if TYPE_CHECKING:
@@ -17,8 +19,17 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "MimicMotionPipeline": "mimic.families.mimicmotion.pipeline",
+    "AnimateAnyonePipeline": "mimic.families.animate_anyone.pipeline",
+    "MagicAnimatePipeline": "mimic.families.magic_animate.pipeline",
 }
 """Pipeline class, as `model_index.json` names it, to the module that has it."""
+
+RELEASED_FOLDERS = {
+    "denoising_unet.pth": "AnimateAnyonePipeline",
+    "denoising_unet.safetensors": "AnimateAnyonePipeline",
+    "densepose_controlnet": "MagicAnimatePipeline",
+}
+"""What a folder of released weights holds, to the pipeline class that they are for."""
 
 TASKS = {
     "mimicmotion": "mimic.families.mimicmotion.training:MimicMotionTask",
@@ -42,16 +53,19 @@ def load_pipeline(
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     variant: str | None = None,
+    vae: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
 ) -> Any:
     """A pipeline ready to run.
 
     Args:
-        model: folder, hub id or ``bundled:mini``; with `checkpoint` the Stable Video Diffusion under it.
-        checkpoint: a released MimicMotion checkpoint: a file, or ``hf:owner/repository/file``.
+        model: folder, hub id or ``bundled:mini``; with `checkpoint` the Stable (Video) Diffusion under it.
+        checkpoint: a released MimicMotion checkpoint: a file, or ``hf:owner/repository/file``; or another
+            family's released folder (`RELEASED_FOLDERS`).
         dtype: precision of the weights, also by name; float16 on CUDA and float32 elsewhere unless given.
         device: where to put it; CUDA, else Apple's GPU, else the CPU unless given.
         variant: of the weight files, such as ``fp16``.
+        vae: with a released folder: folder or hub id of another VAE than the base's.
         local_files_only: do not ask the hub.
 
     Raises:
@@ -61,7 +75,12 @@ def load_pipeline(
     """
     device = torch.device(device) if device is not None else best_device()
     dtype = _dtype(dtype, device)
-    if checkpoint is not None:
+    released = None if checkpoint is None else _family_of_released(checkpoint)
+    if released is not None and checkpoint is not None:
+        pipeline = _family(released).from_original(
+            model, checkpoint, vae=vae, dtype=dtype, variant=variant, local_files_only=local_files_only
+        )
+    elif checkpoint is not None:
         file = resolve_checkpoint(checkpoint, local_files_only=local_files_only)
         base = resolve(model, checkpoint=file, local_files_only=local_files_only)
         pipeline = _family("MimicMotionPipeline").from_original(base, file, dtype=dtype, variant=variant)
@@ -81,6 +100,40 @@ def load_task(name: str) -> type[TrainingTask]:
         raise ValueError(f"family '{name}' is not known; those that can be trained are {', '.join(TASKS)}.")
     module, _, attribute = TASKS[name].partition(":")
     return typing.cast("type[TrainingTask]", getattr(importlib.import_module(module), attribute))
+
+
+def find_sources(
+    model: str | os.PathLike[str], checkpoint: str | os.PathLike[str] | None = None
+) -> tuple[Path, Path | None]:
+    """(model folder, checkpoint file or folder) of what a user wrote, downloaded where they are on the hub.
+
+    Raises:
+        SourceError: one of them cannot be had.
+    """
+    if checkpoint is None:
+        return resolve(model), None
+    if _family_of_released(checkpoint) is not None:
+        return resolve(model), local_path(os.fspath(checkpoint))
+    file = resolve_checkpoint(checkpoint)
+    return resolve(model, checkpoint=file), file
+
+
+def find_family(folder: os.PathLike[str], checkpoint: os.PathLike[str] | None = None) -> Any:
+    """The pipeline class of a model folder, or of the checkpoint that goes over it; no weights are read.
+
+    Raises:
+        ValueError: it is of no known family.
+    """
+    if checkpoint is None:
+        return _family_of(folder)
+    return _family(_family_of_released(checkpoint) or "MimicMotionPipeline")
+
+
+def _family_of_released(checkpoint: str | os.PathLike[str]) -> str | None:
+    folder = local_path(os.fspath(checkpoint))
+    if not folder.is_dir():
+        return None
+    return next((family for part, family in RELEASED_FOLDERS.items() if (folder / part).exists()), None)
 
 
 def best_device() -> torch.device:

@@ -7,7 +7,7 @@ import functools
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,14 @@ from mimic.config import CaseSettings
 from mimic.config.loading import build
 from mimic.data.transforms import frames_to_uint8
 from mimic.files import local_path, write_json
+from mimic.generation.body_parts import BodyPartMaps, clip_alone, read_body_parts
 from mimic.generation.output import Output, side_by_side_path, write_frames
-from mimic.generation.poses import Driving, PoseMaps, fit_to_reference, output_fps, read_driving
+from mimic.generation.poses import Driving, PoseMaps, Progress, fit_to_reference, output_fps, read_driving
 from mimic.generation.reference import PictureSource, Reference, compatibility_of, see_reference
 from mimic.generation.report import described_model, effective_settings, file_facts, versions
+from mimic.generation.settings import family_settings
 from mimic.generation.stages import Stages, bar_style, progress_bar
+from mimic.models.densepose_model import DensePoseModel
 from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
 
@@ -48,8 +51,8 @@ class GenerateResult:
     has_audio: bool
     seconds: float
     """How long it took."""
-    poses: PoseSequence = field(repr=False)
-    """The poses that the model was shown; frame 0 is the reference's own."""
+    poses: PoseSequence | None = field(repr=False)
+    """The poses that the model was shown, frame 0 the reference's own; None where body parts drive."""
 
 
 def generate(
@@ -60,6 +63,7 @@ def generate(
     output: str | os.PathLike[str],
     estimator: str | Estimator = "auto",
     reference_pose: PoseSequence | None = None,
+    densepose_model: DensePoseModel | None = None,
     is_progress_shown: bool = True,
     about: Mapping[str, Any] | None = None,
     **settings: Any,
@@ -73,6 +77,8 @@ def generate(
         output: the video's name (``.mp4``, ``.m4v``, ``.mov``, ``.mkv``); ``.json`` is written beside it.
         estimator: a pose estimator or the name of one; not needed where both poses are given.
         reference_pose: the picture's pose, if it is known already.
+        densepose_model: for models that DensePose drives: makes the maps of an ordinary clip; without one
+            the driving clip has to be a DensePose video.
         is_progress_shown: bars for poses, denoising and decoding on a terminal.
         about: more to write into the report; ``model`` there replaces what is found out about the pipeline.
         settings: any of `mimic.config.CaseSettings`, where their meanings and defaults are.
@@ -93,10 +99,7 @@ def generate(
     with stages("reference"):
         seen = see_reference(reference, pipeline, chosen, estimator=find_estimator, pose=reference_pose)
     with stages("poses"), progress_bar("poses", "frame", is_shown=is_progress_shown) as show:
-        moves = read_driving(_local(driving), find_estimator, chosen, progress=show)
-        poses = fit_to_reference(moves.poses, seen.pose, chosen)
-    canvas = pipeline.setting("canvas_short_side")
-    maps = PoseMaps(poses, seen.height, seen.width, mode=chosen.draw, canvas_short_side=canvas)
+        moves, poses, maps = _drive(driving, pipeline, seen, chosen, find_estimator, densepose_model, show)
     with stages("denoising"), _bar_of(pipeline, is_shown=is_progress_shown):
         latents = _denoise(pipeline, seen, maps, chosen)
     result = _output(path, moves, chosen)
@@ -112,7 +115,7 @@ def generate(
         "seed": chosen.seed,
         "reference": file_facts(reference),
         "driving": file_facts(driving) | _facts_of(moves),
-        "poses": poses.metadata,
+        "poses": {"driven_by": "densepose"} if poses is None else poses.metadata,
         "output": _facts_of_output(result, seen),
         "versions": versions(),
         "stages": stages.as_dicts(),
@@ -132,30 +135,61 @@ def generate(
     )
 
 
-def _denoise(pipeline: Any, reference: Reference, maps: PoseMaps, settings: CaseSettings) -> Tensor:
-    """Latents of all frames, the reference's own first."""
-    min_guidance, max_guidance = settings.guidance_range
+def _drive(
+    driving: str | os.PathLike[str] | PoseSequence,
+    pipeline: Any,
+    seen: Reference,
+    settings: CaseSettings,
+    estimator: Callable[[], Estimator],
+    densepose_model: DensePoseModel | None,
+    progress: Progress,
+) -> tuple[Driving, PoseSequence | None, PoseMaps | BodyPartMaps]:
+    """What drives, its poses where there are any, and the maps that the model is shown."""
+    size = {"height": seen.height, "width": seen.width}
+    if pipeline.driven_by == "densepose":
+        clip = clip_alone(_local(driving))
+        moves, parts = read_body_parts(
+            clip, settings, pipeline, **size, model=densepose_model, progress=progress
+        )
+        return moves, None, parts
+    moves = read_driving(_local(driving), estimator, settings, progress=progress)
+    assert moves.poses is not None
+    assert seen.pose is not None
+    poses = fit_to_reference(moves.poses, seen.pose, settings)
+    canvas = pipeline.setting("canvas_short_side")
+    return moves, poses, PoseMaps(poses, **size, mode=settings.draw, canvas_short_side=canvas)
+
+
+def _denoise(
+    pipeline: Any, reference: Reference, maps: PoseMaps | BodyPartMaps, settings: CaseSettings
+) -> Tensor:
+    """Latents of all frames, the reference's own first where the family shows it."""
+    shown = maps if pipeline.shows_reference_first else BehindTheFirst(maps)
     device = pipeline._execution_device
     return pipeline(
         Image.fromarray(reference.picture),
-        maps,
+        shown,
         height=reference.height,
         width=reference.width,
-        num_frames=len(maps),
-        tile_size=settings.tile_size,
-        tile_overlap=settings.tile_overlap,
-        num_inference_steps=settings.num_inference_steps,
-        min_guidance_scale=min_guidance,
-        max_guidance_scale=max_guidance,
-        fps=settings.conditioning_fps,
-        motion_bucket_id=settings.motion_bucket_id,
-        noise_aug_strength=settings.noise_aug_strength,
-        fusion=settings.fusion,
-        noise=settings.noise,
+        num_frames=len(shown),
         # On the device, as the released script does it.
         generator=torch.Generator(device).manual_seed(settings.seed),
         output_type="latent",
+        **family_settings(pipeline, settings),
     ).frames
+
+
+class BehindTheFirst:
+    """Maps without the reference's own, for families whose videos do not begin with it."""
+
+    def __init__(self, maps: PoseMaps | BodyPartMaps) -> None:
+        self._maps = maps
+
+    def __len__(self) -> int:
+        return len(self._maps) - 1
+
+    def __call__(self, frames: list[int]) -> NDArray[np.uint8]:
+        return self._maps([frame + 1 for frame in frames])
 
 
 def _decoded(pipeline: Any, latents: Tensor, settings: CaseSettings) -> Iterator[NDArray[np.uint8]]:
@@ -165,7 +199,7 @@ def _decoded(pipeline: Any, latents: Tensor, settings: CaseSettings) -> Iterator
     released script's.
     """
     compatibility = compatibility_of(pipeline, settings)
-    is_first = True
+    is_first = pipeline.shows_reference_first
     for frames_F3HW in pipeline.decode_stream(latents, settings.decode_chunk_size):
         yield from frames_to_uint8(frames_F3HW, compatibility)[1 if is_first else 0 :]
         is_first = False
@@ -178,13 +212,13 @@ def _output(path: Path, driving: Driving, settings: CaseSettings) -> Output:
         fps=output_fps(driving, settings),
         crf=settings.crf,
         driving=driving,
-        num_frames=len(driving.poses),
+        num_frames=driving.num_frames,
         has_audio=settings.audio == "keep" and driving.clip is not None and driving.clip.has_audio,
     )
 
 
 def _facts_of(driving: Driving) -> dict[str, Any]:
-    return {"num_frames": len(driving.poses), "clip_fps": driving.source_fps, "stride": driving.stride}
+    return {"num_frames": driving.num_frames, "clip_fps": driving.source_fps, "stride": driving.stride}
 
 
 def _facts_of_output(output: Output, reference: Reference) -> dict[str, Any]:

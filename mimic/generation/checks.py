@@ -12,11 +12,13 @@ from typing import Any
 
 from mimic.config import CaseConfig, CaseSettings, InferenceConfig
 from mimic.files import local_path
+from mimic.generation.body_parts import check_is_densepose, clip_alone
 from mimic.generation.output import enlargement, side_by_side_path
 from mimic.generation.poses import num_driving_frames
 from mimic.generation.reference import find_pose, fitted, output_size, read_reference
+from mimic.generation.settings import family_settings
 from mimic.sampling.windows import reference_windows
-from mimic.video import probe
+from mimic.video import probe, read_frames
 from pose import PoseSequence
 from pose.estimators import Estimator
 
@@ -106,20 +108,35 @@ def check_people(config: InferenceConfig, estimator: Estimator) -> None:
     findings.raise_if_any()
 
 
+def check_body_parts(config: InferenceConfig, *, has_model: bool) -> None:
+    """Driving clips are DensePose videos, unless a model makes them of ordinary ones.
+
+    Raises:
+        InputError: a line for each clip that is not.
+    """
+    findings = Findings()
+    for name, case in zip(config.case_names(), config.test_case):
+        with findings.about(name):
+            path = clip_alone(local_path(case.ref_video_path))
+            if not has_model:
+                check_is_densepose(next(iter(read_frames(path, max_frames=1))), case.ref_video_path)
+    findings.raise_if_any()
+
+
 def check_with_model(
-    config: InferenceConfig, pipeline: Any, estimator: Estimator, output_dir: Path
-) -> list[PoseSequence]:
+    config: InferenceConfig, pipeline: Any, estimator: Estimator | None, output_dir: Path
+) -> list[PoseSequence | None]:
     """Sizes, windows and disk space suit, and the person is in the part of the picture that the result shows.
 
     Returns:
-        the references' poses, one for each case.
+        the references' poses, one for each case; None where there is no estimator.
 
     Raises:
         InputError: a line for each case and thing that does not suit.
     """
     findings = Findings()
     num_bytes = SPARE_BYTES
-    poses: list[PoseSequence] = []
+    poses: list[PoseSequence | None] = []
     for name, case in zip(config.case_names(), config.test_case):
         with findings.about(name):
             label, picture = read_reference(case.ref_image_path)
@@ -129,9 +146,13 @@ def check_with_model(
             shown = fitted(picture, height, width, pipeline, case)
             if shown is picture:
                 label = f"{label}, its middle (fit: pad takes all of it)"
-            poses.append(find_pose(shown, height, width, estimator, case, name=label))
+            if estimator is None:
+                poses.append(None)
+            else:
+                poses.append(find_pose(shown, height, width, estimator, case, name=label))
         with findings.about(name):
             check_windows(pipeline, case)
+            family_settings(pipeline, case)
     with findings.about(""):
         check_space(output_dir, num_bytes)
     findings.raise_if_any()

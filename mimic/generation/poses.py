@@ -28,21 +28,33 @@ MAX_KEPT_MAPS_MB = 256
 
 @dataclass(frozen=True)
 class Driving:
-    """Driving poses and the clip they are from."""
+    """What drives, and the clip it is from."""
 
-    poses: PoseSequence
-    """One person (or all, if asked), at the rate after the stride."""
+    poses: PoseSequence | None
+    """One person (or all, if asked), at the rate after the stride; None where maps of body parts drive."""
     stride: int
     """Frames of the clip that one of these stands for."""
     source_fps: float
     """Frame rate of the clip."""
     clip: VideoInfo | None
     """None where the poses came as poses."""
+    num_maps: int = 0
+    """Where no poses drive: how many maps do."""
+
+    @property
+    def num_frames(self) -> int:
+        """Driving frames after the stride."""
+        return self.num_maps if self.poses is None else len(self.poses)
+
+    @property
+    def fps(self) -> float:
+        """Frames a second after the stride."""
+        return self.source_fps / self.stride if self.poses is None else self.poses.fps
 
     @property
     def source_seconds(self) -> float:
-        """How much of the clip's time the poses cover."""
-        return len(self.poses) * self.stride / self.source_fps
+        """How much of the clip's time the driving frames cover."""
+        return self.num_frames * self.stride / self.source_fps
 
 
 def read_driving(
@@ -176,5 +188,5 @@ class PoseMaps:
 
 
 def output_fps(driving: Driving, settings: CaseSettings) -> Fraction:
-    """Frames a second of the result: as set, or the driving poses' own."""
-    return Fraction(settings.fps if settings.fps is not None else driving.poses.fps).limit_denominator(1001)
+    """Frames a second of the result: as set, or the driving frames' own."""
+    return Fraction(settings.fps if settings.fps is not None else driving.fps).limit_denominator(1001)

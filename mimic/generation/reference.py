@@ -40,8 +40,8 @@ class Reference:
     """As it came, upright; padded, if that was asked for."""
     picture: NDArray[np.uint8]
     """``H x W x 3`` at the size of the result."""
-    pose: PoseSequence
-    """F = 1."""
+    pose: PoseSequence | None
+    """F = 1; None for models that are not driven by skeletons."""
 
     @property
     def height(self) -> int:
@@ -74,7 +74,7 @@ def see_reference(
     name, original = read_reference(source)
     height, width = output_size(original, pipeline, settings)
     original = fitted(original, height, width, pipeline, settings)
-    if pose is None:
+    if pose is None and pipeline.driven_by == "skeleton":
         pose = find_pose(original, height, width, estimator(), settings, name=name)
     compatibility = compatibility_of(pipeline, settings)
     picture = prepare_reference(original, height=height, width=width, compatibility=compatibility)

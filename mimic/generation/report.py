@@ -24,6 +24,7 @@ _PIPELINE_SETTINGS = (
     "tile_size", "tile_overlap", "num_inference_steps", "noise_aug_strength", "min_guidance_scale",
     "max_guidance_scale", "conditioning_fps", "motion_bucket_id", "decode_chunk_size", "fusion", "noise",
 )  # fmt: skip
+_CONTROL_SETTINGS = ("windows", "control_scale")
 
 
 def versions() -> dict[str, str]:
@@ -40,10 +41,14 @@ def weights_of(
     hashes: dict[str, str] = {}
     if model is not None and Path(model).is_dir():
         for path in weight_files(Path(model)):
-            is_replaced = checkpoint is not None and path.parent.name == "unet"
+            is_replaced = (
+                checkpoint is not None and not Path(checkpoint).is_dir() and path.parent.name == "unet"
+            )
             if not is_replaced:
                 hashes[path.relative_to(model).as_posix()] = _hash(path, path.stat().st_mtime_ns)
-    if checkpoint is not None and Path(checkpoint).is_file():
+    if checkpoint is not None and Path(checkpoint).is_dir():
+        hashes |= weights_of(checkpoint, None)
+    elif checkpoint is not None and Path(checkpoint).is_file():
         path = Path(checkpoint)
         hashes[path.name] = _hash(path, path.stat().st_mtime_ns)
     return hashes
@@ -92,7 +97,7 @@ def effective_settings(pipeline: Any, settings: CaseSettings) -> dict[str, Any]:
     """Settings with those that were left out filled in as the pipeline fills them in."""
     filled = settings.model_dump()
     filled["min_guidance_scale"], filled["max_guidance_scale"] = settings.guidance_range
-    for name in _PIPELINE_SETTINGS:
+    for name in (*_PIPELINE_SETTINGS, *(() if pipeline.driven_by == "skeleton" else _CONTROL_SETTINGS)):
         argument = "fps" if name == "conditioning_fps" else name
         filled[name] = pipeline.setting(argument, filled[name])
     return filled

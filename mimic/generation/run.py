@@ -11,12 +11,18 @@ from typing import Any
 import torch
 
 from mimic.config import CaseSettings, ConfigError, InferenceConfig
-from mimic.families.registry import best_device, load_pipeline
+from mimic.families.registry import best_device, find_family, find_sources, load_pipeline
 from mimic.files import local_path
 from mimic.generation.animate import GenerateResult, generate
-from mimic.generation.checks import InputError, check_inputs, check_people, check_with_model
+from mimic.generation.checks import (
+    InputError,
+    check_body_parts,
+    check_inputs,
+    check_people,
+    check_with_model,
+)
 from mimic.generation.report import described_model
-from mimic.weights.sources import resolve, resolve_checkpoint
+from mimic.models.densepose_model import DensePoseModel
 from mimic.weights.strict import WeightsError
 from pose import load_estimator
 from pose.estimators import Estimator
@@ -59,8 +65,13 @@ def run_config(
     device = chosen_device(config.device)
     check_inputs(config, output_dir)
     base, checkpoint = find_model(config)
-    estimator = estimator_of(config, device)
-    check_people(config, estimator)
+    estimator, densepose_model = None, None
+    if family_of(base, checkpoint).driven_by == "densepose":
+        densepose_model = densepose_model_of(config, device)
+        check_body_parts(config, has_model=densepose_model is not None)
+    else:
+        estimator = estimator_of(config, device)
+        check_people(config, estimator)
     pipeline = load_model(config, base, checkpoint, device)
     if "warning" in pipeline.generation_defaults and not _is_all_bundled(config):
         say(f"note: {pipeline.generation_defaults['warning']}")
@@ -78,8 +89,9 @@ def run_config(
                 case.ref_video_path,
                 pipeline=pipeline,
                 output=output_dir / f"{name}.mp4",
-                estimator=estimator,
+                estimator=estimator or "auto",
                 reference_pose=pose,
+                densepose_model=densepose_model,
                 is_progress_shown=is_progress_shown,
                 about={"model": model},
                 **case.model_dump(include=set(CaseSettings.model_fields)),
@@ -100,8 +112,32 @@ def find_model(config: InferenceConfig) -> tuple[Path, Path | None]:
     Raises:
         SourceError: one of them cannot be had.
     """
-    checkpoint = resolve_checkpoint(config.ckpt_path) if config.ckpt_path is not None else None
-    return resolve(config.base_model_path, checkpoint=checkpoint), checkpoint
+    return find_sources(config.base_model_path, config.ckpt_path)
+
+
+def family_of(base: Path, checkpoint: Path | None) -> Any:
+    """The pipeline class that will be loaded.
+
+    Raises:
+        InputError: the model is of no known family.
+    """
+    try:
+        return find_family(base, checkpoint)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def densepose_model_of(config: InferenceConfig, device: torch.device) -> DensePoseModel | None:
+    """The DensePose model that the config names, if it names one.
+
+    Raises:
+        FileNotFoundError, DensePoseError: it is not there, or none.
+    """
+    if config.densepose_model is None:
+        return None
+    return DensePoseModel(
+        local_path(config.densepose_model), device="auto" if device.type == "cuda" else "cpu"
+    )
 
 
 def load_model(config: InferenceConfig, base: Path, checkpoint: Path | None, device: torch.device) -> Any:
@@ -117,7 +153,7 @@ def load_model(config: InferenceConfig, base: Path, checkpoint: Path | None, dev
         dtype = "float16" if device.type == "cuda" else "float32"
     place = torch.device("cpu") if is_offloaded else device
     try:
-        pipeline = load_pipeline(base, checkpoint=checkpoint, dtype=dtype, device=place)
+        pipeline = load_pipeline(base, checkpoint=checkpoint, dtype=dtype, device=place, vae=config.vae_path)
     except WeightsError:
         raise
     except ValueError as error:

@@ -175,7 +175,7 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix in (".safetensors", ".bin", ".pth") and path.is_file()
+        if path.suffix in (".safetensors", ".bin", ".pth", ".ckpt") and path.is_file()
     )
 
 

@@ -279,17 +279,13 @@ class MimicMotionPipeline(AnimationPipeline):
         if noise is None:
             drawn = frames_to_draw(request.num_frames, request.tile_size, request.noise)
             noise = draw_noise(
-                (len(request.pictures), drawn, *self._latent_shape(request)),
+                (len(request.pictures), drawn, *self.latent_shape(request.height, request.width)),
                 request.generator,
                 device=device,
                 dtype=self.unet.dtype,
             )
         latents = repeat_along_time(noise.to(device, torch.float32), request.num_frames)
         return Start(latents=latents * self.scheduler.init_noise_sigma, timesteps=self.scheduler.timesteps)
-
-    def _latent_shape(self, request: Request) -> tuple[int, int, int]:
-        side = self.pixels_per_latent
-        return self.vae.config.latent_channels, request.height // side, request.width // side
 
     def denoise(self, request: Request, conditions: Conditions, start: Start) -> Tensor:
         """Sample latents ``B x F x C x h x w``, in the UNet's precision."""

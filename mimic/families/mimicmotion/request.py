@@ -13,7 +13,8 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from mimic.data.pose_maps import PoseMaps, as_pose_tensor
+from mimic.data.pose_maps import PoseMaps
+from mimic.families import checks
 from mimic.families.base import OUTPUT_TYPES, StepReport
 from mimic.families.mimicmotion.pose_features import PoseFeatures
 from mimic.sampling.fusion import FUSIONS
@@ -114,77 +115,32 @@ def check_parts(pipe: MimicMotionPipeline) -> None:
 
 def check_request(pipe: MimicMotionPipeline, request: Request) -> None:
     """Raise `ValueError` for a request that the pipeline cannot fulfil."""
-    side = pipe.pixels_per_latent
-    if request.height % side or request.width % side or min(request.height, request.width) < side:
-        near = [max(side, round(length / side) * side) for length in (request.height, request.width)]
-        raise ValueError(
-            f"the video is {request.height} x {request.width} (height x width); both have to be multiples of "
-            f"{side}. Use {near[0]} x {near[1]}."
-        )
-    _check_known("output_type", request.output_type, OUTPUT_TYPES)
-    _check_known("fusion", request.fusion, tuple(FUSIONS))
-    _check_known("noise", request.noise, NOISE_LENGTHS)
-    for name in ("num_inference_steps", "decode_chunk_size", "fps"):
-        if getattr(request, name) < 1:
-            raise ValueError(f"{name} is {getattr(request, name)}; it has to be at least 1.")
+    checks.check_size(request.height, request.width, pipe.pixels_per_latent)
+    checks.check_known("output_type", request.output_type, OUTPUT_TYPES)
+    checks.check_known("fusion", request.fusion, tuple(FUSIONS))
+    checks.check_known("noise", request.noise, NOISE_LENGTHS)
+    checks.check_counts(
+        num_inference_steps=request.num_inference_steps,
+        decode_chunk_size=request.decode_chunk_size,
+        fps=request.fps,
+    )
     if request.noise_aug_strength < 0:
         raise ValueError(f"noise_aug_strength is {request.noise_aug_strength}; it has to be at least 0.")
     if request.guidance_interval is not None and not hasattr(pipe.scheduler, "sigmas"):
         raise ValueError(
             f"guidance_interval needs a scheduler with sigmas; {type(pipe.scheduler).__name__} has none."
         )
-    num_videos = len(request.pictures)
-    if not num_videos:
-        raise ValueError("there is no image; give a reference.")
-    if isinstance(request.generator, list) and len(request.generator) != num_videos:
-        raise ValueError(
-            f"{len(request.generator)} generators for {num_videos} videos; give one for each, or one for all."
-        )
-    _check_latents(pipe, request, num_videos)
-    _check_poses(request, num_videos)
-
-
-def _check_known(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} '{value}' is not known; use one of {', '.join(known)}.")
-
-
-def _check_latents(pipe: MimicMotionPipeline, request: Request, num_videos: int) -> None:
-    if request.latents is None:
-        return
-    side = pipe.pixels_per_latent
-    expected = (pipe.vae.config.latent_channels, request.height // side, request.width // side)
-    lengths = {request.tile_size, request.num_frames}
-    shape = tuple(request.latents.shape)
-    if len(shape) != 5 or shape[0] != num_videos or shape[1] not in lengths or shape[2:] != expected:
-        frames = " or ".join(map(str, sorted(lengths)))
-        raise ValueError(
-            f"latents are {list(shape)}; expected {num_videos} videos x {frames} frames x "
-            f"{' x '.join(map(str, expected))}."
-        )
-
-
-def _check_poses(request: Request, num_videos: int) -> None:
-    if not request.pose_maps:
-        return
-    if len(request.pose_maps) not in {1, num_videos}:
-        raise ValueError(
-            f"{len(request.pose_maps)} clips of poses for {num_videos} videos; give one for each, or one."
-        )
-    for maps in request.pose_maps:
-        length = len(maps) if hasattr(maps, "__len__") else None
-        if length is not None and length < request.num_frames:
-            raise ValueError(
-                f"image_pose has {length} frames, num_frames is {request.num_frames}; use {length} at most."
-            )
-        drawn = as_pose_tensor(maps([0]))
-        if tuple(drawn.shape) != (1, 3, request.height, request.width):
-            raise ValueError(
-                f"a pose map is {list(drawn.shape[1:])}; expected 3 x {request.height} x {request.width}, "
-                "the video's size. Draw the poses at that size, or leave height and width out."
-            )
-        largest = float(drawn.abs().max())
-        if largest > 1.001:
-            raise ValueError(
-                f"pose maps reach {largest:g}; they have to be in [-1, 1]: uint8 maps / 127.5 - 1."
-            )
+    checks.check_videos(len(request.pictures), request.generator)
+    checks.check_latents(
+        request.latents,
+        num_videos=len(request.pictures),
+        lengths={request.tile_size, request.num_frames},
+        shape=pipe.latent_shape(request.height, request.width),
+    )
+    checks.check_pose_maps(
+        request.pose_maps,
+        num_videos=len(request.pictures),
+        num_frames=request.num_frames,
+        height=request.height,
+        width=request.width,
+    )

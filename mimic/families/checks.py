@@ -1,0 +1,90 @@
+"""Can this be animated? What every family asks of a request before anything heavy is done.
+
+Each check raises `ValueError` with what was found, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from torch import Tensor
+
+from mimic.data.pose_maps import PoseMaps, as_pose_tensor
+from mimic.sampling.noise import Generators
+
+
+def check_known(name: str, value: str, known: Sequence[str]) -> None:
+    """`value` is one of the names that an argument takes."""
+    if value not in known:
+        raise ValueError(f"{name} '{value}' is not known; use one of {', '.join(known)}.")
+
+
+def check_counts(**counts: int) -> None:
+    """Each is at least 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} is {count}; it has to be at least 1.")
+
+
+def check_size(height: int, width: int, side: int) -> None:
+    """Both sides of the video are multiples of `side`."""
+    if height % side or width % side or min(height, width) < side:
+        near = [max(side, round(length / side) * side) for length in (height, width)]
+        raise ValueError(
+            f"the video is {height} x {width} (height x width); both have to be multiples of {side}. "
+            f"Use {near[0]} x {near[1]}."
+        )
+
+
+def check_videos(num_videos: int, generator: Generators) -> None:
+    """There is a reference, and generators are one or as many."""
+    if not num_videos:
+        raise ValueError("there is no image; give a reference.")
+    if isinstance(generator, list) and len(generator) != num_videos:
+        raise ValueError(
+            f"{len(generator)} generators for {num_videos} videos; give one for each, or one for all."
+        )
+
+
+def check_latents(
+    latents: Tensor | None, *, num_videos: int, lengths: Collection[int], shape: tuple[int, int, int]
+) -> None:
+    """Given noise is ``B x f x C x h x w``, f one of `lengths`; `shape` is C, h, w."""
+    if latents is None:
+        return
+    found = tuple(latents.shape)
+    if len(found) != 5 or found[0] != num_videos or found[1] not in lengths or found[2:] != shape:
+        frames = " or ".join(map(str, sorted(lengths)))
+        raise ValueError(
+            f"latents are {list(found)}; expected {num_videos} videos x {frames} frames x "
+            f"{' x '.join(map(str, shape))}."
+        )
+
+
+def check_pose_maps(
+    pose_maps: Sequence[PoseMaps], *, num_videos: int, num_frames: int, height: int, width: int
+) -> None:
+    """Maps are as many and as large as the video, and in [-1, 1]; the first of each clip is looked at."""
+    if not pose_maps:
+        return
+    if len(pose_maps) not in {1, num_videos}:
+        raise ValueError(
+            f"{len(pose_maps)} clips of poses for {num_videos} videos; give one for each, or one."
+        )
+    for maps in pose_maps:
+        length = len(maps) if hasattr(maps, "__len__") else None
+        if length is not None and length < num_frames:
+            raise ValueError(
+                f"image_pose has {length} frames, num_frames is {num_frames}; use {length} at most."
+            )
+        drawn = as_pose_tensor(maps([0]))
+        if tuple(drawn.shape) != (1, 3, height, width):
+            raise ValueError(
+                f"a pose map is {list(drawn.shape[1:])}; expected 3 x {height} x {width}, the video's size. "
+                "Draw the poses at that size, or leave height and width out."
+            )
+        largest = float(drawn.abs().max())
+        if largest > 1.001:
+            raise ValueError(
+                f"pose maps reach {largest:g}; they have to be in [-1, 1]: uint8 maps / 127.5 - 1."
+            )

@@ -1,0 +1,111 @@
+"""The ControlNet's residuals, frame by frame: made once in a step, kept for the windows that share a frame.
+
+MagicAnimate runs its ControlNet once per frame and step, with the conditional text alone; both halves of
+guidance and all windows that hold a frame use the same residuals.
+
+Legend: B batch, f frames of a window, C latent channels, H height, W width; h, w of latents; L tokens of the
+text, D their width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mimic.data.pose_maps import PoseMaps, as_pose_tensor
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """What the ControlNet adds to the UNet's skip connections and to its middle, ``f x …`` each."""
+
+    down: tuple[Tensor, ...]
+    mid: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in (*self.down, self.mid))
+
+
+class ControlResiduals:
+    """Residuals of one video's windows.
+
+    At full size they are 13 MB a frame in float16. Those of frames that a later window of the same step will
+    ask for again are kept up to a budget; beyond it they are made again.
+
+    Args:
+        controlnet: diffusers' `ControlNetModel`, of pictures with RGB in [0, 1].
+        pose_maps: draws the maps of given frames.
+        prompt_1LD: the conditional text, ``1 x L x D``.
+        windows: all windows of a step, in order.
+        scale: of the residuals.
+        budget_bytes: see above.
+    """
+
+    def __init__(
+        self,
+        controlnet: Any,
+        pose_maps: PoseMaps,
+        prompt_1LD: Tensor,
+        *,
+        windows: Sequence[Sequence[int]],
+        scale: float = 1.0,
+        budget_bytes: int,
+    ) -> None:
+        self.num_made = 0
+        """Frames computed so far."""
+        self._controlnet, self._maps, self._prompt, self._scale = controlnet, pose_maps, prompt_1LD, scale
+        self._last_use = {frame: i for i, window in enumerate(windows) for frame in window}
+        self._windows = {tuple(window): i for i, window in enumerate(windows)}
+        self._budget_bytes = budget_bytes
+        self._kept: dict[int, Residuals] = {}
+        self._kept_bytes = 0
+        self._step: Tensor | None = None
+
+    def __call__(self, latents_fChw: Tensor, t: Tensor, frames: list[int]) -> Residuals:
+        """Residuals of a window's frames at step `t`; `latents_fChw` are their scaled noisy latents."""
+        if self._step is None or not torch.equal(self._step, t):
+            self._step, self._kept, self._kept_bytes = t, {}, 0
+        number = self._windows[tuple(frames)]
+        of_frames = []
+        for place, frame in enumerate(frames):
+            found = self._kept.get(frame)
+            if found is None:
+                found = self._make(latents_fChw[place : place + 1], t, frame)
+            if self._last_use[frame] > number:
+                self._keep(frame, found)
+            else:
+                self._forget(frame)
+            of_frames.append(found)
+        down = tuple(torch.cat(parts) for parts in zip(*(each.down for each in of_frames)))
+        return Residuals(down, torch.cat([each.mid for each in of_frames]))
+
+    def _make(self, latents_1Chw: Tensor, t: Tensor, frame: int) -> Residuals:
+        """One frame at a time, so that its numbers do not depend on the window it is in."""
+        device, dtype = self._prompt.device, self._controlnet.dtype
+        # Maps are in [-1, 1] everywhere; the released ControlNet was trained on [0, 1].
+        drawn = as_pose_tensor(self._maps([frame])).to(device, dtype) / 2 + 0.5
+        down, mid = self._controlnet(
+            latents_1Chw.to(dtype),
+            t,
+            encoder_hidden_states=self._prompt.to(dtype),
+            controlnet_cond=drawn,
+            conditioning_scale=self._scale,
+            return_dict=False,
+        )
+        self.num_made += 1
+        return Residuals(tuple(down), mid)
+
+    def _keep(self, frame: int, residuals: Residuals) -> None:
+        if frame not in self._kept and self._kept_bytes + residuals.nbytes <= self._budget_bytes:
+            self._kept[frame] = residuals
+            self._kept_bytes += residuals.nbytes
+
+    def _forget(self, frame: int) -> None:
+        known = self._kept.pop(frame, None)
+        if known is not None:
+            self._kept_bytes -= known.nbytes

@@ -1,0 +1,61 @@
+"""MagicAnimate's learning objective, and which picture or clip a sample trains with.
+
+Equations and symbols of arXiv 2311.16498, sections 3.1 to 3.4: stage 1 learns without temporal layers,
+``L1 = E |eps - eps_theta|^2``; stage 2 learns the temporal attention alone, of pictures and clips together.
+
+Legend: B batch, F frames, C latent channels; h x w latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+RECONSTRUCTION, PICTURE, CLIP = 0, 1, 2
+"""What a sample trains with: the reference itself in its own pose (i = ref), another picture (i != ref), or
+the clip."""
+
+
+def choose(r: Tensor, stage: int, *, tau_0: float, tau_1: float, tau_2: float) -> Tensor:
+    """What samples train with, given r, uniform in [0, 1): `RECONSTRUCTION`, `PICTURE` or `CLIP`.
+
+    Stage 1 knows no clips: all frames that are given are pictures. Stage 2 is the paper's equation (5).
+    """
+    if stage == 1:
+        return torch.where(r <= tau_0, RECONSTRUCTION, PICTURE)
+    return torch.where(r <= tau_1, RECONSTRUCTION, torch.where(r <= tau_2, PICTURE, CLIP))
+
+
+def noised(scheduler: Any, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    """``sqrt(alpha_t) x0 + sqrt(1 - alpha_t) eps``; x0 and eps ``B x F x C x h x w``, t ``B``."""
+    return scheduler.add_noise(x0, eps, t)
+
+
+def target_of(scheduler: Any, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    """What the network is to predict: eps, or v where the scheduler says so.
+
+    Raises:
+        ValueError: the scheduler predicts something else.
+    """
+    kind = scheduler.config.prediction_type
+    if kind == "epsilon":
+        return eps
+    if kind == "v_prediction":
+        return scheduler.get_velocity(x0, eps, t)
+    raise ValueError(f"the scheduler predicts {kind}; training knows epsilon and v_prediction.")
+
+
+def weight_of(masks: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor | float:
+    """The factor of each latent pixel's loss, ``B x F x 1 x h x w``: 1, and a region's factor inside it.
+
+    Args:
+        masks: region to the covered share, ``B x F x 1 x h x w``.
+        factors: region to its factor.
+    """
+    weight: Tensor | float = 1.0
+    for region, factor in factors.items():
+        weight = weight * (1 + (factor - 1) * masks[region])
+    return weight

@@ -1,0 +1,275 @@
+"""What MagicAnimate trains and how: its networks, the random draws of a sample, the loss, the ways out.
+
+Conditions are those of the inference pipeline: the reference's latents times the scaling factor, the
+appearance encoder at the step's own noise level, the ControlNet on the same noisy latents, the one text.
+What is dropped is dropped as in the unconditional branch: nobody looks at the reference.
+
+Legend: B batch, F target frames, n pictures or clips of a pass, f frames of each, C latent channels, H x W
+pixels, h x w latents, L tokens of the text, D their width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from mimic.config.loading import Config, ConfigError
+from mimic.data.batch import Batch, Sample
+from mimic.families.base import AnimationOutput
+from mimic.families.magic_animate import objective
+from mimic.families.magic_animate.keys import released_temporal
+from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
+from mimic.families.magic_animate.tiny import tiny_pipeline
+from mimic.families.task import Draws, Loss, TrainingTask
+from mimic.models.reference import ReferenceBank
+from mimic.models.vae import encode_images
+
+TEMPORAL_FILE = "temporal_attention.safetensors"
+"""Name of the export in the published layout; networks without it are in folders of that layout anyway."""
+
+
+class MagicAnimateObjective(Config):
+    """The `objective:` of a training YAML."""
+
+    stage: Literal[1, 2] = 1
+    """1: single frames, no temporal layers. 2: clips and pictures through the temporal layers."""
+    tau_0: float = Field(0.2, ge=0, le=1)
+    """Stage 1: share of samples whose target is the reference itself, in its own pose."""
+    tau_1: float = Field(0.2, ge=0, le=1)
+    """Stage 2: share of samples that are the reference itself."""
+    tau_2: float = Field(0.4, ge=0, le=1)
+    """Stage 2: up to here samples are another picture, beyond it clips. The paper publishes no value of the
+    three."""
+    drop_reference: float = Field(0.1, ge=0, le=1)
+    """Share of samples that learn without the reference, as guidance at inference runs one half."""
+    amplification: Mapping[str, float] = {}
+    """Region to the factor of its loss, as in MimicMotion; the data has to mask it. {}: as published."""
+
+    @model_validator(mode="after")
+    def _check(self) -> MagicAnimateObjective:
+        if self.tau_1 > self.tau_2:
+            raise ValueError(f"tau_1 is {self.tau_1}, tau_2 {self.tau_2}; expected tau_1 <= tau_2")
+        return self
+
+
+class MagicAnimateNetworks(nn.Module):
+    """UNet, appearance encoder, ControlNet and text under one roof; a call is a forward pass in training.
+
+    Args:
+        pipeline: whose networks these are.
+        settings: the objective.
+    """
+
+    def __init__(self, pipeline: MagicAnimatePipeline, settings: MagicAnimateObjective) -> None:
+        super().__init__()
+        self.unet = pipeline.unet
+        self.appearance_encoder = pipeline.appearance_encoder
+        self.controlnet = pipeline.controlnet
+        self.prompt_embedding = pipeline.prompt_embedding
+        self.settings = settings
+        self._scheduler = pipeline.scheduler
+        self._scaling_factor = float(pipeline.vae.config.scaling_factor)
+
+    def forward(self, batch: Batch, draws: Draws) -> Loss:
+        """The loss of a batch that has latents, with the stacked draws of its samples."""
+        assert batch.latents is not None
+        assert batch.reference_latents is not None
+        settings = self.settings
+        kinds = objective.choose(
+            draws["r"], settings.stage, tau_0=settings.tau_0, tau_1=settings.tau_1, tau_2=settings.tau_2
+        )
+        total = batch.latents.new_zeros((), dtype=torch.float32)
+        for is_clip in (False, True):
+            chosen = torch.nonzero((kinds == objective.CLIP) == is_clip)[:, 0]
+            if len(chosen):
+                # Means over samples, however many frames each has.
+                losses = self._losses(batch, draws, kinds, chosen, is_clip=is_clip)
+                total = total + losses.sum() / len(kinds)
+        shares = {
+            "reconstruction": (kinds == objective.RECONSTRUCTION).float().mean(),
+            "clip": (kinds == objective.CLIP).float().mean(),
+        }
+        return Loss(total, {name: share.detach() for name, share in shares.items()})
+
+    def _losses(self, batch: Batch, draws: Draws, kinds: Tensor, chosen: Tensor, *, is_clip: bool) -> Tensor:
+        """The loss of each chosen sample."""
+        x0, maps, masks = self._targets(batch, draws, kinds, chosen, is_clip=is_clip)
+        num_frames = x0.shape[1]
+        t, eps = draws["t"][chosen], draws["noise"][chosen][:, :num_frames].float()
+        noisy = objective.noised(self._scheduler, x0, eps, t)
+        bank = ReferenceBank("midup")
+        text = self.prompt_embedding(len(chosen))
+        dtype = self.unet.dtype
+        assert batch.reference_latents is not None
+        reference = batch.reference_latents[chosen] * self._scaling_factor
+        self.appearance_encoder(reference.to(dtype), t, text, bank)
+        attends = draws["keep_reference"][chosen].bool()
+        if not is_clip:  # unrelated pictures: each by itself, norms and all
+            noisy, maps = noisy.flatten(0, 1)[:, None], maps.flatten(0, 1)[:, None]
+            t, text = (each.repeat_interleave(num_frames, dim=0) for each in (t, text))
+            attends = attends.repeat_interleave(num_frames)
+            bank = ReferenceBank(
+                bank.blocks,
+                {name: value.repeat_interleave(num_frames, 0) for name, value in bank.features.items()},
+            )
+        predicted = self._predict(noisy.to(dtype), maps.to(dtype), t, text.to(dtype), bank, attends)
+        predicted = predicted.reshape(x0.shape).float()
+        target = objective.target_of(self._scheduler, x0, eps, draws["t"][chosen])
+        weight = objective.weight_of(masks, self.settings.amplification)
+        losses = (weight * (predicted - target).square()).mean(dim=(1, 2, 3, 4))
+        if not bool(attends.any()):  # nobody looks: a gradient of zero is one all the same, for every process
+            losses = losses + 0 * sum(value.float().sum() for value in bank.features.values())
+        return losses
+
+    def _targets(
+        self, batch: Batch, draws: Draws, kinds: Tensor, chosen: Tensor, *, is_clip: bool
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Latents ``n x f x C x h x w``, maps ``n x f x 3 x H x W`` in [0, 1] and masks of what is learnt."""
+        assert batch.latents is not None
+        assert batch.reference_latents is not None
+        x0 = torch.cat([batch.reference_latents[:, None], batch.latents], dim=1)[chosen]
+        frames = torch.arange(1, x0.shape[1], device=x0.device).expand(len(chosen), -1)
+        if self.settings.stage == 2 and not is_clip:
+            frames = draws["frame"][chosen][:, None] + 1
+        if not is_clip:
+            is_itself = (kinds[chosen] == objective.RECONSTRUCTION)[:, None]
+            frames = torch.where(is_itself, 0, frames)
+        samples = torch.arange(len(chosen), device=x0.device)[:, None]
+        maps = batch.pose_maps[chosen][samples, frames] / 2 + 0.5
+        masks = {name: batch.masks[name][chosen][samples, frames] for name in self.settings.amplification}
+        return (x0[samples, frames] * self._scaling_factor).float(), maps, masks
+
+    def _predict(
+        self, noisy: Tensor, maps: Tensor, t: Tensor, text: Tensor, bank: ReferenceBank, attends: Tensor
+    ) -> Tensor:
+        """``n x f x C x h x w`` of noisy latents of that shape."""
+        num_frames = noisy.shape[1]
+        down, mid = self.controlnet(
+            noisy.flatten(0, 1),
+            t.repeat_interleave(num_frames),
+            encoder_hidden_states=text.repeat_interleave(num_frames, dim=0),
+            controlnet_cond=maps.flatten(0, 1),
+            return_dict=False,
+        )
+        return self.unet(
+            noisy,
+            t,
+            text,
+            reference=bank.read(attends.tolist()),
+            use_motion=self.settings.stage == 2,
+            down_block_additional_residuals=tuple(down),
+            mid_block_additional_residual=mid,
+            return_dict=False,
+        )[0]
+
+
+class MagicAnimateTask(TrainingTask):
+    """Training of MagicAnimate (arXiv 2311.16498); the VAE stays as it is.
+
+    Stage 1 trains ``trainable: [appearance_encoder, controlnet]``, stage 2 ``trainable: [unet.temporal]``; a
+    model that does not begin as Stable Diffusion trains ``unet`` and ``prompt_embedding``, too.
+
+    Args:
+        pipeline: whose networks are trained, in place.
+        settings: the objective.
+    """
+
+    Settings: ClassVar[type[Config]] = MagicAnimateObjective
+
+    def __init__(self, pipeline: MagicAnimatePipeline, settings: MagicAnimateObjective) -> None:
+        self._pipeline = pipeline
+        self.settings = settings
+        self.frozen = {"vae": pipeline.vae}
+        pipeline.vae.requires_grad_(False).eval()
+        self.model = MagicAnimateNetworks(pipeline, settings)
+
+    @classmethod
+    def from_pipeline(cls, pipeline: Any, settings: Config) -> MagicAnimateTask:
+        """A task that trains the networks of `pipeline`, in place."""
+        assert isinstance(settings, MagicAnimateObjective)
+        return cls(pipeline, settings)
+
+    @classmethod
+    def tiny_pipeline(cls, *, height: int, width: int, seed: int) -> MagicAnimatePipeline:
+        """Random weights, for twenty steps within seconds; see `mimic.families.magic_animate.tiny`."""
+        return tiny_pipeline(height=height, width=width, seed=seed)
+
+    @property
+    def parts(self) -> Mapping[str, Sequence[str]]:
+        """The UNet's temporal layers, all others, and its spatial attention alone."""
+        return {
+            "unet.temporal": ["unet.*motion_modules.*"],
+            "unet.spatial": ["unet.*.resnets.*", "unet.*.attentions.*", "unet.conv_*", "unet.time_*"],
+            "unet.attention": ["unet.*.attentions.*.attn1.*", "unet.*.attentions.*.attn2.*"],
+        }
+
+    def draw(self, sample: Sample, generator: torch.Generator) -> Draws:
+        """What to learn from, noise level, noise, whether the reference is seen; see `TrainingTask.draw`.
+
+        Raises:
+            ConfigError: the objective amplifies a region that the data does not mask.
+        """
+        settings = self.settings
+        absent = sorted(set(settings.amplification) - set(sample.masks))
+        if absent:
+            known = ", ".join(sorted(sample.masks)) or "none"
+            raise ConfigError(
+                f"objective.amplification names {', '.join(absent)}, the data masks {known}; "
+                "name the regions in data.regions, or set amplification: {}"
+            )
+        num_frames, _, height, width = sample.frames.shape
+        shape = (num_frames, *self._pipeline.latent_shape(height, width))
+        num_steps = self._pipeline.scheduler.config.num_train_timesteps
+        return {
+            "r": torch.rand((), generator=generator),
+            "frame": torch.randint(num_frames, (), generator=generator),
+            "t": torch.randint(num_steps, (), generator=generator),
+            "noise": torch.randn(shape, generator=generator),
+            "keep_reference": (torch.rand((), generator=generator) >= settings.drop_reference).float(),
+        }
+
+    @torch.no_grad()
+    def encode(self, batch: Batch) -> Batch:
+        """Latents (unscaled, the posterior's mode) that no cache had."""
+        changes: dict[str, Any] = {}
+        if batch.latents is None:
+            latents = encode_images(self._pipeline.vae, batch.frames.flatten(0, 1))
+            changes["latents"] = latents.unflatten(0, batch.frames.shape[:2])
+        if batch.reference_latents is None:
+            changes["reference_latents"] = encode_images(self._pipeline.vae, batch.reference)
+        return replace(batch, **changes)
+
+    def pipeline(self) -> MagicAnimatePipeline:
+        """The inference pipeline around the networks that are being trained."""
+        return self._pipeline
+
+    def released_files(self) -> dict[str, dict[str, Tensor]]:
+        """The temporal attention under its published keys; the model's folder holds appearance encoder and
+        ControlNet under theirs already."""
+        return {TEMPORAL_FILE: released_temporal(self._pipeline.unet)}
+
+    @torch.no_grad()
+    def generate(self, sample: Sample, *, seed: int) -> Tensor:
+        """The reference in the sample's poses, ``F x 3 x H x W`` in [0, 1], by the pipeline's own defaults.
+
+        A model of stage 1 knows no time: its temporal layers, fresh ones, change nothing.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            output = self._pipeline(
+                ((sample.reference + 1) / 2).clamp(0, 1),
+                image_pose=sample.pose_maps[1:],
+                generator=torch.Generator().manual_seed(seed),
+                output_type="pt",
+            )
+        finally:
+            self.model.train(was_training)
+        assert isinstance(output, AnimationOutput)
+        assert isinstance(output.frames, Tensor)
+        return output.frames[0]
