@@ -54,10 +54,10 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
         yield beside
-        for folder, _, files in os.walk(beside):
+        for place, _, files in os.walk(beside):
             for name in files:
-                _flush(os.path.join(folder, name))
-            _flush(folder)
+                _flush(os.path.join(place, name))
+            _flush(place)
         if path.exists():
             os.replace(path, replaced)
         os.replace(beside, path)

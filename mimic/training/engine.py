@@ -7,8 +7,9 @@ share the weights out (FSDP2) or the optimiser's state (DeepSpeed); the settings
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
@@ -19,8 +20,11 @@ from torch import Tensor, nn
 from mimic.config.loading import ConfigError
 from mimic.data.batch import Batch
 from mimic.families.task import Draws
+from mimic.models.thrift import offloaded
 from mimic.training.settings import TrainSettings
 
+_BLOCK = re.compile(r"\b(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.\w+\.\d+$")
+"""Names of a UNet's residual blocks, transformers and motion modules."""
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -36,13 +40,14 @@ class Step(nn.Module):
         super().__init__()
         self.model = model
         self.is_offloading = is_offloading
+        # Where FSDP asks which layers it should gather by themselves.
+        self._no_split_modules = sorted(
+            {type(module).__name__ for name, module in model.named_modules() if _BLOCK.search(name)}
+        )
 
     def forward(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        if not self.is_offloading:
+        with offloaded(self.model) if self.is_offloading else nullcontext():
             loss = self.model(batch, draws)
-        else:
-            with torch.autograd.graph.save_on_cpu(pin_memory=batch.frames.is_cuda):
-                loss = self.model(batch, draws)
         return loss.total, loss.terms
 
 
@@ -184,13 +189,6 @@ def averages(values: Iterable[float], accelerator: Any) -> list[float]:
     dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
     tensor = torch.tensor(list(values), dtype=dtype, device=accelerator.device)
     return accelerator.reduce(tensor, reduction="mean").tolist()
-
-
-@contextmanager
-def main_process_first(accelerator: Any) -> Iterator[None]:
-    """What writes or downloads shared files runs in the main process before it runs in the others."""
-    with accelerator.main_process_first():
-        yield
 
 
 def _is_asked(name: str) -> bool:

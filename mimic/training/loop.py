@@ -246,8 +246,8 @@ def _stop_if_hopeless(run: Run, step: Step) -> None:
         keys = [key for part in everyone for key in part]
     found = checkpoints(run.settings.output_dir)
     raise TrainingError(
-        f"step {progress.step}: loss {step.loss:g} and gradients' norm {step.norm:g}, the "
-        f"{progress.skipped_in_row}th step in a row without finite ones. In its batch: {'; '.join(keys)}. "
+        f"step {progress.step}: loss {step.loss:g} and gradients' norm {step.norm:g}; not finite for "
+        f"{progress.skipped_in_row} steps in a row. In the last one's batch: {'; '.join(keys)}. "
         f"The last checkpoint is {found[-1].name if found else 'none'}; look at these clips, lower "
         "optimiser.learning_rate, or use precision: fp32"
     )

@@ -16,13 +16,13 @@ from mimic.data.settings import DataSettings
 class LoraSettings(Config):
     """Train low-rank differences to some layers, and leave the layers themselves as they are."""
 
-    rank: int = Field(16, ge=1)
+    rank: int = Field(default=16, ge=1)
     """Rank of the differences: 4 to 64 are usual."""
 
-    alpha: float | None = Field(None, gt=0)
+    alpha: float | None = Field(default=None, gt=0)
     """The differences are scaled by alpha / rank; none: alpha = rank."""
 
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the inputs of a difference that is left out at random."""
 
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
@@ -35,16 +35,16 @@ class OptimiserSettings(Config):
     name: Literal["adamw", "adamw_8bit"] = "adamw"
     """adamw_8bit keeps its two moments in a byte each instead of four (needs bitsandbytes)."""
 
-    learning_rate: float = Field(1e-5, gt=0)
+    learning_rate: float = Field(default=1e-5, gt=0)
     """The paper's is 1e-5."""
 
     betas: tuple[float, float] = (0.9, 0.999)
     """How slowly the means of gradients and of their squares change."""
 
-    eps: float = Field(1e-8, gt=0)
+    eps: float = Field(default=1e-8, gt=0)
     """Keeps the division by the root of the second mean from exploding."""
 
-    weight_decay: float = Field(1e-2, ge=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
     """Of matrices and convolutions; biases, norms and scales have none."""
 
 
@@ -54,20 +54,20 @@ class ScheduleSettings(Config):
     name: Literal["constant", "cosine"] = "constant"
     """After the warm-up: stay, or fall along half a cosine until `max_steps`."""
 
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     """Steps in which the rate grows linearly from 0."""
 
-    final_share: float = Field(0.0, ge=0, le=1)
+    final_share: float = Field(default=0.0, ge=0, le=1)
     """cosine ends at this share of the rate."""
 
 
 class ValidationSettings(Config):
     """Videos and numbers of clips that are not trained on, always the same with the same noise."""
 
-    every: int = Field(0, ge=0)
+    every: int = Field(default=0, ge=0)
     """Validate after so many steps each time, and after the last; 0 never."""
 
-    num_clips: int = Field(4, ge=1)
+    num_clips: int = Field(default=4, ge=1)
     """How many of the validation clips, from the first."""
 
     seed: int = 0
@@ -76,17 +76,17 @@ class ValidationSettings(Config):
     best_by: Literal["psnr", "ssim", "hand_psnr"] = "psnr"
     """The checkpoint that is best by this mean is kept besides the last ones."""
 
-    fps: float = Field(7.0, gt=0)
+    fps: float = Field(default=7.0, gt=0)
     """Of the grid's video."""
 
 
 class CheckpointSettings(Config):
     """When the whole state of the training goes to the disk."""
 
-    every: int = Field(500, ge=1)
+    every: int = Field(default=500, ge=1)
     """Save after so many steps each time, and after the last."""
 
-    keep: int = Field(2, ge=1)
+    keep: int = Field(default=2, ge=1)
     """How many of the last checkpoints stay."""
 
     keep_best: bool = True
@@ -96,8 +96,12 @@ class CheckpointSettings(Config):
 class MemorySettings(Config):
     """What is paid with time for memory."""
 
-    chunk_frames: int | None = Field(None, ge=1)
+    chunk_frames: int | None = Field(default=None, ge=1)
     """Spatial layers compute so many frames at a time; none: all at once. Where the family has it."""
+
+    cache: Path | None = None
+    """Encode all clips once, before the first step, into this folder; none: encode at each step. Wants clips
+    that are cut alike each time."""
 
     offload_activations: bool = False
     """Keep what the backward pass needs in the main memory until then."""
@@ -119,7 +123,7 @@ class TrainSettings(Config):
     output_dir: Path
     """Where log, checkpoints, validation videos and the finished model go."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Decides everything that is random."""
 
     max_steps: int = Field(ge=1)
@@ -141,16 +145,16 @@ class TrainSettings(Config):
     lora: LoraSettings | None = None
     """Train low-rank differences besides."""
 
-    optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
+    optimiser: OptimiserSettings = OptimiserSettings()
     """How weights follow gradients."""
 
-    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
+    schedule: ScheduleSettings = ScheduleSettings()
     """How the learning rate goes along the steps."""
 
-    batch_size: int = Field(1, ge=1)
+    batch_size: int = Field(default=1, ge=1)
     """Clips a step, over all processes and accumulated passes together."""
 
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(default=1, ge=1)
     """Passes that a process divides its share of the batch into."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -159,36 +163,36 @@ class TrainSettings(Config):
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
 
-    ema_decay: float | None = Field(None, gt=0, lt=1)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Average the weights with this decay; validation and the finished model use the average. None: no
     average."""
 
-    clip_norm: float | None = Field(1.0, gt=0)
+    clip_norm: float | None = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm; none: as they are."""
 
-    max_skipped: int = Field(10, ge=1)
+    max_skipped: int = Field(default=10, ge=1)
     """Steps without a finite loss are skipped; after so many in a row the training stops."""
 
-    num_workers: int = Field(0, ge=0)
+    num_workers: int = Field(default=0, ge=0)
     """Processes that prepare clips, for each process that trains; 0: itself."""
 
-    cpu_threads: int | None = Field(None, ge=1)
+    cpu_threads: int | None = Field(default=None, ge=1)
     """Threads a process computes with on the CPU; none: as many as torch takes. Another number may change the
     last bits of results."""
 
     tensorboard: bool = True
     """Write curves for TensorBoard, if it is installed."""
 
-    log_every: int = Field(10, ge=1)
+    log_every: int = Field(default=10, ge=1)
     """Where there is no terminal for a progress bar, print a line after so many steps."""
 
-    validation: ValidationSettings = Field(default_factory=ValidationSettings)
+    validation: ValidationSettings = ValidationSettings()
     """Videos and numbers of clips that are not trained on."""
 
-    checkpoints: CheckpointSettings = Field(default_factory=CheckpointSettings)
+    checkpoints: CheckpointSettings = CheckpointSettings()
     """When the state goes to the disk."""
 
-    memory: MemorySettings = Field(default_factory=MemorySettings)
+    memory: MemorySettings = MemorySettings()
     """What is paid with time for memory."""
 
     @model_validator(mode="after")

@@ -12,11 +12,13 @@ import torch
 from torch import nn
 
 from mimic.config.loading import ConfigError, build
-from mimic.data.dataset import build_dataset
+from mimic.data.cache import EncodingCache, weights_digest
+from mimic.data.dataset import ClipDataset, build_dataset
 from mimic.data.settings import DataSettings
 from mimic.families.registry import load_pipeline, load_task
 from mimic.families.task import TrainingTask
 from mimic.files import remove_partial
+from mimic.models.thrift import save_memory
 from mimic.training import trainable
 from mimic.training.engine import Step, is_deepspeed, make_accelerator, make_optimiser
 from mimic.training.lora import add_lora
@@ -70,6 +72,8 @@ def set_up(settings: TrainSettings, *, say: Say, is_dry_run: bool = False) -> Ru
     for module in task.frozen.values():
         module.to(accelerator.device)
         align_memory(module)
+    if settings.memory.cache is not None and not is_dry_run:
+        dataset = _encoded(dataset, task, settings.memory.cache, accelerator, say)
     model, optimiser = accelerator.prepare(model, optimiser)
     model.train()
     parameters = _trained(task)
@@ -93,6 +97,23 @@ def set_up(settings: TrainSettings, *, say: Say, is_dry_run: bool = False) -> Ru
     return run
 
 
+def _encoded(
+    dataset: ClipDataset, task: TrainingTask, folder: Path, accelerator: Any, say: Say
+) -> ClipDataset:
+    """The dataset with latents and embeddings of all its clips, made by all processes together."""
+    cache = EncodingCache(folder, weights=weights_digest(task.frozen))
+    num_written = cache.fill(
+        dataset,
+        task.encode,
+        device=accelerator.device,
+        rank=accelerator.process_index,
+        num_ranks=accelerator.num_processes,
+    )
+    accelerator.wait_for_everyone()
+    say(f"latents of all clips are in {folder}; {num_written} of this process's were made now")
+    return dataset.with_cache(cache)
+
+
 def make_task(settings: TrainSettings) -> TrainingTask:
     """The family's task around the model that is trained further, on the CPU, with what trains chosen."""
     family = load_task(settings.family)
@@ -108,10 +129,11 @@ def make_task(settings: TrainSettings) -> TrainingTask:
     pipeline.set_progress_bar_config(disable=True)
     task = family.from_pipeline(pipeline, objective)
     _choose_trained(task, settings)
-    if settings.gradient_checkpointing:
-        for network in task.model.children():
-            if getattr(network, "_supports_gradient_checkpointing", False):
-                network.enable_gradient_checkpointing()  # type: ignore[operator]
+    save_memory(
+        task.model,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        chunk_frames=settings.memory.chunk_frames,
+    )
     return task
 
 

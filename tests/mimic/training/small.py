@@ -1,0 +1,121 @@
+"""Trainings of seconds: a tiny model and a few dancers; and processes that start without importing anew."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from mimic.training.settings import TrainSettings
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["mimic.training.loop", "mimic.families.mimicmotion.training", "accelerate"])
+
+
+def small_settings(folder: Path, **changes: Any) -> TrainSettings:
+    """Six steps of MimicMotion; `changes` are keys of the YAML, `{"data": {...}}` is merged."""
+    content: dict[str, Any] = {
+        "family": "mimicmotion",
+        "model": "tiny",
+        "output_dir": folder,
+        "max_steps": 6,
+        "batch_size": 2,
+        "cpu_threads": 1,
+        "tensorboard": False,
+        "log_every": 1,
+        "ema_decay": 0.9,
+        "optimiser": {"learning_rate": 1e-3},
+        "schedule": {"warmup_steps": 2},
+        "checkpoints": {"every": 2},
+        "data": {
+            "source": "synthetic",
+            "num_clips": 3,
+            "num_val_clips": 1,
+            "height": 32,
+            "width": 32,
+            "num_frames": 2,
+            "canvas_short_side": 64,
+            "supersample": 1,
+            **changes.pop("data", {}),
+        },
+    }
+    return TrainSettings.model_validate(content | changes)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Every file under a folder with the hash of its bytes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def losses_of(folder: Path) -> list[float]:
+    return [line["loss"] for line in log_of(folder)]
+
+
+def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """A process that runs `function`; it may be killed."""
+    process = SERVER.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def finish(processes: Sequence[BaseProcess], *, seconds: float = 240) -> list[int | None]:
+    """Wait for processes; their exit codes. What takes longer is killed."""
+    end = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, end - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+    return [process.exitcode for process in processes]
+
+
+def train_here(settings: TrainSettings, environment: dict[str, str] | None = None) -> None:
+    """Train in this process, which nothing else has used."""
+    os.environ.update(environment or {})
+    from mimic.training.loop import train
+
+    train(settings, say=_say_nothing)
+
+
+def train_together(
+    settings: TrainSettings, num_processes: int, environment: dict[str, str] | None = None
+) -> None:
+    """Train in several processes, as torchrun starts them (gloo); raises if one fails."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        start(
+            train_here,
+            settings,
+            {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(num_processes),
+                "LOCAL_WORLD_SIZE": str(num_processes),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "ACCELERATE_USE_CPU": "true",
+                **(environment or {}),
+            },
+        )
+        for rank in range(num_processes)
+    ]
+    codes = finish(processes)
+    assert codes == [0] * num_processes, f"processes ended with {codes}"
+
+
+def _say_nothing(line: str) -> None:
+    pass

@@ -1,0 +1,63 @@
+"""The order of clips and the random numbers depend on seed and step, not on how the work is divided."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimic.training.order import Order, generator_of, own_numbers, places_of_step
+
+
+@given(st.integers(1, 9), st.integers(1, 7), st.integers(0, 3))
+def test_every_epoch_shows_every_clip_once(num_clips, batch_size, seed):
+    num_steps = -(-3 * num_clips // batch_size)
+    places = [
+        place
+        for step in range(num_steps)
+        for place in places_of_step(step, num_clips=num_clips, batch_size=batch_size, seed=seed)
+    ]
+    for epoch in range(3):
+        assert sorted(n for e, n in places if e == epoch) == list(range(num_clips))
+    assert [epoch for epoch, _ in places] == sorted(epoch for epoch, _ in places)
+
+
+def test_another_epoch_and_another_seed_have_another_order():
+    orders = {
+        tuple(n for _, n in places_of_step(step, num_clips=20, batch_size=20, seed=seed))
+        for step in (0, 1)
+        for seed in (0, 1)
+    }
+    assert len(orders) == 4
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
+def test_processes_and_passes_divide_the_global_batch_among_them(num_ranks, accumulate, size):
+    batch_size = num_ranks * accumulate * size
+    parts = [
+        own_numbers(part, batch_size=batch_size, accumulate=accumulate, rank=rank, num_ranks=num_ranks)
+        for rank in range(num_ranks)
+        for part in range(accumulate)
+    ]
+    assert [number for part in parts for number in part] == list(range(batch_size))
+
+
+@pytest.mark.parametrize("first_step", [0, 3])
+def test_order_of_a_resumed_run_is_the_rest_of_the_whole_one(first_step):
+    common = {"num_clips": 5, "batch_size": 4, "accumulate": 2, "seed": 1, "last_step": 6}
+    whole = list(Order(first_step=0, **common))
+    rest = Order(first_step=first_step, **common)
+    assert list(rest) == whole[2 * first_step :]
+    assert len(rest) == 2 * (6 - first_step)
+
+
+def test_numbers_of_a_sample_differ_by_seed_step_and_place():
+    draws = {
+        float(torch.rand((), generator=generator_of(seed, step, place)))
+        for seed in (0, 1)
+        for step in (0, 1)
+        for place in (0, 1)
+    }
+    assert len(draws) == 8
+    assert torch.equal(
+        torch.rand(3, generator=generator_of(5, 6, 7)), torch.rand(3, generator=generator_of(5, 6, 7))
+    )
