@@ -1,0 +1,78 @@
+"""Animate Anyone's training objective: noise with an offset, v-prediction, min-SNR weights.
+
+Noise offset: N. Guttenberg, "Diffusion with Offset Noise" (2023). Min-SNR: Hang et al., arXiv 2303.09556.
+Velocity: Salimans & Ho, arXiv 2202.00512; zero terminal SNR: Lin et al., arXiv 2305.08891.
+
+Legend: B batch, F frames, C latent channels, h x w latents; t ``B`` timesteps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def offset_noise(noise: Tensor, offset: Tensor, strength: float) -> Tensor:
+    """Noise of which each channel of each video is brighter or darker as a whole.
+
+    Args:
+        noise: ``B x F x C x h x w`` (or without B), unit normal.
+        offset: ``B x 1 x C x 1 x 1``, unit normal.
+        strength: of the offset; 0 leaves the noise as it is.
+    """
+    return noise + strength * offset
+
+
+def target_of(scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """What the network is to predict: v, or the noise where the scheduler says so.
+
+    Raises:
+        ValueError: the scheduler predicts something else.
+    """
+    kind = scheduler.config.prediction_type
+    if kind == "v_prediction":
+        return scheduler.get_velocity(x0, noise, t)
+    if kind == "epsilon":
+        return noise
+    raise ValueError(f"the scheduler predicts {kind}; training knows v_prediction and epsilon.")
+
+
+def signal_to_noise(scheduler: Any, t: Tensor) -> Tensor:
+    """SNR(t) = alpha_bar / (1 - alpha_bar), ``B``, float32; 0 at the end of a zero-terminal-SNR schedule."""
+    alpha_bar = scheduler.alphas_cumprod.to(t.device, torch.float32)[t]
+    return alpha_bar / (1 - alpha_bar)
+
+
+def min_snr_weight(snr: Tensor, gamma: float | None, prediction_type: str) -> Tensor:
+    """Weight of each sample's loss, ``B``: min(SNR, gamma) / SNR, with SNR + 1 for SNR where v is predicted.
+
+    The paper's form for v is min(SNR, gamma) / (SNR + 1), under which a step without any signal, where
+    sampling starts, would have no weight; the published training adds the one above the line, too.
+
+    Args:
+        snr: ``B``.
+        gamma: the published 5; None weighs all alike.
+        prediction_type: of the scheduler.
+    """
+    if gamma is None:
+        return torch.ones_like(snr)
+    base = snr + 1 if prediction_type == "v_prediction" else snr.clamp(min=1e-8)
+    return base.clamp(max=gamma) / base
+
+
+def regional_weight(masks: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor:
+    """Factor of each latent pixel's loss, ``B x F x 1 x h x w``: 1, and the largest factor of the regions it
+    is in.
+
+    Args:
+        masks: region to the covered share, ``B x F x 1 x h x w``.
+        factors: region to its factor; without any the result is one 1.
+    """
+    weight = torch.ones(())
+    for region, factor in factors.items():
+        own = 1 + (factor - 1) * masks[region]
+        weight = own if weight.ndim == 0 else torch.maximum(weight, own)
+    return weight

@@ -1,0 +1,60 @@
+"""What a pose network makes of the maps, window by window: made when needed, kept while a budget lasts.
+
+Legend: B batch, F frames, C the UNet's first width, H height, W width; h, w of latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mimic.data.pose_maps import PoseMaps, as_pose_tensor
+
+_FRAMES_AT_A_TIME = 8  # fixed, so that the numbers do not depend on what memory there is
+
+
+class PoseFeatures:
+    """Features of windows of frames, by `PoseNet` or a pose guider.
+
+    Features are 6 MB a frame for 576 x 1024 in float16, too much to keep for a long clip and cheap to make
+    again. The first windows that fit the budget are kept (windows come round in the same order at every step,
+    so the latest used would be the one not needed next); the others are made at each step.
+    """
+
+    def __init__(
+        self,
+        pose_net: Any,
+        pose_maps: Sequence[PoseMaps],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        budget_bytes: int,
+    ) -> None:
+        self.kept_bytes = 0
+        self.num_made = 0
+        """Windows computed so far."""
+        self._pose_net = pose_net
+        self._pose_maps = pose_maps
+        self._device, self._dtype = device, dtype
+        self._budget_bytes = budget_bytes
+        self._kept: dict[tuple[int, ...], Tensor] = {}
+
+    def __call__(self, frames: list[int]) -> Tensor:
+        """``B x F x C x h x w`` for the given frames; B is 1 where one clip of poses serves all videos."""
+        key = tuple(frames)
+        if key in self._kept:
+            return self._kept[key]
+        features = torch.stack([self._of(maps, frames) for maps in self._pose_maps])
+        self.num_made += 1
+        if self.kept_bytes + features.nbytes <= self._budget_bytes:
+            self._kept[key] = features
+            self.kept_bytes += features.nbytes
+        return features
+
+    def _of(self, maps: PoseMaps, frames: list[int]) -> Tensor:
+        parts = [frames[i : i + _FRAMES_AT_A_TIME] for i in range(0, len(frames), _FRAMES_AT_A_TIME)]
+        drawn = (as_pose_tensor(maps(part)).to(self._device, self._dtype) for part in parts)
+        return torch.cat([self._pose_net(pixels) for pixels in drawn])
