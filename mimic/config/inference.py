@@ -82,8 +82,8 @@ class CaseSettings(Config):
     """Initial noise: one window's, repeated (released); of the full length; or `shared` by all frames."""
 
     windows: Literal["closed", "sliding"] | None = None
-    """MagicAnimate: the last window is completed with the first frames (`closed`, released), or lies at the
-    end (`sliding`)."""
+    """Animate Anyone, MagicAnimate: the last window is completed with the first frames (`closed`, released),
+    or lies at the end (`sliding`)."""
 
     control_scale: float | None = Field(None, ge=0)
     """MagicAnimate: how strongly the driving maps act; 1 as trained."""

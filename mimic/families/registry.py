@@ -33,6 +33,7 @@ RELEASED_FOLDERS = {
 
 TASKS = {
     "mimicmotion": "mimic.families.mimicmotion.training:MimicMotionTask",
+    "animate_anyone": "mimic.families.animate_anyone.training:AnimateAnyoneTask",
     "magic_animate": "mimic.families.magic_animate.training:MagicAnimateTask",
 }
 """`family` of a training YAML to the `TrainingTask` that trains it."""

@@ -40,6 +40,7 @@ POSITION_IDS = "vision_model.embeddings.position_ids"
 """A constant that CLIP checkpoints hold or not, depending on the version of transformers that wrote them."""
 
 _SUFFIXES = (".pth", ".safetensors", ".pt", ".ckpt", ".bin")
+_BASE_FILES = ("*.json", "*/*.json", "vae/*.safetensors", "image_encoder/*.safetensors", "*encoder/*.bin")
 _UNET_KEYS = (
     "block_out_channels",
     "layers_per_block",
@@ -66,7 +67,7 @@ def load_released(
     """The components of an `AnimateAnyonePipeline` (see `AnimateAnyonePipeline.from_original`)."""
     released = _folder(checkpoint, tuple(f"{name}.pth" for name in FILES), local_files_only)
     files = _find_files(released, motion_module)
-    base = _folder(base, ("*.json", "*/*.json", "*/*.safetensors"), local_files_only)
+    base = _folder(base, _BASE_FILES, local_files_only)
     vae_folder = _part(base, vae, "vae", local_files_only)
     encoder_folder = _part(base, image_encoder, "image_encoder", local_files_only)
     _check_folders(base, vae_folder, encoder_folder)

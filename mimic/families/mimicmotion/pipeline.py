@@ -16,8 +16,8 @@ from mimic.data.pose_maps import as_pose_maps, as_pose_tensor, num_pose_frames
 from mimic.data.transforms import as_pictures, picture_to_tensor
 from mimic.families.base import AnimationOutput, AnimationPipeline, Frames, StepCallback
 from mimic.families.mimicmotion.keys import load_released
-from mimic.families.mimicmotion.pose_features import PoseFeatures
 from mimic.families.mimicmotion.request import Conditions, Request, Start, check_parts, check_request
+from mimic.families.pose_features import PoseFeatures
 from mimic.models.image_embedding import embed_images
 from mimic.models.vae import encode_images
 from mimic.sampling import guidance

@@ -16,7 +16,7 @@ from torch import Tensor
 from mimic.data.pose_maps import PoseMaps
 from mimic.families import checks
 from mimic.families.base import OUTPUT_TYPES, StepReport
-from mimic.families.mimicmotion.pose_features import PoseFeatures
+from mimic.families.pose_features import PoseFeatures
 from mimic.sampling.fusion import FUSIONS
 from mimic.sampling.noise import NOISE_LENGTHS, Generators
 
