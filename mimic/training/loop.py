@@ -78,7 +78,7 @@ def train(
         TrainingError: too many losses in a row were not finite.
     """
     with StopRequest() as stop:
-        run = set_up(settings, say=say or _print, is_dry_run=is_dry_run)
+        run = set_up(settings, say=_print if say is None else say, is_dry_run=is_dry_run)
         if is_dry_run:
             return Outcome(run.progress.step, None)
         log = _open_log(run, is_quiet=is_quiet) if run.is_main else None
@@ -92,6 +92,7 @@ def train(
                 f"stopped by {stopped_by} after step {run.progress.step}, which is saved; the same command "
                 "goes on from there"
             )
+            run.accelerator.end_training()
             return Outcome(run.progress.step, None, stopped_by)
         folder = settings.output_dir / FINAL
         with finished(run) as task:
@@ -99,6 +100,7 @@ def train(
                 export(task, folder)
         run.accelerator.wait_for_everyone()
         run.say(f"done: {folder}")
+        run.accelerator.end_training()
         return Outcome(run.progress.step, folder)
 
 

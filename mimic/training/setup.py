@@ -61,6 +61,10 @@ def set_up(settings: TrainSettings, *, say: Say, is_dry_run: bool = False) -> Ru
         say = _silent
     if not is_dry_run and accelerator.is_main_process:
         _check_folder(settings.output_dir)
+    # What the data lacks is told before a large model is loaded.
+    build_dataset(settings.data, split="train", seed=settings.seed)
+    if settings.validation.every:
+        build_dataset(settings.data, split="val", seed=settings.seed)
     with accelerator.main_process_first():
         task = make_task(settings)
     data = fit_data(settings.data, task)
