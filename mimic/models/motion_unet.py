@@ -72,7 +72,7 @@ class MotionModule(AnimateDiffTransformer3D):
             positional_embeddings="sinusoidal",
             num_positional_embeddings=max_positions,
         )
-        self.norm = FrameGroupNorm(norm_num_groups, in_channels, eps=self.norm.eps)
+        self.norm = FrameGroupNorm(norm_num_groups, in_channels, eps=1e-6)  # diffusers' own eps
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
         # diffusers' blocks do not checkpoint all of their motion modules, so each does it for itself.
@@ -166,10 +166,14 @@ class MotionUNet(OwnConfig, UNetMotionModel):
                 )
 
     def _exchange_residual_norms(self) -> None:
-        for block in self.modules():
-            if isinstance(block, ResnetBlock2D):
-                block.norm1, block.norm2 = _over_clip(block.norm1), _over_clip(block.norm2)
-        self.conv_norm_out = _over_clip(self.conv_norm_out)
+        owners = [
+            (block, name)
+            for block in self.modules()
+            if isinstance(block, ResnetBlock2D)
+            for name in ("norm1", "norm2")
+        ]
+        for owner, name in (*owners, (self, "conv_norm_out")):
+            setattr(owner, name, _over_clip(getattr(owner, name)))
 
     def forward(
         self,

@@ -84,9 +84,12 @@ class PaperPoseGuider(ModelMixin, ConfigMixin):
             nn.Conv2d(width, wider, 4, stride=2, padding=1) for width, wider in itertools.pairwise(widths)
         )
         self.final_proj = _zero(nn.Conv2d(channels[-1], noise_latent_channels, 1))
-        for layer in self.conv_layers:
-            nn.init.normal_(layer.weight, std=math.sqrt(2 / (16 * layer.in_channels)))
-            nn.init.zeros_(layer.bias)
+        for width, layer in zip(widths, self.conv_layers):
+            for name, parameter in layer.named_parameters():
+                if name == "weight":
+                    nn.init.normal_(parameter, std=math.sqrt(2 / (4 * 4 * width)))
+                else:
+                    nn.init.zeros_(parameter)
 
     @property
     def downscale(self) -> int:

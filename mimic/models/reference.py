@@ -162,7 +162,7 @@ def install_processors(unet: nn.Module) -> None:
             block.attn2.set_processor(ReferenceAttnProcessor(None))
 
 
-def check_reading(unet: nn.Module, reading: ReferenceReading, num_videos: int) -> None:
+def check_reading(unet: Any, reading: ReferenceReading, num_videos: int) -> None:
     """Raise `ValueError` unless every feature of the bank will be read, each by its block.
 
     A block whose processor was exchanged for another would otherwise go on without the reference, silently.
