@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import inspect
 import os
 import platform
 from pathlib import Path
@@ -24,7 +25,7 @@ _PIPELINE_SETTINGS = (
     "tile_size", "tile_overlap", "num_inference_steps", "noise_aug_strength", "min_guidance_scale",
     "max_guidance_scale", "conditioning_fps", "motion_bucket_id", "decode_chunk_size", "fusion", "noise",
 )  # fmt: skip
-_CONTROL_SETTINGS = ("windows", "control_scale")
+_SOME_FAMILIES_SETTINGS = ("windows", "control_scale")
 
 
 def versions() -> dict[str, str]:
@@ -97,7 +98,8 @@ def effective_settings(pipeline: Any, settings: CaseSettings) -> dict[str, Any]:
     """Settings with those that were left out filled in as the pipeline fills them in."""
     filled = settings.model_dump()
     filled["min_guidance_scale"], filled["max_guidance_scale"] = settings.guidance_range
-    for name in (*_PIPELINE_SETTINGS, *(() if pipeline.driven_by == "skeleton" else _CONTROL_SETTINGS)):
+    known = inspect.signature(type(pipeline).__call__).parameters
+    for name in (*_PIPELINE_SETTINGS, *(name for name in _SOME_FAMILIES_SETTINGS if name in known)):
         argument = "fps" if name == "conditioning_fps" else name
         filled[name] = pipeline.setting(argument, filled[name])
     return filled
