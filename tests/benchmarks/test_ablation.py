@@ -1,0 +1,135 @@
+"""The ablation at a size of seconds: arms differ in their idea alone, the page follows from the files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.ablation import dancers, evaluate, fusion, page, statistics, train
+from benchmarks.ablation.failing import FAILURES, fail
+from benchmarks.ablation.settings import AblationSettings
+from mimic.training.bundle import assemble
+from mimic.training.state import checkpoints, load_state
+from pose import skeletons as layout
+
+
+@pytest.fixture
+def settings(tmp_path) -> AblationSettings:
+    return AblationSettings(
+        folder=tmp_path / "runs", results=tmp_path / "results", page=tmp_path / "page.md", seeds=(0,),
+        size=32, canvas_short_side=64, num_dancers=5, num_pictures=3, steps=2, batch_size=2, frames=2,
+        common_steps=1, common_processes=1,
+        num_clips=2, clip_frames=2, fusion_clips=2, fusion_frames=9, tile_size=4, tile_overlap=1,
+        precision="fp32", resamples=50,
+    )  # fmt: skip
+
+
+def exact_poses(settings: AblationSettings):
+    return evaluate.make_case(0, settings.model_copy(update={"clip_frames": 12})).poses["clean"]
+
+
+def pipeline_of(settings: AblationSettings, arm: str):
+    training = settings.training(arm, 0)
+    defaults = {
+        "height": 32, "width": 32, "canvas_short_side": 64, "num_inference_steps": 1,
+        "min_guidance_scale": 1.0, "max_guidance_scale": 1.0, "noise": "shared",
+    }  # fmt: skip
+    last = checkpoints(training.output_dir)[-1]
+    return assemble(last, training, sigma_min=4.0, sigma_max=settings.sigma_max, defaults=defaults)
+
+
+def test_what_fails_is_unsure_and_the_rest_stays(settings):
+    poses = exact_poses(settings)
+    wrong, kinds, limits = fail(poses, np.random.default_rng(0), share=1.0)
+    moved = np.linalg.norm(wrong.points - poses.points, axis=-1)[:, 0] > 0
+    assert set(kinds) == set(range(len(FAILURES)))
+    assert moved.any(axis=1).all()
+    assert (wrong.scores[:, 0][moved] <= 0.5).all()
+    assert np.all((wrong.scores[:, 0] <= limits[:, None]) | ~moved)
+    assert np.array_equal(wrong.scores[:, 0][~moved], poses.scores[:, 0][~moved])
+    unchanged, kinds, _ = fail(poses, np.random.default_rng(0), share=0.0)
+    assert np.allclose(unchanged.points, poses.points)
+    assert (kinds == -1).all()
+
+
+def test_only_sure_hands_get_a_rectangle_and_it_holds_their_points(settings):
+    poses = exact_poses(settings)
+    poses.scores[:, 0, layout.LEFT_HAND] = 0.9
+    poses.scores[:, 0, layout.RIGHT_HAND] = 0.9
+    poses.scores[:, 0, layout.RIGHT_HAND.start] = 0.79  # one unsure point is enough
+    masks = dancers.hand_rectangles(poses, 32, threshold=0.8)
+    for mask, points in zip(masks, poses.points[:, 0, layout.LEFT_HAND] * 32):
+        inside = ((points >= 0) & (points < 32)).all(axis=1)
+        columns, rows = points[inside].astype(int).T
+        assert mask[rows, columns].all()
+        breadth = np.ptp(points, axis=0) + 4
+        assert mask.sum() <= breadth.prod()
+
+
+def test_arms_meet_the_same_windows_and_only_the_drawing_differs(settings):
+    dancers.prepare(settings, progress=False)
+    windows = []
+    for mode in ("binary", "confidence"):
+        buffer = dancers.load(settings, mode)
+        buffer.rng = np.random.default_rng(3)
+        windows.append(buffer.draw(4, 3, timing="random"))
+    binary, confidence = windows
+    assert torch.equal(binary.latents, confidence.latents)
+    assert torch.equal(binary.regions, confidence.regions)
+    assert not torch.equal(binary.maps, confidence.maps)
+    # What is drawn unsurely is darker than in the binary map; nothing is brighter.
+    assert (confidence.maps <= binary.maps + 0.02).float().mean() > 0.99
+
+
+def test_arms_differ_in_one_setting(settings):
+    plain, hands = (settings.training(arm, 0).model_dump(exclude={"output_dir"}) for arm in "ac")
+    assert {key for key in plain if plain[key] != hands[key]} == {"region_factors"}
+    assert settings.training("a", 0).region_factors == settings.training("b", 0).region_factors
+
+
+def test_an_interval_is_of_pairs():
+    without = np.array([1.0, 5.0, 100.0, 20.0])
+    assert statistics.paired_interval(without, 0.8 * without, resamples=50) == pytest.approx((0.2, 0.2))
+    low, high = statistics.paired_interval(without, without[::-1], resamples=200)
+    assert low < 0 < high
+
+
+def test_the_whole_ablation_runs_and_goes_on_where_it_was(settings):
+    dancers.prepare(settings, progress=False)
+    train.train_common(settings, progress=False)
+    last = {arm: train.train_arm(settings, arm, 0, progress=False) for arm in "abcd"}
+    weights = {arm: load_state(path)[0]["model"]["unet.conv_in.weight"] for arm, path in last.items()}
+    assert not torch.equal(weights["a"], weights["b"])
+    before = (last["a"] / "facts.json").stat().st_mtime_ns
+    assert train.train_arm(settings, "a", 0, progress=False) == last["a"]
+    assert (last["a"] / "facts.json").stat().st_mtime_ns == before
+
+    from benchmarks.ablation.__main__ import main
+
+    overrides = [f"{key}={value}" for key, value in json.loads(settings.model_dump_json()).items()]
+    main(["--stage", "evaluate", *overrides])
+    fusion.run(settings, pipe=pipeline_of(settings, "a"), progress=False)
+    text = page.write(settings).read_text()
+    for heading in ("Exact poses", "Poses that fail", "Hand loss", "Confidence-aware maps", "Seams"):
+        assert heading in text
+
+    case = evaluate.make_case(0, settings)
+    [drawn] = evaluate.draw_clips(evaluate.load_arm(settings, "a", 0), [case], "clean", "binary", settings)
+    pipe = pipeline_of(settings, "a")
+    maps = dancers.maps_of(case.poses["clean"], settings, "binary").transpose(0, 3, 1, 2)
+    noise = torch.randn(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0)).expand(1, 3, -1, -1, -1)
+    # The sampler starts from the square root of sigma^2 + 1, which is a thousandth more.
+    noise = noise * settings.sigma_max / (settings.sigma_max**2 + 1) ** 0.5
+    output = pipe(case.clip.frames[0], torch.from_numpy(maps.copy()).float() / 127.5 - 1, latents=noise,
+                  output_type="np").frames[0][1:] * 255  # fmt: skip
+    assert np.abs(output - drawn).max() <= 1.5
+
+    measured = statistics.read(settings)
+    assert (
+        f"{statistics.psnr_of(statistics.by_clip(measured, 'b', 'clean', 'frame_mse')).mean():.2f} ±" in text
+    )
+    truth = evaluate.measure(case.clip.frames[1:], case)
+    assert max(truth["frame_mse"]) == 0
+    assert max(value for value in truth["hand_offset"] if value is not None) == 0
+    assert min(truth["frame_ssim"]) == pytest.approx(1)
