@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mimic.cli.main import main as run_command
 from mimic.config.loading import ConfigError
 from mimic.training.main import settings_of, train
 
@@ -30,6 +31,30 @@ def test_a_misspelt_key_and_an_unknown_trainer_are_named(tmp_path):
     config.write_text("trainer: maxi\n")
     with pytest.raises(ConfigError, match=r"maxi.*mini_vae or mini"):
         settings_of(config)
+
+
+@pytest.mark.parametrize("program", ["train.py", "mimic"])
+def test_what_goes_wrong_is_told_under_the_name_that_was_called(program, capsys):
+    called = {"train.py": "train.py", "mimic": "mimic train"}[program]
+    assert run_command(["train", "--config", "nowhere.yaml"], program=program) == 2
+    assert capsys.readouterr().err.startswith(f"{program}: there is no config nowhere.yaml")
+    with pytest.raises(SystemExit):
+        run_command(["train", "--max-steps", "3"], program=program)
+    assert f"usage: {called} " in capsys.readouterr().err
+
+
+def test_family_and_its_objective_are_checked_with_the_rest():
+    debug = SHIPPED[0].with_name("debug.yaml")
+    assert settings_of(debug, ["objective.P_mean=0.5"]).objective == {"P_mean": 0.5}
+    for override, told in (
+        ("objective.P_men=1", r"in objective: P_men .*did you mean P_mean"),
+        ("family=mimicmotio", r"family is 'mimicmotio'; those that train are mimicmotion"),
+        ("optimiser.learning_rat=1", r"optimiser\.learning_rat .*did you mean learning_rate"),
+        ("accumulate=3", r"batch_size is 2, accumulate 3"),
+        ("trainer=mini", r"both family and trainer"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            settings_of(debug, [override])
 
 
 def test_a_missing_vae_and_numbers_that_cannot_be_are_told_before_any_work(tmp_path):
