@@ -44,6 +44,6 @@ def clip_pixels(feature_extractor: Any, picture: PIL.Image.Image | Tensor, size:
 
 
 def encode_reference(vae: Any, pictures_B3HW: Tensor) -> Tensor:
-    """``B x C x h x w``: the posterior's mode times the scaling factor; pictures in [0, 1]."""
-    pixels = (pictures_B3HW * 2 - 1).to(vae.device)
-    return encode_images(vae, pixels) * vae.config.scaling_factor
+    """``B x C x h x w``: the posterior's mode times the scaling factor; pictures in [0, 1], where the VAE
+    computes."""
+    return encode_images(vae, pictures_B3HW * 2 - 1) * vae.config.scaling_factor
