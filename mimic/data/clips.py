@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mimic.data.index import Clip, DataError, read_index
 from mimic.data.settings import DataSettings
+from mimic.data.synthetic.densepose import read_densepose
 from mimic.video.seek import ReaderPool
 from pose import PoseSequence
 
@@ -56,6 +57,10 @@ class ClipSource(Protocol):
         """Frames of a clip, by their place in the clip, in the order asked for: uint8 ``H x W x 3`` RGB each,
         and their poses. `rng` is for sources that make their poses as they go."""
 
+    def parts(self, clip: int, frames: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """Which part of the body each pixel of these frames shows, uint8 ``H x W`` each, in DensePose's
+        numbers; asked for with `pose_kind: densepose` alone."""
+
 
 class PreparedClips:
     """The clips of one split of a prepared folder.
@@ -70,6 +75,9 @@ class PreparedClips:
             clip for clip in read_index(settings.path, videos=settings.videos) if clip.split == split
         ]
         _check_files(self._clips)
+        self._densepose: dict[str, Path] = {}
+        if settings.pose_kind == "densepose" and settings.densepose_videos is not None:
+            self._densepose = _densepose_videos(self._clips, Path(settings.densepose_videos))
         self.infos: Sequence[ClipInfo] = [
             ClipInfo(
                 name=clip.clip,
@@ -119,6 +127,18 @@ class PreparedClips:
                 )
         return pictures, self.poses(clip)[list(frames)]
 
+    def parts(self, clip: int, frames: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """See `ClipSource`; of the video's DensePose video, whose colours are read back."""
+        row = self._clips[clip]
+        path = self._densepose[row.video]
+        pictures = self._readers.read(path, [row.first_frame + frame for frame in frames])
+        if pictures[0].shape[:2] != (row.height, row.width):
+            raise DataError(
+                f"{path} has frames of {pictures[0].shape[1]}x{pictures[0].shape[0]}, its video of "
+                f"{row.width}x{row.height}; a DensePose video is as large as the video it is of"
+            )
+        return [read_densepose(picture) for picture in pictures]
+
     def identity(self, clip: int) -> str:
         """Of the video's file: its size, its time, and a hash of its beginning and end."""
         path = self._clips[clip].video_path
@@ -138,6 +158,22 @@ class PreparedClips:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_poses": OrderedDict(), "_identities": {}}
+
+
+def _densepose_videos(clips: Sequence[Clip], folder: Path) -> dict[str, Path]:
+    """The DensePose video of each video.
+
+    Raises:
+        DataError: one is not there.
+    """
+    found: dict[str, Path] = {}
+    for video in sorted({clip.video for clip in clips}):
+        places = [folder / video, (folder / video).with_suffix(".densepose.mp4")]
+        there = [place for place in places if place.is_file()]
+        if not there:
+            raise DataError(f"there is no DensePose video of {video}: neither {places[0]} nor {places[1]}")
+        found[video] = there[0]
+    return found
 
 
 def _check_files(clips: Sequence[Clip]) -> None:

@@ -12,7 +12,9 @@ import copy
 from collections.abc import Sequence
 from typing import Literal
 
+import cv2
 import numpy as np
+import torch.utils.data
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
@@ -23,6 +25,7 @@ from mimic.data.clips import ClipInfo, ClipSource, PreparedClips
 from mimic.data.crops import Geometry, choose_geometry, person_centre, shows_person
 from mimic.data.masks import region_masks
 from mimic.data.settings import DataSettings
+from mimic.data.synthetic.densepose import densepose_palette, exchange_sides
 from mimic.data.synthetic_clips import SyntheticClips
 from mimic.data.transforms import pose_maps_to_tensor
 from mimic.video import released_stride
@@ -84,6 +87,8 @@ class ClipDataset(Dataset[Sample]):
         return len(self.clips)
 
     def __getitem__(self, place: tuple[int, int]) -> Sample:
+        if torch.utils.data.get_worker_info() is not None:
+            cv2.setNumThreads(1)  # workers share the cores, and a forked one has lost OpenCV's threads
         epoch, index = place
         settings = self.settings
         rng = np.random.default_rng([self.seed, epoch, index])
@@ -94,15 +99,21 @@ class ClipDataset(Dataset[Sample]):
             clip, zoom=rng.uniform(), place=(rng.uniform(), rng.uniform()), is_flipped=rng.uniform() < 0.5
         )
         pictures, poses = self.source.load(clip, frames.tolist(), rng)
+        parts = self._parts(clip, frames.tolist(), geometry)
         other, number, reference, reference_pose = self._reference(clip, frames, geometry, rng)
         poses = geometry.poses(concatenate([reference_pose, poses]))
-        maps = draw_pose(
-            poses,
-            settings.height,
-            settings.width,
-            mode="confidence" if settings.confidence_maps else "binary",
-            canvas_short_side=settings.canvas_short_side,
-        )
+        if parts is None:
+            maps = draw_pose(
+                poses,
+                settings.height,
+                settings.width,
+                mode="confidence" if settings.confidence_maps else "binary",
+                canvas_short_side=settings.canvas_short_side,
+            )
+        else:
+            of_reference_parts = self._parts(other, [number], geometry)
+            assert of_reference_parts is not None
+            maps = np.concatenate([of_reference_parts, parts])
         cut = pose_maps_to_tensor(geometry.pictures([reference, *pictures]))
         latents = reference_latents = embedding = None
         if self._cache is not None:
@@ -127,6 +138,15 @@ class ClipDataset(Dataset[Sample]):
             reference_latents=reference_latents,
             image_embedding=embedding,
         )
+
+    def _parts(self, clip: int, frames: Sequence[int], geometry: Geometry) -> NDArray[np.uint8] | None:
+        """Maps of the body's parts ``F x H x W x 3``, as they are cut; None where skeletons are drawn."""
+        if self.settings.pose_kind == "skeleton":
+            return None
+        cut = np.stack([geometry.labels(ids) for ids in self.source.parts(clip, frames)])
+        if geometry.is_flipped:
+            cut = exchange_sides(cut)
+        return densepose_palette()[cut]
 
     def with_cache(self, cache: EncodingCache) -> ClipDataset:
         """The same dataset; its samples bring latents and embeddings along, read from a filled cache.

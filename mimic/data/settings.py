@@ -14,7 +14,7 @@ ONLY_SYNTHETIC = (
     "num_clips", "num_val_clips", "seconds", "fps", "world", "dancer_seed", "noise_strength",
     "noise_varies", "supersample",
 )  # fmt: skip
-ONLY_PREPARED = ("path", "videos")
+ONLY_PREPARED = ("path", "videos", "densepose_videos")
 
 
 class DataSettings(Config):
@@ -83,6 +83,10 @@ class DataSettings(Config):
     pose_kind: Literal["skeleton", "densepose"] = "skeleton"
     """What the pose maps show: drawn skeletons, or the parts of the body's surface (DensePose)."""
 
+    densepose_videos: str | None = None
+    """Prepared, with `pose_kind: densepose`: a folder with the DensePose video of each video, under the same
+    path or with `.densepose.mp4` in place of the suffix. Synthetic dancers have theirs anyway."""
+
     latent_downscale: int = Field(8, ge=1)
     """Pixels of a frame to one of its latents, each way: the VAE's."""
 
@@ -119,6 +123,11 @@ class DataSettings(Config):
             raise ValueError(
                 "source is prepared, but there is no path; give the folder that `mimic prepare` made, "
                 "or source: synthetic"
+            )
+        if self.source == "prepared" and self.pose_kind == "densepose" and not self.densepose_videos:
+            raise ValueError(
+                "pose_kind is densepose, and a prepared folder holds skeletons; name the folder of DensePose "
+                "videos: densepose_videos"
             )
         foreign = ONLY_SYNTHETIC if self.source == "prepared" else ONLY_PREPARED
         given = [

@@ -36,6 +36,7 @@ class SyntheticClips:
         self._split = split
         self._identities: dict[int, str] = {}
         self._dancers: OrderedDict[int, tuple[Character, Motion]] = OrderedDict()
+        self._last: tuple[tuple[int, ...], Clip] | None = None
         num_frames = max(1, round(settings.seconds * settings.fps))
         num_clips = settings.num_clips if split == "train" else settings.num_val_clips
         self.infos: Sequence[ClipInfo] = [
@@ -62,12 +63,19 @@ class SyntheticClips:
         other."""
         settings = self._settings
         rendered = self.render(clip, frames)
+        self._last = (clip, *frames), rendered
         poses, strength = rendered.poses, settings.noise_strength
         if strength > 0:
             poses = add_detector_noise(
                 poses, rng, strength=strength * (rng.uniform() if settings.noise_varies else 1.0)
             )
         return list(rendered.frames), poses
+
+    def parts(self, clip: int, frames: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """See `ClipSource`: exact. Frames that were loaded last are not rendered again."""
+        if self._last is None or self._last[0] != (clip, *frames):
+            self._last = (clip, *frames), self.render(clip, frames)
+        return list(self._last[1].densepose_ids)
 
     def render(self, clip: int, frames: Sequence[int]) -> Clip:
         """Frames of a dancer with everything that is known of them, the exact poses among it."""
@@ -108,4 +116,4 @@ class SyntheticClips:
         return self._dancers[clip]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_dancers": OrderedDict(), "_identities": {}}
+        return {**self.__dict__, "_dancers": OrderedDict(), "_identities": {}, "_last": None}

@@ -73,7 +73,7 @@ class DensePoseModel:
         shown = picture
         if self._size is not None and self._size != (height, width):
             shown = np.asarray(cv2.resize(picture, self._size[::-1], interpolation=cv2.INTER_AREA))
-        pixels = np.ascontiguousarray(shown.transpose(2, 0, 1)[None], dtype=np.float32) / 255
+        pixels = np.ascontiguousarray(shown.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)
         return self._read(np.asarray(self._run(pixels)), height, width)
 
     def _open_onnx(self, device: str) -> Callable[[NDArray[np.float32]], NDArray[Any]]:

@@ -88,7 +88,12 @@ def read_densepose(maps: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def mirror_densepose(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Parts ``... x H x W`` of the mirrored picture: flipped, and left and right exchange their numbers."""
-    return _mirrored_numbers()[ids[..., ::-1]]
+    return exchange_sides(ids[..., ::-1])
+
+
+def exchange_sides(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same parts of the other side: left ones become right ones."""
+    return _mirrored_numbers()[ids]
 
 
 @cache
