@@ -18,14 +18,14 @@ from pose.draw import overlay_frame
 NUM_PICTURES = 24
 MIN_PICTURES = 12
 """With fewer clips, several frames of each are shown."""
-CELL = 256
+CELL = 320
 """Longer side of a picture, pixels."""
 
 _CAPTION_HEIGHT = 40
 _GAP = 6
 _PAPER, _INK = 24, 225
-_CANVAS = 420  # of the skeleton: smaller is bolder
-_TEXT_SCALE = 0.38
+_CANVAS = 640  # of the skeleton: the smaller, the bolder its strokes
+_TEXT_SCALE = 0.42
 
 
 def write_contact_sheet(path: Path, clips: Sequence[Clip], *, seed: int) -> Path:

@@ -8,6 +8,7 @@ poses are written before the note of their part: a part that has its note is fin
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,6 +84,13 @@ class Notes:
     def missing_parts(self, source: Source, survey: Survey) -> list[tuple[int, int]]:
         """The parts of a video that are not finished."""
         return [part for part in survey.parts if self.part(source, part[0]) is None]
+
+    def count(self, source: Source) -> int:
+        """How many notes there are about a video; they may come and go while this is asked."""
+        try:
+            return len(os.listdir(self._of(source.key)))
+        except FileNotFoundError:
+            return 0
 
     def is_finished(self, source: Source) -> bool:
         """Whether nothing of a video is left to do."""

@@ -96,7 +96,7 @@ def wait_for_all(
         progress(len(sources) - len(left), len(sources))
         if not left:
             return
-        news = (len(left), sum(1 for source in left for _ in (notes.folder / source.key).glob("*.json")))
+        news = (len(left), sum(notes.count(source) for source in left))
         if news != news_before:
             last_news, news_before = time.monotonic(), news
         elif time.monotonic() - last_news > patience_seconds:

@@ -1,7 +1,7 @@
 """The steps of preparing in as many processes as there are cores, each on one thread.
 
 The processes are started afresh (not forked: the runtimes of the networks do not survive that), end when the
-one that started them ends however it does, and stop at the next frame when it is interrupted.
+one that started them ends however it does, and at once when it is interrupted.
 """
 
 from __future__ import annotations
@@ -35,10 +35,6 @@ _worker: Worker  # of a process that was started for the work
 
 class WorkerError(ChildProcessError):
     """A process died on its work: out of memory, or a crash in a decoder."""
-
-
-class Stopped(Exception):
-    """The work was interrupted."""
 
 
 def run_steps(job: Job, steps: Sequence[Step], *, num_workers: int, progress: Progress) -> None:
@@ -88,7 +84,8 @@ def _run_in_processes(job: Job, steps: Sequence[Step], num_workers: int, progres
             finished, left = wait(left, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
             for future in finished:
                 future.result()
-            progress(counter.value, len(futures) - len(left))
+            # Past the lock: a process that crashed may hold it for ever.
+            progress(counter.get_obj().value, len(futures) - len(left))
     except BrokenProcessPool as error:
         at_work = [source.video for future, (source, _) in futures.items() if _was_at_work(future)]
         raise WorkerError(
@@ -111,11 +108,10 @@ def _start(job: Job, counter: Any, is_stopped: Any) -> None:
     global _worker  # noqa: PLW0603 a process of the pool has no other place to keep what it was given
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that leads tells when to stop
     threading.Thread(target=_end_with_leader, daemon=True).start()
+    threading.Thread(target=_end_when_stopped, args=(is_stopped,), daemon=True).start()
     cv2.setNumThreads(1)
 
     def tick(num_frames: int) -> None:
-        if is_stopped.is_set():
-            raise Stopped
         with counter.get_lock():
             counter.value += num_frames
 
@@ -128,6 +124,12 @@ def _end_with_leader() -> None:
     if leader is not None:
         wait_for([leader.sentinel])
         os._exit(1)
+
+
+def _end_when_stopped(is_stopped: Any) -> None:
+    """Nothing is lost by ending in the middle of a frame: files appear whole or not at all."""
+    is_stopped.wait()
+    os._exit(1)
 
 
 def _do_there(step: Step) -> None:
