@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 from mimic.data.transforms import frames_to_uint8
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.vae import decode_frames, vae_downscale
+from mimic.weights.lora import merge_lora
 from mimic.weights.sources import MODEL_TEXTS, resolve
 from mimic.weights.strict import align_memory, check_stored
 
@@ -174,6 +175,23 @@ class AnimationPipeline(DiffusionPipeline):
             raise ValueError(f"decode_chunk_size is {chunk}; at least one frame is decoded at a time.")
         for frames in decode_frames(self.vae, latents_FChw.to(self._execution_device), chunk):
             yield (frames / 2 + 0.5).clamp(0, 1).cpu()
+
+    def load_lora(self, path: str | os.PathLike[str], *, scale: float = 1.0) -> list[str]:
+        """Merge the low-rank changes that a training wrote (`lora.safetensors`) into these weights.
+
+        Args:
+            path: the file.
+            scale: strength of the changes: 0 none, 1 as trained.
+
+        Returns:
+            names of the weights that changed.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            WeightsError: it does not fit this model; every misfit is listed (a `ValueError`).
+        """
+        networks = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
+        return merge_lora(networks, path, scale=scale)
 
     def setting(self, name: str, value: Any = None) -> Any:
         """`value`, or if that is None the default of these weights, or if they have none the released one."""

@@ -8,19 +8,19 @@ import torch
 from mimic.families.mimicmotion.tiny import tiny_pipeline
 from mimic.models.thrift import in_portions, offloaded, save_memory
 
-FRAMES = 5
+FRAMES, SIDE = 3, 16
 
 
 def gradients(offload: bool = False, **ways):
     """Loss, gradients by name, and bytes kept, of a step of UNet and PoseNet."""
-    pipe = tiny_pipeline(height=32, width=32, seed=0)
+    pipe = tiny_pipeline(height=SIDE, width=SIDE, seed=0)
     networks = torch.nn.ModuleDict({"unet": pipe.unet, "pose_net": pipe.pose_net}).train()
     names = list(networks.state_dict())
     save_memory(networks, **ways)
     assert list(networks.state_dict()) == names
     generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(2, FRAMES, 8, 8, 8, generator=generator)
-    maps = torch.randn(2, FRAMES, 3, 32, 32, generator=generator)
+    latents = torch.randn(2, FRAMES, 8, SIDE // 4, SIDE // 4, generator=generator)
+    maps = torch.randn(2, FRAMES, 3, SIDE, SIDE, generator=generator)
     embedding = torch.randn(2, 1, 32, generator=generator)
     kept = 0
 
@@ -30,7 +30,7 @@ def gradients(offload: bool = False, **ways):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        with offloaded(networks) if offload else nullcontext():
+        with offloaded(networks, smallest=1) if offload else nullcontext():
             output = pipe.unet(
                 latents, torch.tensor(0.3), embedding, torch.tensor([[6.0, 127.0, 0.0]] * 2),
                 pose_latents=pipe.pose_net(maps), return_dict=False,
@@ -79,7 +79,7 @@ def test_portions_are_of_the_size_asked_for_and_divide_what_goes_along():
 
 
 def test_saved_models_do_not_know_of_it(tmp_path):
-    pipe = tiny_pipeline(height=32, width=32, seed=0)
+    pipe = tiny_pipeline(height=SIDE, width=SIDE, seed=0)
     save_memory(torch.nn.ModuleList([pipe.unet, pipe.pose_net]), gradient_checkpointing=True, chunk_frames=1)
     pipe.save_pretrained(tmp_path)
     again = type(pipe).from_pretrained(tmp_path)

@@ -121,3 +121,27 @@ def test_a_file_that_does_not_fit_changes_nothing_and_lists_why(tmp_path):
     with pytest.raises(WeightsError, match="no low-rank changes"):
         merge_lora(networks, path)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_pipeline_loads_what_a_training_with_differences_wrote(tmp_path):
+    from mimic.families.mimicmotion.training import SINGLE_FILE, MimicMotionTask
+
+    def task():
+        pipeline = MimicMotionTask.tiny_pipeline(height=16, width=16, seed=0)
+        return MimicMotionTask.from_pipeline(pipeline, MimicMotionTask.Settings())
+
+    trained, plain = task(), task()
+    select(trained.model, ["pose_net"], trained.parts)
+    add_lora(trained.model, LoraSettings(targets=("unet.attention",)), trained.parts, seed=0)
+    for wrapper in adapted_layers(trained.model).values():
+        nn.init.normal_(wrapper.lora_B["default"].weight, std=0.1)
+    save_file(
+        {n: t.contiguous() for n, t in lora_state(trained.model).items()}, tmp_path / "lora.safetensors"
+    )
+    with merged(trained.model):
+        expected = trained.released_files()[SINGLE_FILE]
+        assert expected.keys() == plain.released_files()[SINGLE_FILE].keys()
+        changed = plain.pipeline().load_lora(tmp_path / "lora.safetensors")
+        assert any("attn1.to_q" in name for name in changed)
+        found = plain.released_files()[SINGLE_FILE]
+        assert all(torch.equal(value, found[name]) for name, value in expected.items())
