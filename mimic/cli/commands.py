@@ -141,6 +141,48 @@ def add_synth(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_synth)
 
 
+def add_evaluate(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        parents=[shared],
+        help="measure generated clips against the truth",
+        description="Pair clips by name and measure them; what cannot be measured is said, with the reason.",
+        epilog="PATH: a video, a folder of pictures (one clip), or a folder of those. Networks: files, or "
+        "hf:owner/repository/file, TorchScript or published weights (table in mimic/metrics/features.py).",
+    )
+    parser.add_argument("--generated", "-g", required=True, type=Path, metavar="PATH")
+    parser.add_argument("--truth", "-t", required=True, type=Path, metavar="PATH")
+    parser.add_argument(
+        "--protocol",
+        choices=("A", "B", "none"),
+        default="none",
+        help="rules of published figures: A (MimicMotion's), B (DisCo's: 256 x 256, PSNR overflow, L1/HW)",
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="write all figures here")
+    parser.add_argument(
+        "--frames", choices=("equal", "shortest"), default="equal", help="what to do with unequal lengths"
+    )
+    parser.add_argument("--allow-unpaired", action="store_true", help="leave out clips without a partner")
+    networks = {
+        "lpips": "VGG-16 or AlexNet with LPIPS weights; the two published files joined by +",
+        "fid": "Inception-v3",
+        "fid-vid": "3D ResNet-50",
+        "fvd": "I3D",
+    }
+    for name, what in networks.items():
+        parser.add_argument(f"--{name}-network", metavar="FILE", help=what)
+    parser.add_argument("--pose", action="store_true", help="estimate poses anew in both and compare them")
+    parser.add_argument("--estimator", default="auto", choices=("auto", "dwpose", "blazepose"))
+    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="where the DWPose files are")
+    parser.add_argument("--face-model", type=Path, metavar="FILE.onnx", help="compare faces by this model")
+    parser.add_argument(
+        "--tile-size", type=int, metavar="N", help="window the clips were made in (seams); else their .json's"
+    )
+    parser.add_argument("--tile-overlap", type=int, metavar="N", help="and its overlap")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …: where networks compute")
+    parser.set_defaults(run=_evaluate)
+
+
 def add_download(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser = subparsers.add_parser(
         "download",
@@ -166,7 +208,7 @@ def add_doctor(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_doctor)
 
 
-ALL = (add_demo, add_infer, add_pose, add_prepare, add_synth, add_download, add_doctor)
+ALL = (add_demo, add_infer, add_pose, add_prepare, add_synth, add_evaluate, add_download, add_doctor)
 
 
 def train(arguments: Sequence[str], *, program: str = "mimic train") -> int:
@@ -262,6 +304,12 @@ def _synth(options: argparse.Namespace) -> int:
     for path in paths:
         print(path)
     return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from mimic.cli.evaluate import run
+
+    return run(options)
 
 
 def _download(options: argparse.Namespace) -> int:

@@ -97,6 +97,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
         "mimic.config.loading": ("ConfigError",),
         "mimic.data.index": ("DataError",),
         "mimic.generation.checks": ("InputError",),
+        "mimic.metrics.clips": ("EvaluationError",),
         "mimic.video.images": ("PictureError",),
         "mimic.video.probe": ("VideoError",),
         "mimic.weights.sources": ("SourceError",),

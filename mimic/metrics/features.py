@@ -139,7 +139,9 @@ class PerceptualDistance:
         else:
             state = {key: value for path in paths for key, value in read_state(path).items()}
             kept = {key: value for key, value in state.items() if not key.startswith("classifier.")}
-            self._module = fill(published_lpips(kept), kept, " and ".join(map(str, paths))).to(self._device)
+            with torch.device("meta"):  # what is replaced at once needs no random numbers
+                network = published_lpips(kept)
+            self._module = fill(network, kept, " and ".join(map(str, paths))).to(self._device)
         self.facts = {
             "source": source,
             "file": "+".join(path.name for path in paths),
@@ -210,13 +212,16 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> 
     )
     if mismatch:
         raise WeightsError(f"the weights of {source} do not fit {type(module).__name__}.", mismatch)
-    module.load_state_dict({**{key: own[key] for key in counters}, **state})
+    zeros = {key: torch.zeros((), dtype=torch.long) for key in counters}
+    module.load_state_dict({**zeros, **state}, assign=True)
     return module.eval().requires_grad_(False).float()
 
 
 def _filled(build: Callable[[], nn.Module], paths: Sequence[Path]) -> nn.Module:
     state = {key.removeprefix("module."): value for path in paths for key, value in read_state(path).items()}
-    return fill(build(), state, " and ".join(map(str, paths)))
+    with torch.device("meta"):
+        network = build()
+    return fill(network, state, " and ".join(map(str, paths)))
 
 
 def _argument_names(module: Any) -> list[str]:

@@ -25,21 +25,32 @@ def changes(pictures: Iterable[Pictures], truth: Iterable[Pictures] | None = Non
     Raises:
         ValueError: frames differ in size, or the two clips in length.
     """
-    found: list[float] = []
-    before: NDArray[np.float32] | None = None
+    meter = ChangeMeter()
     others: Iterable[Pictures | None] = repeat(None) if truth is None else truth
     for picture, other in zip(pictures, others, strict=truth is not None):
+        meter.add(picture, other)
+    return np.array(meter.found, np.float64)
+
+
+class ChangeMeter:
+    """`changes` of a clip that comes frame by frame; one frame is held."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+        self._before: NDArray[np.float32] | None = None
+
+    def add(self, picture: Pictures, truth: Pictures | None = None) -> None:
+        """Take in the next frame, and the truth's."""
         now = np.asarray(picture, np.float32)
-        if other is not None:
-            if np.shape(other) != now.shape:
-                raise ValueError(f"a frame has shape {now.shape}, the truth's {np.shape(other)}")
-            now = now - np.asarray(other, np.float32)
-        if before is not None:
-            if before.shape != now.shape:
-                raise ValueError(f"frames of one clip differ in shape: {before.shape} and {now.shape}")
-            found.append(float(np.abs(now - before).mean(dtype=np.float64)))
-        before = now
-    return np.array(found, np.float64)
+        if truth is not None:
+            if np.shape(truth) != now.shape:
+                raise ValueError(f"a frame has shape {now.shape}, the truth's {np.shape(truth)}")
+            now = now - np.asarray(truth, np.float32)
+        if self._before is not None:
+            if self._before.shape != now.shape:
+                raise ValueError(f"frames of one clip differ in shape: {self._before.shape} and {now.shape}")
+            self.found.append(float(np.abs(now - self._before).mean(dtype=np.float64)))
+        self._before = now
 
 
 def flicker(pictures: Iterable[Pictures], truth: Iterable[Pictures] | None = None) -> float:

@@ -66,9 +66,6 @@ class Lpips(nn.Module):
         layers, taps: the network and where its features are taken, as `BACKBONES` and `TAPS` have them.
     """
 
-    shift: Tensor
-    scale: Tensor
-
     def __init__(self, layers: Sequence[Layer], taps: Sequence[int]) -> None:
         super().__init__()
         self.features = nn.Sequential()
@@ -88,8 +85,6 @@ class Lpips(nn.Module):
                 widths.append(channels)
         for number, width in enumerate(widths):
             self.add_module(f"lin{number}", LinearWeights(width))
-        self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None], persistent=False)
-        self.register_buffer("scale", torch.tensor(SCALE)[:, None, None], persistent=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         distance = torch.zeros(len(x), device=x.device)
@@ -101,7 +96,8 @@ class Lpips(nn.Module):
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Features of each tap, ``N x C x h x w``."""
-        x = (x - self.shift) / self.scale
+        shift, scale = (torch.tensor(v, device=x.device)[:, None, None] for v in (SHIFT, SCALE))
+        x = (x - shift) / scale
         found = []
         for place, layer in enumerate(self.features):
             x = layer(x)

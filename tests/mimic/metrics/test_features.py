@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mimic.metrics.features import FeatureNetwork, PerceptualDistance, fill, is_torchscript, resized
 from mimic.metrics.networks.i3d import I3D
 from mimic.metrics.networks.inception import InceptionV3
-from mimic.metrics.networks.lpips import BACKBONES, SCALE, SHIFT, TAPS, Layer, Lpips
+from mimic.metrics.networks.lpips import BACKBONES, TAPS, Layer, Lpips
 from mimic.metrics.networks.resnet3d import ResNet3D
 from mimic.weights.sources import SourceError
 from mimic.weights.strict import WeightsError
@@ -209,10 +209,6 @@ def test_published_lpips_files_load_with_a_backbone_beside_them(tmp_path, name):
     with torch.device("meta"):
         network = Lpips(BACKBONES[name], TAPS[name]).eval()
     network.to_empty(device="cpu")
-    network.shift[:], network.scale[:] = (
-        torch.tensor(SHIFT)[:, None, None],
-        torch.tensor(SCALE)[:, None, None],
-    )
     torch.manual_seed(2)
     for parameter in network.features.parameters():
         nn.init.uniform_(parameter, -0.05, 0.06)
