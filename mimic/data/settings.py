@@ -143,8 +143,6 @@ class DataSettings(Config):
                 )
         if not 1 <= self.zoom[0] <= self.zoom[1]:
             raise ValueError(f"zoom is {list(self.zoom)}; expected two factors, 1 <= first <= second")
-        if self.pose_kind == "densepose":
-            raise ValueError("pose_kind: densepose is not there yet; use skeleton")
         if len(set(self.regions)) < len(self.regions):
             raise ValueError(f"regions are {list(self.regions)}; name each once")
         return self
