@@ -72,9 +72,12 @@ def _run_here(job: Job, steps: Sequence[Step], progress: Progress) -> None:
 
 def _run_in_processes(job: Job, steps: Sequence[Step], num_workers: int, progress: Progress) -> None:
     context: SpawnContext = multiprocessing.get_context("spawn")
-    counter, is_stopped = context.Value("q", 0), context.Event()
+    counter = context.Value("q", 0)
+    # Readable by all once something is in it: unlike an event, it needs no answer from processes that may
+    # be dead.
+    stop, say_stop = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
-        num_workers, mp_context=context, initializer=_start, initargs=(job, counter, is_stopped)
+        num_workers, mp_context=context, initializer=_start, initargs=(job, counter, stop)
     )
     futures: dict[Future[None], Step] = {}
     try:
@@ -93,7 +96,7 @@ def _run_in_processes(job: Job, steps: Sequence[Step], num_workers: int, progres
             "Start again with fewer workers: it goes on where it was; if it dies again, take that video away"
         ) from error
     except BaseException:
-        is_stopped.set()
+        say_stop.send_bytes(b"stop")
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -103,12 +106,11 @@ def _was_at_work(future: Future[None]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is not None
 
 
-def _start(job: Job, counter: Any, is_stopped: Any) -> None:
+def _start(job: Job, counter: Any, stop: Any) -> None:
     """Make a new process ready for its work."""
     global _worker  # noqa: PLW0603 a process of the pool has no other place to keep what it was given
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that leads tells when to stop
-    threading.Thread(target=_end_with_leader, daemon=True).start()
-    threading.Thread(target=_end_when_stopped, args=(is_stopped,), daemon=True).start()
+    threading.Thread(target=_end_when_told, args=(stop,), daemon=True).start()
     cv2.setNumThreads(1)
 
     def tick(num_frames: int) -> None:
@@ -118,17 +120,14 @@ def _start(job: Job, counter: Any, is_stopped: Any) -> None:
     _worker = Worker(job, tick)
 
 
-def _end_with_leader() -> None:
-    """A process whose leader was killed would wait for work for ever."""
+def _end_when_told(stop: Any) -> None:
+    """End with the leader, else this process would wait for work for ever, or when the leader says so.
+
+    Nothing is lost by ending in the middle of a frame: files appear whole or not at all.
+    """
     leader = multiprocessing.parent_process()
-    if leader is not None:
-        wait_for([leader.sentinel])
-        os._exit(1)
-
-
-def _end_when_stopped(is_stopped: Any) -> None:
-    """Nothing is lost by ending in the middle of a frame: files appear whole or not at all."""
-    is_stopped.wait()
+    assert leader is not None
+    wait_for([leader.sentinel, stop])
     os._exit(1)
 
 
