@@ -13,10 +13,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate.state import AcceleratorState
+
+from mimic.training.loop import train
 from mimic.training.settings import TrainSettings
 
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["mimic.training.loop", "mimic.families.mimicmotion.training", "accelerate"])
+# A fork has everything imported already. Where CUDA may be in use here, processes come from a clean one.
+PROCESSES = multiprocessing.get_context("forkserver" if torch.cuda.is_available() else "fork")
+if torch.cuda.is_available():
+    PROCESSES.set_forkserver_preload(["mimic.training.loop", "mimic.families.mimicmotion.training"])
 
 
 def small_settings(folder: Path, **changes: Any) -> TrainSettings:
@@ -65,12 +71,12 @@ def losses_of(folder: Path) -> list[float]:
 
 def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A process that runs `function`; it may be killed."""
-    process = SERVER.Process(target=function, args=arguments)
+    process = PROCESSES.Process(target=function, args=arguments)  # type: ignore[attr-defined]
     process.start()
     return process
 
 
-def finish(processes: Sequence[BaseProcess], *, seconds: float = 240) -> list[int | None]:
+def finish(processes: Sequence[BaseProcess], *, seconds: float = 2000) -> list[int | None]:
     """Wait for processes; their exit codes. What takes longer is killed."""
     end = time.monotonic() + seconds
     for process in processes:
@@ -82,10 +88,9 @@ def finish(processes: Sequence[BaseProcess], *, seconds: float = 240) -> list[in
 
 
 def train_here(settings: TrainSettings, environment: dict[str, str] | None = None) -> None:
-    """Train in this process, which nothing else has used."""
+    """Train in this process, which was started for it."""
     os.environ.update(environment or {})
-    from mimic.training.loop import train
-
+    AcceleratorState._reset_state(reset_partial_state=True)
     train(settings, say=_say_nothing)
 
 

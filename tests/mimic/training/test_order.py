@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic.training.order import Order, generator_of, own_numbers, places_of_step
 
 
+@settings(max_examples=15)
 @given(st.integers(1, 9), st.integers(1, 7), st.integers(0, 3))
 def test_every_epoch_shows_every_clip_once(num_clips, batch_size, seed):
     num_steps = -(-3 * num_clips // batch_size)
