@@ -53,7 +53,7 @@ def save_memory(
         elif isinstance(module, PoseNet) and (gradient_checkpointing or chunk_frames is not None):
             # The sequence in it, not itself: its class is written into model folders.
             module.conv_layers.__class__ = ChunkedSequential
-            module.conv_layers.chunk_frames = chunk_frames  # type: ignore[assignment]
+            module.conv_layers.chunk_frames = chunk_frames
         elif gradient_checkpointing and getattr(module, "_supports_gradient_checkpointing", False):
             module.enable_gradient_checkpointing()  # type: ignore[operator]
 

@@ -1,0 +1,406 @@
+"""How much memory does a step of each shipped training take, and for what?
+
+    python -m benchmarks.training_memory [configs/train/NAME.yaml ...] [key=value ...]
+
+Without a CUDA device the peak is computed, not measured: a training step of the full-size model runs on fake
+(meta) tensors, which have shapes and lifetimes but no content, and every storage that comes and goes is
+counted, those that autograd keeps as well as those of the moment.
+What that does not see: the allocator's fragmentation, work space of cuDNN, and the CUDA context (1 to 3 GB
+together). With a CUDA device the same step runs there on random weights and the peak is what torch reports;
+the computed figures stand beside it.
+
+The step is that of one process: its share of the batch, frozen networks (VAE and image encoder of Stable
+Video Diffusion 1.1) on the device, gradients, optimiser and average as `mimic.training` keeps them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mimic.config.loading import build, read_yaml
+from mimic.data.batch import Batch
+from mimic.families.mimicmotion.training import PARTS, MimicMotionNetworks, MimicMotionObjective
+from mimic.files import ASSETS, write_json
+from mimic.models.pose_net import PoseNet
+from mimic.models.svd_unet import PoseConditionedSVDUNet
+from mimic.models.thrift import is_worth_moving, offloaded, save_memory, storages_of
+from mimic.training import trainable
+from mimic.training.lora import add_lora
+from mimic.training.settings import TrainSettings
+
+RESULT = Path("benchmarks/results/training_memory.json")
+CONFIGS = Path("configs/train")
+_FROZEN_PARAMETERS = 97_742_847 + 632_076_800  # VAE, image encoder
+_GB = 1e9
+
+
+class LiveMemory(TorchDispatchMode):
+    """Counts the bytes of storages that operations make, while they live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in torch.utils._pytree.tree_leaves(result):
+            if isinstance(value, Tensor):
+                self._see(value.untyped_storage())
+        return result
+
+    def ignore(self, module: nn.Module) -> None:
+        """Storages that were there before."""
+        for tensor in (*module.parameters(), *module.buffers()):
+            storage = tensor.untyped_storage()
+            self._known.add(storage._cdata)
+
+    def _see(self, storage: Any) -> None:
+        key, num_bytes = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.now += num_bytes
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, key, num_bytes)
+
+    def _forget(self, key: int, num_bytes: int) -> None:
+        self._known.discard(key)
+        self.now -= num_bytes
+
+
+class WithoutValues(TorchFunctionMode):
+    """Modules are made without drawing their first weights."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+class AsOnGPU(TorchFunctionMode):
+    """Precisions and attention as on a CUDA device, where autocast and flash attention decide them.
+
+    Args:
+        dtype: matrices and convolutions compute in it, norms in float32, the trained weights' copies are kept
+            for the forward pass; None leaves all as it is.
+    """
+
+    _IN_DTYPE = frozenset({nnf.linear, nnf.conv2d, nnf.conv3d, torch.matmul, torch.bmm})
+    _NORMS = frozenset({nnf.group_norm, nnf.layer_norm})
+    _POINTWISE = frozenset({nnf.silu, nnf.gelu})
+
+    def __init__(self, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self._dtype = dtype
+        self._copies: dict[int, Tensor] = {}
+        self.is_forward = True
+
+    def end_forward(self) -> None:
+        """Autocast forgets its copies; a recomputation makes its own."""
+        self.is_forward = False
+        self._copies.clear()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is nnf.scaled_dot_product_attention:
+            query, key, value = (self._in_dtype(a) for a in args[:3])
+            return FlashAttention.apply(query, key, value)
+        if func in self._NORMS:
+            weight, bias = kwargs["weight"], kwargs["bias"]
+            return Kept.apply(args[0].float(), weight, bias)
+        if func in self._POINTWISE:
+            return Kept.apply(args[0], None, None)
+        if self._dtype is not None and func in self._IN_DTYPE:
+            args = tuple(self._in_dtype(a) for a in args)
+            kwargs = {name: self._in_dtype(value) for name, value in kwargs.items()}
+        return func(*args, **kwargs)
+
+    def _in_dtype(self, value: Any) -> Any:
+        if not isinstance(value, Tensor) or self._dtype is None or not value.is_floating_point():
+            return value
+        if not (value.is_leaf and value.requires_grad):
+            return value.to(self._dtype)
+        if not self.is_forward:
+            return value.to(self._dtype)
+        if id(value) not in self._copies:
+            self._copies[id(value)] = value.to(self._dtype)
+        return self._copies[id(value)]
+
+
+class Kept(torch.autograd.Function):
+    """The memory of a norm or an activation: keeps its input, gives as much."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(features, weight, bias)
+        return torch.empty_like(features)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return tuple(
+            torch.empty_like(tensor) if needed else None
+            for tensor, needed in zip(ctx.saved_tensors, ctx.needs_input_grad)
+        )
+
+
+class FlashAttention(torch.autograd.Function):
+    """The memory of attention that never holds the matrix of weights."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        output = torch.empty_like(query)
+        sums = torch.empty(query.shape[:-1], dtype=torch.float32, device=query.device)
+        ctx.save_for_backward(query, key, value, output, sums)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
+
+
+@contextmanager
+def counted_offload(model: nn.Module, moved: list[int]) -> Iterator[None]:
+    """As `offloaded`, but what would be moved is counted and forgotten."""
+    weights = storages_of(model)
+
+    def pack(tensor: Tensor) -> Any:
+        if not is_worth_moving(tensor, weights):
+            return tensor
+        moved[0] += tensor.nbytes
+        return tensor.shape, tensor.dtype
+
+    def unpack(packed: Any) -> Tensor:
+        return (
+            packed if isinstance(packed, Tensor) else torch.empty(packed[0], dtype=packed[1], device="meta")
+        )
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        yield
+
+
+def networks_of(settings: TrainSettings) -> tuple[MimicMotionNetworks, int, int]:
+    """UNet and PoseNet as the settings' model has them, latent channels, and the VAE's downscale."""
+    if settings.model == "bundled:mini":
+        folder = ASSETS / "mini"
+        unet = PoseConditionedSVDUNet.from_config(PoseConditionedSVDUNet.load_config(folder / "unet"))
+        pose_net = PoseNet.from_config(PoseNet.load_config(folder / "pose_net"))
+        channels, downscale = 8, 4
+    else:
+        unet = PoseConditionedSVDUNet(sample_size=96)
+        pose_net = PoseNet(noise_latent_channels=320)
+        channels, downscale = 4, 8
+    objective = build(MimicMotionObjective, settings.objective, "objective")
+    model = MimicMotionNetworks(
+        unet, pose_net, objective, scaling_factor=1.0, encode_reference=lambda pixels: pixels
+    )
+    return model, channels, downscale
+
+
+def choose(model: nn.Module, settings: TrainSettings) -> None:
+    """What trains, and the ways of saving memory, as `mimic.training.setup` does it."""
+    names = settings.trainable or (() if settings.lora else ("unet", "pose_net"))
+    trainable.select(model, names, PARTS)
+    if settings.lora is not None:
+        add_lora(model, settings.lora, PARTS, seed=0)
+    save_memory(
+        model,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        chunk_frames=settings.memory.chunk_frames,
+    )
+
+
+def inputs(
+    settings: TrainSettings, clips: int, channels: int, downscale: int, width: int
+) -> tuple[Batch, dict[str, Tensor]]:
+    """A batch with cached latents, and draws."""
+    data = settings.data
+    F, H, W = data.num_frames, data.height, data.width
+    h, w = H // downscale, W // downscale
+    objective = build(MimicMotionObjective, settings.objective, "objective")
+    batch = Batch(
+        frames=torch.empty(clips, F, 3, H, W),
+        reference=torch.empty(clips, 3, H, W),
+        pose_maps=torch.empty(clips, F + 1, 3, H, W),
+        masks={region: torch.empty(clips, F + 1, 1, h, w) for region in objective.amplification},
+        keys=("",) * clips,
+        latents=torch.empty(clips, F, channels, h, w),
+        reference_latents=torch.empty(clips, channels, h, w),
+        image_embedding=torch.empty(clips, width),
+    )
+    ones = torch.ones(clips)
+    draws = {f"keep_{name}": ones for name in ("image_embedding", "reference", "pose")}
+    frames = F + objective.with_reference_frame
+    draws |= {"sigma": ones, "noise_aug": ones, "noise": torch.empty(clips, frames, channels, h, w)}
+    return batch, draws
+
+
+def step(
+    model: MimicMotionNetworks,
+    settings: TrainSettings,
+    batch: Batch,
+    draws: dict[str, Tensor],
+    offload: Callable[[], Any],
+) -> None:
+    """Forward and backward."""
+    dtype, device = precision(settings), batch.frames.device.type
+    if device == "meta":
+        with AsOnGPU(dtype) as as_on_gpu:
+            with offload():
+                loss = model(batch, draws)
+            as_on_gpu.end_forward()
+            # Not `loss.total.backward()`, which leaves the mode, also for what it makes anew.
+            torch.autograd.Variable._execution_engine.run_backward(
+                (loss.total,),
+                (torch.ones_like(loss.total),),
+                False,
+                False,
+                (),
+                allow_unreachable=True,
+                accumulate_grad=True,
+            )
+        return
+    with torch.autocast(device, dtype, enabled=dtype is not None), offload():
+        loss = model(batch, draws)
+    loss.total.backward()
+
+
+def precision(settings: TrainSettings) -> torch.dtype | None:
+    """What the networks compute in; None is float32."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settings.precision)
+
+
+def compute(settings: TrainSettings, processes: int) -> dict[str, float]:
+    """Bytes of one process by what they are for; see the file's docstring."""
+    clips = max(1, settings.batch_size // processes // settings.accumulate)
+    moved = [0]
+    with torch.device("meta"):
+        with WithoutValues():
+            model, channels, downscale = networks_of(settings)
+            choose(model, settings)
+        model.to("meta").train()
+        batch, draws = inputs(settings, clips, channels, downscale, model.unet.config["cross_attention_dim"])
+        offload = settings.memory.offload_activations
+        context = (lambda: counted_offload(model, moved)) if offload else nullcontext
+        memory = LiveMemory()
+        memory.ignore(model)
+        with memory:
+            step(model, settings, batch, draws, context)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    frozen = sum(p.nbytes for p in model.parameters() if not p.requires_grad)
+    trained_bytes = sum(4 * p.numel() for p in trained)
+    fixed = {
+        "trained weights": trained_bytes,
+        "frozen weights": frozen + (4 * _FROZEN_PARAMETERS if settings.model != "bundled:mini" else 0),
+        "optimiser": sum(optimiser_bytes(p, settings) for p in trained),
+        "average": trained_bytes if settings.ema_decay is not None else 0,
+        "DDP's buckets": trained_bytes if processes > 1 else 0,
+    }
+    # Gradients are made during the step: they are in the peak.
+    return {
+        **fixed,
+        "gradients": trained_bytes,
+        "activations at the peak": memory.peak - trained_bytes,
+        "total": sum(fixed.values()) + memory.peak,
+        "moved to main memory": moved[0],
+    }
+
+
+def optimiser_bytes(parameter: Tensor, settings: TrainSettings) -> float:
+    """Two moments: four bytes each, or one and a share of a block's scale (bitsandbytes: blocks of 256,
+    small tensors in four bytes)."""
+    if settings.optimiser.name == "adamw_8bit" and parameter.numel() >= 4096:
+        return 2 * parameter.numel() * (1 + 4 / 256)
+    return 8 * parameter.numel()
+
+
+def measure(settings: TrainSettings, processes: int) -> float:
+    """Peak that torch reports for a step with optimiser on the CUDA device, in bytes (EMA and frozen networks
+    are not there: add them from the computed figures)."""
+    device = torch.device("cuda")
+    clips = max(1, settings.batch_size // processes // settings.accumulate)
+    with device:
+        model, channels, downscale = networks_of(settings)
+    choose(model, settings)
+    model.to(device).train()
+    batch, draws = inputs(settings, clips, channels, downscale, model.unet.config["cross_attention_dim"])
+    batch, draws = batch.to(device), {name: value.to(device) for name, value in draws.items()}
+    from mimic.training.engine import make_optimiser
+
+    optimiser = make_optimiser({n: p for n, p in model.named_parameters() if p.requires_grad}, settings)
+    context = (lambda: offloaded(model)) if settings.memory.offload_activations else nullcontext
+    for _ in range(2):
+        step(model, settings, batch, draws, context)
+        optimiser.step()
+        optimiser.zero_grad()
+    peak = float(torch.cuda.max_memory_allocated())
+    del optimiser
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return peak
+
+
+def processes_of(config: Path) -> int:
+    """How many processes the YAML's own first lines launch."""
+    found = re.search(r"--num_processes (\d+)", config.read_text(encoding="utf-8"))
+    return int(found[1]) if found else 1
+
+
+def shipped() -> list[Path]:
+    """The trainings of MimicMotion that are not for trying out."""
+    return sorted(p for p in CONFIGS.glob("mimicmotion_*.yaml"))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the table and, for the shipped settings, write it to benchmarks/results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training_memory", description=__doc__)
+    parser.add_argument("what", nargs="*", metavar="YAML or key=value")
+    options = parser.parse_args(argv)
+    overrides = [text for text in options.what if "=" in text]
+    configs = [Path(text) for text in options.what if "=" not in text] or shipped()
+    is_measured = torch.cuda.is_available()
+    rows: dict[str, dict[str, float]] = {}
+    for config in configs:
+        settings = build(TrainSettings, read_yaml(config, overrides), config)
+        processes = processes_of(config)
+        figures = compute(settings, processes)
+        if is_measured:
+            figures["measured without frozen networks and average"] = measure(settings, processes)
+        rows[config.stem] = {name: round(value / _GB, 3) for name, value in figures.items()}
+        print(f"{config.stem}: {rows[config.stem]['total']:.1f} GB", file=sys.stderr, flush=True)
+    method = "measured on " + torch.cuda.get_device_name() if is_measured else "computed, not measured"
+    print(table(rows, method))
+    if not options.what:
+        write_json(RESULT, {"method": method, "unit": "GB of one process", "settings": rows})
+
+
+def table(rows: dict[str, dict[str, float]], method: str) -> str:
+    """Markdown."""
+    columns = list(next(iter(rows.values())))
+    lines = [
+        f"GB of one process, {method}.",
+        "",
+        "| config | " + " | ".join(columns) + " |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
+    for name, row in rows.items():
+        lines.append(f"| {name} | " + " | ".join(f"{row[column]:.1f}" for column in columns) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

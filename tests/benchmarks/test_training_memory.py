@@ -1,0 +1,57 @@
+"""The memory that is counted is the memory that lives, and the ways of saving it are seen to save it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.training_memory import LiveMemory, compute, optimiser_bytes, processes_of, shipped
+from mimic.training.settings import TrainSettings
+
+
+def settings(**changes):
+    data = {"source": "synthetic", "height": 32, "width": 32, "num_frames": 4}
+    content = {"family": "mimicmotion", "output_dir": "runs", "max_steps": 1, "data": data}
+    return TrainSettings.model_validate(content | changes)
+
+
+def test_storages_count_while_they_live_and_views_do_not():
+    x = torch.ones(1000)
+    with LiveMemory() as memory:
+        y = x * 2
+        view = y.view(10, 100)
+        z = y + 1
+        assert (memory.now, memory.peak) == (8000, 8000)
+        del y, z
+        assert memory.now == 4000  # the view keeps it
+        del view
+        assert memory.now == 0
+        (x * 3).sum()
+    assert memory.peak == 8000
+
+
+def test_ways_of_saving_memory_are_seen_to_save_it():
+    plain = compute(settings(), 1)
+    thrifty = compute(settings(gradient_checkpointing=True, memory={"chunk_frames": 2}), 1)
+    assert thrifty["activations at the peak"] < 0.6 * plain["activations at the peak"]
+    low_rank = compute(settings(lora={"rank": 2, "targets": ["unet.attention"]}, precision="bf16"), 1)
+    assert low_rank["gradients"] < 0.05 * plain["gradients"]
+    assert low_rank["frozen weights"] == pytest.approx(plain["trained weights"], rel=0.01)
+
+
+def test_moments_in_a_byte_take_a_quarter():
+    weight, bias = torch.empty(100, 100), torch.empty(100)
+    eight = settings(optimiser={"name": "adamw_8bit"})
+    assert optimiser_bytes(weight, settings()) == 80_000
+    assert optimiser_bytes(weight, eight) == pytest.approx(20_000, rel=0.02)
+    assert optimiser_bytes(bias, eight) == optimiser_bytes(bias, settings()) == 800
+
+
+def test_processes_are_those_of_the_shipped_command():
+    assert {path.stem: processes_of(path) for path in shipped()} == {
+        "mimicmotion_72_frames": 8,
+        "mimicmotion_lora_24gb": 1,
+        "mimicmotion_mini": 1,
+        "mimicmotion_paper": 8,
+    }
+    assert all(Path(path).is_file() for path in shipped())
