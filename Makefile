@@ -2,6 +2,7 @@
 # make test    the tests (those marked slow or gpu left out)
 # make lint    ruff, mypy, import-linter
 # make bench   what the performance figures rest on
+# make compare models side by side on rendered dancers: outputs/compare/synthetic/report.html
 # make ablation  what each idea brings, by small trainings (an hour; goes on where it was): docs/ablation.md
 #
 # All else is optional: `make demo PYTHON=python3.12 ARGS="seed=3"`.
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # Of all that pip says, what it is fetching and putting in place.
 BRIEFLY := sed -n -E 's/^ *(Downloading|Using cached) ([^ ]+)( \(.*\))?.*/    \2\3/p; s/^(Installing collected packages).*/    installing …/p'
 
-.PHONY: demo test lint bench ablation install
+.PHONY: demo test lint bench ablation compare install
 
 demo: $(INSTALLED)
 	@$(BIN)/mimic demo $(ARGS)
@@ -36,6 +37,9 @@ bench: $(INSTALLED)
 
 ablation: $(INSTALLED)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.ablation $(ARGS)
+
+compare: $(INSTALLED)
+	@$(BIN)/mimic compare --config configs/compare/synthetic.yaml $(ARGS)
 
 install: $(INSTALLED)
 

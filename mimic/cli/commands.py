@@ -183,6 +183,19 @@ def add_evaluate(subparsers: Subparsers, shared: argparse.ArgumentParser) -> Non
     parser.set_defaults(run=_evaluate)
 
 
+def add_compare(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    parser = subparsers.add_parser(
+        "compare",
+        parents=[shared],
+        help="run models side by side and write a page",
+        description="Run variants x clips x seeds of a YAML; results.jsonl and report.html. Goes on where it "
+        "stopped: cells that are there are kept.",
+    )
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the YAML")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings in place of the YAML's")
+    parser.set_defaults(run=_compare)
+
+
 def add_download(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser = subparsers.add_parser(
         "download",
@@ -208,7 +221,17 @@ def add_doctor(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_doctor)
 
 
-ALL = (add_demo, add_infer, add_pose, add_prepare, add_synth, add_evaluate, add_download, add_doctor)
+ALL = (
+    add_demo,
+    add_infer,
+    add_pose,
+    add_prepare,
+    add_synth,
+    add_evaluate,
+    add_compare,
+    add_download,
+    add_doctor,
+)
 
 
 def train(arguments: Sequence[str], *, program: str = "mimic train") -> int:
@@ -310,6 +333,21 @@ def _evaluate(options: argparse.Namespace) -> int:
     from mimic.cli.evaluate import run
 
     return run(options)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from mimic.report.run import compare
+    from mimic.report.settings import load_compare_config
+
+    log = logging.getLogger("mimic")
+    outcome = compare(load_compare_config(options.config, options.overrides), say=log.info)
+    log.info("%d made, %d kept, %d failed", outcome.num_made, outcome.num_kept, len(outcome.failures))
+    print(outcome.results)
+    if outcome.report is not None:
+        print(outcome.report)
+    for failure in outcome.failures:
+        log.error("failed: %s", failure)
+    return 1 if outcome.failures else 0
 
 
 def _download(options: argparse.Namespace) -> int:

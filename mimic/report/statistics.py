@@ -1,0 +1,97 @@
+"""From the cells' figures to a table: means with intervals, and a best one only where it is sure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mimic.metrics.evaluate import BETTER
+from mimic.metrics.intervals import Interval, bootstrap_difference, bootstrap_mean
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class MetricLine:
+    """One metric over all variants."""
+
+    metric: str
+    better: str | None
+    intervals: dict[str, Interval]
+    """By variant; one that lacks the metric is not in it."""
+    winner: str | None
+    """The variant whose paired difference from each other one excludes 0, all in its favour."""
+
+
+def metric_lines(rows: Sequence[Row], variants: Sequence[str]) -> list[MetricLine]:
+    """A line a metric that any cell has, in the order of `BETTER` and then by name.
+
+    Cells of one clip with several seeds count as one value: their mean.
+
+    Args:
+        rows: finished cells, as `results.jsonl` has them.
+    """
+    names = {name for row in rows for name in row["metrics"]}
+    order = [name for name in BETTER if name in names] + sorted(names - set(BETTER))
+    return [_line(name, rows, variants) for name in order]
+
+
+def _line(metric: str, rows: Sequence[Row], variants: Sequence[str]) -> MetricLine:
+    values: dict[str, dict[tuple[str, int], float]] = {
+        variant: {
+            (row["clip"], row["seed"]): row["metrics"][metric]
+            for row in rows
+            if row["variant"] == variant and metric in row["metrics"]
+        }
+        for variant in variants
+    }
+    values = {variant: found for variant, found in values.items() if found}
+    intervals = {
+        variant: bootstrap_mean(list(found.values()), groups=[clip for clip, _ in found])
+        for variant, found in values.items()
+    }
+    return MetricLine(metric, BETTER.get(metric), intervals, _winner(metric, values, intervals))
+
+
+def _winner(
+    metric: str,
+    values: Mapping[str, Mapping[tuple[str, int], float]],
+    intervals: Mapping[str, Interval],
+) -> str | None:
+    """The best variant, if it is better than each other one beyond doubt on the cells that both have."""
+    direction = BETTER.get(metric)
+    if direction is None or len(values) < 2:
+        return None
+    sign = 1 if direction == "high" else -1
+    best = max(intervals, key=lambda variant: sign * intervals[variant].mean)
+    for other in values:
+        if other == best:
+            continue
+        common = sorted(set(values[best]) & set(values[other]))
+        if not common:
+            return None
+        difference = bootstrap_difference(
+            [sign * values[best][cell] for cell in common],
+            [sign * values[other][cell] for cell in common],
+            groups=[clip for clip, _ in common],
+        )
+        if difference.low is None or difference.low <= 0:
+            return None
+    return best
+
+
+def differing_settings(rows: Sequence[Row], variants: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Settings that are not the same for all variants: key to (variant to value)."""
+    by_variant = {
+        variant: next(row["settings"] for row in rows if row["variant"] == variant)
+        for variant in variants
+        if any(row["variant"] == variant for row in rows)
+    }
+    keys = dict.fromkeys(key for settings in by_variant.values() for key in settings if key != "seed")
+    found = {}
+    for key in keys:
+        column = {variant: settings.get(key) for variant, settings in by_variant.items()}
+        if len({str(value) for value in column.values()}) > 1:
+            found[key] = column
+    return found
