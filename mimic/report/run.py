@@ -35,7 +35,7 @@ from mimic.report.inputs import ClipInputs, prepare_clips
 from mimic.report.page import write_page
 from mimic.report.settings import CompareConfig, VariantSettings
 from mimic.sampling.windows import reference_windows, sliding_windows
-from pose import load_estimator
+from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
 
 Say = Callable[[str], None]
@@ -182,8 +182,9 @@ def _make(
     size: tuple[int, int],
 ) -> None:
     pipe = pipelines(cell.variant)
-    reference_pose, driving_poses = cell.clip.poses()
-    driving: Any = driving_poses
+    reference_pose: PoseSequence | None
+    driving: Any
+    reference_pose, driving = cell.clip.poses()
     part_model = None
     if pipe.driven_by == "densepose":
         driving, reference_pose = cell.clip.densepose, None

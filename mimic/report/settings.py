@@ -132,7 +132,7 @@ class CompareConfig(Config):
     protocol: Literal["A", "B", "none"] = "none"
     """Rules of the figures (`mimic.metrics.protocols`)."""
 
-    clips: ClipSettings = ClipSettings()
+    clips: ClipSettings = ClipSettings.model_validate({})
     """The clips."""
 
     seeds: tuple[int, ...] = (0,)

@@ -149,7 +149,8 @@ def test_videos_and_folders_are_paired_by_name(tmp_path):
     (pair,) = pair_clips(tmp_path / "made", tmp_path / "true")
     assert (pair.name, pair.num_frames) == ("a", 5)
     made, true = zip(*pair.frames(), strict=True)
-    assert np.abs(np.stack(made).astype(int) - np.stack(true)).mean() < 3
+    # What H.264 leaves of these colours: it keeps one of four of them.
+    assert np.abs(np.stack(made).astype(int) - np.stack(true)).mean() < 8
     assert list(find_clips(tmp_path / "made")) == ["a"]
 
 
