@@ -293,7 +293,8 @@ def _summary(
 ) -> dict[str, dict[str, Any]]:
     """Metric to its value over all clips, or to the reason why there is none."""
     wanted = [*protocol.picture_metrics, *SET_METRICS, "flicker", "change", "change_of_truth", "seam_jump"]
-    wanted += PoseAgreement.__dataclass_fields__.keys() - {"num_frames"} if tools.estimator else []
+    if tools.estimator is not None:
+        wanted += [name for name in PoseAgreement.__dataclass_fields__ if name != "num_frames"]
     wanted = list(dict.fromkeys([*wanted, "keypoint_error", "hand_confidence", "identity"]))
     summary: dict[str, dict[str, Any]] = {}
     for name in wanted:
