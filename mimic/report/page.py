@@ -54,7 +54,8 @@ def write_page(
     lines = metric_lines(rows, variants)
     parts = [
         f"<h1>{html.escape(config.title)}</h1>",
-        f"<p class=dim>{len(variants)} variants, {len(clips)} clips, {len(config.seeds)} seeds: {len(rows)} "
+        f"<p class=dim>{_counted(len(variants), 'variant')}, {_counted(len(clips), 'clip')}, "
+        f"{_counted(len(config.seeds), 'seed')}: {len(rows)} "
         f"results{f'; {missing} are missing' if missing else ''}. Same reference, driving clip, frames, size "
         "and seeds for all.</p>",
         _protocol(protocol, [clip.name for clip in clips]),
@@ -331,6 +332,10 @@ def _published(protocol: Protocol) -> str:
 def _label(metric: str, better: str | None) -> str:
     arrow = {"high": " ↑", "low": " ↓", None: ""}[better]
     return html.escape(metric) + arrow
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _colour(place: int) -> str:
