@@ -33,6 +33,5 @@ class PromptEmbedding(ModelMixin, ConfigMixin):
     def of(cls, embedding_1LD: Tensor, *, text: str = "") -> PromptEmbedding:
         """A model that holds a copy of these hidden states."""
         module = cls(num_tokens=embedding_1LD.shape[1], width=embedding_1LD.shape[2], text=text)
-        with torch.no_grad():
-            module.embedding.copy_(embedding_1LD)
-        return module.to(embedding_1LD.dtype).eval()
+        module.embedding = nn.Parameter(embedding_1LD.detach().clone())
+        return module.eval()
