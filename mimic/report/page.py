@@ -17,7 +17,7 @@ from mimic.report.inputs import ClipInputs
 from mimic.report.published import PUBLISHED
 from mimic.report.settings import CompareConfig
 from mimic.report.sprites import COLUMNS, Sprite, data_url, make_sprite
-from mimic.report.statistics import MetricLine, differing_settings, metric_lines
+from mimic.report.statistics import MIN_CLIPS_FOR_WINNER, MetricLine, differing_settings, metric_lines
 from mimic.video import read_frames, read_image
 from pose import draw_pose
 
@@ -188,7 +188,7 @@ def _metric_table(
         f"<div class=wide><table><thead><tr><th>metric</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
         "</table></div><p class=dim>Means over clips (seeds of a clip averaged first) with 95 % percentile "
         "bootstrap intervals. The best is coloured only where the interval of its paired difference from "
-        f"each other variant leaves out 0.{rest}</p>"
+        f"each other variant leaves out 0, on {MIN_CLIPS_FOR_WINNER} clips or more.{rest}</p>"
     )
 
 

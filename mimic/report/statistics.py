@@ -11,6 +11,10 @@ from mimic.metrics.intervals import Interval, bootstrap_difference, bootstrap_me
 
 Row = Mapping[str, Any]
 
+MIN_CLIPS_FOR_WINNER = 6
+"""Of fewer clips even unanimous ones may agree by chance (five: once in 16 times), and a bootstrap of them
+is too narrow."""
+
 
 @dataclass(frozen=True)
 class MetricLine:
@@ -76,7 +80,7 @@ def _winner(
             [sign * values[other][cell] for cell in common],
             groups=[clip for clip, _ in common],
         )
-        if difference.low is None or difference.low <= 0:
+        if difference.num < MIN_CLIPS_FOR_WINNER or difference.low is None or difference.low <= 0:
             return None
     return best
 

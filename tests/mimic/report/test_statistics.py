@@ -50,7 +50,9 @@ def test_the_best_must_be_sure_against_each_other_one():
     assert metric_lines(found, ["a", "b", "c"])[0].winner is None
 
 
-def test_one_clip_or_one_variant_has_no_winner():
+def test_a_handful_of_clips_or_one_variant_has_no_winner():
+    few = rows({"a": [[h] for h in HARDNESS[:5]], "b": [[h + 0.5] for h in HARDNESS[:5]]})
+    assert metric_lines(few, ["a", "b"])[0].winner is None
     assert metric_lines(rows({"a": [[1.0]], "b": [[2.0]]}), ["a", "b"])[0].winner is None
     assert metric_lines(rows({"a": [[h] for h in HARDNESS]}), ["a"])[0].winner is None
 
