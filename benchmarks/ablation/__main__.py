@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import socket
-import subprocess
+import multiprocessing
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import torch
 
 from benchmarks.ablation import dancers, evaluate, fusion, page, train
 from benchmarks.ablation.settings import AblationSettings
 from mimic.config.loading import build, split_override
 from mimic.files import whole_file, write_json
 
-STAGES = ("data", "common", "train", "evaluate", "fusion", "page")
+STAGES = ("data", "train", "evaluate", "fusion", "page")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--arms", nargs="+", help="to train or evaluate, for instance a0 d1; all unless given"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="arms trained at once, one thread each")
+    parser.add_argument("--jobs", type=int, default=2, help="arms at once, one thread each")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     options = parser.parse_intermixed_args(argv)
     settings = build(
@@ -34,73 +34,61 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if "data" in options.stage:
         dancers.prepare(settings)
-    if "common" in options.stage:
-        _train_common(settings, options.overrides)
+    named = [(name[0], int(name[1:])) for name in options.arms or ()]
+    arms = named or train.arms_of(settings)
     if "train" in options.stage:
-        _train(settings, options.arms, options.jobs, options.overrides)
+        _train(settings, arms, options.jobs)
     if "evaluate" in options.stage:
-        _evaluate(settings, options.arms)
+        _evaluate(settings, arms, options.jobs)
     if "fusion" in options.stage:
         fusion.run(settings)
     if "page" in options.stage:
         print(f"written: {page.write(settings)}")
 
 
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+def _train(settings: AblationSettings, arms: list[tuple[str, int]], jobs: int) -> None:
+    _in_processes(train.train_arm, [(settings, *arm) for arm in arms], jobs)
 
 
-def _train_common(settings: AblationSettings, overrides: list[str]) -> None:
-    """As torchrun would start them: processes that find each other by their environment."""
-    num = settings.common_processes
-    if num == 1 or "RANK" in os.environ:
-        train.train_common(settings)
-        return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    command = [sys.executable, "-m", "benchmarks.ablation", *overrides, "--stage", "common"]
-    group = os.environ | _ONE_THREAD | meeting | {"WORLD_SIZE": str(num)}
-    _wait(
-        {f"process {rank}": subprocess.Popen(command, env=group | {"RANK": str(rank)}) for rank in range(num)}
-    )
-
-
-def _train(settings: AblationSettings, arms: list[str] | None, jobs: int, overrides: list[str]) -> None:
-    wanted = [(name[0], int(name[1:])) for name in arms] if arms else train.arms_of(settings)
-    if jobs == 1 or len(wanted) == 1:
-        for arm, seed in wanted:
-            train.train_arm(settings, arm, seed)
-        return
-    command = [sys.executable, "-m", "benchmarks.ablation", *overrides, "--stage", "train", "--arms"]
-    for start in range(0, len(wanted), jobs):
-        batch = [f"{arm}{seed}" for arm, seed in wanted[start : start + jobs]]
-        _wait({name: subprocess.Popen([*command, name], env=os.environ | _ONE_THREAD) for name in batch})
-
-
-def _wait(running: dict[str, subprocess.Popen[bytes]]) -> None:
-    failed = [name for name, process in running.items() if process.wait() != 0]
-    if failed:
-        sys.exit(f"the training of {', '.join(failed)} failed; see above")
-
-
-def _evaluate(settings: AblationSettings, arms: list[str] | None) -> None:
+def _evaluate(settings: AblationSettings, arms: list[tuple[str, int]], jobs: int) -> None:
     cases = [evaluate.make_case(number, settings) for number in range(settings.num_clips)]
-    for arm, seed in train.arms_of(settings):
-        path = settings.results / f"{arm}{seed}.json"
-        if not path.exists() and (arms is None or f"{arm}{seed}" in arms):
-            measured = evaluate.evaluate_arm(settings, arm, seed, cases)
-            with whole_file(path) as beside:
-                beside.write_text(json.dumps(_rounded(measured), separators=(",", ":")) + "\n")
-    if arms is not None:
-        return
+    _in_processes(_evaluate_arm, [(settings, *arm, cases) for arm in arms], jobs)
     content = {
         "kinds": [case.kinds.tolist() for case in cases],
         "limits": [case.limits.tolist() for case in cases],
         "settings": json.loads(settings.model_dump_json()),
     }
-    write_json(settings.results / "clips.json", content)
-    for arm, strip in evaluate.sheet(settings, settings.seeds[0], cases[:8]).items():
-        page.write_picture(settings.results / f"{arm}.png", strip)
+    write_json(settings.results / "clips.json", _rounded(content))
+    if len(arms) == len(train.arms_of(settings)):
+        for name, strip in evaluate.sheet(settings, settings.seeds[0], cases[:8]).items():
+            page.write_picture(settings.results / f"{name}.png", strip)
+
+
+def _evaluate_arm(settings: AblationSettings, arm: str, seed: int, cases: list[evaluate.Case]) -> None:
+    path = settings.results / f"{arm}{seed}.json"
+    if path.exists():
+        return
+    measured = evaluate.evaluate_arm(settings, arm, seed, cases)
+    with whole_file(path) as beside:
+        beside.write_text(json.dumps(_rounded(measured), separators=(",", ":")) + "\n")
+
+
+def _in_processes(function: Callable[..., object], arguments: list[tuple[Any, ...]], jobs: int) -> None:
+    """Calls in processes of one thread each, forked so that all is imported once."""
+    torch.set_num_threads(1)
+    if jobs == 1:
+        for given in arguments:
+            function(*given)
+        return
+    context = multiprocessing.get_context("fork")
+    for start in range(0, len(arguments), jobs):
+        running = [context.Process(target=function, args=given) for given in arguments[start : start + jobs]]
+        for process in running:
+            process.start()
+        for process in running:
+            process.join()
+        if any(process.exitcode for process in running):
+            sys.exit("a process failed; see above")
 
 
 def _rounded(content: Any) -> Any:
@@ -109,7 +97,7 @@ def _rounded(content: Any) -> Any:
         return {key: _rounded(value) for key, value in content.items()}
     if isinstance(content, list):
         return [_rounded(value) for value in content]
-    return None if content is None else float(f"{content:.5g}")
+    return content if content is None or isinstance(content, (int, str)) else float(f"{content:.5g}")
 
 
 if __name__ == "__main__":

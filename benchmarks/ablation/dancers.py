@@ -32,8 +32,7 @@ FIRST_TRAINING_SEED = 300_000_000
 FIRST_UNSEEN_SEED = 700_000
 DOWNSCALE = 4  # of the miniature's VAE
 LOOK_AT = (0.0, 0.72)
-MODES = ("binary", "confidence", "sure")
-"""Kinds of maps that are kept; sure: exact poses, no doubt anywhere, for which both drawings are the same."""
+MODES = ("binary", "confidence")
 _SHARD = 100
 
 
@@ -59,13 +58,12 @@ def make_dancer(seed: int, settings: AblationSettings) -> dict[str, Tensor]:
     """Dancer number `seed`, for training.
 
     Returns:
-        pictures, binary, confidence, sure (uint8 ``N x 3 x H x W``) and regions (uint8 ``N x 3 x h x w``: per
+        pictures, binary, confidence (uint8 ``N x 3 x H x W``) and regions (uint8 ``N x 3 x h x w``: per
         cent of each latent pixel in the figure, in rectangles around confident hands, and in nothing).
     """
     rng = np.random.default_rng(seed)
     character, motion = who_dances_what(rng, settings, 8.0)
     clip = render(character, motion, rng.uniform(0, 8.0, settings.num_pictures), settings.size, settings.size)
-    sure = replace(clip.poses, scores=np.where(clip.poses.scores > 0, 1.0, 0.0))
     poses = add_detector_noise(clip.poses, rng, strength=settings.noise_strength * rng.uniform())
     poses, _, _ = fail(poses, rng, share=settings.failing_share)
     hands = hand_rectangles(poses, settings.size, threshold=settings.hand_threshold)
@@ -73,9 +71,7 @@ def make_dancer(seed: int, settings: AblationSettings) -> dict[str, Tensor]:
     pooled = torch.nn.functional.avg_pool2d(torch.from_numpy(regions).float(), DOWNSCALE)
     return {
         "pictures": _channels_first(clip.frames),
-        "binary": _channels_first(maps_of(poses, settings, "binary")),
-        "confidence": _channels_first(maps_of(poses, settings, "confidence")),
-        "sure": _channels_first(maps_of(sure, settings, "confidence")),
+        **{mode: _channels_first(maps_of(poses, settings, mode)) for mode in MODES},
         "regions": (pooled * 100).round().to(torch.uint8),
     }
 

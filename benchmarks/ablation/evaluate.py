@@ -21,17 +21,17 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.ablation.dancers import DOWNSCALE, FIRST_UNSEEN_SEED, maps_of, who_dances_what
+from benchmarks.ablation.denoiser import Denoiser
 from benchmarks.ablation.failing import fail
 from benchmarks.ablation.settings import ARMS, AblationSettings
+from benchmarks.ablation.train import build, denoised
 from mimic.data.synthetic import LEFT_HAND, RIGHT_HAND, render
 from mimic.data.synthetic.background import paint_background
 from mimic.data.synthetic.render import Clip
-from mimic.families.mimicmotion import objective
 from mimic.metrics.image import intersection_over_union, silhouette
 from mimic.metrics.video import changes
 from mimic.models.mini import MiniTemporalVAE, use_fast_temporal_convolutions
 from mimic.training.dancers import as_network_input
-from mimic.training.mini_unet import Mini, pose_strides
 from mimic.training.state import checkpoints, load_state
 from pose import PoseSequence
 from pose.types import concatenate
@@ -77,23 +77,16 @@ def make_case(number: int, settings: AblationSettings) -> Case:
 class Arm:
     """A trained arm with its averaged weights, and the VAE that all share."""
 
-    model: Mini
+    model: Denoiser
     vae: MiniTemporalVAE
 
 
 def load_arm(settings: AblationSettings, arm: str, seed: int) -> Arm:
     """The last checkpoint of an arm."""
-    training = settings.training(arm, seed)
     vae = MiniTemporalVAE.from_pretrained(settings.vae).requires_grad_(False).eval()
-    model = Mini(
-        training,
-        latent_channels=vae.config["latent_channels"],
-        latent_size=settings.size // DOWNSCALE,
-        pose_strides=pose_strides(DOWNSCALE),
-    )
-    model.load_state_dict(load_state(checkpoints(training.output_dir)[-1])[0]["average"])
-    use_fast_temporal_convolutions(model)
     use_fast_temporal_convolutions(vae)
+    model = build(settings)
+    model.load_state_dict(load_state(checkpoints(settings.folder / f"{arm}{seed}")[-1])[0]["average"])
     return Arm(model.requires_grad_(False).eval(), vae)
 
 
@@ -114,17 +107,11 @@ def draw_clips(
         references = torch.stack([_pixels(case.clip.frames[:1])[0] for case in some])
         maps = torch.stack([_pixels(maps_of(case.poses[condition], settings, mode)) for case in some])
         B, F = maps.shape[:2]
-        x = settings.sigma_max * noise.expand(B, F, -1, -1, -1)
+        x = settings.sigma_max * noise.expand(B, F - 1, -1, -1, -1)
         sigma = torch.full((B,), settings.sigma_max)
-        shown = arm.vae.encode(references).latent_dist.mode()[:, None].expand_as(x)
-        output = arm.model.unet(
-            torch.cat([objective.c_in(objective.as_latent_shape(sigma)) * x, shown], dim=2),
-            objective.c_noise(sigma),
-            arm.model.embed(references),
-            torch.tensor([[6.0, 127.0, 0.0]]).expand(B, 3),
-            pose_latents=arm.model.pose_net(maps),
-        ).sample
-        latents = objective.denoised(output, x, sigma)[:, 1:] / float(arm.vae.config["scaling_factor"])
+        shown = arm.vae.encode(references).latent_dist.mode()
+        latents = denoised(arm.model, x, sigma, shown, maps[:, 1:], maps[:, 0])
+        latents = latents / float(arm.vae.config["scaling_factor"])
         for clip in latents:
             decoded = (arm.vae.decode(clip, num_frames=len(clip)).sample + 1) * 127.5
             made.append(decoded.round().clamp(0, 255).byte().numpy().transpose(0, 2, 3, 1))
@@ -210,10 +197,9 @@ def evaluate_arm(
     return found
 
 
-def sheet(
-    settings: AblationSettings, seed: int, cases: Sequence[Case], *, frame: int = 3
-) -> dict[str, Frames]:
+def sheet(settings: AblationSettings, seed: int, cases: Sequence[Case]) -> dict[str, Frames]:
     """A picture for each arm: a row a clip: reference, truth, then map and result, exact and failing."""
+    frame = settings.clip_frames // 2
     strips = {}
     for name, (mode, _) in ARMS.items():
         arm = load_arm(settings, name, seed)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from mimic.config.loading import Config
-from mimic.training.dancers import DancerSettings
-from mimic.training.mini_unet import MiniSettings
 
 ARMS: dict[str, tuple[str, float]] = {
     "a": ("binary", 1.0),
@@ -31,7 +30,7 @@ class AblationSettings(Config):
     results: Path = Path("benchmarks/results/ablation")
     page: Path = Path("docs/ablation.md")
     vae: Path = Path("mimic/assets/mini/vae")
-    """Frozen. The bundled UNet is not used: it has been trained with both ideas."""
+    """Frozen."""
     seeds: tuple[int, ...] = (0, 1)
 
     size: int = 48
@@ -48,20 +47,19 @@ class AblationSettings(Config):
     hand_threshold: float = 0.8
     """A hand all of whose points score more gets a rectangle in the loss."""
 
-    common_steps: int = 120
-    """Of the common start: exact poses, all sure, for which both drawings are equal, and the plain loss."""
-    common_processes: int = 4
-    """That train it together, each on its own batches: `common_steps` counts steps of all."""
-    common_learning_rate: float = 2e-3
-    steps: int = 80
-    """Of each arm, from the common start on."""
-    batch_size: int = 5
+    width: int = 48
+    steps: int = 200
+    batch_size: int = 16
     frames: int = 4
     """Pictures in a window, the reference included."""
-    widths: tuple[int, ...] = (64, 64)
-    learning_rate: float = 1e-3
-    precision: str = "bf16"
+    learning_rate: float = 2e-3
+    clip_norm: float = 10.0
+    P_mean: float = 2.7
+    P_std: float = 0.6
+    """One step from `sigma_max` makes the pictures, so that is about where is learned."""
     sigma_max: float = 20.0
+    precision: Literal["fp32", "bf16"] = "bf16"
+    save_every: int = 20
 
     num_clips: int = 64
     clip_frames: int = 8
@@ -72,53 +70,6 @@ class AblationSettings(Config):
     """Of the clips, for the intervals."""
 
     fusion_clips: int = 8
-    fusion_frames: int = 64
+    fusion_frames: int = 39
     tile_size: int = 16
     tile_overlap: int = 4
-
-    @property
-    def common(self) -> MiniSettings:
-        """Settings of the training that all arms start from."""
-        return self._mini("common", 0, w_hand=1.0, steps=self.common_steps, rate=self.common_learning_rate)
-
-    def training(self, arm: str, seed: int) -> MiniSettings:
-        """Settings of one arm's training: arms differ in `w_hand` here and in the maps they are given."""
-        common = self.common.output_dir / f"checkpoint-{self.common_steps}"
-        settings = self._mini(
-            f"{arm}{seed}", seed + 1, w_hand=ARMS[arm][1], steps=self.steps, rate=self.learning_rate
-        )
-        return settings.model_copy(update={"start_from": common})
-
-    def _mini(self, name: str, seed: int, *, w_hand: float, steps: int, rate: float) -> MiniSettings:
-        return MiniSettings(
-            output_dir=self.folder / name,
-            vae=self.vae,
-            seed=seed,
-            dancers=DancerSettings(
-                height=self.size,
-                width=self.size,
-                num_pictures=self.num_pictures,
-                canvas_short_side=self.canvas_short_side,
-            ),
-            block_out_channels=self.widths,
-            num_attention_heads=tuple(max(1, width // 32) for width in self.widths),
-            attention_levels=(False,) * len(self.widths),  # the middle block attends, at 6x6
-            cross_attention_dim=32,
-            image_encoder_width=32,
-            image_encoder_layers=1,
-            max_steps=steps,
-            batch_size=self.batch_size,
-            frames=self.frames,
-            learning_rate=rate,
-            warmup_steps=min(20, steps),
-            decay_share=0.4,
-            # One step from sigma = 20 makes the pictures, so that is where most is learned.
-            P_mean=2.7,
-            P_std=0.6,
-            sigma_range=(0.3, 60.0),
-            region_factors={"hands": w_hand},
-            palette_steps=min(20, steps // 2),
-            save_every=25,
-            num_workers=0,
-            precision=self.precision,
-        )

@@ -182,10 +182,8 @@ def pose_strides(downscale: int) -> tuple[int, ...]:
     return tuple(2 if layer in (1, 3, 5)[:num_halvings] else 1 for layer in range(8))
 
 
-def train_mini(settings: MiniSettings, *, progress: bool = True, buffer: RollingBuffer | None = None) -> Path:
+def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
     """Train; checkpoints under `output_dir`, each with averaged weights, too. Returns the last checkpoint.
-
-    With a filled `buffer` the training keeps to the dancers in it; else new ones are rendered without end.
 
     Under torchrun every process trains on dancers of its own; gradients are averaged (gloo). On a CPU one
     single-threaded process a core is faster than one process with as many threads: the miniature's
@@ -232,19 +230,14 @@ def train_mini(settings: MiniSettings, *, progress: bool = True, buffer: Rolling
 
     rng = np.random.default_rng([settings.seed, step, rank])
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + num_ranks * step + rank)
-    feed = None
-    if buffer is None:
-        buffer = RollingBuffer(
-            settings.buffer_capacity, rng, scaling_factor=float(vae.config["scaling_factor"])
-        )
-        stream = stream_dancers(
-            settings.dancers,
-            first_seed=20_000_000 + 50_000_000 * settings.seed + 10_000_000 * rank + 2 * step,
-            num_workers=settings.num_workers,
-        )
-        feed = _Feeder(stream, vae, buffer)
-        feed(64)
-    buffer.rng = rng
+    buffer = RollingBuffer(settings.buffer_capacity, rng, scaling_factor=float(vae.config["scaling_factor"]))
+    stream = stream_dancers(
+        settings.dancers,
+        first_seed=20_000_000 + 50_000_000 * settings.seed + 10_000_000 * rank + 2 * step,
+        num_workers=settings.num_workers,
+    )
+    feed = _Feeder(stream, vae, buffer)
+    feed(64)
     started = time.monotonic()
     bar = tqdm(
         total=settings.max_steps, initial=step, desc="UNet", disable=not progress or rank > 0, mininterval=10
@@ -252,8 +245,7 @@ def train_mini(settings: MiniSettings, *, progress: bool = True, buffer: Rolling
     running: dict[str, float] = {}
     model.train()
     while step < settings.max_steps:
-        if feed is not None:
-            feed(settings.new_dancers_per_step if len(buffer) >= 400 else 3 * settings.new_dancers_per_step)
+        feed(settings.new_dancers_per_step if len(buffer) >= 400 else 3 * settings.new_dancers_per_step)
         window = buffer.draw(settings.batch_size, settings.frames, timing=settings.dancers.timing)
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings)
