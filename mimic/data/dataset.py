@@ -88,7 +88,7 @@ class ClipDataset(Dataset[Sample]):
 
     def __getitem__(self, place: tuple[int, int]) -> Sample:
         if torch.utils.data.get_worker_info() is not None:
-            cv2.setNumThreads(1)  # workers share the cores, and a forked one has lost OpenCV's threads
+            cv2.setNumThreads(1)  # workers share the cores
         epoch, index = place
         settings = self.settings
         rng = np.random.default_rng([self.seed, epoch, index])

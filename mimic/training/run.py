@@ -80,6 +80,8 @@ class Run:
             collate_fn=list,
             num_workers=settings.num_workers,
             worker_init_fn=leave_signals_to_the_parent,
+            # A forked worker would wait for ever for the threads that OpenCV had in its parent.
+            multiprocessing_context="forkserver" if settings.num_workers else None,
         )
 
 

@@ -125,7 +125,7 @@ def test_samples_are_the_same_whatever_the_workers(prepared: Prepare) -> None:
                 sampler=order,  # type: ignore[arg-type]
                 batch_size=None,
                 num_workers=workers,
-                multiprocessing_context="fork" if workers else None,
+                multiprocessing_context="forkserver" if workers else None,
             )
             for one, other in zip(alone, loader, strict=True):
                 assert_same(one, other)
