@@ -284,7 +284,13 @@ def test_an_interrupted_command_ends_with_130_and_leaves_no_partial_file(tmp_pat
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [*command, "-o", "d"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        [*command, "-o", "d"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # Shells start background jobs with this signal ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     while not Path("d/clip_0001.mp4").exists():
         assert process.poll() is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 from fractions import Fraction
 from pathlib import Path
@@ -182,27 +181,6 @@ def test_a_pool_keeps_few_files_open_and_a_copy_none(tmp_path: Path) -> None:
     assert len(copy._readers) == 0
     assert number_of(copy.read(paths[0], [9])[0]) == 9
     pool.close()
-
-
-def _read_in_child(pool: ReaderPool, path: Path, numbers: list[int], results) -> None:  # type: ignore[no-untyped-def]
-    results.put([number_of(pool.read(path, [number])[0]) for number in numbers])
-
-
-def test_a_forked_process_does_not_disturb_its_parent(tmp_path: Path) -> None:
-    if "fork" not in multiprocessing.get_all_start_methods():
-        pytest.skip("this system does not fork")
-    path = FILES["mkv"](tmp_path)
-    pool = ReaderPool()
-    pool.read(path, [5])
-    context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    numbers = [40, 2, 33, 17, 58, 6]
-    child = context.Process(target=_read_in_child, args=(pool, path, numbers, results))
-    child.start()
-    assert [number_of(pool.read(path, [number])[0]) for number in numbers] == numbers
-    assert results.get(timeout=60) == numbers
-    child.join(timeout=60)
-    assert child.exitcode == 0
 
 
 def test_the_table_counts_as_reading_does(tmp_path: Path) -> None:
