@@ -68,8 +68,9 @@ def tiny_pipeline(*, height: int, width: int, seed: int) -> MagicAnimatePipeline
         for name, parameter in controlnet.named_parameters():
             if name.startswith(("controlnet_down_blocks", "controlnet_mid_block")) or ".conv_out." in name:
                 torch.nn.init.normal_(parameter, std=0.02)
+        prompt_embedding = PromptEmbedding(num_tokens=_NUM_TOKENS, width=_WIDTH)
+        torch.nn.init.normal_(prompt_embedding.embedding)
     use_fast_temporal_convolutions(vae)
-    prompt_embedding = PromptEmbedding(num_tokens=_NUM_TOKENS, width=_WIDTH)
     for module in (vae, unet, appearance_encoder, controlnet, prompt_embedding):
         module.eval()
     pipeline = MagicAnimatePipeline(

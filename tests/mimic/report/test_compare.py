@@ -17,7 +17,7 @@ from tests.tiny import random_pipeline
 
 ROOT = Path(__file__).parents[3]
 TOY = {
-    "height": 32, "width": 32, "tile_size": 4, "tile_overlap": 2, "num_inference_steps": 1,
+    "height": 32, "width": 32, "tile_size": 6, "tile_overlap": 2, "num_inference_steps": 1,
     "max_guidance_scale": 1.0, "min_guidance_scale": 1.0, "canvas_short_side": 256,
 }  # fmt: skip
 
@@ -35,7 +35,7 @@ def config(toy: Path, output: Path, **changes: Any) -> CompareConfig:
     content = {
         "title": "Toys <side by side>",
         "output_dir": str(output),
-        "clips": {"num_clips": 2, "num_frames": 6},
+        "clips": {"num_clips": 2, "num_frames": 9},
         "seeds": [0],
         "device": "cpu",
         "variants": [
@@ -159,5 +159,5 @@ def test_players_load_in_a_browser_without_errors(finished, tmp_path, width, hei
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
     assert 'data-ready="true"' in done.stdout[done.stdout.index("<body") :][:60]
     assert done.stdout.count('data-frame="0" data-ready="true"') == 2
-    assert "1 / 6" in done.stdout
+    assert "1 / 9" in done.stdout
     assert "CONSOLE" not in done.stderr

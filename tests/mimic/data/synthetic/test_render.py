@@ -55,7 +55,8 @@ def test_frames_do_not_depend_on_their_neighbours() -> None:
     together = render(character, motion, [0.2, 1.5, 0.9], 72, 56)
     alone = render(character, motion, [0.9], 72, 56)
     assert np.array_equal(together.frames[2], alone.frames[0])
-    assert np.array_equal(together.poses.scores[2], alone.poses.scores[0])
+    # Sums of another length may be added up in another order.
+    np.testing.assert_allclose(together.poses.scores[2], alone.poses.scores[0], rtol=1e-12)
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 96), (128, 72), (72, 128), (33, 47)])
