@@ -60,6 +60,7 @@ def test_processes_are_those_of_the_shipped_command():
         "mimicmotion_72_frames": 8,
         "mimicmotion_lora_24gb": 1,
         "mimicmotion_mini": 1,
+        "mimicmotion_mini_own": 1,
         "mimicmotion_paper": 8,
     }
     assert all(Path(path).is_file() for path in shipped())
