@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.ablation.failing import FAILURES
 from benchmarks.ablation.fusion import SAMPLINGS, WAYS
-from benchmarks.ablation.prose import AFTER_CONFIDENCE, AFTER_FUSION, BEFORE, PICTURES
+from benchmarks.ablation.prose import AFTER_CONFIDENCE, AFTER_FUSION, BEFORE, EARLIER, PICTURES
 from benchmarks.ablation.settings import ARMS, NAMES, AblationSettings
 from benchmarks.ablation.statistics import (
     Array,
@@ -61,6 +61,7 @@ def write(settings: AblationSettings) -> Path:
         f"## Hand loss\n\n{_hand_loss(measured, settings)}",
         f"## Confidence-aware maps\n\n{_confidence(measured, clips, settings)}",
         AFTER_CONFIDENCE,
+        _earlier(settings),
         f"## Seams of long videos\n\n{_fusion(json.loads(seams.read_text()), settings)}"
         if seams.exists()
         else "## Seams of long videos\n\nNot measured yet (`--stage fusion`).",
@@ -68,7 +69,7 @@ def write(settings: AblationSettings) -> Path:
         _pictures(settings),
     ]
     with whole_file(settings.page) as beside:
-        beside.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+        beside.write_text("\n\n".join(part.strip() for part in parts if part) + "\n", encoding="utf-8")
     return settings.page
 
 
@@ -214,6 +215,55 @@ def _confidence(measured: Measurements, clips: dict[str, Any], settings: Ablatio
     )
 
 
+def _earlier(settings: AblationSettings) -> str:
+    """The main comparisons at earlier points of the same trainings, from folders `after_<steps>`."""
+    found = {int(folder.name.split("_")[1]): folder for folder in settings.results.glob("after_*")}
+    if not found:
+        return ""
+    states = {
+        **{
+            f"{steps}": read(settings.model_copy(update={"results": found[steps]})) for steps in sorted(found)
+        },
+        f"{settings.steps}": read(settings),
+    }
+    comparisons = [
+        *((pair, "clean", "hands_mse") for pair in (("a", "c"), ("b", "d"))),
+        *((pair, "clean", "rest_mse") for pair in (("a", "c"), ("b", "d"))),
+        *(
+            (pair, "failing", name)
+            for name in ("frame_mse", "hands_mse")
+            for pair in (("a", "b"), ("c", "d"))
+        ),
+    ]
+    rows = [
+        [
+            f"({pair[1]}) against ({pair[0]})",
+            condition,
+            _ERRORS[quantity],
+            *(
+                " ".join(_shown(compare(measured, *pair, condition, quantity, settings))[:2])
+                for measured in states.values()
+            ),
+        ]
+        for pair, condition, quantity in comparisons
+    ]
+    levels = [
+        [
+            "(a), mean",
+            condition,
+            _ERRORS[quantity],
+            *(
+                f"{psnr_of(by_clip(state, 'a', condition, quantity)).mean():.2f} dB"
+                for state in states.values()
+            ),
+        ]
+        for condition in ("clean", "failing")
+        for quantity in ("frame_mse",)
+    ]
+    head = [*_HEAD[:3], *(f"after {steps} steps" for steps in states)]
+    return f"## As the training goes on\n\n{EARLIER.strip()}\n\n{_table(head, [*rows, *levels])}"
+
+
 def _fusion(seams: dict[str, Any], settings: AblationSettings) -> str:
     def cell(rows: list[dict[str, float]], name: str) -> str:
         mean, low, high = mean_interval(
@@ -256,4 +306,4 @@ def _fusion(seams: dict[str, Any], settings: AblationSettings) -> str:
 def _pictures(settings: AblationSettings) -> str:
     beside = os.path.relpath(settings.results, settings.page.parent)
     sheets = "\n\n".join(f"({arm}) {name}:\n\n![{name}]({beside}/{arm}.png)" for arm, name in NAMES.items())
-    return f"{PICTURES}\n\n{sheets}"
+    return f"{PICTURES.strip()}\n\n{sheets}"

@@ -48,7 +48,7 @@ class AblationSettings(Config):
     """A hand all of whose points score more gets a rectangle in the loss."""
 
     width: int = 48
-    steps: int = 200
+    steps: int = 500
     batch_size: int = 16
     frames: int = 4
     """Pictures in a window, the reference included."""

@@ -1,6 +1,7 @@
 """The ablation at a size of seconds: arms differ in their idea alone, the page follows from the files."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def settings(tmp_path) -> AblationSettings:
     return AblationSettings(
         folder=tmp_path / "runs", results=tmp_path / "results", page=tmp_path / "page.md", seeds=(0,),
         size=32, canvas_short_side=64, num_dancers=5, num_pictures=3, steps=2, batch_size=2, frames=2,
-        width=16, num_clips=2, clip_frames=2, fusion_clips=2, fusion_frames=9, tile_size=4, tile_overlap=1,
+        width=16, num_clips=2, clip_frames=2, fusion_clips=1, fusion_frames=7, tile_size=4, tile_overlap=1,
         precision="fp32", resamples=50,
     )  # fmt: skip
 
@@ -112,7 +113,9 @@ def test_the_whole_ablation_runs_and_goes_on_where_it_was(settings):
         "min_guidance_scale": 1.0, "max_guidance_scale": 1.0, "noise": "shared",
     }  # fmt: skip
     fusion.run(settings, pipe=pipe, progress=False)
+    shutil.copytree(settings.results, settings.results / "after_1")
     text = page.write(settings).read_text()
+    assert "after 1 steps | after 2 steps" in text
     for heading in ("Exact poses", "Poses that fail", "Hand loss", "Confidence-aware maps", "Seams"):
         assert heading in text
 
