@@ -113,6 +113,14 @@ def make_accelerator(settings: TrainSettings) -> Any:
     return accelerator
 
 
+def shares_weights(parameters: Mapping[str, Tensor]) -> bool:
+    """Whether each process holds a part of every weight (FSDP2). The weights know; accelerate's own note of
+    it is overwritten on CPUs."""
+    from torch.distributed.tensor import DTensor
+
+    return any(isinstance(parameter, DTensor) for parameter in parameters.values())
+
+
 def _share_out_on_cpu(accelerator: Any) -> None:
     """FSDP2 on CPUs: torch has it, accelerate keeps it for accelerators and would quietly copy weights."""
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin

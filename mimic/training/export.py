@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from mimic.families.task import TrainingTask
 from mimic.files import whole_folder
-from mimic.training.engine import is_deepspeed
+from mimic.training.engine import is_deepspeed, shares_weights
 from mimic.training.lora import adapted_layers, lora_state, merged
 from mimic.training.saved import gather
 from mimic.training.setup import Run, make_task
@@ -27,7 +27,7 @@ LORA_FILE = "lora.safetensors"
 
 def is_shared_out(run: Run) -> bool:
     """Whether no process alone has a model that it could call outside a training step."""
-    return bool(run.accelerator.is_fsdp2) or is_deepspeed(run.accelerator)
+    return shares_weights(run.parameters) or is_deepspeed(run.accelerator)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from mimic.data.batch import Sample
 from mimic.families.task import TrainingTask
-from mimic.training.engine import is_deepspeed
+from mimic.training.engine import is_deepspeed, shares_weights
 from mimic.training.order import Order
 from mimic.training.settings import TrainSettings
 from mimic.training.signals import leave_signals_to_the_parent
@@ -116,7 +116,7 @@ def describe(run: Run) -> list[str]:
 def memory_parts(run: Run) -> dict[str, int]:
     """Bytes in each process that do not depend on the batch: an estimate from counts of parameters."""
     settings, num_processes = run.settings, run.accelerator.num_processes
-    is_sharing_all = bool(run.accelerator.is_fsdp2)
+    is_sharing_all = shares_weights(run.parameters)
     shares = num_processes if is_sharing_all or is_deepspeed(run.accelerator) else 1
     trained = sum(4 * p.numel() for p in run.parameters.values())
     weights = sum(p.numel() * p.element_size() for p in run.task.model.parameters())
