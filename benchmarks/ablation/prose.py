@@ -73,7 +73,8 @@ folder).
 AFTER_FUSION = """
 The jump is the largest change from frame to frame within the passage from one window to the next (the
 frames that both hold), over the largest within as many steps elsewhere (`mimic.metrics.video.seam_jump`); 1
-is seamless. The second column counts only changes that the truth does not have.
+is seamless. The second column counts only changes that the truth does not have. The miniature's windows
+agree closely even without fusion, so this says little about models whose windows do not.
 """
 
 PICTURES = """

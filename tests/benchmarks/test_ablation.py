@@ -21,7 +21,7 @@ def settings(tmp_path) -> AblationSettings:
     return AblationSettings(
         folder=tmp_path / "runs", results=tmp_path / "results", page=tmp_path / "page.md", seeds=(0,),
         size=32, canvas_short_side=64, num_dancers=5, num_pictures=3, steps=2, batch_size=2, frames=2,
-        width=16, num_clips=2, clip_frames=2, fusion_clips=1, fusion_frames=7, tile_size=4, tile_overlap=1,
+        width=16, num_clips=2, clip_frames=2, fusion_clips=1, fusion_frames=9, tile_size=4, tile_overlap=1,
         precision="fp32", resamples=50,
     )  # fmt: skip
 
