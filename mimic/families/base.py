@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 from mimic.data.transforms import frames_to_uint8
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.vae import decode_frames, vae_downscale
+from mimic.sampling import guidance
 from mimic.weights.lora import merge_lora
 from mimic.weights.sources import MODEL_TEXTS, resolve
 from mimic.weights.strict import align_memory, check_stored
@@ -121,6 +122,22 @@ class AnimationPipeline(DiffusionPipeline):
             return self.decode(latents, request.decode_chunk_size, request.output_type)
         finally:
             self.maybe_free_model_hooks()
+
+    def _answer(
+        self, request: Any, *, device: torch.device | str | None, return_dict: bool
+    ) -> AnimationOutput | Frames:
+        """What a call gives for its request, computed on `device` unless offloading looks after that."""
+        if device is not None and not getattr(self, "_all_hooks", None):
+            self.to(device)
+        frames = self.animate(request)
+        return AnimationOutput(frames=frames) if return_dict else frames
+
+    def _guidance_scales(self, first: float | None, last: float | None, num_frames: int) -> Tensor:
+        """``F``, linear from the first frame's to the last's; one that is given stands for both."""
+        given = [scale for scale in (first, last) if scale is not None]
+        if not given:
+            given = [self.setting("min_guidance_scale"), self.setting("max_guidance_scale")]
+        return guidance.ramp(given[0], given[-1], num_frames)
 
     def decode(self, latents_BFChw: Tensor, chunk: int, output_type: str) -> Frames:
         """Latents as frames of `output_type`, whole (`decode_stream` gives them bit by bit)."""

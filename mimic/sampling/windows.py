@@ -4,6 +4,22 @@ from __future__ import annotations
 
 import math
 
+WINDOW_LAYOUTS = ("closed", "sliding")
+"""``closed``: the last window is completed with the first frames (as Animate Anyone and MagicAnimate were
+released); ``sliding``: it is anchored at the end."""
+
+
+def lay_windows(num_frames: int, size: int, overlap: int, layout: str) -> list[list[int]]:
+    """Windows in one of `WINDOW_LAYOUTS`.
+
+    Raises:
+        ValueError: a number is out of range, or `layout` is not known.
+    """
+    if layout not in WINDOW_LAYOUTS:
+        raise ValueError(f"windows '{layout}' is not known; use one of {', '.join(WINDOW_LAYOUTS)}.")
+    lay = uniform_windows if layout == "closed" else sliding_windows
+    return lay(num_frames, size, overlap)
+
 
 def sliding_windows(num_frames: int, size: int, overlap: int) -> list[list[int]]:
     """Windows of `size` frames in a row, neighbours sharing `overlap`; the last is anchored at the end.

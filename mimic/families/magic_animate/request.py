@@ -16,14 +16,10 @@ from mimic.families import checks
 from mimic.families.base import OUTPUT_TYPES, StepReport
 from mimic.sampling.fusion import FUSIONS
 from mimic.sampling.noise import NOISE_LENGTHS, Generators
-from mimic.sampling.windows import sliding_windows, uniform_windows
 
 if TYPE_CHECKING:
     from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 
-WINDOW_LAYOUTS = ("closed", "sliding")
-"""``closed``: the last window is completed with the first frames (released); ``sliding``: it is anchored at
-the end."""
 RELEASED_NOISE_FRAMES = 16
 
 
@@ -96,17 +92,6 @@ class Start:
     latents: Tensor
     """``B x F x C x h x w``, float32"""
     timesteps: Tensor
-
-
-def lay_windows(num_frames: int, window: int, overlap: int, layout: str) -> list[list[int]]:
-    """Frames of each window.
-
-    Raises:
-        ValueError: a number is out of range, or `layout` is not known.
-    """
-    checks.check_known("windows", layout, WINDOW_LAYOUTS)
-    lay = uniform_windows if layout == "closed" else sliding_windows
-    return lay(num_frames, window, overlap)
 
 
 def check_parts(pipe: MagicAnimatePipeline) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mimic.data.pose_maps import as_pose_maps, as_pose_tensor, num_pose_frames
-from mimic.data.transforms import as_pictures, picture_to_tensor
+from mimic.data.transforms import picture_to_tensor
 from mimic.families.base import AnimationOutput, AnimationPipeline, Frames, StepCallback
+from mimic.families.inputs import read_inputs
 from mimic.families.mimicmotion.keys import load_released
 from mimic.families.mimicmotion.request import Conditions, Request, Start, check_parts, check_request
 from mimic.families.pose_features import PoseFeatures
@@ -182,26 +182,23 @@ class MimicMotionPipeline(AnimationPipeline):
         Raises:
             ValueError: an argument does not fit the model or another argument.
         """
-        pictures = [picture for picture in as_pictures(image) for _ in range(num_videos_per_prompt)]
-        pose_maps = [] if image_pose is None else as_pose_maps(image_pose)
-        if len(pose_maps) > 1:
-            pose_maps = [maps for maps in pose_maps for _ in range(num_videos_per_prompt)]
-        if pose_maps and (height is None or width is None):
-            drawn = as_pose_tensor(pose_maps[0]([0]))
-            height = drawn.shape[-2] if height is None else height
-            width = drawn.shape[-1] if width is None else width
-        if num_frames is None:
-            num_frames = num_pose_frames(image_pose)
-        if num_frames is None:
-            raise ValueError("num_frames is not given and image_pose does not tell it; give num_frames.")
+        inputs = read_inputs(
+            image,
+            image_pose,
+            height=height,
+            width=width,
+            num_frames=num_frames,
+            num_videos_per_prompt=num_videos_per_prompt,
+        )
+        num_frames = inputs.num_frames
         tile_size = self.setting("tile_size", tile_size)
         if tile_overlap is None:
             tile_overlap = min(self.setting("tile_overlap"), max(tile_size - 1, 0))
         request = Request(
-            pictures=pictures,
-            pose_maps=pose_maps,
-            height=self.setting("height", height),
-            width=self.setting("width", width),
+            pictures=inputs.pictures,
+            pose_maps=inputs.pose_maps,
+            height=self.setting("height", inputs.height),
+            width=self.setting("width", inputs.width),
             num_frames=num_frames,
             tile_size=tile_size,
             windows=reference_windows(num_frames, tile_size, tile_overlap),
@@ -220,16 +217,7 @@ class MimicMotionPipeline(AnimationPipeline):
             decode_chunk_size=self.setting("decode_chunk_size", decode_chunk_size),
             step_report=self._step_report(callback_on_step_end, callback_on_step_end_tensor_inputs),
         )
-        if device is not None and not getattr(self, "_all_hooks", None):
-            self.to(device)
-        frames = self.animate(request)
-        return AnimationOutput(frames=frames) if return_dict else frames
-
-    def _guidance_scales(self, first: float | None, last: float | None, num_frames: int) -> Tensor:
-        given = [scale for scale in (first, last) if scale is not None]
-        if not given:
-            given = [self.setting("min_guidance_scale"), self.setting("max_guidance_scale")]
-        return guidance.ramp(given[0], given[-1], num_frames)
+        return self._answer(request, device=device, return_dict=return_dict)
 
     def check(self, request: Request) -> None:
         """Raise `ValueError` for parts that do not fit each other or a request that does not fit them."""

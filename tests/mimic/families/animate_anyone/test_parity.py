@@ -5,9 +5,9 @@ import torch
 
 from mimic.data.pose_maps import as_pose_tensor
 from mimic.families.animate_anyone.picture import clip_pixels, embed_picture, encode_reference
-from mimic.families.animate_anyone.request import lay_windows
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.reference import ReferenceBank, reference_blocks
+from mimic.sampling.windows import lay_windows
 from tests.mimic.families.animate_anyone.miniature import (
     modules,
     pipeline,

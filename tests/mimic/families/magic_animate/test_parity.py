@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mimic.families.magic_animate.control import ControlResiduals
-from mimic.families.magic_animate.request import lay_windows
 from mimic.models.reference import NormAlone, ReferenceBank, reference_blocks
+from mimic.sampling.windows import lay_windows
 from tests.mimic.families.magic_animate.miniature import (
     modules,
     pipeline,
