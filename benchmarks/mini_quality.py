@@ -1,10 +1,13 @@
 """How well does a miniature animate people that it has never seen? Figures, baselines and a contact sheet.
 
     python benchmarks/mini_quality.py --model bundled:mini --output benchmarks/results/mini
+    python benchmarks/mini_quality.py --model bundled:mini_animate_anyone num_inference_steps=2
 
 For each of the unseen dancers: a reference picture at a random moment, and a stretch of another moment of the
 same dance as driving poses, so that the truth is known. Baselines: the reference picture in every frame; the
-model driven by another dancer's poses; and the VAE alone (what perfect latents would give).
+model driven by another dancer's poses; and the VAE alone (what perfect latents would give). Arguments of the
+pipeline may be given as key=value. A model that is driven by DensePose maps gets the rendered parts, without
+detector noise.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -26,6 +30,7 @@ from mimic.data.synthetic import (
     RIGHT_HAND,
     World,
     add_detector_noise,
+    densepose_palette,
     render,
     sample_character,
     sample_motion,
@@ -36,7 +41,6 @@ from mimic.families.registry import load_pipeline
 from mimic.metrics.image import intersection_over_union, psnr, silhouette
 from mimic.metrics.video import flicker
 from pose import PoseSequence, draw_pose
-from pose.types import concatenate
 
 FIRST_SEED = 900_000  # training numbers its dancers from ten million on
 Frames = NDArray[np.uint8]
@@ -53,22 +57,30 @@ def make_case(seed: int, *, num_frames: int, fps: float, size: tuple[int, int]) 
     return render(character, motion, times, *size), paint_background(character.background, *size)
 
 
-def animate(pipe: Any, reference: Frames, poses: PoseSequence, *, seed: int, **arguments: Any) -> Frames:
-    """Frames of the pipeline for poses whose frame 0 is the reference's; that frame is dropped."""
-    height, width = reference.shape[:2]
+def driving_maps(pipe: Any, clip: Clip, poses: PoseSequence) -> Frames:
+    """What the model is driven by, uint8 ``F x H x W x 3``, frame 0 the reference's own."""
+    height, width = clip.frames.shape[1:3]
+    if pipe.driven_by == "densepose":
+        return densepose_palette()[clip.densepose_ids]
     canvas = pipe.generation_defaults.get("canvas_short_side", 2160)
-    maps = draw_pose(poses, height, width, canvas_short_side=canvas)
+    return draw_pose(poses, height, width, canvas_short_side=canvas)
+
+
+def animate(pipe: Any, reference: Frames, maps: Frames, *, seed: int, **arguments: Any) -> Frames:
+    """Frames of the pipeline for maps whose frame 0 is the reference's; that frame is dropped."""
+    height, width = reference.shape[:2]
+    given = maps if pipe.shows_reference_first else maps[1:]
     output = pipe(
         reference,
-        torch.from_numpy(maps.transpose(0, 3, 1, 2).copy()).float() / 127.5 - 1,
+        torch.from_numpy(given.transpose(0, 3, 1, 2).copy()).float() / 127.5 - 1,
         height=height,
         width=width,
-        num_frames=len(poses),
+        num_frames=len(given),
         generator=torch.Generator().manual_seed(seed),
         output_type="np",
         **arguments,
     )
-    return (output.frames[0][1:] * 255).round().clip(0, 255).astype(np.uint8)
+    return (output.frames[0][1 - len(maps) :] * 255).round().clip(0, 255).astype(np.uint8)
 
 
 @torch.no_grad()
@@ -107,21 +119,21 @@ def run(
     for i, (clip, background) in enumerate(tqdm(cases, desc="dancers")):
         rng = np.random.default_rng(i)
         poses = add_detector_noise(clip.poses, rng, strength=detector_noise) if detector_noise else clip.poses
-        others = cases[(i + 1) % num_cases][0].poses
+        maps = driving_maps(pipe, clip, poses)
+        other = cases[(i + 1) % num_cases][0]
+        others = driving_maps(pipe, other, other.poses)
         reference = clip.frames[0]
         started = time.perf_counter()
-        frames = animate(pipe, reference, poses, seed=i, **arguments)
+        frames = animate(pipe, reference, maps, seed=i, **arguments)
         seconds += time.perf_counter() - started
-        wrong = animate(pipe, reference, concatenate([poses[0], others[1:]]), seed=i, **arguments)
-        still = animate(pipe, reference, poses[[0, *([1] * min(8, num_frames))]], seed=i, **arguments)
+        wrong = animate(pipe, reference, np.concatenate([maps[:1], others[1:]]), seed=i, **arguments)
+        still = animate(pipe, reference, maps[[0, *([1] * min(8, num_frames))]], seed=i, **arguments)
         flickers.append(flicker(still))
         copied = np.broadcast_to(reference, frames.shape)
         for name, made in zip(rows, (frames, copied, wrong, through_vae(pipe, clip.frames[1:]))):
             rows[name].append(measure(made, clip, background))
-        canvas = pipe.generation_defaults.get("canvas_short_side", 2160)
         picks = np.linspace(0, num_frames - 1, 3).astype(int)
-        maps = draw_pose(poses[1:][picks], *size, canvas_short_side=canvas)
-        triples = [np.concatenate([maps[k], frames[p], clip.frames[1:][p]], 1) for k, p in enumerate(picks)]
+        triples = [np.concatenate([maps[1 + p], frames[p], clip.frames[1 + p]], 1) for p in picks]
         strips.append(np.concatenate([reference, *triples], 1))
     mean = {
         name: {key: float(np.mean([row[key] for row in part])) for key in part[0]}
@@ -154,7 +166,11 @@ def main() -> None:
     parser.add_argument(
         "--noise", type=float, default=0.5, help="strength of the detector noise on the poses"
     )
-    options = parser.parse_args()
+    parser.add_argument("arguments", nargs="*", metavar="key=value", help="arguments of the pipeline")
+    options = parser.parse_intermixed_args()
+    arguments = {
+        name: yaml.safe_load(value) for name, _, value in (x.partition("=") for x in options.arguments)
+    }
     pipe = load_pipeline(options.model)
     pipe.set_progress_bar_config(disable=True)
     result = run(
@@ -163,6 +179,7 @@ def main() -> None:
         num_frames=options.frames,
         fps=options.fps,
         detector_noise=options.noise,
+        **arguments,
     )
     sheet = result.pop("sheet")
     options.output.mkdir(parents=True, exist_ok=True)

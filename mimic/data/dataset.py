@@ -129,7 +129,11 @@ class ClipDataset(Dataset[Sample]):
                 settings.regions,
                 settings.height // settings.latent_downscale,
                 settings.width // settings.latent_downscale,
-                thresholds={"hands": settings.hand_threshold, "face": settings.face_threshold},
+                thresholds={
+                    "hands": settings.hand_threshold,
+                    "face": settings.face_threshold,
+                    "person": settings.person_threshold,
+                },
                 margin=settings.region_margin,
             ),
             key=f"{info.name} frames {frames[0]} to {frames[-1]}, reference {number} of "

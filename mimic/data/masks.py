@@ -1,8 +1,9 @@
-"""Which part of each latent pixel belongs to a hand or a face?
+"""Which part of each latent pixel belongs to a hand, a face or a person?
 
 The rectangle around the points of a hand marks it where all its points are sure (MimicMotion's regional loss
-amplification, arXiv 2406.19680, section 3.4); a face is marked in the same way. Masks say how much of a
-latent pixel a region covers, so that a hand smaller than a latent pixel counts for what it is.
+amplification, arXiv 2406.19680, section 3.4); a face is marked in the same way. A person is marked by the
+rectangle around those points of the body that are sure. Masks say how much of a latent pixel a region covers,
+so that a hand smaller than a latent pixel counts for what it is.
 
 Legend: F frames, P people, h x w latents.
 """
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from pose import PoseSequence
 from pose.hands import hand_boxes
-from pose.skeletons import FACE
+from pose.skeletons import BODY, FACE
 
 Box = tuple[float, float, float, float]
 
@@ -36,9 +37,10 @@ def region_masks(
 
     Args:
         sequence: the poses in the frames that the latents are of.
-        regions: ``hands``, ``face``.
+        regions: ``hands``, ``face``, ``person``.
         height, width: of the latents.
-        thresholds: for each region the score that all points of a part must be above.
+        thresholds: for each region the score that points must be above: of a person each that counts, of
+            other parts all.
         margin: how far a rectangle reaches beyond the points, as a fraction of its longer side in pixels.
 
     Returns:
@@ -67,7 +69,9 @@ def region_boxes(
         return hand_boxes(sequence, threshold, margin=margin).reshape(len(sequence), -1, 4)
     if region == "face":
         return _face_boxes(sequence, threshold, margin)
-    raise ValueError(f"there is no region {region!r}; use hands or face")
+    if region == "person":
+        return _person_boxes(sequence, threshold, margin)
+    raise ValueError(f"there is no region {region!r}; use hands, face or person")
 
 
 def coverage(boxes: Sequence[Box], height: int, width: int) -> NDArray[np.float64]:
@@ -94,9 +98,29 @@ def _covered(start: float, end: float, length: int) -> NDArray[np.float64]:
 def _face_boxes(sequence: PoseSequence, threshold: float, margin: float) -> NDArray[np.float64]:
     assert sequence.is_present is not None
     points = sequence.points[:, :, FACE]
-    lowest, highest = points.min(axis=2), points.max(axis=2)
-    size = np.array([sequence.width, sequence.height], float)
-    grown = margin * ((highest - lowest) * size).max(axis=-1, keepdims=True) / size
     is_sure = sequence.is_present & (sequence.scores[:, :, FACE].min(axis=-1) > threshold)
-    boxes = np.concatenate([lowest - grown, highest + grown], axis=-1)
-    return np.where(is_sure[..., None], boxes, np.nan)
+    return _grown(sequence, points.min(axis=2), points.max(axis=2), margin, is_sure)
+
+
+def _person_boxes(sequence: PoseSequence, threshold: float, margin: float) -> NDArray[np.float64]:
+    assert sequence.is_present is not None
+    points = sequence.points[:, :, BODY]
+    is_sure = (sequence.is_present[..., None] & (sequence.scores[:, :, BODY] > threshold))[..., None]
+    lowest = np.where(is_sure, points, np.inf).min(axis=2)
+    highest = np.where(is_sure, points, -np.inf).max(axis=2)
+    # A single point is no rectangle.
+    return _grown(sequence, lowest, highest, margin, is_sure[..., 0].sum(axis=-1) > 1)
+
+
+def _grown(
+    sequence: PoseSequence,
+    lowest: NDArray[np.float64],
+    highest: NDArray[np.float64],
+    margin: float,
+    is_sure: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Rectangles ``F x P x 4``, larger by the margin on each side; NaN where not sure."""
+    lowest, highest = (np.where(is_sure[..., None], each, np.nan) for each in (lowest, highest))
+    size = np.array([sequence.width, sequence.height], float)
+    reach = margin * ((highest - lowest) * size).max(axis=-1, keepdims=True) / size
+    return np.concatenate([lowest - reach, highest + reach], axis=-1)

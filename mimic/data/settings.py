@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from mimic.config.loading import Config
 
-Region = Literal["hands", "face"]
+Region = Literal["hands", "face", "person"]
 
 ONLY_SYNTHETIC = (
     "num_clips", "num_val_clips", "seconds", "fps", "world", "dancer_seed", "noise_strength",
@@ -69,6 +69,9 @@ class DataSettings(Config):
 
     face_threshold: float = Field(0.8, ge=0)
     """A face has a mask where all its points score above this."""
+
+    person_threshold: float = Field(0.3, ge=0)
+    """A person's mask is the rectangle around all points of the body that score above this."""
 
     region_margin: float = Field(0.0, ge=0)
     """How far a region reaches beyond its points on each side, in longer sides of the points' rectangle."""

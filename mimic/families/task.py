@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mimic.config.loading import Config
+from mimic.config.loading import Config, ConfigError
 from mimic.data.batch import Batch, Sample
 
 Draws = dict[str, Tensor]
@@ -29,6 +29,21 @@ class Loss:
     """Scalar with gradient: the mean over the batch."""
     terms: dict[str, Tensor] = field(default_factory=dict)
     """Detached scalars for the log."""
+
+
+def draw_timestep(num_steps: int, chosen: tuple[int, int] | None, generator: torch.Generator) -> Tensor:
+    """A timestep (int64 scalar), evenly from all `num_steps` or from the `chosen` ones: first and end.
+
+    Raises:
+        ConfigError: there are no such timesteps.
+    """
+    first, end = chosen or (0, num_steps)
+    if not 0 <= first < end <= num_steps:
+        raise ConfigError(
+            f"objective.timesteps is [{first}, {end}]; expected 0 <= first < second <= {num_steps}, the "
+            "scheduler's number"
+        )
+    return torch.randint(first, end, (), generator=generator)
 
 
 class TrainingTask(ABC):

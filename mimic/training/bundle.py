@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import EulerDiscreteScheduler
 
+from mimic.families.base import AnimationPipeline
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.mini import MiniTemporalVAE
@@ -64,7 +65,7 @@ def assemble(
     return pipeline
 
 
-def save_bundle(pipeline: MimicMotionPipeline, folder: Path) -> int:
+def save_bundle(pipeline: AnimationPipeline, folder: Path) -> int:
     """Write the pipeline in half precision; returns the bytes of its weights."""
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)

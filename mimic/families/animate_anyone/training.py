@@ -26,7 +26,7 @@ from mimic.families.animate_anyone.picture import embed_picture
 from mimic.families.animate_anyone.pipeline import AnimateAnyonePipeline
 from mimic.families.animate_anyone.tiny import tiny_pipeline
 from mimic.families.base import AnimationOutput
-from mimic.families.task import Draws, Loss, TrainingTask
+from mimic.families.task import Draws, Loss, TrainingTask, draw_timestep
 from mimic.models.reference import ReferenceBank
 from mimic.models.vae import encode_images
 
@@ -47,6 +47,8 @@ class AnimateAnyoneObjective(Config):
     """Strength of a noise that is the same for a whole channel of a video."""
     drop: float = Field(0.1, ge=0, le=1)
     """Share of samples that learn without reference and embedding, for guidance."""
+    timesteps: tuple[int, int] | None = None
+    """Draw timesteps from the first to before the second of these; none: all that the scheduler has."""
     amplification: Mapping[str, float] = {}
     """Region to the factor of its loss, as in MimicMotion; the data has to mask it. {}: as published."""
 
@@ -178,7 +180,7 @@ class AnimateAnyoneTask(TrainingTask):
         channels, h, w = self._pipeline.latent_shape(height, width)
         num_steps = self._pipeline.scheduler.config.num_train_timesteps
         return {
-            "t": torch.randint(num_steps, (), generator=generator),
+            "t": draw_timestep(num_steps, self.settings.timesteps, generator),
             "noise": torch.randn(num_frames, channels, h, w, generator=generator),
             "noise_offset": torch.randn(1, channels, 1, 1, generator=generator),
             "keep": (torch.rand((), generator=generator) >= self.settings.drop).float(),

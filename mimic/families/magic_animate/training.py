@@ -25,7 +25,7 @@ from mimic.families.magic_animate import objective
 from mimic.families.magic_animate.keys import released_temporal
 from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 from mimic.families.magic_animate.tiny import tiny_pipeline
-from mimic.families.task import Draws, Loss, TrainingTask
+from mimic.families.task import Draws, Loss, TrainingTask, draw_timestep
 from mimic.models.reference import ReferenceBank
 from mimic.models.vae import encode_images
 
@@ -47,6 +47,8 @@ class MagicAnimateObjective(Config):
     three."""
     drop_reference: float = Field(0.1, ge=0, le=1)
     """Share of samples that learn without the reference, as guidance at inference runs one half."""
+    timesteps: tuple[int, int] | None = None
+    """Draw timesteps from the first to before the second of these; none: all that the scheduler has."""
     amplification: Mapping[str, float] = {}
     """Region to the factor of its loss, as in MimicMotion; the data has to mask it. {}: as published."""
 
@@ -228,7 +230,7 @@ class MagicAnimateTask(TrainingTask):
         return {
             "r": torch.rand((), generator=generator),
             "frame": torch.randint(num_frames, (), generator=generator),
-            "t": torch.randint(num_steps, (), generator=generator),
+            "t": draw_timestep(num_steps, settings.timesteps, generator),
             "noise": torch.randn(shape, generator=generator),
             "keep_reference": (torch.rand((), generator=generator) >= settings.drop_reference).float(),
         }

@@ -145,10 +145,10 @@ def test_masks_and_maps_follow_rendered_dancers(
     downscale = 8
     masks = region_masks(
         poses,
-        ("hands", "face"),
+        ("hands", "face", "person"),
         target[0] // downscale,
         target[1] // downscale,
-        thresholds={"hands": 0.8, "face": 0.8},
+        thresholds={"hands": 0.8, "face": 0.8, "person": 0.3},
         margin=0.25,
     )
     parts = np.stack([geometry.labels(ids) for ids in clip.part_ids])
@@ -169,6 +169,11 @@ def test_masks_and_maps_follow_rendered_dancers(
                 distance = np.linalg.norm(shown.mean(axis=0)[::-1] + 0.5 - inside)
                 assert distance < 0.035 * max(target) * zoom
     figure = np.stack([geometry.labels(ids) for ids in (clip.part_ids > 0).astype(np.uint8)]) > 0
+    rows, columns = target[0] // downscale * downscale, target[1] // downscale * downscale
+    for frame, mask in enumerate(masks["person"][:, 0].numpy()):
+        covered = np.kron(mask, np.ones((downscale, downscale)))[figure[frame, :rows, :columns]]
+        sure = poses.scores[frame, 0, layout.BODY] > 0.3
+        assert (covered > 0).mean() > 0.9 or sure.sum() < 10
     drawn = draw_pose(poses, *target, canvas_short_side=480).max(axis=-1) > 96
     grown = np.stack([cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) for mask in figure]) > 0
     assert drawn.any()
