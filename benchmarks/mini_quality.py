@@ -1,6 +1,6 @@
 """How well does a miniature animate people that it has never seen? Figures, baselines and a contact sheet.
 
-    python benchmarks/mini_quality.py --model bundled:mini --output benchmarks/results/mini
+    python benchmarks/mini_quality.py --model bundled:mini
     python benchmarks/mini_quality.py --model bundled:mini_animate_anyone num_inference_steps=2
 
 For each of the unseen dancers: a reference picture at a random moment, and a stretch of another moment of the
@@ -42,6 +42,7 @@ from mimic.metrics.image import intersection_over_union, psnr, silhouette
 from mimic.metrics.video import flicker
 from pose import PoseSequence, draw_pose
 
+RESULTS = Path(__file__).parent / "results"
 FIRST_SEED = 900_000  # training numbers its dancers from ten million on
 Frames = NDArray[np.uint8]
 
@@ -159,7 +160,7 @@ def run(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="bundled:mini")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/mini"))
+    parser.add_argument("--output", type=Path, help="benchmarks/results/MODEL unless given")
     parser.add_argument("--cases", type=int, default=32)
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--fps", type=float, default=8.0)
@@ -182,13 +183,14 @@ def main() -> None:
         **arguments,
     )
     sheet = result.pop("sheet")
-    options.output.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(options.output / "sheet.png"), sheet[..., ::-1])
-    (options.output / "figures.json").write_text(json.dumps(result, indent=1) + "\n")
+    output = options.output or RESULTS / Path(options.model.removeprefix("bundled:")).name
+    output.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(output / "sheet.png"), sheet[..., ::-1])
+    (output / "figures.json").write_text(json.dumps(result, indent=1) + "\n")
     for name, figures in result["figures"].items():
         print(f"{name:18s} " + "  ".join(f"{key} {value:6.2f}" for key, value in figures.items()))
     print(f"flicker on a still pose {result['flicker_on_a_still_pose_grey_levels']:.2f} grey levels")
-    print(f"contact sheet and figures in {options.output}")
+    print(f"contact sheet and figures in {output}")
 
 
 if __name__ == "__main__":

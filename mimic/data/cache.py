@@ -32,6 +32,7 @@ from mimic.files import whole_file
 if TYPE_CHECKING:
     from mimic.data.dataset import ClipDataset
 
+_LATENTS, _EMBEDDINGS = "latents", "image_embeddings"  # names in a file
 _VERSION = 1
 """Of what a file holds and of how frames are cut; a change of either makes all anew."""
 
@@ -84,7 +85,8 @@ class EncodingCache:
         """Encode what a dataset may ask for and is not there yet.
 
         Args:
-            encode: fills in `latents` and `image_embedding` of a batch where they are None; a task's.
+            encode: fills in `latents`, and `image_embedding` where the family has one, of a batch where
+                they are None; a task's.
             device: where batches are put before they are encoded.
             frames_at_once: frames in such a batch.
             rank, num_ranks: of the processes that share the work; each does its part.
@@ -110,8 +112,9 @@ class EncodingCache:
 
     def read(
         self, dataset: ClipDataset, clip: int, geometry: Geometry, frames: list[int]
-    ) -> tuple[Tensor, Tensor]:
-        """Latents ``F x C x h x w`` and image embeddings ``F x D`` of frames of a clip.
+    ) -> tuple[Tensor, Tensor | None]:
+        """Latents ``F x C x h x w`` and image embeddings ``F x D`` of frames of a clip; no embeddings if the
+        networks that filled it make none.
 
         Raises:
             CacheError: they are not there, or the file is damaged.
@@ -121,9 +124,9 @@ class EncodingCache:
             with safe_open(str(path), framework="pt") as file:
                 if (file.metadata() or {}).get("key") != key:
                     raise CacheError(f"{path} is of another clip than its name says; remove it")
-                rows = [file.get_slice(name) for name in ("latents", "image_embeddings")]
-                latents, embeddings = (torch.cat([row[at : at + 1] for at in frames]) for row in rows)
-                return latents, embeddings
+                rows = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+                found = {name: torch.cat([row[at : at + 1] for at in frames]) for name, row in rows.items()}
+                return found[_LATENTS], found.get(_EMBEDDINGS)
         except FileNotFoundError:
             raise CacheError(
                 f"the cache {self.folder} lacks {dataset.source.infos[clip].name} as it is cut and encoded "
@@ -178,13 +181,13 @@ def _encode_clip(
         with torch.no_grad():
             encoded = encode(batch)
         assert encoded.latents is not None
-        assert encoded.image_embedding is not None
         latents.append(encoded.latents[:, 0].cpu())
-        embeddings.append(encoded.image_embedding.cpu())
-    return {
-        "latents": torch.cat(latents).contiguous(),
-        "image_embeddings": torch.cat(embeddings).contiguous(),
-    }
+        if encoded.image_embedding is not None:
+            embeddings.append(encoded.image_embedding.cpu())
+    content = {_LATENTS: torch.cat(latents).contiguous()}
+    if embeddings:
+        content[_EMBEDDINGS] = torch.cat(embeddings).contiguous()
+    return content
 
 
 def check_cuts_repeat(crop: str, zoom: tuple[float, float], reference_from: str, split: str) -> None:

@@ -119,7 +119,8 @@ class ClipDataset(Dataset[Sample]):
         if self._cache is not None:
             latents, _ = self._cache.read(self, clip, geometry, frames.tolist())
             of_reference, embeddings = self._cache.read(self, other, geometry, [number])
-            reference_latents, embedding = of_reference[0], embeddings[0]
+            reference_latents = of_reference[0]
+            embedding = None if embeddings is None else embeddings[0]
         return Sample(
             frames=cut[1:],
             reference=cut[0],

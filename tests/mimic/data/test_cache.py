@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mimic.config.loading import ConfigError, build
-from mimic.data.batch import Batch
+from mimic.data.batch import Batch, collate
 from mimic.data.cache import CacheError, EncodingCache, weights_digest
 from mimic.data.dataset import ClipDataset, DataSettings, build_dataset
+from mimic.families.registry import TASKS, load_task
 from tests.mimic.data.prepared import make_prepared
 
 TINY = {"height": 32, "width": 32, "num_frames": 3, "stride": 1, "canvas_short_side": 128}
@@ -70,6 +71,29 @@ def test_cached_samples_bring_what_encoding_gives(data: Path) -> None:
     assert any("mirrored" in key for key in keys)
     assert any("mirrored" not in key for key in keys)
     assert dataset[0, 0].latents is None
+
+
+@pytest.mark.parametrize("family", list(TASKS))
+def test_it_holds_what_each_family_encodes(data: Path, family: str) -> None:
+    kind = load_task(family)
+    task = kind.from_pipeline(
+        kind.tiny_pipeline(height=32, width=32, seed=0), build(kind.Settings, {}, "objective")
+    )
+    settings = build(DataSettings, {"path": str(data), **TINY, "latent_downscale": 4})
+    dataset = build_dataset(settings, split="train", seed=0)
+    cache = EncodingCache(data / "cache", weights=weights_digest(task.frozen))
+    cache.fill(dataset, task.encode)
+    cached = dataset.with_cache(cache)
+    kept = collate([cached[3, index] for index in range(2)])
+    made = task.encode(collate([dataset[3, index] for index in range(2)]))
+    assert kept.latents is not None
+    assert made.latents is not None
+    assert kept.latents.shape[2:] == (task.pipeline().vae.config.latent_channels, 8, 8)
+    for name in ("latents", "reference_latents", "image_embedding"):
+        of_cache, fresh = getattr(kept, name), getattr(made, name)
+        assert (of_cache is None) == (fresh is None), name
+        if fresh is not None:
+            torch.testing.assert_close(of_cache, fresh, rtol=1e-4, atol=1e-5)
 
 
 def test_nothing_is_encoded_twice_and_ranks_share_the_work(data: Path) -> None:
