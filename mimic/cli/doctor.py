@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from mimic.files import ASSETS
 from mimic.weights.sources import BASE_FILES, MIMICMOTION, SVD, SourceError, hub_file, resolve, snapshot
 
 _GPU_GB_FOR_MIMICMOTION = 16  # what its authors state for 72 frames at 576x1024
@@ -21,6 +22,8 @@ def report() -> Iterator[str]:
     yield estimator_line
     has_mini, mini_line = _mini()
     yield mini_line
+    for model in sorted(ASSETS.glob("mini_*/model_index.json")):
+        yield f"{'':<16}bundled:{model.parent.name}"
     base_line, has_base = _base()
     checkpoint_line, has_checkpoint = _checkpoint()
     yield base_line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from diffusers import EulerDiscreteScheduler
 
 from mimic.families.base import AnimationPipeline
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
+from mimic.files import write_json
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.mini import MiniTemporalVAE
 from mimic.training.main import settings_of
@@ -69,6 +71,10 @@ def save_bundle(pipeline: AnimationPipeline, folder: Path) -> int:
     """Write the pipeline in half precision; returns the bytes of its weights."""
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
+    for file in folder.rglob("config.json"):
+        config = json.loads(file.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)  # of the machine that it was trained on
+        write_json(file, config)
     return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
 
 

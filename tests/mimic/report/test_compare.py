@@ -7,12 +7,16 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mimic.config import ConfigError
 from mimic.config.loading import build
+from mimic.data.synthetic import World, render, sample_character, sample_motion
+from mimic.data.synthetic.densepose import draw_densepose
 from mimic.report.run import CompareError, compare
 from mimic.report.settings import CompareConfig, load_compare_config
+from mimic.video import VideoWriter, write_image
 from tests.tiny import random_pipeline
 
 ROOT = Path(__file__).parents[3]
@@ -142,6 +146,57 @@ def test_settings_that_cannot_be_are_told(change, message, tmp_path):
 def test_shipped_configs_are_valid(path):
     assert load_compare_config(path).variants
     assert f"mimic compare --config configs/compare/{path.name}" in path.read_text()
+
+
+BUNDLED = {
+    "mimicmotion": "bundled:mini",
+    "animate-anyone": "bundled:mini_animate_anyone",
+    "magic-animate": "bundled:mini_magic_animate",
+}
+
+
+@pytest.mark.parametrize("name", ["tiktok", "ubc_fashion"])
+def test_the_users_clips_in_the_documented_layout_serve_all_three_families(name, tmp_path):
+    """The shipped configs at small size: bundled models in place of the released ones, a rendered dancer in
+    place of the dataset's people."""
+    rng = np.random.default_rng(5)
+    dancer = sample_character(rng, World.plain())
+    clip = render(dancer, sample_motion(rng, World.plain(), duration_s=2.0), np.arange(12) / 8, 192, 144)
+    data = tmp_path / "data"
+    if name == "tiktok":  # a folder of frames
+        (data / "00335").mkdir(parents=True)
+        for number, frame in enumerate(clip.frames):
+            write_image(data / "00335" / f"{number + 1:04d}.png", frame)
+    else:
+        write_clip(data / "00335.mp4", clip.frames)
+    write_clip(data / "00335.densepose.mp4", draw_densepose(clip, 192, 144))
+    shipped = load_compare_config(ROOT / f"configs/compare/{name}.yaml")
+    variants = [
+        {"name": variant.name, "model": BUNDLED[variant.name], "settings": {"num_inference_steps": 1}}
+        for variant in shipped.variants
+    ]
+    changes = [
+        f"clips.path={data}", "clips.num_frames=4", f"output_dir={tmp_path / 'out'}", "estimator=blazepose",
+        f"variants={json.dumps(variants)}", "common={height: 96, width: 96}", "device=cpu",
+        "metrics.pose=false",
+    ]  # fmt: skip
+    outcome = compare(load_compare_config(ROOT / f"configs/compare/{name}.yaml", changes))
+    assert outcome.failures == ()
+    assert outcome.report is not None
+    rows = results(tmp_path / "out")
+    assert [row["variant"] for row in rows] == list(BUNDLED)
+    assert {row["protocol"] for row in rows} == {shipped.protocol}
+    assert len({row["model"]["pipeline"] for row in rows}) == 3
+    for row in rows:
+        assert row["num_frames"] == 4
+        assert row["metrics"]["psnr"] > 10
+
+
+def write_clip(path: Path, frames: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(path, height=192, width=144, fps=8, crf=0) as writer:
+        for frame in frames:
+            writer.write(frame)
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
