@@ -51,7 +51,11 @@ class FrameGroupNorm(nn.GroupNorm):
 
     def forward(self, features_BCFHW: Tensor) -> Tensor:
         frames = features_BCFHW.transpose(1, 2)
-        return super().forward(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2)
+        folded = frames.flatten(0, 1)
+        if torch.is_grad_enabled() and not folded.requires_grad:
+            # torch's backward on the CPU crashes where channels lie last and only the norm's weights learn.
+            folded = folded.contiguous()
+        return super().forward(folded).unflatten(0, frames.shape[:2]).transpose(1, 2)
 
 
 class MotionModule(AnimateDiffTransformer3D):

@@ -71,10 +71,10 @@ def save_bundle(pipeline: AnimationPipeline, folder: Path) -> int:
     """Write the pipeline in half precision; returns the bytes of its weights."""
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
-    for file in folder.rglob("config.json"):
+    for file in (folder / "model_index.json", *folder.rglob("config.json")):
         config = json.loads(file.read_text(encoding="utf-8"))
-        config.pop("_name_or_path", None)  # of the machine that it was trained on
-        write_json(file, config)
+        if config.pop("_name_or_path", None) is not None:  # of the machine that it was made on
+            write_json(file, config)
     return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
 
 

@@ -178,3 +178,16 @@ def test_saved_and_loaded_they_are_the_same(build, tmp_path, capfd):
     assert loaded.config.num_attention_heads == 2
     state = loaded.state_dict()
     assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
+
+
+def test_norms_of_motion_modules_learn_from_features_that_do_not():
+    """torch's own backward crashes here: channels last, and no gradient wanted of the input."""
+    norm = FrameGroupNorm(8, 64)
+    features = torch.randn(2, 8, 24, 24, 64, generator=torch.Generator().manual_seed(0)).permute(
+        0, 4, 1, 2, 3
+    )
+    norm(features).square().sum().backward()
+    given = norm.weight.grad.clone()
+    norm.zero_grad()
+    norm(features.contiguous().requires_grad_()).square().sum().backward()
+    torch.testing.assert_close(given, norm.weight.grad)
