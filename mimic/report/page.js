@@ -7,12 +7,19 @@ function paint(canvas, image, s, n) {
   canvas.getContext("2d").drawImage(image, (n % columns) * s.width, Math.floor(n / columns) * s.height,
     s.width, s.height, 0, 0, canvas.width, canvas.height);
 }
+const decoded = new Map();
+function sprite(id) {  // a clip's player and its strip share one
+  if (!decoded.has(id)) {
+    const image = new Image();
+    image.src = document.getElementById(id).textContent;
+    decoded.set(id, image.decode().then(() => image));
+  }
+  return decoded.get(id);
+}
 async function load(canvas) {
   const s = JSON.parse(canvas.dataset.sprite);
   s.columns = SPRITE_COLUMNS;
-  const image = new Image();
-  image.src = document.getElementById(s.id).textContent;
-  await image.decode();
+  const image = await sprite(s.id);
   canvas.width = s.width; canvas.height = s.height;
   return { canvas, image, s };
 }
@@ -24,6 +31,15 @@ async function start(section) {
   bar.max = length - 1;
   const show = (n) => { panels.forEach((p) => paint(p.canvas, p.image, p.s, n)); bar.value = n;
     count.textContent = `${n + 1} / ${length}`; section.dataset.frame = n; };
+  let timer = null;
+  const stop = () => { clearInterval(timer); timer = null; button.textContent = "Play"; };
+  button.onclick = () => {
+    if (timer) return stop();
+    button.textContent = "Pause";
+    timer = setInterval(() => show((Number(bar.value) + 1) % length), 1000 / fps);
+  };
+  bar.oninput = () => { stop(); show(Number(bar.value)); };
+  show(0);
   for (const strip of section.querySelectorAll("canvas.strip")) {
     const { image, s } = await load(strip);
     const context = strip.getContext("2d");
@@ -35,15 +51,6 @@ async function start(section) {
         i * s.width, 0, s.width, s.height);
     }
   }
-  let timer = null;
-  const stop = () => { clearInterval(timer); timer = null; button.textContent = "Play"; };
-  button.onclick = () => {
-    if (timer) return stop();
-    button.textContent = "Pause";
-    timer = setInterval(() => show((Number(bar.value) + 1) % length), 1000 / fps);
-  };
-  bar.oninput = () => { stop(); show(Number(bar.value)); };
-  show(0);
   section.dataset.ready = "true";
 }
 Promise.all([...document.querySelectorAll("section.clip")].map(start))
