@@ -19,6 +19,7 @@ latents). Frames are folded into the batch inside the UNet: ``BF``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -28,6 +29,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D, UNetMotionOutput
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mimic.models.own_config import OwnConfig
 from mimic.models.reference import ReferenceReading, check_reading, install_processors
@@ -90,8 +92,9 @@ class MotionModule(AnimateDiffTransformer3D):
             num_frames = args[3]
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             compute = super().forward
-            checkpoint = self._gradient_checkpointing_func
-            return checkpoint(lambda hidden: compute(hidden, num_frames=num_frames), hidden_states)
+            return self._gradient_checkpointing_func(
+                lambda hidden: compute(hidden, num_frames=num_frames), hidden_states
+            )
         return super().forward(hidden_states, num_frames=num_frames)
 
 
@@ -240,11 +243,34 @@ class MotionUNet(OwnConfig, UNetMotionModel):
         return UNetMotionOutput(sample=predicted) if return_dict else (predicted,)
 
     def _tell_modules(self, num_frames: int, use_motion: bool) -> None:
-        for module in self.modules():
-            if isinstance(module, MotionModule):
-                module.is_on = use_motion
-            elif isinstance(module, ClipGroupNorm):
-                module.num_frames = num_frames
+        told = [module for module in self.modules() if isinstance(module, (MotionModule, ClipGroupNorm))]
+        self._told = told, num_frames, use_motion
+        _tell(*self._told)
+
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] = checkpoint
+    ) -> None:
+        """As in diffusers, but what is computed again in the backward pass is told again what it was told:
+        passes of other lengths may have followed."""
+
+        def compute_twice(module: Callable[..., Any], *inputs: Any) -> Any:
+            told = self._told
+
+            def compute(*inputs: Any) -> Any:
+                _tell(*told)
+                return module(*inputs)
+
+            return gradient_checkpointing_func(compute, *inputs)
+
+        super()._set_gradient_checkpointing(enable, compute_twice)
+
+
+def _tell(modules: list[MotionModule | ClipGroupNorm], num_frames: int, use_motion: bool) -> None:
+    for module in modules:
+        if isinstance(module, MotionModule):
+            module.is_on = use_motion
+        else:
+            module.num_frames = num_frames
 
 
 def _over_clip(norm: nn.GroupNorm) -> ClipGroupNorm:

@@ -128,8 +128,16 @@ class NormAlone(nn.Module):
         self._name = name
 
     def forward(
-        self, hidden_states: Tensor, *_: Any, cross_attention_kwargs: dict[str, Any] | None = None, **__: Any
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        timestep: Tensor | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        class_labels: Tensor | None = None,
     ) -> Tensor:
+        """The arguments of diffusers' block, which gradient checkpointing gives by position."""
         reference = (cross_attention_kwargs or {}).get("reference")
         if isinstance(reference, ReferenceBank):
             reference.write(self._name, self.norm1(hidden_states))

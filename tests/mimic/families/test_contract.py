@@ -20,6 +20,7 @@ from mimic.data.batch import Sample, collate
 from mimic.families.base import AnimationPipeline
 from mimic.families.registry import FAMILIES, TASKS, find_family, load_task
 from mimic.families.task import Loss, TrainingTask
+from mimic.models.thrift import save_memory
 from mimic.weights.strict import WeightsError
 from tests.tiny import random_image, random_poses
 
@@ -244,10 +245,10 @@ def test_what_cannot_be_is_said_before_any_work(
 # Training
 
 
-def make_task(family: str) -> TrainingTask:
+def make_task(family: str, **settings: Any) -> TrainingTask:
     kind = load_task(family)
     pipeline = kind.tiny_pipeline(height=HEIGHT, width=WIDTH, seed=0)
-    return kind.from_pipeline(pipeline, build(kind.Settings, {}, "objective"))
+    return kind.from_pipeline(pipeline, build(kind.Settings, settings, "objective"))
 
 
 def make_sample(num_frames: int = 3, seed: int = 0) -> Sample:
@@ -292,6 +293,23 @@ def test_the_loss_reaches_the_networks_and_leaves_the_frozen_alone(family: str) 
     assert task.frozen, "a VAE at least is never trained"
     for module in task.frozen.values():
         assert not any(p.requires_grad for p in module.parameters())
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_computing_activations_again_changes_no_gradient(family: str, stage: int) -> None:
+    settings = {"stage": stage} if "stage" in load_task(family).Settings.model_fields else {}
+
+    def gradients(is_saving: bool) -> dict[str, Tensor]:
+        task = make_task(family, **settings)
+        save_memory(task.model, gradient_checkpointing=is_saving)
+        task.model.train()
+        step(task).total.backward()  # type: ignore[no-untyped-call]
+        return {name: p.grad for name, p in task.model.named_parameters() if p.grad is not None}
+
+    plain, saving = gradients(False), gradients(True)
+    assert plain.keys() == saving.keys()
+    for name in plain:
+        torch.testing.assert_close(saving[name], plain[name], rtol=1e-4, atol=1e-6)
 
 
 def test_named_parts_are_there(family: str) -> None:

@@ -13,6 +13,7 @@ from mimic.data.batch import Batch, Sample, collate
 from mimic.families.magic_animate import objective
 from mimic.families.magic_animate.training import TEMPORAL_FILE, MagicAnimateObjective, MagicAnimateTask
 from mimic.families.registry import load_task
+from mimic.models.thrift import save_memory
 from mimic.weights.motion_keys import is_motion_key, to_diffusers
 
 SIDE, FRAMES = 32, 3
@@ -170,3 +171,21 @@ def test_validation_videos_and_exports_are_of_the_weights() -> None:
     back = to_diffusers(exported, source="the export")
     assert back.keys() == own.keys()
     assert all(torch.equal(back[key], own[key]) for key in own)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_computing_activations_again_changes_no_gradient(stage: int) -> None:
+    """Clips and pictures pass one after the other; what is computed again must be of its own pass."""
+
+    def gradients(is_saving: bool) -> list[Tensor]:
+        task = make_task(stage=stage, tau_1=0.2, tau_2=0.5)
+        save_memory(task.model, gradient_checkpointing=is_saving)
+        task.model.train()
+        batch, draws = make_batch(task, [0.3, 0.9])  # in stage 2 a picture and a clip
+        task.model(batch, draws).total.backward()
+        return [p.grad for p in task.model.parameters() if p.grad is not None]
+
+    plain, saving = gradients(False), gradients(True)
+    assert len(plain) == len(saving)
+    for one, other in zip(plain, saving):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
