@@ -76,7 +76,7 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
         if first is None or len(times) == 0:
             raise VideoError(f"{path} holds no frames")
         height, width = shown_size(first, stream)
-        if len(times) < 0.9 * stream.frames:
+        if len(times) < 0.9 * stream.frames and not _reaches_end(times, stream):
             raise VideoError(
                 f"{path} is cut off: {len(times)} of its {stream.frames} frames are there. Copy it again"
             )
@@ -94,6 +94,15 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
             has_audio=len(container.streams.audio) > 0,
             codec=stream.codec_context.name,
         )
+
+
+def _reaches_end(times: NDArray[np.float64], stream: av.video.stream.VideoStream) -> bool:
+    """Whether the frames last as long as the file says. Frames that show nothing new may be counted there and
+    be empty (avi)."""
+    if stream.duration is None or stream.time_base is None or len(times) < 2:
+        return False
+    lasts = float(times[-1] - times[0]) + 2 * float(np.diff(times).max())
+    return lasts >= 0.98 * float(stream.duration * stream.time_base)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -160,3 +161,20 @@ def test_a_clip_whose_index_is_in_front_and_whose_end_is_missing_is_said_so(tmp_
     cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(VideoError, match=r"cut off: \d+ of its 20 frames"):
         probe(cut)
+
+
+def test_an_avi_that_counts_frames_which_show_nothing_new_is_whole(tmp_path):
+    path = tmp_path / "dropped.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=15)
+        stream.width = stream.height = 64
+        for number in range(24):  # 12 a second, in a file of 15 a second
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 8 * number, np.uint8))
+            frame.time_base, frame.pts = Fraction(1, 12), number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert probe(path).num_frames == 24
+    half = path.read_bytes()[: path.stat().st_size // 2]
+    path.write_bytes(half)
+    with pytest.raises(VideoError, match="cut off"):
+        probe(path)
