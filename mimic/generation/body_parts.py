@@ -130,7 +130,7 @@ def check_is_densepose(frame: NDArray[np.uint8], name: str) -> None:
     share = float((np.abs(nearest - frame).max(-1) <= _NEAR).mean())
     if share < _MIN_SHARE_OF_COLOURS:
         raise VideoError(
-            f"{name} is no DensePose video: {share:.0%} of its first frame have colours of DensePose's parts "
+            f"{name} is no DensePose video: {share:.0%} of its first frame has colours of DensePose's parts "
             f"(expected {_MIN_SHARE_OF_COLOURS:.0%} at least). This model is driven by one; or name a "
             "DensePose model that makes one of an ordinary video: densepose_model: FILE"
         )

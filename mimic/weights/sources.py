@@ -91,7 +91,9 @@ def resolve_checkpoint(checkpoint: str | os.PathLike[str], *, local_files_only: 
         raise SourceError(f"{path} is a folder; a checkpoint is one file (.pth or .safetensors)")
     remedy = ""
     if path.name.startswith("MimicMotion"):
-        remedy = f". Get it with `mimic download mimicmotion`, or set ckpt_path: hf:{MIMICMOTION}/{path.name}"
+        remedy = (
+            f". Get it with `mimic download mimicmotion`, or name hf:{MIMICMOTION}/{path.name} in its place"
+        )
     raise SourceError(f"there is no checkpoint {path}{remedy}")
 
 
