@@ -352,3 +352,13 @@ def test_unknown_regions_are_refused(family: str) -> None:
     draw: Callable[..., Any] = task.draw
     with pytest.raises(ValueError, match="feet"):
         draw(make_sample(), seeded())
+
+
+@pytest.mark.parametrize("name", [n for n in TASKS if "timesteps" in load_task(n).Settings.model_fields])
+def test_timesteps_are_drawn_from_the_range_that_is_asked_for(name: str) -> None:
+    task = make_task(name, timesteps=[990, 993])
+    drawn = {int(task.draw(make_sample(), seeded(seed))["t"]) for seed in range(30)}
+    assert drawn == {990, 991, 992}
+    task = make_task(name, timesteps=[500, 1001])
+    with pytest.raises(ValueError, match=r"timesteps is \[500, 1001\]; expected .* second <= 1000"):
+        task.draw(make_sample(), seeded())
