@@ -1,6 +1,5 @@
 // Players in step: every panel of a clip shows the same frame of its sprite.
 "use strict";
-const STRIP = 6;
 function paint(canvas, image, s, n) {
   const columns = Math.min(s.columns, s.num_frames);
   n = Math.min(n, s.num_frames - 1);
@@ -20,7 +19,6 @@ async function load(canvas) {
   const s = JSON.parse(canvas.dataset.sprite);
   s.columns = SPRITE_COLUMNS;
   const image = await sprite(s.id);
-  canvas.width = s.width; canvas.height = s.height;
   return { canvas, image, s };
 }
 async function start(section) {
@@ -43,10 +41,10 @@ async function start(section) {
   for (const strip of section.querySelectorAll("canvas.strip")) {
     const { image, s } = await load(strip);
     const context = strip.getContext("2d");
-    strip.width = s.width * STRIP;
+    const pieces = strip.width / s.width;
     const columns = Math.min(s.columns, s.num_frames);
-    for (let i = 0; i < STRIP; i++) {
-      const n = Math.round(i * (s.num_frames - 1) / (STRIP - 1));
+    for (let i = 0; i < pieces; i++) {
+      const n = Math.round(i * (s.num_frames - 1) / (pieces - 1));
       context.drawImage(image, (n % columns) * s.width, Math.floor(n / columns) * s.height, s.width, s.height,
         i * s.width, 0, s.width, s.height);
     }

@@ -26,6 +26,9 @@ Row = Mapping[str, Any]
 COLOURS = ("#2f6fde", "#d9822b", "#2a9d5c", "#b5489c", "#8a63d2", "#c0392b", "#14929b", "#8d7b1f")
 """One a variant, in their order; told apart by the legend beside each plot as well."""
 
+STRIP_LENGTH = 6
+"""Frames of a strip, from the first to the last."""
+
 _HERE = Path(__file__).parent
 _MAPS_SHORT_SIDE = 480
 
@@ -108,13 +111,16 @@ def _clip(folder: Path, clip: ClipInputs, rows: Sequence[Row], variants: Sequenc
         )
         data.append(f'<script type="text/plain" id="{name}">{sprite.data_url}</script>')
         canvas = f"data-sprite='{html.escape(facts)}' role=img aria-label=\"{html.escape(label)}\""
+        # With its size from the start, so that nothing moves when a picture has been decoded.
+        size = "width={} height={}".format
         figures.append(
-            f"<figure class=panel><canvas {canvas}></canvas>"
+            f"<figure class=panel><canvas {size(sprite.width, sprite.height)} {canvas}></canvas>"
             f"<figcaption>{html.escape(label)}</figcaption></figure>"
         )
         if sprite.num_frames > 1:
             strips.append(
-                f"<figure><canvas class=strip {canvas}></canvas>"
+                f"<figure><canvas class=strip {size(STRIP_LENGTH * sprite.width, sprite.height)} {canvas}>"
+                "</canvas>"
                 f"<figcaption>{html.escape(label)}</figcaption></figure>"
             )
     return (

@@ -113,8 +113,8 @@ def main() -> None:
         "decode_chunk_size": 8,
         "description": "A miniature of MimicMotion for demonstration, trained on synthetic dancers.",
         "warning": (
-            "bundled:mini is a small demonstration model that knows synthetic dancers only, not real people; "
-            "for those get the released weights with `mimic download mimicmotion`."
+            "this is a miniature of MimicMotion for demonstration that knows synthetic dancers only, not "
+            "real people; for those get the released weights with `mimic download mimicmotion`."
         ),
     }
     pipeline = assemble(

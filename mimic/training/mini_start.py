@@ -145,8 +145,8 @@ def start(family: str, prior: Any, *, seed: int = 0) -> AnimationPipeline:
     pipeline.generation_defaults = _DEFAULTS | {
         "description": f"A miniature of {_TITLES[family]} for demonstration, trained on synthetic dancers.",
         "warning": (
-            f"bundled:mini_{family} is a small demonstration model that knows synthetic dancers only, not "
-            f"real people; for those get the released weights (see configs/{family}.yaml)."
+            f"this is a miniature of {_TITLES[family]} for demonstration that knows synthetic dancers only, "
+            f"not real people; for those get the released weights (see configs/{family}.yaml)."
         ),
     }
     for module in pipeline.components.values():

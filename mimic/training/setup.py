@@ -33,6 +33,7 @@ from mimic.training.saved import (
 )
 from mimic.training.settings import TrainSettings
 from mimic.training.state import StateError, checkpoints, load_state
+from mimic.weights.sources import SourceError
 from mimic.weights.strict import align_memory
 
 _WRAPPER = "_checkpoint_wrapped_module."  # what FSDP's own checkpointing puts into names
@@ -127,9 +128,15 @@ def make_task(settings: TrainSettings) -> TrainingTask:
             height=settings.data.height, width=settings.data.width, seed=settings.seed
         )
     else:
-        pipeline = load_pipeline(
-            settings.model, checkpoint=settings.checkpoint, dtype=torch.float32, device="cpu"
-        )
+        try:
+            pipeline = load_pipeline(
+                settings.model, checkpoint=settings.checkpoint, dtype=torch.float32, device="cpu"
+            )
+        except SourceError as error:
+            raise ConfigError(
+                f"model: {error}; where the model comes from an earlier stage or another command, run that "
+                "first (the shipped YAMLs name it in their first lines)"
+            ) from error
     pipeline.set_progress_bar_config(disable=True)
     task = family.from_pipeline(pipeline, objective)
     _choose_trained(task, settings)

@@ -64,3 +64,9 @@ def test_a_missing_vae_and_numbers_that_cannot_be_are_told_before_any_work(tmp_p
     with pytest.raises(ConfigError, match="max_steps"):
         settings_of(config, ["max_steps=0"])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_was_not_made_is_told_with_what_to_do(tmp_path):
+    config = SHIPPED[0].with_name("mini_animate_anyone_stage1.yaml")
+    with pytest.raises(ConfigError, match=r"model: there is no model folder .*none; .*first lines"):
+        train(config, [f"model={tmp_path / 'none'}", f"output_dir={tmp_path / 'run'}"])
