@@ -3,6 +3,7 @@
     python benchmarks/mini_quality.py --model bundled:mini
     python benchmarks/mini_quality.py --model bundled:mini_animate_anyone
     python benchmarks/mini_quality.py --model bundled:mini_magic_animate
+    python -m benchmarks.mini_compute
     make compare
     python benchmarks/variants.py
 
@@ -110,6 +111,22 @@ def _interval(metric: Mapping[str, Any], variant: str) -> str:
     return f"**{text}**" if metric["winner"] == variant else text
 
 
+def compute_table(costs: Mapping[str, Mapping[str, float]]) -> str:
+    """What each miniature's denoiser was trained with.
+
+    Args:
+        costs: system to the fields of `benchmarks.mini_compute.Cost`.
+    """
+    lines = [
+        "| | TFLOP | pictures in the loss, thousands | dancers, thousands |",
+        f"|{' --- |' * 4}",
+    ]
+    for system, cost in costs.items():
+        counts = " | ".join(f"{cost[name] / 1e3:.0f}" for name in ("targets", "dancers"))
+        lines.append(f"| {system} | {cost['tflop']:.0f} | {counts} |")
+    return "\n".join(lines)
+
+
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What is kept of a comparison's `results.jsonl`."""
     variants = list(dict.fromkeys(row["variant"] for row in rows))
@@ -171,6 +188,8 @@ def main() -> None:
     page = between_markers(page, "sizes", size_table())
     page = between_markers(page, "quality", quality_table(quality))
     page = between_markers(page, "comparison", comparison_table(kept))
+    costs = json.loads((folder / "mini_compute.json").read_text(encoding="utf-8"))
+    page = between_markers(page, "compute", compute_table(costs))
     PAGE.write_text(page, encoding="utf-8")
     print(f"written: {PAGE.relative_to(ROOT)}")
 

@@ -251,7 +251,9 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         is_palette_only = step < settings.palette_steps and settings.start_from is None
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss, facts_of_step = _loss(model, window, settings, generator, palette_only=is_palette_only)
+            loss, facts_of_step = window_loss(
+                model, window, settings, generator, palette_only=is_palette_only
+            )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if num_ranks > 1:
@@ -329,9 +331,14 @@ def _average_gradients(model: nn.Module, num_ranks: int) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def _loss(
+def window_loss(
     model: Mini, window: Window, settings: MiniSettings, generator: torch.Generator, *, palette_only: bool
 ) -> tuple[Tensor, dict[str, float]]:
+    """The loss of a batch of windows, and what is told of it.
+
+    Args:
+        palette_only: of the image encoder's own task alone.
+    """
     B, F = window.latents.shape[:2]
     embedding = model.embed(window.reference)
     colours, present = palette_of(window)

@@ -13,6 +13,7 @@ from benchmarks.variants import (
     ROOT,
     between_markers,
     comparison_table,
+    compute_table,
     quality_table,
     size_table,
     summarise,
@@ -57,4 +58,5 @@ def test_the_page_shows_what_the_results_say() -> None:
     }
     assert quality_table(quality) in page
     assert size_table() in page
+    assert compute_table(json.loads((folder / "mini_compute.json").read_text(encoding="utf-8"))) in page
     assert comparison_table(json.loads(KEPT.read_text(encoding="utf-8"))) in page
