@@ -6,14 +6,17 @@ function paint(canvas, image, s, n) {
   canvas.getContext("2d").drawImage(image, (n % columns) * s.width, Math.floor(n / columns) * s.height,
     s.width, s.height, 0, 0, canvas.width, canvas.height);
 }
-const decoded = new Map();
+const sprites = new Map();
 function sprite(id) {  // a clip's player and its strip share one
-  if (!decoded.has(id)) {
-    const image = new Image();
-    image.src = document.getElementById(id).textContent;
-    decoded.set(id, image.decode().then(() => image));
+  if (!sprites.has(id)) {
+    sprites.set(id, new Promise((resolve, reject) => {
+      const image = new Image();
+      image.onload = () => resolve(image);
+      image.onerror = () => reject(new Error(`${id} cannot be shown`));
+      image.src = document.getElementById(id).textContent;
+    }));
   }
-  return decoded.get(id);
+  return sprites.get(id);
 }
 async function load(canvas) {
   const s = JSON.parse(canvas.dataset.sprite);
