@@ -28,9 +28,9 @@ from mimic.config.loading import build, read_yaml
 from mimic.data.batch import collate
 from mimic.data.dataset import build_dataset
 from mimic.files import ASSETS, write_json
+from mimic.miniature.dancers import RollingBuffer, as_network_input, make_dancer
+from mimic.miniature.unet import Mini, MiniSettings, pose_strides, window_loss
 from mimic.models.mini import MiniTemporalVAE
-from mimic.training.dancers import RollingBuffer, as_network_input, make_dancer
-from mimic.training.mini_unet import Mini, MiniSettings, pose_strides, window_loss
 from mimic.training.order import generator_of
 from mimic.training.settings import TrainSettings
 from mimic.training.setup import fit_data, make_task

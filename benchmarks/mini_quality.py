@@ -25,7 +25,7 @@ import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mimic.data.synthetic import (
+from mimic.dancers import (
     LEFT_HAND,
     RIGHT_HAND,
     World,
@@ -35,8 +35,8 @@ from mimic.data.synthetic import (
     sample_character,
     sample_motion,
 )
-from mimic.data.synthetic.background import paint_background
-from mimic.data.synthetic.render import Clip
+from mimic.dancers.background import paint_background
+from mimic.dancers.clip import RenderedClip
 from mimic.families.registry import load_pipeline
 from mimic.metrics.image import intersection_over_union, psnr, silhouette
 from mimic.metrics.video import flicker
@@ -47,7 +47,9 @@ FIRST_SEED = 900_000  # training numbers its dancers from ten million on
 Frames = NDArray[np.uint8]
 
 
-def make_case(seed: int, *, num_frames: int, fps: float, size: tuple[int, int]) -> tuple[Clip, Frames]:
+def make_case(
+    seed: int, *, num_frames: int, fps: float, size: tuple[int, int]
+) -> tuple[RenderedClip, Frames]:
     """An unseen dancer: frame 0 the reference, then the driving stretch; and the empty scene."""
     rng = np.random.default_rng(seed)
     world = World.plain()
@@ -58,7 +60,7 @@ def make_case(seed: int, *, num_frames: int, fps: float, size: tuple[int, int]) 
     return render(character, motion, times, *size), paint_background(character.background, *size)
 
 
-def driving_maps(pipe: Any, clip: Clip, poses: PoseSequence) -> Frames:
+def driving_maps(pipe: Any, clip: RenderedClip, poses: PoseSequence) -> Frames:
     """What the model is driven by, uint8 ``F x H x W x 3``, frame 0 the reference's own."""
     height, width = clip.frames.shape[1:3]
     if pipe.driven_by == "densepose":
@@ -93,7 +95,7 @@ def through_vae(pipe: Any, frames: Frames) -> Frames:
     return ((decoded + 1) * 127.5).round().clamp(0, 255).byte().numpy().transpose(0, 2, 3, 1)
 
 
-def measure(frames: Frames, clip: Clip, background: Frames) -> dict[str, float]:
+def measure(frames: Frames, clip: RenderedClip, background: Frames) -> dict[str, float]:
     truth, figure, parts = clip.frames[1:], clip.figure_mask[1:], clip.part_ids[1:]
     hands = np.isin(parts, (LEFT_HAND, RIGHT_HAND))
     hands = np.stack([cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for mask in hands])

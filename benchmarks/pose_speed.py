@@ -23,7 +23,7 @@ WARM_UP = 3  # frames
 
 
 def rendered_clip() -> list[NDArray[np.uint8]]:
-    from mimic.data.synthetic import World, render, sample_character, sample_motion
+    from mimic.dancers import World, render, sample_character, sample_motion
 
     rng, world = np.random.default_rng(0), World.plain()
     character, motion = sample_character(rng, world), sample_motion(rng, world, duration_s=2.0)

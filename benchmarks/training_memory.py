@@ -34,9 +34,9 @@ from mimic.config.loading import build, read_yaml
 from mimic.data.batch import Batch
 from mimic.families.mimicmotion.training import PARTS, MimicMotionNetworks, MimicMotionObjective
 from mimic.files import ASSETS, write_json
+from mimic.models.memory import is_worth_moving, offloaded, save_memory, storages_of
 from mimic.models.pose_net import PoseNet
 from mimic.models.svd_unet import PoseConditionedSVDUNet
-from mimic.models.thrift import is_worth_moving, offloaded, save_memory, storages_of
 from mimic.training import trainable
 from mimic.training.lora import add_lora
 from mimic.training.settings import TrainSettings

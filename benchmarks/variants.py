@@ -23,13 +23,13 @@ from typing import Any
 import torch
 from diffusers import ControlNetModel
 
+from mimic.compare.statistics import metric_lines
 from mimic.files import write_json
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.pose_guider import PoseGuider
 from mimic.models.pose_net import PoseNet
 from mimic.models.reference_unet import ReferenceUNet
 from mimic.models.svd_unet import PoseConditionedSVDUNet
-from mimic.report.statistics import metric_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "variants.md"

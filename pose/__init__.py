@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pose.align import align_pose
     from pose.draw import draw_pose
-    from pose.estimators import load_estimator
+    from pose.load import load_estimator
     from pose.smooth import smooth_pose
     from pose.tracking import follow_person
     from pose.types import PoseError, PoseSequence

@@ -1,8 +1,7 @@
-"""Pose estimators by name, and what each of them can do."""
+"""What a pose estimator can do, and the checks of what it is given."""
 
 from __future__ import annotations
 
-import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -17,10 +16,6 @@ from pose.types import PoseError, PoseSequence
 from pose.video import VideoReader
 
 Progress = Callable[[int, int | None], None]
-
-NAMES = ("auto", "dwpose", "blazepose")
-
-log = logging.getLogger("pose")
 
 
 class Estimator(ABC):
@@ -72,46 +67,6 @@ class Estimator(ABC):
         reader = VideoReader(path, stride=stride, max_frames=max_frames)
         sequence = self.frames(reader, fps=reader.fps, person=person, total=reader.total, progress=progress)
         return replace(sequence, metadata={**sequence.metadata, "source": Path(path).name, "stride": stride})
-
-
-def load_estimator(
-    name: str = "auto",
-    *,
-    weights: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    num_threads: int | None = None,
-) -> Estimator:
-    """A pose estimator, with its networks loaded.
-
-    Args:
-        name: `dwpose` (the original two ONNX files, see `pose.dwpose.find_weights`), `blazepose` (bundled
-            with this package), or `auto`: DWPose when its files are there. What `auto` took is logged to
-            "pose".
-        weights: folder with the DWPose files; with `auto` they must be there then.
-        device: `auto`, `cpu`, `cuda` or `cuda:<index>`. The small networks of blazepose run on the CPU
-            unless a CUDA device is named.
-        num_threads: CPU threads; None means as many as are useful.
-
-    Raises:
-        PoseError: unknown name or device.
-        WeightsError: DWPose was asked for and its files are missing.
-    """
-    if name not in NAMES:
-        raise PoseError(f"unknown pose estimator {name!r}; choose one of {', '.join(NAMES)}")
-    from pose import dwpose
-
-    if name == "blazepose" or (name == "auto" and weights is None and not dwpose.has_weights()):
-        from pose.blazepose import BlazePose
-
-        estimator: Estimator = BlazePose(device=device, num_threads=num_threads)
-        reason = "the bundled one; `mimic download dwpose` gets DWPose, which is more accurate"
-    else:
-        files = dwpose.find_weights(weights)
-        estimator = dwpose.DWPose(files.detector, files.pose, device=device, num_threads=num_threads)
-        reason = f"weights in {files.pose.parent}"
-    if name == "auto":
-        log.info("pose estimator: %s (%s)", estimator.name, reason)
-    return estimator
 
 
 def checked_picture(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mimic.data.synthetic.character import sample_character
-from mimic.data.synthetic.motion import sample_motion
-from mimic.data.synthetic.render import render
-from mimic.data.synthetic.world import World
+from mimic.dancers.character import sample_character
+from mimic.dancers.motion import sample_motion
+from mimic.dancers.render import render
+from mimic.dancers.world import World
 from mimic.video import AudioTrack, VideoWriter, write_image
 from pose import PoseSequence
 from tests.media import even_times, write_clip

@@ -25,13 +25,14 @@ from benchmarks.ablation.denoiser import Denoiser
 from benchmarks.ablation.failing import fail
 from benchmarks.ablation.settings import ARMS, AblationSettings
 from benchmarks.ablation.train import build, denoised
-from mimic.data.synthetic import LEFT_HAND, RIGHT_HAND, render
-from mimic.data.synthetic.background import paint_background
-from mimic.data.synthetic.render import Clip
+from mimic.dancers import LEFT_HAND, RIGHT_HAND, render
+from mimic.dancers.background import paint_background
+from mimic.dancers.clip import RenderedClip
 from mimic.metrics.image import intersection_over_union, silhouette
 from mimic.metrics.video import changes
-from mimic.models.mini import MiniTemporalVAE, use_fast_temporal_convolutions
-from mimic.training.dancers import as_network_input
+from mimic.miniature.dancers import as_network_input
+from mimic.models.mini import MiniTemporalVAE
+from mimic.models.temporal_convolution import use_fast_temporal_convolutions
 from mimic.training.state import checkpoints, load_state
 from pose import PoseSequence
 from pose.types import concatenate
@@ -47,7 +48,7 @@ Frames = NDArray[np.uint8]
 class Case:
     """An unseen dancer. Frame 0 of the clip is the reference; its pose is exact in both conditions."""
 
-    clip: Clip
+    clip: RenderedClip
     background: Frames
     poses: dict[str, PoseSequence]
     kinds: NDArray[np.int64]

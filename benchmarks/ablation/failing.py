@@ -1,6 +1,6 @@
 """How are poses made that fail as a detector's do: thrown limbs, exchanged sides, hands where none is?
 
-`mimic.data.synthetic.noise` has these failures now and then, as a usual detector. Here a chosen share of the
+`mimic.dancers.noise` has these failures now and then, as a usual detector. Here a chosen share of the
 frames fails, so that a small training meets enough of them and a small evaluation measures nothing else. Each
 wrong point has an honest score: drawn from `SCORES`, and never above what the point had.
 
@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic.data.synthetic.noise import WRONG_AT_MOST
+from mimic.dancers.noise import WRONG_AT_MOST
 from pose import skeletons as layout
 from pose.types import PoseSequence
 

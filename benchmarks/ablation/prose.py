@@ -17,7 +17,7 @@ from the JSON files in `benchmarks/results/ablation`; what is there already is n
 
 Four arms: (a) plain, (b) confidence-aware maps, (c) hand loss, (d) both. All else is equal.
 
-- **Pictures**: {size}x{size}, dancers of `mimic.data.synthetic` seen from the hips up at zoom {zoom}, hands
+- **Pictures**: {size}x{size}, dancers of `mimic.dancers` seen from the hips up at zoom {zoom}, hands
   {hand_scale} times as large as natural, so that a hand covers about three by three latent pixels; in
   whole-body pictures of this size it would be one. {num_dancers} dancers with {num_pictures} pictures each,
   rendered and encoded once with the bundled VAE (frozen).

@@ -13,9 +13,9 @@ from benchmarks.ablation.dancers import DOWNSCALE, load
 from benchmarks.ablation.denoiser import Denoiser
 from benchmarks.ablation.settings import ARMS, AblationSettings
 from mimic.families.mimicmotion import objective
+from mimic.miniature.dancers import Window
+from mimic.miniature.unet import pose_strides
 from mimic.models.mini import MiniTemporalVAE
-from mimic.training.dancers import Window
-from mimic.training.mini_unet import pose_strides
 from mimic.training.state import (
     checkpoints,
     load_optimiser_tensors,

@@ -304,8 +304,8 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _synth(options: argparse.Namespace) -> int:
-    from mimic.data.synthetic.write import synth
-    from mimic.generation.stages import progress_bar
+    from mimic.dancers.write import synth
+    from mimic.progress import progress_bar
 
     try:
         with progress_bar("rendering", "clip", is_shown=not options.quiet) as show:
@@ -336,8 +336,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from mimic.report.run import compare
-    from mimic.report.settings import load_compare_config
+    from mimic.compare.run import compare
+    from mimic.compare.settings import load_compare_config
 
     log = logging.getLogger("mimic")
     outcome = compare(load_compare_config(options.config, options.overrides), say=log.info)

@@ -36,7 +36,7 @@ def report() -> Iterator[str]:
 
 
 def _software() -> Iterator[str]:
-    from mimic.generation.report import versions
+    from mimic.provenance import versions
 
     found = versions()
     yield f"{'mimic':<16}{found['mimic']}, Python {found['python']}, {found['platform']}"

@@ -9,13 +9,13 @@ from typing import Any
 
 from mimic.cli.commands import UsageError
 from mimic.files import write_json
-from mimic.generation.stages import progress_bar
 from mimic.metrics.clips import Pair, pair_clips
 from mimic.metrics.evaluate import SET_METRICS, Tools, evaluate
 from mimic.metrics.features import FeatureNetwork, PerceptualDistance
 from mimic.metrics.identity import FaceModel
 from mimic.metrics.protocols import PROTOCOLS, Protocol
 from mimic.metrics.video import seam_steps
+from mimic.progress import progress_bar
 from mimic.sampling.windows import reference_windows, sliding_windows
 
 

@@ -98,7 +98,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
         "mimic.data.index": ("DataError",),
         "mimic.generation.checks": ("InputError",),
         "mimic.metrics.clips": ("EvaluationError",),
-        "mimic.report.run": ("CompareError",),
+        "mimic.compare.run": ("CompareError",),
         "mimic.video.images": ("PictureError",),
         "mimic.video.probe": ("VideoError",),
         "mimic.weights.sources": ("SourceError",),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic.cli.commands import PICTURE_SUFFIXES, UsageError
-from mimic.generation.stages import progress_bar
+from mimic.progress import progress_bar
 from mimic.video import VideoInfo, VideoWriter, probe, read_frames, read_image, write_image
 from mimic.video.audio import in_step
 from mimic.video.write import FORMATS

@@ -14,7 +14,7 @@ from mimic.config.loading import build, split_override
 from mimic.data.index import INDEX, REJECTED
 from mimic.data.prepare import PrepareSettings
 from mimic.data.prepare import prepare as prepare_folder
-from mimic.generation.stages import progress_bar
+from mimic.progress import progress_bar
 
 log = logging.getLogger("mimic")
 

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,20 +23,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mimic.config.loading import ConfigError
 from mimic.data.batch import Batch
+from mimic.data.clips import ClipSource
 from mimic.data.crops import Geometry
 from mimic.data.transforms import pose_maps_to_tensor
 from mimic.files import whole_file
-
-if TYPE_CHECKING:
-    from mimic.data.dataset import ClipDataset
 
 _LATENTS, _EMBEDDINGS = "latents", "image_embeddings"  # names in a file
 _VERSION = 1
 """Of what a file holds and of how frames are cut; a change of either makes all anew."""
 
 Encode = Callable[[Batch], Batch]
+
+
+class CutClips(Protocol):
+    """Clips and how each is cut; `ClipDataset` is one."""
+
+    @property
+    def source(self) -> ClipSource: ...
+
+    def cuts(self) -> list[tuple[int, Geometry]]:
+        """Number of a clip and its cut, for all that a sample may ask for."""
 
 
 class CacheError(OSError):
@@ -73,7 +80,7 @@ class EncodingCache:
 
     def fill(
         self,
-        dataset: ClipDataset,
+        dataset: CutClips,
         encode: Encode,
         *,
         device: torch.device | str = "cpu",
@@ -111,7 +118,7 @@ class EncodingCache:
         return num_written
 
     def read(
-        self, dataset: ClipDataset, clip: int, geometry: Geometry, frames: list[int]
+        self, dataset: CutClips, clip: int, geometry: Geometry, frames: list[int]
     ) -> tuple[Tensor, Tensor | None]:
         """Latents ``F x C x h x w`` and image embeddings ``F x D`` of frames of a clip; no embeddings if the
         networks that filled it make none.
@@ -135,7 +142,7 @@ class EncodingCache:
         except SafetensorError as error:
             raise CacheError(f"{path} is damaged ({error}); remove it and fill the cache again") from error
 
-    def _place(self, dataset: ClipDataset, clip: int, geometry: Geometry) -> tuple[Path, str]:
+    def _place(self, dataset: CutClips, clip: int, geometry: Geometry) -> tuple[Path, str]:
         info = dataset.source.infos[clip]
         key = json.dumps(
             {
@@ -156,7 +163,7 @@ class EncodingCache:
 
 
 def _encode_clip(
-    dataset: ClipDataset,
+    dataset: CutClips,
     clip: int,
     geometry: Geometry,
     encode: Encode,
@@ -188,21 +195,3 @@ def _encode_clip(
     if embeddings:
         content[_EMBEDDINGS] = torch.cat(embeddings).contiguous()
     return content
-
-
-def check_cuts_repeat(crop: str, zoom: tuple[float, float], reference_from: str, split: str) -> None:
-    """Whether a clip is cut in the same way each time.
-
-    Raises:
-        ConfigError: it is not; the message says which setting to change.
-    """
-    if split == "train" and (crop == "random" or zoom[0] != zoom[1]):
-        raise ConfigError(
-            f"crop is {crop} and zoom is {list(zoom)}: every sample is cut anew, and no latents can be kept. "
-            "For a cache of latents use crop: centre or person, and two equal numbers for zoom"
-        )
-    if crop == "person" and reference_from == "video":
-        raise ConfigError(
-            "crop: person cuts each clip of a video in its own way, and a reference of another clip as its "
-            "own sample. For a cache of latents use reference_from: clip"
-        )

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from mimic.data.index import Clip, DataError, read_index
 from mimic.data.settings import DataSettings
-from mimic.data.synthetic.densepose import read_densepose
 from mimic.video.seek import ReaderPool
 from pose import PoseSequence
+from pose.densepose import read_densepose
 
 _POSES_KEPT = 64  # clips whose poses stay in memory
 _HASHED_BYTES = 1 << 16

@@ -20,16 +20,16 @@ from torch.utils.data import Dataset
 
 from mimic.config.loading import ConfigError
 from mimic.data.batch import Sample
-from mimic.data.cache import EncodingCache, check_cuts_repeat
+from mimic.data.cache import EncodingCache
 from mimic.data.clips import ClipInfo, ClipSource, PreparedClips
 from mimic.data.crops import Geometry, choose_geometry, person_centre, shows_person
 from mimic.data.masks import region_masks
 from mimic.data.settings import DataSettings
-from mimic.data.synthetic.densepose import densepose_palette, exchange_sides
 from mimic.data.synthetic_clips import SyntheticClips
 from mimic.data.transforms import pose_maps_to_tensor
 from mimic.video import released_stride
 from pose import PoseSequence, draw_pose
+from pose.densepose import densepose_palette, exchange_sides
 from pose.types import concatenate
 
 __all__ = ["ClipDataset", "DataSettings", "build_dataset"]
@@ -261,3 +261,21 @@ def _siblings(infos: Sequence[ClipInfo], reference_from: str) -> list[list[int]]
     for clip, info in enumerate(infos):
         by_video.setdefault(info.video, []).append(clip)
     return [by_video[info.video] for info in infos]
+
+
+def check_cuts_repeat(crop: str, zoom: tuple[float, float], reference_from: str, split: str) -> None:
+    """Whether a clip is cut in the same way each time.
+
+    Raises:
+        ConfigError: it is not; the message says which setting to change.
+    """
+    if split == "train" and (crop == "random" or zoom[0] != zoom[1]):
+        raise ConfigError(
+            f"crop is {crop} and zoom is {list(zoom)}: every sample is cut anew, and no latents can be kept. "
+            "For a cache of latents use crop: centre or person, and two equal numbers for zoom"
+        )
+    if crop == "person" and reference_from == "video":
+        raise ConfigError(
+            "crop: person cuts each clip of a video in its own way, and a reference of another clip as its "
+            "own sample. For a cache of latents use reference_from: clip"
+        )

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic.data.clips import ClipInfo
-from mimic.data.settings import DataSettings
-from mimic.data.synthetic import (
+from mimic.dancers import (
     Character,
-    Clip,
     Motion,
+    RenderedClip,
     World,
     add_detector_noise,
     render,
     sample_character,
     sample_motion,
 )
+from mimic.data.clips import ClipInfo
+from mimic.data.settings import DataSettings
 from pose import PoseSequence
 
 _SPLITS = {"train": 0, "val": 1}
@@ -36,7 +36,7 @@ class SyntheticClips:
         self._split = split
         self._identities: dict[int, str] = {}
         self._dancers: OrderedDict[int, tuple[Character, Motion]] = OrderedDict()
-        self._last: tuple[tuple[int, ...], Clip] | None = None
+        self._last: tuple[tuple[int, ...], RenderedClip] | None = None
         num_frames = max(1, round(settings.seconds * settings.fps))
         num_clips = settings.num_clips if split == "train" else settings.num_val_clips
         self.infos: Sequence[ClipInfo] = [
@@ -77,7 +77,7 @@ class SyntheticClips:
             self._last = (clip, *frames), self.render(clip, frames)
         return list(self._last[1].densepose_ids)
 
-    def render(self, clip: int, frames: Sequence[int]) -> Clip:
+    def render(self, clip: int, frames: Sequence[int]) -> RenderedClip:
         """Frames of a dancer with everything that is known of them, the exact poses among it."""
         settings = self._settings
         character, motion = self._dancer(clip)

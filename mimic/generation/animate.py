@@ -26,10 +26,11 @@ from mimic.generation.body_parts import BodyPartMaps, clip_alone, read_body_part
 from mimic.generation.output import Output, side_by_side_path, write_frames
 from mimic.generation.poses import Driving, PoseMaps, Progress, fit_to_reference, output_fps, read_driving
 from mimic.generation.reference import PictureSource, Reference, compatibility_of, see_reference
-from mimic.generation.report import described_model, effective_settings, file_facts, versions
 from mimic.generation.settings import family_settings
-from mimic.generation.stages import Stages, bar_style, progress_bar
+from mimic.generation.stages import Stages
 from mimic.models.densepose_model import DensePoseModel
+from mimic.progress import bar_style, progress_bar
+from mimic.provenance import described_model, effective_settings, file_facts, versions
 from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
 

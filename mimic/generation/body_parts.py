@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic.config import CaseSettings
-from mimic.data.synthetic.densepose import densepose_palette, read_densepose
 from mimic.data.transforms import prepare_reference
 from mimic.generation.poses import Driving, Progress, num_driving_frames
 from mimic.generation.reference import fitted
 from mimic.models.densepose_model import DensePoseModel
 from mimic.video import VideoError, probe, read_frames, released_stride
 from pose import PoseSequence
+from pose.densepose import densepose_palette, read_densepose
 
 # Of a DensePose video nearly all pixels have one of 25 colours, compression and blurred edges aside.
 _NEAR = 24

@@ -21,8 +21,8 @@ from mimic.generation.checks import (
     check_people,
     check_with_model,
 )
-from mimic.generation.report import described_model
 from mimic.models.densepose_model import DensePoseModel
+from mimic.provenance import described_model
 from mimic.weights.strict import WeightsError
 from pose import load_estimator
 from pose.estimators import Estimator

@@ -1,17 +1,16 @@
-"""How long each stage of a job took and how much memory it needed, and bars that show how far it is."""
+"""How long each stage of a job took and how much memory it needed."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -46,39 +45,6 @@ class Stages:
 
     def as_dicts(self) -> list[dict[str, Any]]:
         return [asdict(stage) for stage in self.done]
-
-
-@contextlib.contextmanager
-def progress_bar(
-    description: str, unit: str, *, is_shown: bool
-) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar with time left on a terminal (nothing elsewhere); give it (done, total) as work goes on.
-
-    It appears with the first piece of work that is done.
-    """
-    with contextlib.ExitStack() as open_bars:
-        bars: list[tqdm[Any]] = []
-        style = bar_style(description, unit, is_shown=is_shown)
-        start = time.time()
-
-        def show(done: int, total: int | None) -> None:
-            if not bars:
-                bars.append(open_bars.enter_context(tqdm(total=total, **style)))
-                bars[0].start_t = start
-            bars[0].update(done - bars[0].n)
-
-        yield show
-
-
-def bar_style(description: str, unit: str, *, is_shown: bool) -> dict[str, Any]:
-    """Arguments of `tqdm` that all bars share."""
-    is_terminal = sys.stderr.isatty()
-    return {
-        "desc": description,
-        "unit": f" {unit}s",
-        "disable": not (is_shown and is_terminal),
-        "leave": True,
-    }
 
 
 def _reset_peaks() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mimic.config.loading import ConfigError
 from mimic.data.batch import Batch
 from mimic.families.task import Draws
-from mimic.models.thrift import offloaded
+from mimic.models.memory import offloaded
 from mimic.training.settings import TrainSettings
 
 _BLOCK = re.compile(r"\b(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.\w+\.\d+$")

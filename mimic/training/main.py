@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimic.config.loading import ConfigError, build, read_yaml
+from mimic.config.loading import Config, ConfigError, build, read_yaml
+
+OTHER_TRAINERS = {
+    "mini_vae": "mimic.miniature.train_vae:TRAINER",
+    "mini": "mimic.miniature.unet:TRAINER",
+}
+"""`trainer` of a YAML without `family`, to the `Trainer` that runs it."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A trainer beside the families' one."""
+
+    Settings: type[Config]
+    """The keys of its YAML."""
+    run: Callable[..., Path]
+    """``run(settings, progress=True)`` trains and gives the folder of the result."""
 
 
 def main(argv: Sequence[str] | None = None, *, program: str = "train.py") -> int:
@@ -57,20 +75,16 @@ def settings_of(config: Path, overrides: Sequence[str] = ()) -> Any:
 def _trainer(content: dict[str, Any], config: Path) -> tuple[Any, Callable[[Any, bool, bool], Path]]:
     if "family" in content:
         return _family_settings(content, config), _train_family
-    trainer = content.pop("trainer", None)
-    if trainer == "mini_vae":
-        from mimic.training.mini_vae import MiniVAESettings, train_mini_vae
-
-        settings = build(MiniVAESettings, content, config)
-        return settings, lambda settings, _, is_quiet: train_mini_vae(settings, progress=not is_quiet)
-    if trainer == "mini":
-        from mimic.training.mini_unet import MiniSettings, train_mini
-
-        unet_settings = build(MiniSettings, content, config)
-        return unet_settings, lambda settings, _, is_quiet: train_mini(settings, progress=not is_quiet)
-    raise ConfigError(
-        f"{config}: trainer is {trainer!r}; use mini_vae or mini, or say `family: mimicmotion` instead"
-    )
+    name = content.pop("trainer", None)
+    if name not in OTHER_TRAINERS:
+        raise ConfigError(
+            f"{config}: trainer is {name!r}; use {' or '.join(OTHER_TRAINERS)}, or "
+            "`family: mimicmotion` instead"
+        )
+    module, _, attribute = OTHER_TRAINERS[name].partition(":")
+    trainer: Trainer = getattr(importlib.import_module(module), attribute)
+    settings = build(trainer.Settings, content, config)
+    return settings, lambda settings, _, is_quiet: trainer.run(settings, progress=not is_quiet)
 
 
 def _family_settings(content: dict[str, Any], config: Path) -> Any:

@@ -18,7 +18,7 @@ from mimic.data.settings import DataSettings
 from mimic.families.registry import load_pipeline, load_task
 from mimic.families.task import TrainingTask
 from mimic.files import remove_partial
-from mimic.models.thrift import save_memory
+from mimic.models.memory import save_memory
 from mimic.training import trainable
 from mimic.training.engine import Step, is_deepspeed, make_accelerator, make_optimiser
 from mimic.training.lora import add_lora

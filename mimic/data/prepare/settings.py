@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from mimic.config.loading import Config
 from mimic.data.index import DataError
 from pose import dwpose
-from pose.estimators import NAMES
+from pose.load import NAMES
 from pose.tracking import Followed, check_choice
 from pose.types import PoseError
 

@@ -11,10 +11,11 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from mimic.families.animate_anyone.keys import SCHEDULER
 from mimic.families.animate_anyone.pipeline import AnimateAnyonePipeline
 from mimic.models.image_embedding import image_processor_class
-from mimic.models.mini import MiniTemporalVAE, initialise_as_averaging, use_fast_temporal_convolutions
+from mimic.models.mini import MiniTemporalVAE, initialise_as_averaging
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.pose_guider import PoseGuider
 from mimic.models.reference_unet import ReferenceUNet
+from mimic.models.temporal_convolution import use_fast_temporal_convolutions
 
 _WIDTH = 32  # of every layer: 8 norm groups of 4 channels, 2 heads of 16
 

@@ -7,10 +7,11 @@ from diffusers import ControlNetModel, DDIMScheduler
 
 from mimic.families.magic_animate.keys import SCHEDULER
 from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
-from mimic.models.mini import MiniTemporalVAE, initialise_as_averaging, use_fast_temporal_convolutions
+from mimic.models.mini import MiniTemporalVAE, initialise_as_averaging
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.prompt_embedding import PromptEmbedding
 from mimic.models.reference_unet import ReferenceUNet
+from mimic.models.temporal_convolution import use_fast_temporal_convolutions
 
 _WIDTH = 32  # of every layer: 8 norm groups of 4 channels, 2 heads of 16
 _NUM_POSITIONS = 24

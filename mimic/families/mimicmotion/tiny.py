@@ -8,9 +8,10 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.models.image_embedding import image_processor_class
-from mimic.models.mini import MiniTemporalVAE, initialise_as_averaging, use_fast_temporal_convolutions
+from mimic.models.mini import MiniTemporalVAE, initialise_as_averaging
 from mimic.models.pose_net import PoseNet
 from mimic.models.svd_unet import PoseConditionedSVDUNet
+from mimic.models.temporal_convolution import use_fast_temporal_convolutions
 
 _WIDTH = 32  # of every layer: 8 norm groups of 4 channels, 2 heads of 16
 

@@ -12,10 +12,11 @@ import pytest
 from huggingface_hub import constants
 
 from mimic.cli import main
-from mimic.data.synthetic.character import sample_character
-from mimic.data.synthetic.motion import sample_motion
-from mimic.data.synthetic.render import Clip, render
-from mimic.data.synthetic.world import World
+from mimic.dancers.character import sample_character
+from mimic.dancers.clip import RenderedClip
+from mimic.dancers.motion import sample_motion
+from mimic.dancers.render import render
+from mimic.dancers.world import World
 from mimic.video import VideoWriter, probe, read_image, write_image
 from pose import PoseSequence
 from tests.media import even_times, write_clip
@@ -35,7 +36,7 @@ TOY = {
 
 
 @pytest.fixture(scope="module")
-def dancer() -> Clip:
+def dancer() -> RenderedClip:
     rng = np.random.default_rng(1)
     world = World.plain()
     character, motion = sample_character(rng, world), sample_motion(rng, world, duration_s=1)
@@ -56,7 +57,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
 
 
-def write_dancer(path: Path, dancer: Clip) -> Path:
+def write_dancer(path: Path, dancer: RenderedClip) -> Path:
     with VideoWriter(path, height=384, width=384, fps=10) as writer:
         for frame in dancer.frames:
             writer.write(frame)
@@ -118,7 +119,7 @@ def test_demo_runs_the_shipped_config_with_changes(
 
 
 def test_a_failing_case_is_listed_and_the_exit_code_is_1(
-    toy_model: Path, dancer: Clip, capsys: pytest.CaptureFixture[str]
+    toy_model: Path, dancer: RenderedClip, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_image("me.png", dancer.frames[0])
     dancer.poses.save("moves.npz")
@@ -195,7 +196,7 @@ def test_debug_shows_the_traceback() -> None:
 
 
 def test_poses_of_a_video_are_saved_and_drawn_over_it(
-    dancer: Clip, capsys: pytest.CaptureFixture[str]
+    dancer: RenderedClip, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_dancer(Path("dance.mp4"), dancer)
     code = main(["pose", "dance.mp4", "--overlay", "seen.mp4", "--estimator", "blazepose", "--stride", "2"])
@@ -210,7 +211,7 @@ def test_poses_of_a_video_are_saved_and_drawn_over_it(
     assert (info.num_frames, info.fps, info.height) == (2, 5, 384)
 
 
-def test_poses_of_a_picture(dancer: Clip, capsys: pytest.CaptureFixture[str]) -> None:
+def test_poses_of_a_picture(dancer: RenderedClip, capsys: pytest.CaptureFixture[str]) -> None:
     write_image("me.png", dancer.frames[0])
     assert (
         main(["pose", "me.png", "-o", "new/me.npz", "--overlay", "seen.png", "--estimator", "blazepose"]) == 0

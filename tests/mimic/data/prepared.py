@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mimic.dancers import World, render, sample_character, sample_motion
 from mimic.data.index import Clip, write_index
-from mimic.data.synthetic import World, render, sample_character, sample_motion
 from mimic.files import write_json
 from mimic.video import VideoWriter
 

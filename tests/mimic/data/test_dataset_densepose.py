@@ -11,9 +11,8 @@ from mimic.config.loading import ConfigError, build
 from mimic.data.batch import Sample
 from mimic.data.dataset import ClipDataset, DataSettings, build_dataset
 from mimic.data.index import DataError
-from mimic.data.synthetic import mirror_densepose, read_densepose
-from mimic.data.synthetic.densepose import densepose_palette
 from mimic.video import VideoWriter
+from pose.densepose import densepose_palette, mirror_densepose, read_densepose
 from tests.mimic.data.prepared import FPS, make_prepared
 
 TINY = {"height": 32, "width": 32, "num_frames": 3, "stride": 1, "pose_kind": "densepose"}

@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mimic.data.crops import choose_geometry, person_centre, shows_person
-from mimic.data.masks import region_masks
-from mimic.data.synthetic import (
+from mimic.dancers import (
     LEFT_HAND,
     PART_NAMES,
     RIGHT_HAND,
@@ -22,6 +20,8 @@ from mimic.data.synthetic import (
     sample_character,
     sample_motion,
 )
+from mimic.data.crops import choose_geometry, person_centre, shows_person
+from mimic.data.masks import region_masks
 from pose import PoseSequence, draw_pose
 from pose import skeletons as layout
 

@@ -20,7 +20,7 @@ from mimic.data.batch import Sample, collate
 from mimic.families.base import AnimationPipeline
 from mimic.families.registry import FAMILIES, TASKS, find_family, load_task
 from mimic.families.task import Loss, TrainingTask
-from mimic.models.thrift import save_memory
+from mimic.models.memory import save_memory
 from mimic.weights.strict import WeightsError
 from tests.tiny import random_image, random_poses
 

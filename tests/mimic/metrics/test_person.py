@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mimic.data.synthetic.character import sample_character
-from mimic.data.synthetic.motion import sample_motion
-from mimic.data.synthetic.render import Clip, render
-from mimic.data.synthetic.world import World
+from mimic.dancers.character import sample_character
+from mimic.dancers.clip import RenderedClip
+from mimic.dancers.motion import sample_motion
+from mimic.dancers.render import render
+from mimic.dancers.world import World
 from mimic.metrics.identity import TEMPLATE, FaceModel, similarity_transform
 from mimic.metrics.pose import compare_poses, estimate_poses
 from pose import PoseSequence, load_estimator
@@ -18,7 +19,7 @@ GOLDENS = Path(__file__).parents[2] / "goldens"
 
 
 @pytest.fixture(scope="module")
-def dancer() -> Clip:
+def dancer() -> RenderedClip:
     rng = np.random.default_rng(1)
     world = World.plain()
     character, motion = sample_character(rng, world), sample_motion(rng, world, duration_s=1)

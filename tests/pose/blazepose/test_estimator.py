@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mimic.data.synthetic import World, render, sample_character, sample_motion
+from mimic.dancers import World, render, sample_character, sample_motion
 from pose.blazepose import BlazePose
 from pose.blazepose.body import read_body, read_hit
 from pose.blazepose.detection import find_persons

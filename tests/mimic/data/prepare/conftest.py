@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mimic.dancers import World, render, sample_character, sample_motion
 from mimic.data.prepare import PrepareSettings
-from mimic.data.synthetic import World, render, sample_character, sample_motion
 from mimic.video import VideoWriter
 
 SIZE, FPS = 192, 8

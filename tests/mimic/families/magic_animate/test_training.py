@@ -13,7 +13,7 @@ from mimic.data.batch import Batch, Sample, collate
 from mimic.families.magic_animate import objective
 from mimic.families.magic_animate.training import TEMPORAL_FILE, MagicAnimateObjective, MagicAnimateTask
 from mimic.families.registry import load_task
-from mimic.models.thrift import save_memory
+from mimic.models.memory import save_memory
 from mimic.weights.motion_keys import is_motion_key, to_diffusers
 
 SIDE, FRAMES = 32, 3

@@ -1,0 +1,130 @@
+"""Dancers to files: videos beside the poses that they show."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic.dancers.body_parts import draw_densepose
+from mimic.dancers.character import sample_character
+from mimic.dancers.clip import RenderedClip
+from mimic.dancers.motion import sample_motion
+from mimic.dancers.noise import add_detector_noise
+from mimic.dancers.render import render
+from mimic.dancers.world import World
+from mimic.video import VideoWriter
+
+
+def write_clip(
+    clip: RenderedClip,
+    out_path: str | os.PathLike[str],
+    poses_path: str | os.PathLike[str] | None = None,
+    densepose_path: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Write a clip's pictures as a video at the poses' frame rate, its poses as npz, its parts as a video.
+
+    Args:
+        clip: what `render` gave.
+        out_path: the video, ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
+        poses_path: the poses, ``.npz``; None writes none.
+        densepose_path: the parts of the body in DensePose's colours, a video like `out_path`; None writes
+            none.
+
+    Returns:
+        the video's path.
+
+    Raises:
+        ValueError, OSError: a file cannot be written; the message says which and why.
+    """
+    out_path = Path(out_path)
+    _write_video(clip.frames, out_path, clip.poses.fps)
+    if poses_path is not None:
+        clip.poses.save(poses_path)
+    if densepose_path is not None:
+        height, width = clip.frames.shape[1:3]
+        _write_video(draw_densepose(clip, height, width), Path(densepose_path), clip.poses.fps)
+    return out_path
+
+
+def _write_video(frames: NDArray[np.uint8], path: Path, fps: float) -> None:
+    height, width = frames.shape[1:3]
+    with VideoWriter(path, height=height, width=width, fps=fps) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+def synth(
+    output_dir: str | os.PathLike[str],
+    *,
+    num_clips: int = 4,
+    seconds: float = 4.0,
+    fps: float = 12.0,
+    height: int = 384,
+    width: int = 384,
+    seed: int = 0,
+    world: str | World = "plain",
+    noise_strength: float = 0.0,
+    densepose: bool = False,
+    supersample: int = 2,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> list[Path]:
+    """Render dancers into ``clip_0000.mp4`` with ``clip_0000.npz`` beside it, and so on.
+
+    Args:
+        output_dir: where to; made when missing.
+        num_clips: how many; clip i depends on the seed and i alone.
+        seconds, fps: length and frame rate of each clip.
+        height, width: size of the pictures, pixels.
+        seed: decides everything.
+        world: ``plain``, ``rich`` or a `World`.
+        noise_strength: 0 writes the exact poses; above it, poses as a detector might have found them.
+        densepose: whether to write the parts of the body too, ``clip_0000.densepose.mp4``.
+        supersample: samples a pixel along each axis.
+        progress: called with clips done and in all.
+
+    Returns:
+        the videos' paths.
+
+    Raises:
+        ValueError: a number or the world's name cannot be.
+        OSError: a file cannot be written.
+    """
+    world = _world(world)
+    num_frames = round(seconds * fps) if fps > 0 else 0
+    if num_clips < 1 or num_frames < 1:
+        raise ValueError(
+            f"{num_clips} clips of {seconds} s at {fps} frames a second hold no frame; ask for at least one"
+        )
+    output_dir = Path(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for i in range(num_clips):
+        rng = np.random.default_rng([seed, i])
+        character = sample_character(rng, world)
+        motion = sample_motion(rng, world, duration_s=seconds)
+        clip = render(
+            character, motion, np.arange(num_frames) / fps, height, width, supersample=supersample, fps=fps
+        )
+        if noise_strength > 0:
+            noisy = add_detector_noise(clip.poses, rng, strength=noise_strength)
+            clip = replace(clip, poses=noisy)
+        path = output_dir / f"clip_{i:04d}.mp4"
+        parts = path.with_suffix(".densepose.mp4") if densepose else None
+        paths.append(write_clip(clip, path, path.with_suffix(".npz"), parts))
+        if progress is not None:
+            progress(i + 1, num_clips)
+    return paths
+
+
+def _world(world: str | World) -> World:
+    if isinstance(world, World):
+        return world
+    worlds = {"plain": World.plain, "rich": World.rich}
+    if world not in worlds:
+        raise ValueError(f"there is no world {world!r}; use {' or '.join(worlds)}")
+    return worlds[world]()

@@ -1,0 +1,1 @@
+"""What trains the bundled miniatures and bundles them; nobody who runs released weights imports it."""

@@ -1,0 +1,189 @@
+"""An endless stream of synthetic dancers for training, rendered in the background, and the buffer for them.
+
+Legend: N pictures of a dancer, H x W their size, h x w latents' size, B windows in a batch, F frames in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from mimic.config.loading import Config
+from mimic.dancers import (
+    LEFT_HAND,
+    PART_NAMES,
+    RIGHT_HAND,
+    World,
+    render,
+    sample_character,
+    sample_motion,
+)
+from pose.draw import draw_pose
+
+HAND_PARTS = (LEFT_HAND, RIGHT_HAND)
+HEAD_PARTS = (PART_NAMES.index("head"),)
+REGIONS = ("figure", "hands", "face")
+
+
+class DancerSettings(Config):
+    """How the pictures of one dancer are made."""
+
+    height: int = 96
+    width: int = 96
+    world: Literal["plain", "rich"] = "plain"
+    num_pictures: int = 6
+    """Pictures of each dancer; each may be a window's reference."""
+    timing: Literal["random", "clip"] = "random"
+    """random: at any time of the motion. clip: picture 0 at any time, the others in a row."""
+    clip_fps: float = 8.0
+    canvas_short_side: int = 480
+    """Canvas that the poses are drawn on before they are brought to the picture's size."""
+    noise_strength: float = 1.0
+    """Detector noise of the poses is drawn from 0 to this for each dancer."""
+    latent_downscale: int = 4
+
+
+@dataclass(frozen=True)
+class Dancer:
+    """Pictures and maps, uint8 ``N x 3 x H x W``; per cent of latent pixels in regions ``N x 3 x h x w``."""
+
+    pictures: Tensor
+    maps: Tensor
+    regions: Tensor
+
+
+def make_dancer(seed: int, settings: DancerSettings) -> Dancer:
+    """Render the dancer number `seed`: the same number gives the same pictures."""
+    rng = np.random.default_rng(seed)
+    world = World.plain() if settings.world == "plain" else World.rich()
+    character = sample_character(rng, world)
+    motion = sample_motion(rng, world, duration_s=8.0)
+    if settings.timing == "random":
+        times = rng.uniform(0, 8.0, settings.num_pictures)
+    else:
+        span = (settings.num_pictures - 1) / settings.clip_fps
+        start = rng.uniform(0, 8.0 - span)
+        times = np.concatenate(
+            [rng.uniform(0, 8.0, 1), start + np.arange(settings.num_pictures - 1) / settings.clip_fps]
+        )
+    clip = render(character, motion, times, settings.height, settings.width)
+    poses = clip.poses
+    if settings.noise_strength > 0:
+        from mimic.dancers import add_detector_noise
+
+        poses = add_detector_noise(poses, rng, strength=settings.noise_strength * rng.uniform())
+    maps = draw_pose(poses, settings.height, settings.width, canvas_short_side=settings.canvas_short_side)
+    parts = clip.part_ids
+    regions = np.stack([parts > 0, np.isin(parts, HAND_PARTS), np.isin(parts, HEAD_PARTS)], axis=1)
+    return Dancer(
+        pictures=torch.from_numpy(np.ascontiguousarray(clip.frames.transpose(0, 3, 1, 2))),
+        maps=torch.from_numpy(np.ascontiguousarray(maps.transpose(0, 3, 1, 2))),
+        regions=_coverage(torch.from_numpy(regions), settings.latent_downscale),
+    )
+
+
+def _coverage(regions: Tensor, downscale: int) -> Tensor:
+    """bool ``N x R x H x W`` to the uint8 percentage of each latent pixel that a region covers."""
+    pooled = torch.nn.functional.avg_pool2d(regions.float(), downscale)
+    return (pooled * 100).round().to(torch.uint8)
+
+
+class Dancers(IterableDataset[Dancer]):
+    """Dancers `first_seed`, `first_seed + 1`, ...: without end, without repetition."""
+
+    def __init__(self, settings: DancerSettings, first_seed: int) -> None:
+        self.settings = settings
+        self.first_seed = first_seed
+
+    def __iter__(self) -> Iterator[Dancer]:
+        worker = torch.utils.data.get_worker_info()
+        offset, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        cv2.setNumThreads(1)
+        seed = self.first_seed + offset
+        while True:
+            yield make_dancer(seed, self.settings)
+            seed += step
+
+
+def stream_dancers(settings: DancerSettings, *, first_seed: int, num_workers: int = 1) -> Iterator[Dancer]:
+    """Dancers in order, made ahead by worker processes."""
+    loader = DataLoader(
+        Dancers(settings, first_seed),
+        batch_size=None,
+        num_workers=num_workers,
+        prefetch_factor=16 if num_workers else None,
+        multiprocessing_context="forkserver" if num_workers else None,
+    )
+    return iter(loader)
+
+
+@dataclass
+class Window:
+    """A batch of training windows. Picture 0 of each window is the reference, with its own pose."""
+
+    latents: Tensor  # B x F x C x h x w, scaled; picture 0 included
+    maps: Tensor  # B x F x 3 x H x W in [-1, 1]
+    regions: Tensor  # B x F x 3 x h x w in [0, 1]
+    reference: Tensor  # B x 3 x H x W in [-1, 1]
+    scaling_factor: float
+    """The VAE's. latents / scaling_factor is what its encoder gives and the UNet is shown."""
+
+
+class RollingBuffer:
+    """The last `capacity` dancers with their latents; windows are drawn from it at random.
+
+    Each dancer serves several windows with varying reference before newer ones push it out, so that the
+    renderer and the VAE's encoder need not keep up with the UNet.
+    """
+
+    def __init__(self, capacity: int, rng: np.random.Generator, *, scaling_factor: float) -> None:
+        self.capacity = capacity
+        self.rng = rng
+        self.scaling_factor = scaling_factor
+        self._items: list[tuple[Dancer, Tensor]] = []
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, dancer: Dancer, latents: Tensor) -> None:
+        if len(self._items) < self.capacity:
+            self._items.append((dancer, latents))
+        else:
+            self._items[self._next] = (dancer, latents)
+        self._next = (self._next + 1) % self.capacity
+
+    def draw(self, batch: int, frames: int, *, timing: Literal["random", "clip"]) -> Window:
+        """Windows of `frames` pictures. With clip timing picture 0 stays the reference, the others a row."""
+        chosen = self.rng.integers(len(self._items), size=batch)
+        windows = []
+        for index in chosen:
+            dancer, latents = self._items[int(index)]
+            num = len(dancer.pictures)
+            if timing == "random":
+                order = self.rng.permutation(num)[:frames]
+            else:
+                start = int(self.rng.integers(1, num - frames + 2))
+                order = np.array([0, *range(start, start + frames - 1)])
+            windows.append((dancer, latents, torch.from_numpy(order)))
+        return Window(
+            latents=torch.stack([latents[order] for _, latents, order in windows]).float(),
+            maps=torch.stack([dancer.maps[order] for dancer, _, order in windows]).float() / 127.5 - 1,
+            regions=torch.stack([dancer.regions[order] for dancer, _, order in windows]).float() / 100,
+            reference=torch.stack([dancer.pictures[order[0]] for dancer, _, order in windows]).float() / 127.5
+            - 1,
+            scaling_factor=self.scaling_factor,
+        )
+
+
+def as_network_input(pictures: Tensor | NDArray[np.uint8]) -> Tensor:
+    """uint8 RGB to float32 in [-1, 1]."""
+    return torch.as_tensor(pictures).float() / 127.5 - 1

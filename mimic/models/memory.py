@@ -1,0 +1,239 @@
+"""Networks that train in less memory: activations computed anew in the backward pass, frames a few at a time.
+
+A UNet for video has layers that see each frame by itself (all that is spatial) and layers that look along
+time. The former can be computed for a few frames after each other, the latter for a few positions after each
+other where attention is all they do; with each portion's activations made anew when its gradient is due, no
+more than a portion's are ever there at once. Modules change their class for a subclass that computes so;
+parameters and their names stay. Results differ from the plain ones by no more than the order of sums.
+
+Legend: B batch, F frames, S positions (pixels of latents), C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers import UNetSpatioTemporalConditionModel
+from diffusers.models.attention import BasicTransformerBlock, TemporalBasicTransformerBlock
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.resnet import ResnetBlock2D, SpatioTemporalResBlock
+from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
+from diffusers.models.upsampling import Upsample2D
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mimic.models.pose_net import PoseNet
+
+_SMALL = 2**20
+
+
+def save_memory(
+    model: nn.Module, *, gradient_checkpointing: bool = False, chunk_frames: int | None = None
+) -> None:
+    """Let every network inside `model` train in less memory. Nothing changes for inference without gradients.
+
+    Args:
+        model: any module. In it Stable Video Diffusion's UNets and PoseNets are known; other networks of
+            diffusers' get their own gradient checkpointing.
+        gradient_checkpointing: each residual and each transformer block keeps its input alone.
+        chunk_frames: spatial layers take so many frames at a time, temporal attention the like share of
+            positions; each portion keeps its input alone.
+
+    Raises:
+        ValueError: `chunk_frames` is less than 1.
+    """
+    if chunk_frames is not None and chunk_frames < 1:
+        raise ValueError(f"chunk_frames is {chunk_frames}; at least one frame is computed at a time.")
+    for module in list(model.modules()):
+        if isinstance(module, UNetSpatioTemporalConditionModel):
+            _save_in_svd(module, gradient_checkpointing, chunk_frames)
+        elif isinstance(module, PoseNet) and (gradient_checkpointing or chunk_frames is not None):
+            # The sequence in it, not itself: its class is written into model folders.
+            module.conv_layers.__class__ = ChunkedSequential
+            module.conv_layers.chunk_frames = chunk_frames
+        elif gradient_checkpointing and getattr(module, "_supports_gradient_checkpointing", False):
+            module.enable_gradient_checkpointing()  # type: ignore[operator]
+
+
+def _save_in_svd(unet: nn.Module, gradient_checkpointing: bool, chunk_frames: int | None) -> None:
+    for module in list(unet.modules()):
+        kind = type(module)
+        if gradient_checkpointing and kind in _CHECKPOINTED:
+            module.__class__ = _CHECKPOINTED[kind]
+        elif chunk_frames is not None and kind in _CHUNKED:
+            module.__class__ = _CHUNKED[kind]
+            module.chunk_frames = chunk_frames  # type: ignore[assignment]
+
+
+@contextmanager
+def offloaded(model: nn.Module, *, smallest: int = _SMALL) -> Iterator[None]:
+    """What a forward pass in here keeps for the backward pass waits in the main memory, the weights aside.
+
+    Copies go over while the device computes on. Pays only where the model is on a device of its own; on the
+    CPU it makes copies and nothing else. Tensors of fewer bytes than `smallest` stay.
+    """
+    weights = storages_of(model)
+
+    def pack(tensor: Tensor) -> Any:
+        if not is_worth_moving(tensor, weights, smallest):
+            return tensor
+        copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+        # Without waiting: the device's own queue keeps this, and the way back, in order.
+        return tensor.device, copy.copy_(tensor, non_blocking=tensor.is_cuda)
+
+    def unpack(packed: Any) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        device, copy = packed
+        return copy.to(device, non_blocking=copy.is_pinned())
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        yield
+
+
+def storages_of(model: nn.Module) -> frozenset[int]:
+    """Which memory is parameters and buffers."""
+    return frozenset(t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers()))
+
+
+def is_worth_moving(tensor: Tensor, weights: frozenset[int], smallest: int = _SMALL) -> bool:
+    """Whether `offloaded` moves a tensor that is kept for the backward pass."""
+    return tensor.nbytes >= smallest and tensor.untyped_storage()._cdata not in weights
+
+
+def remade(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The function's result, of which nothing but the arguments is kept for the backward pass."""
+    if not torch.is_grad_enabled():
+        return function(*arguments)
+    return checkpoint(function, *arguments, use_reentrant=False)
+
+
+def in_portions(function: Callable[..., Tensor], size: int | None, first: Tensor, *rest: Any) -> Tensor:
+    """``function(first, *rest)``, computed for `size` entries of the first axis after each other.
+
+    Args:
+        function: sees each entry of the first axis by itself.
+        size: entries of a portion; None is all.
+        first: ``B x ...``.
+        rest: tensors that begin with B are divided alike, all else is passed as it is.
+    """
+    num = len(first)
+    if size is None or size >= num:
+        return remade(function, first, *rest)
+    portions = []
+    for start in range(0, num, size):
+        part = slice(start, start + size)
+        others = [
+            value[part] if isinstance(value, Tensor) and value.ndim and len(value) == num else value
+            for value in rest
+        ]
+        portions.append(remade(function, first[part], *others))
+    return torch.cat(portions)
+
+
+class CheckpointedResBlock(SpatioTemporalResBlock):
+    """Keeps its input alone."""
+
+    def forward(self, hidden_states: Tensor, temb: Any = None, image_only_indicator: Any = None) -> Tensor:
+        return remade(super().forward, hidden_states, temb, image_only_indicator)
+
+
+class CheckpointedTransformer(TransformerSpatioTemporalModel):
+    """Keeps its input alone."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Any = None,
+        image_only_indicator: Any = None,
+        return_dict: bool = True,
+    ) -> Any:
+        return remade(
+            super().forward, hidden_states, encoder_hidden_states, image_only_indicator, return_dict
+        )
+
+
+class ChunkedResnetBlock(ResnetBlock2D):
+    """Frames a few at a time."""
+
+    def forward(self, input_tensor: Tensor, temb: Any, *args: Any, **kwargs: Any) -> Tensor:
+        return in_portions(super().forward, self.chunk_frames, input_tensor, temb)
+
+
+class ChunkedTransformerBlock(BasicTransformerBlock):
+    """Frames a few at a time."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Any = None,
+        encoder_hidden_states: Any = None,
+        encoder_attention_mask: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        return in_portions(
+            super().forward,
+            self.chunk_frames,
+            hidden_states,
+            attention_mask,
+            encoder_hidden_states,
+            encoder_attention_mask,
+            *args,
+            **kwargs,
+        )
+
+
+class ChunkedTemporalBlock(TemporalBasicTransformerBlock):
+    """Positions in as many portions as the frames would have: attention along time sees each by itself."""
+
+    def forward(self, hidden_states: Tensor, num_frames: int, encoder_hidden_states: Any = None) -> Tensor:
+        B, S = len(hidden_states) // num_frames, hidden_states.shape[1]
+        num_portions = -(-num_frames // self.chunk_frames)
+        size = -(-S // num_portions)
+        context = encoder_hidden_states
+        if context is not None:
+            context = context.unflatten(0, (B, S))
+        portions = []
+        for start in range(0, S, size):
+            part = slice(start, start + size)
+            own = None if context is None else context[:, part].flatten(0, 1)
+            portions.append(remade(super().forward, hidden_states[:, part], num_frames, own))
+        return torch.cat(portions, dim=1)
+
+
+class ChunkedDownsample(Downsample2D):
+    """Frames a few at a time."""
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return in_portions(super().forward, self.chunk_frames, hidden_states)
+
+
+class ChunkedUpsample(Upsample2D):
+    """Frames a few at a time."""
+
+    def forward(self, hidden_states: Tensor, output_size: Any = None, *args: Any, **kwargs: Any) -> Tensor:
+        return in_portions(super().forward, self.chunk_frames, hidden_states, output_size)
+
+
+class ChunkedSequential(nn.Sequential):
+    """Frames a few at a time."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return in_portions(super().forward, self.chunk_frames, input)  # type: ignore[arg-type]
+
+
+_CHECKPOINTED: dict[type[nn.Module], type[nn.Module]] = {
+    SpatioTemporalResBlock: CheckpointedResBlock,
+    TransformerSpatioTemporalModel: CheckpointedTransformer,
+}
+_CHUNKED: dict[type[nn.Module], type[nn.Module]] = {
+    ResnetBlock2D: ChunkedResnetBlock,
+    BasicTransformerBlock: ChunkedTransformerBlock,
+    TemporalBasicTransformerBlock: ChunkedTemporalBlock,
+    Downsample2D: ChunkedDownsample,
+    Upsample2D: ChunkedUpsample,
+}

@@ -1,0 +1,145 @@
+"""The miniature's trainers at a size of seconds: they learn, resume, and their bundle animates."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mimic.families.registry import load_pipeline
+from mimic.miniature.bundle import assemble, save_bundle
+from mimic.miniature.dancers import DancerSettings, RollingBuffer, make_dancer
+from mimic.miniature.train_vae import MiniVAESettings, train_mini_vae
+from mimic.miniature.unet import MiniSettings, pose_strides, train_mini
+from mimic.models.mini import (
+    MiniTemporalVAE,
+    initialise_as_averaging,
+    widen_latents,
+)
+from mimic.models.temporal_convolution import TemporalConv, use_fast_temporal_convolutions
+from mimic.training.state import StateError, checkpoints, load_state, save_state
+
+DANCERS = DancerSettings(height=32, width=32, num_pictures=4, canvas_short_side=96)
+
+
+def tiny_vae(latent_channels: int = 4, widths: tuple[int, ...] = (32, 32, 32)) -> MiniTemporalVAE:
+    torch.manual_seed(0)
+    return MiniTemporalVAE(
+        block_out_channels=widths, latent_channels=latent_channels, norm_num_groups=8, sample_size=32
+    ).eval()
+
+
+def tiny_unet_settings(folder: Path, vae: Path, **changes) -> MiniSettings:
+    return MiniSettings(
+        output_dir=folder, vae=vae, dancers=DANCERS, block_out_channels=(32, 32), num_attention_heads=(1, 1),
+        attention_levels=(False, True), cross_attention_dim=32, image_encoder_width=32,
+        image_encoder_layers=1, batch_size=2, frames=3, palette_steps=2, new_dancers_per_step=1,
+        num_workers=0, save_every=2, **changes,
+    )  # fmt: skip
+
+
+def test_the_vae_starts_as_an_averaging_autoencoder():
+    vae = tiny_vae()
+    initialise_as_averaging(vae)
+    pictures = make_dancer(1, DancerSettings(num_pictures=2)).pictures.float() / 127.5 - 1
+    with torch.no_grad():
+        decoded = vae.decode(vae.encode(pictures).latent_dist.mode(), num_frames=1).sample
+    # The norms may shift a picture's colour as a whole; what differs within it is carried through.
+    shapes = [(picture - picture.mean((2, 3), keepdim=True)).flatten() for picture in (decoded, pictures)]
+    assert torch.corrcoef(torch.stack(shapes))[0, 1] > 0.8
+
+
+def test_fast_temporal_convolutions_change_no_result():
+    vae = tiny_vae()
+    latents = torch.randn(6, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = vae.decode(latents, num_frames=6).sample
+        use_fast_temporal_convolutions(vae)
+        assert any(isinstance(module, TemporalConv) for module in vae.modules())
+        assert torch.allclose(vae.decode(latents, num_frames=6).sample, expected, atol=1e-5)
+
+
+def test_widened_latents_keep_what_the_narrow_vae_encodes():
+    narrow, wide = tiny_vae(4), tiny_vae(6)
+    widen_latents(narrow, wide)
+    pictures = make_dancer(2, DANCERS).pictures[:1].float() / 127.5 - 1
+    with torch.no_grad():
+        old, new = narrow.encode(pictures).latent_dist, wide.encode(pictures).latent_dist
+    assert torch.allclose(new.mean[:, :4], old.mean, atol=1e-5)
+    assert torch.allclose(new.logvar[:, :4], old.logvar, atol=1e-5)
+
+
+def test_a_dancer_is_a_function_of_its_number():
+    first, again, other = make_dancer(7, DANCERS), make_dancer(7, DANCERS), make_dancer(8, DANCERS)
+    assert torch.equal(first.pictures, again.pictures)
+    assert torch.equal(first.maps, again.maps)
+    assert not torch.equal(first.pictures, other.pictures)
+    assert first.regions.shape == (4, 3, 8, 8)
+    assert first.regions.max() <= 100
+
+
+def test_clip_windows_keep_the_reference_first_and_the_rest_in_a_row():
+    buffer = RollingBuffer(4, np.random.default_rng(0), scaling_factor=1.0)
+    dancer = make_dancer(3, DANCERS)
+    buffer.add(dancer, torch.arange(4.0).reshape(4, 1, 1, 1).expand(4, 1, 8, 8))
+    for _ in range(10):
+        numbers = buffer.draw(1, 3, timing="clip").latents[0, :, 0, 0, 0].tolist()
+        assert numbers[0] == 0
+        assert numbers[2] == numbers[1] + 1
+
+
+def test_pose_strides_follow_the_vae():
+    assert pose_strides(8) == (1, 2, 1, 2, 1, 2, 1, 1)
+    assert pose_strides(4) == (1, 2, 1, 2, 1, 1, 1, 1)
+
+
+def test_a_checkpoint_is_whole_or_not_there(tmp_path):
+    tensors = {"model": {"weight": torch.ones(2)}}
+    for step in (1, 2, 3):
+        save_state(tmp_path, step, tensors=tensors, facts={"seconds": 1.0})
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-3"]
+    loaded, facts = load_state(tmp_path / "checkpoint-3")
+    assert torch.equal(loaded["model"]["weight"], torch.ones(2))
+    assert facts["step"] == 3
+    (tmp_path / "checkpoint-3" / "facts.json").unlink()
+    with pytest.raises(StateError, match="not a whole checkpoint"):
+        load_state(tmp_path / "checkpoint-3")
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(StateError, match="could not be written"):
+        save_state(blocked, 1, tensors=tensors, facts={})
+
+
+def test_from_nothing_to_a_miniature_that_animates(tmp_path):
+    vae_settings = MiniVAESettings(
+        output_dir=tmp_path / "vae", dancers=DANCERS, block_out_channels=(32, 32, 32), latent_channels=4,
+        max_steps=4, batch_size=2, crop=16, save_every=2, num_workers=0,
+    )  # fmt: skip
+    vae = train_mini_vae(vae_settings, progress=False)
+    settings = tiny_unet_settings(tmp_path / "unet", vae, max_steps=4)
+    checkpoint = train_mini(settings, progress=False)
+    assert checkpoint.name == "checkpoint-4"
+
+    further = train_mini(settings.model_copy(update={"max_steps": 6}), progress=False)
+    assert further.name == "checkpoint-6"
+    before, after = (load_state(path)[0]["average"] for path in (checkpoint, further))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+    defaults = {"height": 32, "width": 32, "tile_size": 3, "tile_overlap": 1, "num_inference_steps": 2,
+                "min_guidance_scale": 1.0, "max_guidance_scale": 1.0, "fps": 7}  # fmt: skip
+    pipeline = assemble(further, settings, sigma_min=0.4, sigma_max=20.0, defaults=defaults)
+    save_bundle(pipeline, tmp_path / "bundle")
+    again = settings.model_copy(update={"output_dir": tmp_path / "again", "start_from": tmp_path / "bundle"})
+    renewed = train_mini(again.model_copy(update={"max_steps": 1, "learning_rate": 0.0}), progress=False)
+    kept = load_state(renewed)[0]["model"]["unet.conv_in.weight"]
+    assert torch.allclose(kept, after["unet.conv_in.weight"], atol=1e-3)
+
+    loaded = load_pipeline(str(tmp_path / "bundle"))
+    assert loaded.generation_defaults["tile_size"] == 3
+    dancer = make_dancer(5, DANCERS)
+    poses = dancer.maps.float() / 127.5 - 1
+    reference = dancer.pictures[0].permute(1, 2, 0).numpy()
+    generator = torch.Generator().manual_seed(0)
+    frames = loaded(reference, poses, generator=generator, output_type="np").frames
+    assert np.asarray(frames).shape == (1, 4, 32, 32, 3)
+    assert np.isfinite(frames).all()

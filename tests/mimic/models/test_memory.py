@@ -1,0 +1,89 @@
+"""Saving memory changes neither loss nor gradients, and what is kept for the backward pass is less."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from mimic.families.mimicmotion.tiny import tiny_pipeline
+from mimic.models.memory import in_portions, offloaded, save_memory
+
+FRAMES, SIDE = 3, 16
+
+
+def gradients(offload: bool = False, **ways):
+    """Loss, gradients by name, and bytes kept, of a step of UNet and PoseNet."""
+    pipe = tiny_pipeline(height=SIDE, width=SIDE, seed=0)
+    networks = torch.nn.ModuleDict({"unet": pipe.unet, "pose_net": pipe.pose_net}).train()
+    names = list(networks.state_dict())
+    save_memory(networks, **ways)
+    assert list(networks.state_dict()) == names
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, FRAMES, 8, SIDE // 4, SIDE // 4, generator=generator)
+    maps = torch.randn(2, FRAMES, 3, SIDE, SIDE, generator=generator)
+    embedding = torch.randn(2, 1, 32, generator=generator)
+    kept = 0
+
+    def count(tensor):
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        with offloaded(networks, smallest=1) if offload else nullcontext():
+            output = pipe.unet(
+                latents, torch.tensor(0.3), embedding, torch.tensor([[6.0, 127.0, 0.0]] * 2),
+                pose_latents=pipe.pose_net(maps), return_dict=False,
+            )[0]  # fmt: skip
+        loss = output.square().mean()
+    loss.backward()
+    return loss.item(), {name: p.grad for name, p in networks.named_parameters()}, kept
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return gradients()
+
+
+@pytest.mark.parametrize(
+    ("ways", "share"),
+    [
+        ({"gradient_checkpointing": True}, 0.3),
+        ({"chunk_frames": 2}, 0.5),
+        ({"gradient_checkpointing": True, "chunk_frames": 2}, 0.3),
+        ({"gradient_checkpointing": True, "offload": True}, 0.3),
+    ],
+)
+def test_every_way_of_saving_memory_gives_the_plain_gradients(plain, ways, share):
+    loss, own, kept = gradients(**ways)
+    assert loss == pytest.approx(plain[0], rel=1e-5)
+    for name, expected in plain[1].items():
+        assert own[name] is not None, name
+        assert torch.allclose(own[name], expected, atol=1e-5 * float(1 + expected.abs().max())), name
+    assert kept < share * plain[2]
+
+
+def test_portions_are_of_the_size_asked_for_and_divide_what_goes_along():
+    sizes = []
+
+    def function(first, rest, other):
+        sizes.append(len(first))
+        assert other == "as it is"
+        return first * rest
+
+    first, rest = torch.arange(7.0), torch.arange(7.0) + 1
+    assert torch.equal(in_portions(function, 3, first, rest, "as it is"), first * rest)
+    assert sizes == [3, 3, 1]
+    with pytest.raises(ValueError, match="at least one frame"):
+        save_memory(torch.nn.Linear(1, 1), chunk_frames=0)
+
+
+def test_saved_models_do_not_know_of_it(tmp_path):
+    pipe = tiny_pipeline(height=SIDE, width=SIDE, seed=0)
+    save_memory(torch.nn.ModuleList([pipe.unet, pipe.pose_net]), gradient_checkpointing=True, chunk_frames=1)
+    pipe.save_pretrained(tmp_path)
+    again = type(pipe).from_pretrained(tmp_path)
+    assert type(again.unet).__name__ == "PoseConditionedSVDUNet"
+    assert not any(
+        "Checkpointed" in type(m).__name__ or "Chunked" in type(m).__name__ for m in again.unet.modules()
+    )
