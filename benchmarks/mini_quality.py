@@ -30,7 +30,6 @@ from mimic.dancers import (
     RIGHT_HAND,
     World,
     add_detector_noise,
-    densepose_palette,
     render,
     sample_character,
     sample_motion,
@@ -41,6 +40,7 @@ from mimic.families.registry import load_pipeline
 from mimic.metrics.image import intersection_over_union, psnr, silhouette
 from mimic.metrics.video import flicker
 from pose import PoseSequence, draw_pose
+from pose.densepose import densepose_palette
 
 RESULTS = Path(__file__).parent / "results"
 FIRST_SEED = 900_000  # training numbers its dancers from ten million on

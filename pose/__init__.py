@@ -30,7 +30,7 @@ _HOMES = {
     "align_pose": "pose.align",
     "draw_pose": "pose.draw",
     "follow_person": "pose.tracking",
-    "load_estimator": "pose.estimators",
+    "load_estimator": "pose.load",
     "smooth_pose": "pose.smooth",
 }
 

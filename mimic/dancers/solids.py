@@ -11,7 +11,7 @@ from mimic.dancers.character import Colour
 
 Array = NDArray[np.float64]
 
-# Values of `Clip.part_ids`.
+# Values of `RenderedClip.part_ids`.
 NO_PART, TORSO, HEAD, HAIR = 0, 1, 2, 3
 LEFT_UPPER_ARM, LEFT_FOREARM, LEFT_HAND, LEFT_THIGH, LEFT_SHIN, LEFT_FOOT = range(4, 10)
 RIGHT_UPPER_ARM, RIGHT_FOREARM, RIGHT_HAND, RIGHT_THIGH, RIGHT_SHIN, RIGHT_FOOT = range(10, 16)

@@ -10,7 +10,7 @@ from mimic.dancers import (
     LEFT_HAND,
     PART_NAMES,
     RIGHT_HAND,
-    Clip,
+    RenderedClip,
     World,
     render,
     sample_character,
@@ -24,13 +24,13 @@ PART = {name: number for number, name in enumerate(PART_NAMES)}
 
 
 @cache
-def _clip(seed: int, world: World, size: int = 160, num_frames: int = 5) -> Clip:
+def _clip(seed: int, world: World, size: int = 160, num_frames: int = 5) -> RenderedClip:
     rng = np.random.default_rng(seed)
     character, motion = sample_character(rng, world), sample_motion(rng, world, duration_s=3)
     return render(character, motion, np.linspace(0, 3, num_frames), size, size)
 
 
-def _parts_at(clip: Clip, points: slice | list[int]) -> np.ndarray:
+def _parts_at(clip: RenderedClip, points: slice | list[int]) -> np.ndarray:
     """Part under each point, F x K; -1 outside the frame."""
     height, width = clip.part_ids.shape[1:]
     place = np.floor(clip.poses.points[:, 0, points] * [width, height]).astype(int)
