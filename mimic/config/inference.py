@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mimic.config.loading import Config, ConfigError, build, read_yaml, split_override
+from mimic.config.sampling import ControlSettings, SVDSettings
 from mimic.files import local_path
 
 
-class CaseSettings(Config):
+class CaseSettings(SVDSettings, ControlSettings):
     """How a picture is to move as a driving clip does.
 
     A setting that is left out (or null) and has no default here takes the value that belongs to the
@@ -22,12 +23,6 @@ class CaseSettings(Config):
 
     OTHER_NAMES: ClassVar[Mapping[str, str]] = {"num_frames": "tile_size", "frames_overlap": "tile_overlap"}
     """Released names, which say less, of settings below. Both spellings are taken."""
-
-    tile_size: int | None = Field(None, ge=2)
-    """Frames the model looks at together, the reference's own among them (released name: `num_frames`)."""
-
-    tile_overlap: int | None = Field(None, ge=0)
-    """Frames that neighbouring windows share (released name: `frames_overlap`)."""
 
     max_frames: int | None = Field(None, ge=1)
     """Use at most so many driving frames; left out, the whole clip."""
@@ -51,43 +46,6 @@ class CaseSettings(Config):
     """A picture of another shape than the result: `crop` takes its middle (released), `pad` continues its
     edges and keeps all of it. Left out: what suits the model."""
 
-    num_inference_steps: int | None = Field(None, ge=1)
-    """Denoising steps."""
-
-    noise_aug_strength: float | None = Field(None, ge=0)
-    """Noise added to the reference before it is encoded."""
-
-    guidance_scale: float | None = Field(None, ge=0)
-    """Strength of guidance, the same for every frame; 1 means none and takes half the time."""
-
-    min_guidance_scale: float | None = Field(None, ge=0)
-    """With `max_guidance_scale`, in place of `guidance_scale`: strength at the first frame."""
-
-    max_guidance_scale: float | None = Field(None, ge=0)
-    """Strength at the last frame; between the two it changes linearly."""
-
-    conditioning_fps: int | None = Field(None, ge=1)
-    """The frame rate that the model is told, whatever the result's (released: 7)."""
-
-    motion_bucket_id: int | None = Field(None, ge=0)
-    """How much movement the model is told to make (released: 127)."""
-
-    decode_chunk_size: int | None = Field(None, ge=1)
-    """Latents decoded together; fewer take less memory."""
-
-    fusion: Literal["released", "progressive", "average", "none"] | None = None
-    """How windows are blended where they overlap."""
-
-    noise: Literal["window", "full", "shared"] | None = None
-    """Initial noise: one window's, repeated (released); of the full length; or `shared` by all frames."""
-
-    windows: Literal["closed", "sliding"] | None = None
-    """Animate Anyone, MagicAnimate: the last window is completed with the first frames (`closed`, released),
-    or lies at the end (`sliding`)."""
-
-    control_scale: float | None = Field(None, ge=0)
-    """MagicAnimate: how strongly the driving maps act; 1 as trained."""
-
     seed: int = Field(42, ge=0, lt=2**63)
     """Seed of the noise: same seed, same device, same video."""
 
@@ -105,9 +63,6 @@ class CaseSettings(Config):
 
     draw: Literal["confidence", "binary"] = "confidence"
     """Whether skeletons are drawn as bright as the estimator is sure, or all at full brightness."""
-
-    compat: Literal["none", "released"] = "none"
-    """`released` repeats the released script's truncating conversions between numbers and pixels."""
 
     audio: Literal["keep", "drop"] = "keep"
     """Carry the driving clip's sound along, in step with the result."""
@@ -166,12 +121,10 @@ class CaseSettings(Config):
             )
         return self
 
-    @property
-    def guidance_range(self) -> tuple[float | None, float | None]:
-        """(min, max) guidance scale."""
-        if self.guidance_scale is not None:
-            return self.guidance_scale, self.guidance_scale
-        return self.min_guidance_scale, self.max_guidance_scale
+    def sampling(self) -> dict[str, Any]:
+        """Settings of the pipeline's call that are given."""
+        names = (name for kind in (SVDSettings, ControlSettings) for name in kind.model_fields)
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 class CaseConfig(CaseSettings):
@@ -194,7 +147,7 @@ class InferenceConfig(Config):
     that does not say otherwise.
     """
 
-    OTHER_NAMES: ClassVar[frozenset[str]] = frozenset({*CaseConfig.model_fields, *CaseConfig.OTHER_NAMES})
+    FOR_ALL_CASES: ClassVar[frozenset[str]] = frozenset({*CaseConfig.model_fields, *CaseConfig.OTHER_NAMES})
     """Keys that may stand at the top level for all cases."""
 
     base_model_path: str = Field("bundled:mini", min_length=1)
@@ -271,7 +224,7 @@ def load_inference_config(path: str | os.PathLike[str], overrides: Sequence[str]
     Raises:
         ConfigError: see `mimic.config.load_config`.
     """
-    case_keys = InferenceConfig.OTHER_NAMES
+    case_keys = InferenceConfig.FOR_ALL_CASES
     changes = [(item, *split_override(item)) for item in overrides]
     for_all_cases = {key: value for _, key, value in changes if key in case_keys}
     others = [item for item, key, _ in changes if key not in case_keys]

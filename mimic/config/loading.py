@@ -171,7 +171,8 @@ def _settings_class(annotation: Any) -> type[BaseModel] | None:
 
 def known_keys(schema: type[BaseModel]) -> list[str]:
     """All names that a settings class takes, other names of the same setting included."""
-    return [*schema.model_fields, *getattr(schema, "OTHER_NAMES", {})]
+    others = (getattr(schema, name, ()) for name in ("OTHER_NAMES", "FOR_ALL_CASES"))
+    return [*schema.model_fields, *(key for keys in others for key in keys)]
 
 
 def _nearest_key(key: str, schema: type[BaseModel]) -> str:

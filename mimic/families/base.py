@@ -1,50 +1,47 @@
-"""What all families of animation pipelines share: the order of work, defaults beside the weights, frames out.
+"""What all families of animation pipelines share: the order of work, the call, defaults beside the weights.
 
-Legend: B batch, F frames, C latent channels, H height, W width; h, w of latents.
+A family says what it is conditioned on and what its networks predict; windows, guidance, noise, the
+denoising loop and decoding are here.
+
+Legend: B batch, F frames, f frames of a window, C latent channels, H height, W width; h, w of latents.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import warnings
+import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
-import huggingface_hub
-import numpy as np
 import torch
-from diffusers import DiffusionPipeline, ModelMixin
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
-from diffusers.utils import logging as diffusers_logging
-from PIL import Image
 from torch import Tensor
-from transformers.utils import logging as transformers_logging
 
-from mimic.data.transforms import frames_to_uint8
-from mimic.models.image_embedding import image_processor_class
-from mimic.models.vae import decode_frames, vae_downscale
+from mimic.families import checks
+from mimic.families.frames import OUTPUT_TYPES, FramePipeline, Frames
+from mimic.families.inputs import Inputs, read_inputs
+from mimic.families.plan import Plan, SettingsT, resolve, with_settings
+from mimic.families.stored import quiet_libraries
 from mimic.sampling import guidance
-from mimic.weights.lora import merge_lora
-from mimic.weights.sources import MODEL_TEXTS, resolve
-from mimic.weights.strict import align_memory, check_stored
+from mimic.sampling.denoise import Predict, denoise
+from mimic.sampling.fusion import fusion_weights
+from mimic.sampling.noise import Generators, draw_noise, frames_to_draw, repeat_along_time
+from mimic.sampling.windows import lay_windows
 
-DEFAULTS_FILE = "mimic.json"
-_HUB_OPTIONS = ("revision", "cache_dir", "token", "force_download", "proxies")
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+__all__ = ["AnimationOutput", "AnimationPipeline", "Frames", "StepCallback", "quiet_libraries"]
 
-Frames = list[list[Image.Image]] | np.ndarray | Tensor
 StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
+PredictBranch = Callable[[bool], Tensor]
+"""``predict(is_conditional)``: a network's prediction ``1 x f x C x h x w``, float32, of either branch of
+guidance."""
+ConditionsT = TypeVar("ConditionsT")
 
 
 @dataclass
 class AnimationOutput(BaseOutput):
-    """The video or videos, frame 0 being the reference's own."""
+    """The video or videos, frame 0 being the reference's own where the family shows it."""
 
     frames: Frames
     """``pil``: a list of frames for each video; ``np``: ``B x F x H x W x 3`` in [0, 1]; ``pt``: the same as
@@ -53,178 +50,325 @@ class AnimationOutput(BaseOutput):
 
 @dataclass(frozen=True)
 class StepReport:
-    """Whom to tell about the end of a denoising step, in diffusers' way."""
+    """Callback run after each denoising step, in diffusers' way, and the tensors passed to it."""
 
     callback: StepCallback | None = None
     tensor_inputs: tuple[str, ...] = ("latents",)
 
 
-class AnimationPipeline(DiffusionPipeline):
-    """check → encode → prepare → denoise → decode, with what does not depend on the family.
+class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
+    """check → encode → prepare → denoise → decode, with everything that does not depend on the family.
 
-    A family defines `__call__`, in which it makes a request of its arguments and hands it to `animate`, and
-    the stages. `generation_defaults` are settings that belong to these weights; they are kept in `mimic.json`
-    of a model folder and stand in for arguments that a call leaves out.
+    A family defines `Settings` (its own settings beside the shared ones), `released`, `check_parts`,
+    `encode` and `predict_window`; what else differs has a hook. Its call is the one here with its settings
+    spelled out. `generation_defaults` are settings that belong to these weights; they are stored in
+    `mimic.json` of a model folder and used where a call leaves a setting out.
     """
 
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012 - diffusers' name and type
-    _released_defaults: dict[str, Any] = {}  # noqa: RUF012
 
-    driven_by = "skeleton"
-    """What `image_pose` shows: ``skeleton``, as `pose.draw_pose` draws it, or ``densepose``."""
-    shows_reference_first = True
+    Settings: ClassVar[type[Any]]
+    """The settings of the call, a subclass of `SamplingSettings`."""
+    layouts: ClassVar[tuple[str, ...]]
+    """Layouts of windows that this family can use."""
+    driven_by: ClassVar[str] = "skeleton"
+    """Name of the driver (`mimic.generation.drivers`) whose maps `image_pose` are: ``skeleton`` or
+    ``densepose``."""
+    shows_reference_first: ClassVar[bool] = True
     """Whether frame 0 of a video, and of `image_pose`, is the reference's own; else all frames are new."""
+    draws_channels_first: ClassVar[bool] = False
+    """Whether noise is drawn as ``B x C x F x h x w``, so that a seed gives the published code's numbers."""
 
-    generation_defaults: dict[str, Any]
-    vae: Any
     _interrupt = False
     _num_timesteps = 0
 
-    @abstractmethod
-    def check(self, request: Any) -> None:
-        """Raise for what cannot be animated, before anything heavy is done."""
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "Settings" in cls.__dict__:
+            cls.__call__ = with_settings(AnimationPipeline.__call__, cls.Settings)  # type: ignore[method-assign]
+
+    # What a family defines
 
     @abstractmethod
-    def encode(self, request: Any) -> Any:
-        """What is constant throughout a run: conditions."""
+    def check_parts(self) -> None:
+        """Raise `ValueError` when the components do not fit each other."""
 
     @abstractmethod
-    def prepare(self, request: Any) -> Any:
-        """Noise, timesteps, windows."""
+    def encode(self, inputs: Inputs, plan: Plan[SettingsT]) -> ConditionsT:
+        """Compute the conditions: whatever is constant throughout the run."""
 
     @abstractmethod
-    def denoise(self, request: Any, conditions: Any, start: Any) -> Tensor:
-        """Latents ``B x F x C x h x w``."""
+    def predict_window(
+        self,
+        conditions: ConditionsT,
+        plan: Plan[SettingsT],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+    ) -> PredictBranch:
+        """Predict one window of one video of the batch.
 
-    def register_modules(self, **modules: Any) -> None:
-        """As in diffusers, but classes go by their public names: saved models outlive our file layout."""
-        super().register_modules(**modules)
-        public = {}
-        for name in modules:
-            library, class_name = self.config[name]
-            if str(library).startswith("mimic."):
-                public[name] = ("mimic", class_name)
-            elif str(class_name).endswith("ImageProcessorPil"):
-                # transformers 5 without torchvision calls it so; the files are the same.
-                public[name] = (library, class_name.removesuffix("Pil"))
-        self.register_to_config(**public)
-
-    @torch.no_grad()
-    def animate(self, request: Any) -> Frames:
-        """All stages in order. `request` has at least `output_type` and `decode_chunk_size`."""
-        self._interrupt = False
-        try:
-            self.check(request)
-            self._align_weights()
-            conditions = self.encode(request)
-            start = self.prepare(request)
-            latents = self.denoise(request, conditions, start)
-            return self.decode(latents, request.decode_chunk_size, request.output_type)
-        finally:
-            self.maybe_free_model_hooks()
-
-    def _answer(
-        self, request: Any, *, device: torch.device | str | None, return_dict: bool
-    ) -> AnimationOutput | Frames:
-        """What a call gives for its request, computed on `device` unless offloading looks after that."""
-        if device is not None and not getattr(self, "_all_hooks", None):
-            self.to(device)
-        frames = self.animate(request)
-        return AnimationOutput(frames=frames) if return_dict else frames
-
-    def _guidance_scales(self, first: float | None, last: float | None, num_frames: int) -> Tensor:
-        """``F``, linear from the first frame's to the last's; one that is given stands for both."""
-        given = [scale for scale in (first, last) if scale is not None]
-        if not given:
-            given = [self.setting("min_guidance_scale"), self.setting("max_guidance_scale")]
-        return guidance.ramp(given[0], given[-1], num_frames)
-
-    def decode(self, latents_BFChw: Tensor, chunk: int, output_type: str) -> Frames:
-        """Latents as frames of `output_type`, whole (`decode_stream` gives them bit by bit)."""
-        if output_type == "latent":
-            return latents_BFChw
-        videos = [torch.cat(list(self._stream(latents, chunk))) for latents in latents_BFChw]
-        if output_type == "pt":
-            return torch.stack(videos)
-        if output_type == "np":
-            return torch.stack(videos).permute(0, 1, 3, 4, 2).numpy()
-        return [[Image.fromarray(frame) for frame in frames_to_uint8(video)] for video in videos]
-
-    @torch.no_grad()
-    def decode_stream(self, latents: Tensor, chunk: int | None = None) -> Iterator[Tensor]:
-        """Frames of one video as they are decoded, so that nobody has to hold them all.
+        Videos are predicted one at a time, so that each gets the bytes, and needs the memory, of a run of
+        its own.
 
         Args:
-            latents: ``F x C x h x w`` or ``1 x F x C x h x w``, as `output_type` ``latent`` gives them; a
-                part of them (without frame 0, for instance) is as good.
-            chunk: frames decoded together. The decoder looks along time within a chunk, so this is part of
-                the result; None takes the model's own default, then 8.
-
-        Yields:
-            float32 ``f x 3 x H x W`` in [0, 1] on the CPU, f at most `chunk`.
+            conditions: what `encode` returned.
+            video: number of the video.
+            latents_1fChw: its scaled noisy latents, in the precision of the denoiser.
+            t: the timestep.
+            frames: frame indices of the window.
         """
-        if latents.ndim == 5:
-            if len(latents) != 1:
-                raise ValueError(
-                    f"latents hold {len(latents)} videos; stream them one at a time: latents[i]."
-                )
-            latents = latents[0]
-        self._align_weights()
-        try:
-            yield from self._stream(latents, self.setting("decode_chunk_size", chunk))
-        finally:
-            self.maybe_free_model_hooks()
 
-    def _align_weights(self) -> None:
-        """On the CPU: copy weights that lie at odd addresses, where a mapped file's header puts them.
-
-        Kernels sum in another order there, so that otherwise a model's numbers would differ in their last
-        bits from those of its own copy on disk.
-        """
-        if self._execution_device.type != "cpu":
-            return
-        for module in self.components.values():
-            if isinstance(module, torch.nn.Module):
-                align_memory(module)
-
-    def _stream(self, latents_FChw: Tensor, chunk: int) -> Iterator[Tensor]:
-        if chunk < 1:
-            raise ValueError(f"decode_chunk_size is {chunk}; at least one frame is decoded at a time.")
-        for frames in decode_frames(self.vae, latents_FChw.to(self._execution_device), chunk):
-            yield (frames / 2 + 0.5).clamp(0, 1).cpu()
-
-    def load_lora(self, path: str | os.PathLike[str], *, scale: float = 1.0) -> list[str]:
-        """Merge the low-rank changes that a training wrote (`lora.safetensors`) into these weights.
-
-        Args:
-            path: the file.
-            scale: strength of the changes: 0 none, 1 as trained.
-
-        Returns:
-            names of the weights that changed.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            WeightsError: it does not fit this model; every misfit is listed (a `ValueError`).
-        """
-        networks = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
-        return merge_lora(networks, path, scale=scale)
-
-    def setting(self, name: str, value: Any = None) -> Any:
-        """`value`, or if that is None the default of these weights, or if they have none the released one."""
-        if value is not None:
-            return value
-        return self.generation_defaults.get(name, self._released_defaults.get(name))
+    # Hooks with a common answer
 
     @property
-    def pixels_per_latent(self) -> int:
-        """Side of the square of pixels that one latent stands for."""
-        return vae_downscale(self.vae)
+    def denoiser(self) -> Any:
+        """The network that is run at every step; its dtype is the precision of the latents."""
+        return self.unet
 
-    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Channels, height and width of the latents of a video of so many pixels."""
-        side = self.pixels_per_latent
-        return self.vae.config.latent_channels, height // side, width // side
+    @property
+    def size_unit(self) -> int:
+        """A result's sides are multiples of this: VAE and denoiser halve them again and again."""
+        return self.pixels_per_latent * 2 ** (len(self.denoiser.config.block_out_channels) - 1)
+
+    def check_plan(self, plan: Plan[SettingsT]) -> None:
+        """Raise `ValueError` for a plan that this family cannot carry out."""
+
+    def frames_of_noise(self, plan: Plan[SettingsT]) -> int:
+        """Frames of noise to draw; the noise is repeated to the clip's length."""
+        return frames_to_draw(plan.num_frames, plan.tile_size, plan.noise)
+
+    def fusion_weights(self, plan: Plan[SettingsT]) -> list[Tensor]:
+        """Weight of each frame of each window."""
+        return fusion_weights(plan.windows, plan.fusion)
+
+    # The call
+
+    def __call__(
+        self,
+        image: Any,
+        image_pose: Any = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        *,
+        num_videos_per_prompt: int = 1,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],  # noqa: B006 - diffusers' signature
+        return_dict: bool = True,
+        device: str | torch.device | None = None,
+        **settings: Any,
+    ) -> AnimationOutput | Frames:
+        """Animate a reference.
+
+        Settings left out take the values stored with the weights (`generation_defaults`), then the released
+        ones (`released`).
+
+        Args:
+            image: the reference, or several for as many videos: PIL, uint8 ``H x W x 3``, or a tensor ``B x 3
+                x H x W`` in [0, 1]. Resized to the video's size.
+            image_pose: driving maps ``F x 3 x H x W`` in [-1, 1], RGB; uint8 ``F x H x W x 3``; ``B x F x 3
+                x H x W``, or a list, for each video's own. Or a callable ``maps(frames)`` that draws the
+                maps of the given frames when they are needed. Frame 0 belongs to the reference where
+                `shows_reference_first`. None animates without poses.
+            height, width: of the video, multiples of the VAE's downscale; those of the maps unless given.
+            num_frames: frames of the video; all of `image_pose` unless given.
+            num_videos_per_prompt: videos of each reference.
+            generator: source of all noise; a list has one for each video, which then equals a run of its own.
+            latents: unit normal noise ``B x f x C x h x w``; f is `tile_size` (repeated) or `num_frames`.
+            output_type: ``pil``, ``np``, ``pt`` or ``latent`` (see `AnimationOutput`).
+            callback_on_step_end: ``callback(pipe, step, t, {"latents": …})``, run after each step; sampling
+                continues from the ``latents`` of the dictionary that it returns.
+            callback_on_step_end_tensor_inputs: tensors passed to it.
+            return_dict: return an `AnimationOutput`, or else the frames alone, as the released code does.
+            device: where to compute; the pipeline is moved there unless it is offloaded.
+
+        Raises:
+            ValueError: an argument does not fit the model or another argument.
+            TypeError: there is no such argument.
+        """
+        inputs = read_inputs(
+            image,
+            image_pose,
+            num_videos_per_prompt=num_videos_per_prompt,
+            latents=latents,
+            size=(height, width),
+        )
+        plan = self.plan(
+            num_frames=inputs.num_frames if num_frames is None else num_frames,
+            height=inputs.height,
+            width=inputs.width,
+            generator=generator,
+            **settings,
+        )
+        report = self._step_report(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        if device is not None and not getattr(self, "_all_hooks", None):
+            self.to(device)
+        frames = self.animate(inputs, plan, output_type=output_type, report=report)
+        return AnimationOutput(frames=frames) if return_dict else frames
+
+    def plan(
+        self,
+        *,
+        num_frames: int | None,
+        height: int | None = None,
+        width: int | None = None,
+        generator: Generators = None,
+        **settings: Any,
+    ) -> Plan[SettingsT]:
+        """Resolve the settings of a run and lay out its windows; nothing heavy is done.
+
+        Args:
+            num_frames: frames of the video, the reference's own among them where `shows_reference_first`.
+            height, width: of the video; those stored with the weights, then the released ones, unless given.
+            generator: source of all noise.
+            settings: those of `Settings`.
+
+        Raises:
+            ValueError: a setting is unknown, invalid, or does not fit another one or the model.
+        """
+        if num_frames is None:
+            raise ValueError("num_frames is not given and image_pose does not tell it; give num_frames.")
+        name = type(self).__name__
+        chosen = resolve(
+            self.Settings, settings, stored=self.generation_defaults, released=self.released, source=name
+        )
+        plan = Plan(
+            height=self._side("height", height),
+            width=self._side("width", width),
+            num_frames=num_frames,
+            tile_size=chosen.tile_size,
+            tile_overlap=chosen.tile_overlap,
+            layout=chosen.windows,
+            windows=lay_windows(num_frames, chosen.tile_size, chosen.tile_overlap, chosen.windows),
+            num_inference_steps=chosen.num_inference_steps,
+            guidance_scales=guidance.ramp(chosen.min_guidance_scale, chosen.max_guidance_scale, num_frames),
+            fusion=chosen.fusion,
+            noise=chosen.noise,
+            decode_chunk_size=chosen.decode_chunk_size,
+            generator=generator,
+            settings=chosen,
+        )
+        checks.check_known("windows", plan.layout, self.layouts)
+        if plan.layout == "closed" and plan.fusion in {"progressive", "none"}:
+            raise ValueError(
+                f"fusion '{plan.fusion}' goes by the order of windows, and closed ones have none; use "
+                "windows: sliding, or leave windows out."
+            )
+        checks.check_size(plan.height, plan.width, self.pixels_per_latent)
+        if chosen.guidance_interval is not None and not hasattr(self.scheduler, "sigmas"):
+            raise ValueError(
+                f"guidance_interval needs a scheduler with sigmas; {type(self.scheduler).__name__} has none."
+            )
+        self.check_plan(plan)
+        return plan
+
+    def _side(self, name: str, given: int | None) -> int:
+        return int(given if given is not None else self.generation_defaults.get(name) or self.released[name])
+
+    @torch.no_grad()
+    def animate(
+        self,
+        inputs: Inputs,
+        plan: Plan[SettingsT],
+        *,
+        output_type: str = "pil",
+        report: StepReport | None = None,
+    ) -> Frames:
+        """All stages in order."""
+        self._interrupt = False
+        try:
+            self.check(inputs, plan, output_type)
+            self._align_weights()
+            conditions = self.encode(inputs, plan)
+            noise = self.prepare(inputs, plan)
+            latents = self.denoise(plan, conditions, noise, report or StepReport())
+            return self.decode(latents, plan.decode_chunk_size, output_type)
+        finally:
+            self.maybe_free_model_hooks()
+
+    def check(self, inputs: Inputs, plan: Plan[SettingsT], output_type: str = "pil") -> None:
+        """Raise `ValueError` for parts that do not fit each other or inputs that do not fit the plan."""
+        self.check_parts()
+        checks.check_known("output_type", output_type, OUTPUT_TYPES)
+        num_videos = len(inputs.pictures)
+        checks.check_videos(num_videos, plan.generator)
+        checks.check_latents(
+            inputs.latents,
+            num_videos=num_videos,
+            lengths={plan.tile_size, plan.num_frames},
+            shape=self.latent_shape(plan.height, plan.width),
+        )
+        checks.check_pose_maps(
+            inputs.pose_maps,
+            num_videos=num_videos,
+            num_frames=plan.num_frames,
+            height=plan.height,
+            width=plan.width,
+        )
+
+    def prepare(self, inputs: Inputs, plan: Plan[SettingsT]) -> Tensor:
+        """Set the timesteps; the initial latents ``B x F x C x h x w``, float32, drawn or as given."""
+        device = self._execution_device
+        self.scheduler.set_timesteps(plan.num_inference_steps, device=device)
+        noise = inputs.latents
+        if noise is None:
+            channels, h, w = self.latent_shape(plan.height, plan.width)
+            frames = self.frames_of_noise(plan)
+            axes = (channels, frames) if self.draws_channels_first else (frames, channels)
+            noise = draw_noise(
+                (len(inputs.pictures), *axes, h, w), plan.generator, device=device, dtype=self.denoiser.dtype
+            )
+            if self.draws_channels_first:
+                noise = noise.transpose(1, 2)
+        latents = repeat_along_time(noise.to(device, torch.float32), plan.num_frames)
+        return latents * self.scheduler.init_noise_sigma
+
+    def denoise(
+        self, plan: Plan[SettingsT], conditions: ConditionsT, latents: Tensor, report: StepReport
+    ) -> Tensor:
+        """Sample latents ``B x F x C x h x w``, in the denoiser's precision."""
+        timesteps = self.scheduler.timesteps
+        self._num_timesteps = len(timesteps)
+        step_arguments = {}
+        if "generator" in inspect.signature(self.scheduler.step).parameters:
+            step_arguments["generator"] = plan.generator
+        with self.progress_bar(total=len(timesteps) * len(plan.windows)) as bar:
+            latents = denoise(
+                self._guided(plan, conditions),
+                latents,
+                scheduler=self.scheduler,
+                timesteps=timesteps,
+                windows=plan.windows,
+                weights=self.fusion_weights(plan),
+                step_arguments=step_arguments,
+                after_window=bar.update,
+                after_step=self._after_step(report),
+            )
+        return latents.to(self.denoiser.dtype)
+
+    def _guided(self, plan: Plan[SettingsT], conditions: ConditionsT) -> Predict:
+        """Predictions of windows with classifier-free guidance."""
+
+        def predict(latents: Tensor, t: Tensor, frames: list[int]) -> Tensor:
+            scales = plan.guidance_scales[frames]
+            if plan.settings.guidance_interval is not None:
+                sigma = float(self.scheduler.sigmas[self.scheduler.step_index])
+                scales = guidance.within_interval(scales, sigma, plan.settings.guidance_interval)
+            predictions = []
+            for video, own in enumerate(latents.to(self.denoiser.dtype).split(1)):
+                branch = self.predict_window(conditions, plan, video, own, t, frames)
+                predicted = branch(True)
+                if guidance.is_needed(scales):
+                    predicted = guidance.guide(branch(False), predicted, scales)
+                predictions.append(predicted)
+            return torch.cat(predictions)
+
+        return predict
 
     @property
     def interrupt(self) -> bool:
@@ -255,73 +399,3 @@ class AnimationPipeline(DiffusionPipeline):
             return None if self.interrupt else latents
 
         return after_step
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """As in diffusers, and `generation_defaults` in `mimic.json`."""
-        self.register_modules(**self.components)
-        with quiet_libraries():
-            super().save_pretrained(save_directory, *args, **kwargs)
-        content = json.dumps({"generation_defaults": self.generation_defaults}, indent=2, ensure_ascii=False)
-        (Path(save_directory) / DEFAULTS_FILE).write_text(content + "\n", encoding="utf-8")
-
-    @classmethod
-    def from_pretrained(cls, model: str | os.PathLike[str], **kwargs: Any) -> Any:
-        """A pipeline from a folder that `save_pretrained` wrote, or such a repository of the hub.
-
-        Args:
-            model: the folder, the repository's id, or ``bundled:name``.
-            kwargs: those of `DiffusionPipeline.from_pretrained`. `torch_dtype` or `dtype` is float32 unless
-                given, whatever precision the files have.
-
-        Raises:
-            SourceError: nothing to load is there (an `OSError`).
-            WeightsError: weights are missing, surplus or of a wrong shape, which diffusers would only log.
-        """
-        hub = {name: kwargs.pop(name) for name in _HUB_OPTIONS if name in kwargs}
-        local_files_only = bool(kwargs.pop("local_files_only", False))
-        if hub and not os.path.isdir(model):
-            wanted = [*MODEL_TEXTS, "*/*.safetensors"]
-            folder = Path(
-                huggingface_hub.snapshot_download(
-                    str(model), allow_patterns=wanted, local_files_only=local_files_only, **hub
-                )
-            )
-        else:
-            folder = resolve(model, variant=kwargs.get("variant"), local_files_only=local_files_only)
-        given_dtypes = [kwargs.pop(name, None) for name in ("dtype", "torch_dtype")]
-        dtype = next((given for given in given_dtypes if given is not None), torch.float32)
-        image_processor_class()
-        with quiet_libraries():
-            pipeline = super().from_pretrained(folder, torch_dtype=dtype, **kwargs)
-        for name, module in pipeline.components.items():
-            if isinstance(module, ModelMixin) and name not in kwargs:
-                check_stored(folder / name, module, variant=kwargs.get("variant"))
-        pipeline.generation_defaults = _read_defaults(folder)
-        return pipeline
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Load or save without the libraries' own progress bars and without their notice that an argument was
-    renamed."""
-    libraries = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
-    for library in libraries:
-        library.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            # Older versions that we support know the argument by no other name.
-            warnings.filterwarnings("ignore", "`torch_dtype` is deprecated")
-            yield
-    finally:
-        for library in libraries:
-            library.enable_progress_bar()
-
-
-def _read_defaults(folder: Path) -> dict[str, Any]:
-    path = folder / DEFAULTS_FILE
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")).get("generation_defaults", {}))
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f'{path} is no JSON object with "generation_defaults": {error}.') from error

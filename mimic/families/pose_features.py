@@ -42,12 +42,23 @@ class PoseFeatures:
         self._budget_bytes = budget_bytes
         self._kept: dict[tuple[int, ...], Tensor] = {}
 
-    def __call__(self, frames: list[int]) -> Tensor:
-        """``B x F x C x h x w`` for the given frames; B is 1 where one clip of poses serves all videos."""
-        key = tuple(frames)
+    @classmethod
+    def of(
+        cls, pose_net: Any, pose_maps: Sequence[PoseMaps], *, device: torch.device, budget_mb: float
+    ) -> PoseFeatures | None:
+        """Features of a run's maps in the network's precision; None without maps."""
+        if not pose_maps:
+            return None
+        budget_bytes = int(budget_mb * 2**20)
+        return cls(pose_net, pose_maps, device=device, dtype=pose_net.dtype, budget_bytes=budget_bytes)
+
+    def __call__(self, frames: list[int], video: int = 0) -> Tensor:
+        """``1 x F x C x h x w`` for the given frames of a video; one clip of poses serves all videos."""
+        clip = video % len(self._pose_maps)
+        key = (clip, *frames)
         if key in self._kept:
             return self._kept[key]
-        features = torch.stack([self._of(maps, frames) for maps in self._pose_maps])
+        features = self._of(self._pose_maps[clip], frames)[None]
         self.num_made += 1
         if self.kept_bytes + features.nbytes <= self._budget_bytes:
             self._kept[key] = features

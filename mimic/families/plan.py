@@ -1,0 +1,150 @@
+"""What a run will do, with every setting resolved: made once, read by the call, the checks and the reports.
+
+Legend: F frames.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from mimic.config.loading import build
+from mimic.config.sampling import SamplingSettings
+from mimic.sampling.noise import Generators
+
+SettingsT = TypeVar("SettingsT", bound=SamplingSettings)
+
+
+@dataclass(frozen=True)
+class Plan(Generic[SettingsT]):
+    """Size, frames, windows, steps, guidance and noise of a run; `AnimationPipeline.plan` makes it."""
+
+    height: int
+    width: int
+    num_frames: int
+    """Frames of the latents, the reference's own among them where the family shows it."""
+    tile_size: int
+    tile_overlap: int
+    layout: str
+    """Of the windows; one of `mimic.sampling.windows.WINDOW_LAYOUTS`."""
+    windows: list[list[int]]
+    """Frame indices of each window."""
+    num_inference_steps: int
+    guidance_scales: Tensor
+    """``F``; all 1 without guidance."""
+    fusion: str
+    noise: str
+    decode_chunk_size: int
+    generator: Generators
+    settings: SettingsT
+    """All settings, the family's own among them; of shared ones only those without a default may be None."""
+
+    def as_settings(self) -> dict[str, Any]:
+        """Settings by name, with the values that are used."""
+        return {
+            **self.settings.model_dump(),
+            "height": self.height,
+            "width": self.width,
+            "windows": self.layout,
+        }
+
+
+def resolve(
+    schema: type[SettingsT],
+    given: Mapping[str, Any],
+    *,
+    stored: Mapping[str, Any],
+    released: Mapping[str, Any],
+    source: str,
+) -> SettingsT:
+    """Settings as given, else as stored with the weights, else as released.
+
+    Args:
+        given: settings by name, or by a name in the schema's `OTHER_NAMES`; None is left out.
+        stored: likewise; keys that are no settings are passed over.
+        released: every setting that has a released value.
+        source: stands before messages.
+
+    Raises:
+        ConfigError: a setting is unknown or invalid (a `ValueError`).
+    """
+    own = _guidance_pair(_own_names(schema, given))
+    kept, published = (
+        {name: value for name, value in _own_names(schema, layer).items() if name in schema.model_fields}
+        for layer in (stored, released)
+    )
+    values = {**published, **_guidance_pair(kept), **own}
+    if "tile_overlap" not in own:
+        values["tile_overlap"] = min(values["tile_overlap"], max(int(values["tile_size"]) - 1, 0))
+    if "windows" not in own and values["fusion"] in {"progressive", "none"} and values["windows"] == "closed":
+        values["windows"] = "sliding"  # these fusions depend on the windows' order
+    return build(schema, values, source=source)
+
+
+def _own_names(schema: type[SamplingSettings], settings: Mapping[str, Any]) -> dict[str, Any]:
+    others = getattr(schema, "OTHER_NAMES", {})
+    return {
+        others.get(name, name): value.item() if isinstance(value, np.generic) else value
+        for name, value in settings.items()
+        if value is not None
+    }
+
+
+def _guidance_pair(settings: dict[str, Any]) -> dict[str, Any]:
+    """The scale of every frame as that of the first and the last; one of the two given alone is both."""
+    first, last = (settings.get(f"{end}_guidance_scale") for end in ("min", "max"))
+    both = settings.pop("guidance_scale", None)
+    if both is not None:
+        first = last = both
+    if first is None and last is None:
+        return settings
+    return {
+        **settings,
+        "min_guidance_scale": last if first is None else first,
+        "max_guidance_scale": first if last is None else last,
+    }
+
+
+def with_settings(call: Callable[..., Any], schema: type[SamplingSettings]) -> Callable[..., Any]:
+    """A copy of a pipeline's call whose ``**settings`` are spelled out, in its signature and its
+    docstring."""
+    others = {ours: name for name, ours in getattr(schema, "OTHER_NAMES", {}).items()}
+    signature = inspect.signature(call)
+    fields = {others.get(name, name): field for name, field in schema.model_fields.items()}
+    spelled = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=field.annotation)
+        for name, field in fields.items()
+    ]
+    explicit = [
+        parameter
+        for parameter in signature.parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+
+    @functools.wraps(call)
+    def spelled_call(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        for name in keywords:
+            if name not in accepted:
+                near = difflib.get_close_matches(name, accepted, n=1)
+                raise TypeError(
+                    f"{type(self).__name__} takes no argument '{name}'"
+                    + (f"; did you mean '{near[0]}'?" if near else ".")
+                )
+        return call(self, *arguments, **keywords)
+
+    accepted = [parameter.name for parameter in (*explicit, *spelled)][1:]
+    spelled_call.__signature__ = signature.replace(parameters=[*explicit, *spelled])  # type: ignore[attr-defined]
+    meanings = [
+        f"    {name}: {' '.join((field.description or '').split())}" for name, field in fields.items()
+    ]
+    spelled_call.__doc__ = "\n".join(
+        [inspect.cleandoc(call.__doc__ or ""), "", "Settings, keyword-only (`Settings`):", *meanings]
+    )
+    return spelled_call
