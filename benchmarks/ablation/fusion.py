@@ -20,8 +20,8 @@ from benchmarks.mini_quality import make_case
 from mimic.families.registry import load_pipeline
 from mimic.files import write_json
 from mimic.metrics.image import psnr
-from mimic.metrics.video import changes, seam_jump_of, seam_steps
-from mimic.sampling.windows import reference_windows
+from mimic.metrics.seams import WindowLayout
+from mimic.metrics.video import changes, seam_jump_of
 from pose import draw_pose
 
 MODEL = "bundled:mini"
@@ -40,8 +40,8 @@ def run(settings: AblationSettings, *, pipe: Any = None, progress: bool = True) 
         pipe: what draws, in place of the bundled miniature.
     """
     path = settings.results / "fusion.json"
-    windows = reference_windows(settings.fusion_frames + 1, settings.tile_size, settings.tile_overlap)
-    seams = seam_steps(windows, first_frame=1)
+    layout = WindowLayout(settings.tile_size, settings.tile_overlap, "reference")
+    seams = layout.seams(settings.fusion_frames)
     facts = {
         "model": MODEL,
         "frames": settings.fusion_frames,

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimic.sampling.windows import WINDOW_LAYOUTS
+
 if TYPE_CHECKING:
     from mimic.config import InferenceConfig
 
@@ -179,6 +181,11 @@ def add_evaluate(subparsers: Subparsers, shared: argparse.ArgumentParser) -> Non
         "--tile-size", type=int, metavar="N", help="window the clips were made in (seams); else their .json's"
     )
     parser.add_argument("--tile-overlap", type=int, metavar="N", help="and its overlap")
+    parser.add_argument(
+        "--windows",
+        choices=WINDOW_LAYOUTS,
+        help="layout of these windows; else their .json's, or reference (MimicMotion's) where there is none",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …: where networks compute")
     parser.set_defaults(run=_evaluate)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mimic.cli.commands import UsageError
@@ -14,9 +13,8 @@ from mimic.metrics.evaluate import SET_METRICS, Tools, evaluate
 from mimic.metrics.features import FeatureNetwork, PerceptualDistance
 from mimic.metrics.identity import FaceModel
 from mimic.metrics.protocols import PROTOCOLS, Protocol
-from mimic.metrics.video import seam_steps
+from mimic.metrics.seams import WindowLayout, layout_beside
 from mimic.progress import progress_bar
-from mimic.sampling.windows import reference_windows, sliding_windows
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,6 +28,11 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(
             "--tile-size and --tile-overlap belong together: the windows that the clips were made in"
         )
+    if options.tile_size is not None:
+        try:
+            WindowLayout(options.tile_size, options.tile_overlap, options.windows or "reference")
+        except ValueError as error:
+            raise UsageError(f"--tile-size, --tile-overlap: {error}") from error
     pairs = pair_clips(
         options.generated,
         options.truth,
@@ -91,23 +94,13 @@ def _tools(options: argparse.Namespace, protocol: Protocol) -> Tools:
         given["estimator"] = load_estimator(
             options.estimator, weights=options.weights, device="auto" if device.type == "cuda" else "cpu"
         )
-    return Tools(**given, seams=lambda pair: _seams(pair, options))
+    return Tools(**given, layout=lambda pair: _layout(pair, options))
 
 
-def _seams(pair: Pair, options: argparse.Namespace) -> Sequence[range] | None:
-    """From the options, or from the report that `mimic` wrote beside the clip."""
-    size, overlap = options.tile_size, options.tile_overlap
-    has_reference = True
-    if size is None:
-        report = pair.generated.path.with_suffix(".json")
-        try:
-            content = json.loads(report.read_text(encoding="utf-8"))
-            size, overlap = content["settings"]["tile_size"], content["settings"]["tile_overlap"]
-            has_reference = content["model"]["pipeline"] == "MimicMotionPipeline"
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        if size is None or overlap is None:
-            return None
-    if has_reference:
-        return seam_steps(reference_windows(pair.generated.num_frames + 1, size, overlap), first_frame=1)
-    return seam_steps(sliding_windows(pair.generated.num_frames, size, overlap))
+def _layout(pair: Pair, options: argparse.Namespace) -> WindowLayout | None:
+    """The clip's windows: what the options say, the rest from the JSON that `mimic` wrote beside the clip."""
+    beside = layout_beside(pair.generated.path)
+    if options.tile_size is not None:
+        layout = options.windows or (beside.layout if beside is not None else "reference")
+        return WindowLayout(options.tile_size, options.tile_overlap, layout)
+    return replace(beside, layout=options.windows) if beside is not None and options.windows else beside

@@ -31,10 +31,9 @@ from mimic.metrics.evaluate import SET_METRICS, Tools, evaluate
 from mimic.metrics.features import FeatureNetwork, PerceptualDistance
 from mimic.metrics.identity import FaceModel
 from mimic.metrics.protocols import PROTOCOLS
-from mimic.metrics.video import seam_steps
+from mimic.metrics.seams import layout_of_run
 from mimic.models.densepose_model import DensePoseModel
 from mimic.provenance import described_model, versions
-from mimic.sampling.windows import reference_windows, sliding_windows
 from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
 
@@ -205,8 +204,7 @@ def _make(
     pair = _pair(cell)
     protocol = PROTOCOLS[config.protocol]
     per_clip = {name: tool for name, tool in tools.items() if name not in SET_METRICS}
-    seams = _seams(report["settings"], pipe, pair.num_frames)
-    measured = evaluate([pair], protocol, Tools(**per_clip, seams=lambda _: seams))
+    measured = evaluate([pair], protocol, Tools(**per_clip, layout=lambda _: layout_of_run(report)))
     stages = report["stages"]
     gpu = [stage["peak_gpu_memory_mb"] for stage in stages if stage["peak_gpu_memory_mb"] is not None]
     memory = [stage["peak_memory_mb"] for stage in stages if stage["peak_memory_mb"] is not None]
@@ -249,15 +247,6 @@ def _case(cell: Cell, config: CompareConfig, size: tuple[int, int]) -> dict[str,
 def _pair(cell: Cell) -> Pair:
     made, true = (next(iter(find_clips(path).values())) for path in (cell.video, cell.clip.truth))
     return Pair(cell.clip.name, made, true, min(made.num_frames, true.num_frames))
-
-
-def _seams(settings: Mapping[str, Any], pipe: Any, num_frames: int) -> list[range] | None:
-    tile, overlap = settings.get("tile_size"), settings.get("tile_overlap")
-    if tile is None or overlap is None:
-        return None
-    if pipe.shows_reference_first:
-        return seam_steps(reference_windows(num_frames + 1, tile, overlap), first_frame=1)
-    return seam_steps(sliding_windows(num_frames, tile, overlap))
 
 
 def _made_of(cell: Cell, config: CompareConfig, pipelines: _Pipelines, size: tuple[int, int]) -> str:

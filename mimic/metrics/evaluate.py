@@ -26,13 +26,13 @@ from mimic.metrics.identity import FaceModel
 from mimic.metrics.intervals import bootstrap_mean
 from mimic.metrics.pose import PoseAgreement, compare_poses, estimate_poses
 from mimic.metrics.protocols import PROTOCOLS, Protocol
+from mimic.metrics.seams import WindowLayout
 from mimic.metrics.video import ChangeMeter, seam_jump_of
 from pose import PoseSequence
 from pose.estimators import Estimator
 
 Frame = NDArray[np.uint8]
 Progress = Callable[[int, int | None], None]
-Seams = Callable[[Pair], Sequence[range] | None]
 
 PICTURE_METRICS: dict[str, Callable[[Frame, Frame], float]] = {
     "l1": image.l1,
@@ -65,8 +65,8 @@ class Tools:
     fvd: FeatureNetwork | None = None
     estimator: Estimator | None = None
     face_model: FaceModel | None = None
-    seams: Seams | None = None
-    """The seams of a generated clip (`mimic.metrics.video.seam_steps`), or None where they are unknown."""
+    layout: Callable[[Pair], WindowLayout | None] = lambda pair: None
+    """The windows that a generated clip was made in; None where they are unknown."""
 
     def facts(self) -> dict[str, Any]:
         networks = {name: getattr(self, name) for name in ("lpips", *SET_METRICS)}
@@ -236,10 +236,11 @@ def _measure_seams(
     metrics: dict[str, float],
     reasons: dict[str, str],
 ) -> None:
-    seams = tools.seams(pair) if tools.seams is not None else None
-    if seams is None:
+    layout = tools.layout(pair)
+    if layout is None:
         reasons["seam_jump"] = "the windows that the clip was made in are not known"
         return
+    seams = layout.seams(pair.generated.num_frames)
     jump = seam_jump_of(changes, [seam for seam in seams if seam[-1] <= len(changes)])
     if jump is None:
         reasons["seam_jump"] = "the clip has no seam, or no stretch without one to compare with"

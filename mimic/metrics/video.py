@@ -1,7 +1,7 @@
-"""How evenly does a clip move? Frame-to-frame changes, flicker against the truth, jumps at segments' seams.
+"""How evenly does a clip move? Changes from frame to frame, flicker against the truth, jumps at seams.
 
 Legend: F frames, H height, W width. Pictures are uint8 RGB or float in [0, 255], all of one size; a clip is
-an array ``F x H x W x 3`` or anything that gives frames one by one, of which two are held at a time.
+an array ``F x H x W x 3`` or an iterable of frames, of which two are held at a time.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def changes(pictures: Iterable[Pictures], truth: Iterable[Pictures] | None = Non
 
 
 class ChangeMeter:
-    """`changes` of a clip that comes frame by frame; one frame is held."""
+    """Compute `changes` frame by frame, holding one frame."""
 
     def __init__(self) -> None:
         self.found: list[float] = []
         self._before: NDArray[np.float32] | None = None
 
     def add(self, picture: Pictures, truth: Pictures | None = None) -> None:
-        """Take in the next frame, and the truth's."""
+        """Add the next frame and the truth's."""
         now = np.asarray(picture, np.float32)
         if truth is not None:
             if np.shape(truth) != now.shape:
@@ -66,28 +66,42 @@ def flicker(pictures: Iterable[Pictures], truth: Iterable[Pictures] | None = Non
 
 
 def seam_steps(windows: Sequence[Sequence[int]], *, first_frame: int = 0) -> list[range]:
-    """Where a clip passes from one window to the next: for each seam, the steps t (frame t - 1 to t) of it.
+    """Where a clip passes from one window to another: the steps t (from frame t - 1 to frame t) of each seam.
 
-    Neighbouring windows share frames; the passage is from the first frame that both hold to the first that
-    the earlier one has no more, whatever weights blend them, so that all ways of fusing are measured at the
-    same steps. Windows without an overlap meet in one step.
+    Windows are taken as pieces of consecutive frames; one that wraps around the end of the clip has two, one
+    at each end of the clip. In the order of their last frames, each piece and the next one make a seam, from
+    the step at which the later one begins to the step after the earlier one's last frame: the frames that
+    both hold, whatever weights blend them, and the first one after. Where only one of the two steps is
+    within the clip, the seam is that step alone. This is so for both pieces of a wrapped window: the piece at
+    the start of the clip has its seam where it ends, the piece at the end of the clip where it begins.
 
     Args:
         windows: frame indices of each window, as `mimic.sampling.windows` gives them. Frame 0 of windows that
-            all hold it (the reference of MimicMotion) is at no seam.
-        first_frame: how many frames at the start are not part of the clip that is measured: 1 where the
-            reference's own frame has been dropped. Steps are counted without them.
+            all begin with it (MimicMotion's reference) belongs to no seam.
+        first_frame: number of frames at the start that the measured clip does not have: 1 where the
+            reference's own frame was dropped. Steps are counted without them.
     """
-    ordered = sorted((sorted(window) for window in windows), key=lambda window: window[-1])
-    is_shared = len(ordered) > 1 and all(window[0] == 0 for window in ordered)
-    if is_shared and any(len(window) > 1 for window in ordered):
-        ordered = [window[1:] for window in ordered if len(window) > 1]
+    has_reference = len(windows) > 1 and all(window[0] == 0 for window in windows)
+    start = max(first_frame, int(has_reference))
+    pieces = sorted((p for window in windows for p in _pieces(window, start)), key=lambda p: (p[-1], p[0]))
+    end = max((piece[-1] for piece in pieces), default=start)
     seams = []
-    for earlier, later in pairwise(ordered):
-        start, stop = later[0] - first_frame, earlier[-1] + 2 - first_frame
-        if start < stop:
-            seams.append(range(max(start, 1), stop))
+    for earlier, later in pairwise(pieces):
+        steps = range(later[0], earlier[-1] + 2)
+        if later[0] == start:
+            steps = steps[-1:]
+        elif earlier[-1] == end:
+            steps = steps[:1]
+        if len(steps) > 0:
+            seams.append(range(steps[0] - first_frame, steps[-1] + 1 - first_frame))
     return seams
+
+
+def _pieces(window: Sequence[int], start: int) -> list[range]:
+    """The frames of a window from `start` on, as stretches of consecutive ones in order."""
+    frames = sorted(frame for frame in window if frame >= start)
+    breaks = [0, *(i for i in range(1, len(frames)) if frames[i] != frames[i - 1] + 1), len(frames)]
+    return [range(frames[i], frames[j - 1] + 1) for i, j in pairwise(breaks) if i < j]
 
 
 def seam_jump(
@@ -95,18 +109,18 @@ def seam_jump(
     seams: Sequence[range | int],
     truth: Iterable[Pictures] | None = None,
 ) -> float | None:
-    """How much larger the largest change within a seam is than within as many steps elsewhere; 1 is seamless.
+    """Ratio of the largest change within a seam to the largest within as many steps elsewhere; 1 is seamless.
 
-    For each seam its largest step (of `changes`) is divided by the mean of the largest steps of all stretches
-    of the same length that touch no seam; the result is the mean over the seams. Comparing largest with
-    largest keeps a long passage from looking worse than a short one.
+    The largest of a seam's `changes` is divided by the mean of the largest changes of all stretches of the
+    same length that touch no seam; the result is the mean over the seams. Stretches of equal length are
+    compared so that a long seam does not look worse than a short one.
 
     Args:
         seams: steps of each seam (`seam_steps`), or a single step t: from frame t - 1 to frame t.
         truth: measures the changes that the truth does not have.
 
     Returns:
-        None where it cannot be told: no seams, no stretch without one, or a clip that stands still elsewhere.
+        None where it cannot be measured: no seams, no stretch without one, or a clip that is still elsewhere.
 
     Raises:
         ValueError: a seam is not within the clip; or as `changes`.

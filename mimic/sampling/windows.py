@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import math
-
-WINDOW_LAYOUTS = ("closed", "sliding")
-"""``closed``: the last window is completed with the first frames (as Animate Anyone and MagicAnimate were
-released); ``sliding``: it is anchored at the end."""
+WINDOW_LAYOUTS = ("reference", "closed", "sliding")
+"""``reference``: every window starts with frame 0, the reference (MimicMotion, `reference_windows`);
+``closed``: windows that reach beyond the end are completed with the first frames (Animate Anyone and
+MagicAnimate as released, `uniform_windows`); ``sliding``: the last window ends with the clip
+(`sliding_windows`)."""
 
 
 def lay_windows(num_frames: int, size: int, overlap: int, layout: str) -> list[list[int]]:
-    """Windows in one of `WINDOW_LAYOUTS`.
+    """Frame indices of each window in one of `WINDOW_LAYOUTS`.
+
+    Args:
+        num_frames: length of the clip; for ``reference`` it counts frame 0, the reference itself.
+        size: frames of a window.
+        overlap: frames that neighbouring windows share.
 
     Raises:
         ValueError: a number is out of range, or `layout` is not known.
     """
     if layout not in WINDOW_LAYOUTS:
         raise ValueError(f"windows '{layout}' is not known; use one of {', '.join(WINDOW_LAYOUTS)}.")
-    lay = uniform_windows if layout == "closed" else sliding_windows
+    lay = {"reference": reference_windows, "closed": uniform_windows, "sliding": sliding_windows}[layout]
     return lay(num_frames, size, overlap)
 
 
 def sliding_windows(num_frames: int, size: int, overlap: int) -> list[list[int]]:
-    """Windows of `size` frames in a row, neighbours sharing `overlap`; the last is anchored at the end.
+    """Windows of `size` consecutive frames, neighbours sharing `overlap`; the last one ends with the clip.
 
-    A clip shorter than a window gets one window of its own length. Every frame is in at least one window.
+    A clip shorter than a window is one window. Every frame is in at least one window.
 
     Raises:
         ValueError: a number is out of range (`overlap` has to be below `size`).
@@ -41,11 +46,10 @@ def sliding_windows(num_frames: int, size: int, overlap: int) -> list[list[int]]
 def reference_windows(num_frames: int, tile_size: int, tile_overlap: int) -> list[list[int]]:
     """MimicMotion's tiles: `tile_size` frames of which the first is always frame 0, the reference's own pose.
 
-    They are `sliding_windows` over the other frames, so neighbours share ``tile_overlap - 1`` frames besides
-    frame 0. `tile_overlap` 0 gives what 1 gives (the released code then leaves a frame between two tiles
-    uncovered), and a clip shorter than a tile is one tile (there: an `IndexError`). In all other cases the
-    tiles are the released ones. A tile of one frame has no room for the reference: each frame then stands
-    alone.
+    The other frames are covered by `sliding_windows`, so neighbours share frame 0 and ``tile_overlap - 1``
+    more. The tiles are those of the released code, with two exceptions: `tile_overlap` 0 equals 1 (the
+    released code leaves a frame between two tiles uncovered), and a clip shorter than a tile is one tile (an
+    `IndexError` there). With a `tile_size` of 1 each frame is its own tile, without the reference.
 
     Raises:
         ValueError: a number is out of range (`tile_overlap` has to be below `tile_size`).
@@ -57,19 +61,12 @@ def reference_windows(num_frames: int, tile_size: int, tile_overlap: int) -> lis
     return [[0, *(frame + 1 for frame in window)] for window in moving]
 
 
-def uniform_windows(
-    num_frames: int, size: int, overlap: int, *, step: int = 0, stride: int = 1, is_closed: bool = True
-) -> list[list[int]]:
-    """The windows of Animate Anyone's and MagicAnimate's published code: at even distances, around the end.
+def uniform_windows(num_frames: int, size: int, overlap: int) -> list[list[int]]:
+    """Windows at equal distances around the clip, as in Animate Anyone's and MagicAnimate's published code.
 
-    Windows start every ``size - overlap`` frames; what the last ones lack is taken from the beginning of the
-    clip, to which the end is closed. The published pipelines leave `step` and `stride` as they are here, so
-    that all steps see the same windows.
-
-    Args:
-        step: number of the denoising step; windows of each step start somewhere else.
-        stride: besides windows of neighbouring frames, others of every 2nd, 4th, … frame: so many kinds.
-        is_closed: off, windows that start within the last `overlap` frames are left out.
+    Windows start every ``size - overlap`` frames, as long as there are frames to start at; one that reaches
+    beyond the end goes on with the first frames of the clip. The published function can also shift windows
+    from step to step and spread their frames; both published pipelines leave that off.
 
     Raises:
         ValueError: a number is out of range.
@@ -77,25 +74,8 @@ def uniform_windows(
     _check(num_frames, size, overlap)
     if num_frames <= size:
         return [list(range(num_frames))]
-    num_kinds = min(stride, math.ceil(math.log2(num_frames / size)) + 1)
-    fraction = _reversed_bits(step)
-    shift = round(num_frames * fraction)
-    end = num_frames + shift - (0 if is_closed else overlap)
-    return [
-        [frame % num_frames for frame in range(start, start + size * spacing, spacing)]
-        for spacing in (2**kind for kind in range(num_kinds))
-        for start in range(int(fraction * spacing) + shift, end, size * spacing - overlap)
-    ]
-
-
-def _reversed_bits(step: int) -> float:
-    """0, 1/2, 1/4, 3/4, 1/8, … (van der Corput): numbers in [0, 1) that fill it evenly."""
-    value, digit = 0.0, 0.5
-    while step:
-        step, bit = divmod(step, 2)
-        value += digit * bit
-        digit /= 2
-    return value
+    starts = range(0, num_frames, size - overlap)
+    return [[frame % num_frames for frame in range(start, start + size)] for start in starts]
 
 
 def _check(

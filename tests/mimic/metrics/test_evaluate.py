@@ -16,6 +16,7 @@ from mimic.metrics.features import FeatureNetwork
 from mimic.metrics.frechet import frechet_distance
 from mimic.metrics.image import l1_disco_divided_by_area, psnr, psnr_disco_uint8_overflow, ssim
 from mimic.metrics.protocols import PROTOCOLS
+from mimic.metrics.seams import WindowLayout
 from mimic.metrics.video import flicker, seam_jump
 from mimic.video import VideoWriter, write_image
 
@@ -129,8 +130,10 @@ def test_clips_of_sixteen_frames_are_taken_at_the_protocols_stride(tmp_path):
 
 
 def test_seams_are_measured_against_the_truth(folders):
-    report = evaluate(pair_clips(*folders), tools=Tools(seams=lambda pair: [range(5, 7)]))
-    expected = seam_jump(moving(0, 12, noise=30), [range(5, 7)], moving(0, 12))
+    layout = WindowLayout(6, 1, "closed")  # 0-5, 5-10, and 10-11 with 0-3
+    report = evaluate(pair_clips(*folders), tools=Tools(layout=lambda pair: layout))
+    seams = [range(4, 5), range(5, 7), range(10, 12)]
+    expected = seam_jump(moving(0, 12, noise=30), seams, moving(0, 12))
     assert report["clips"][0]["metrics"]["seam_jump"] == pytest.approx(expected)
 
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mimic.metrics.video import changes, flicker, seam_jump, seam_jump_of, seam_steps
-from mimic.sampling.windows import reference_windows, sliding_windows
+from mimic.sampling.windows import WINDOW_LAYOUTS, lay_windows, reference_windows, sliding_windows
 
 
 def ramp(num_frames: int, *, step: float = 2.0, size: int = 8) -> np.ndarray:
@@ -83,3 +85,43 @@ def test_seams_of_reference_windows_leave_the_reference_out():
     frames = ramp(11).copy()
     frames[5:] += 6.0  # without the reference, frame 5 is the first that only the second window holds
     assert seam_jump(frames, seam_steps(windows, first_frame=1)[:1]) == pytest.approx(4.0)
+
+
+def test_a_window_that_wraps_around_has_a_seam_at_each_of_its_pieces():
+    """Windows 0-7, 5-12, 10-15 and 0-1, 15 and 0-6."""
+    seams = seam_steps(lay_windows(16, 8, 3, "closed"))
+    ends_of_first_pieces, passages, begins_of_last_pieces = [range(2, 3), range(7, 8)], [range(5, 9)], [15]
+    assert seams == [
+        *ends_of_first_pieces, *passages, range(10, 14), *(range(t, t + 1) for t in begins_of_last_pieces)
+    ]  # fmt: skip
+    assert seam_steps(lay_windows(16, 8, 3, "sliding")) == [range(5, 9), range(8, 14)]
+
+
+def test_a_jump_where_a_wrapped_window_ends_is_seen():
+    frames = ramp(26).copy()
+    frames[6:] += 8.0  # windows 0-7, 6-13, 12-19, 18-25, and 24-25 with 0-5
+    windows = lay_windows(26, 8, 2, "closed")
+    assert windows[-1] == [24, 25, 0, 1, 2, 3, 4, 5]
+    assert seam_jump(frames, seam_steps(windows)[:1]) == pytest.approx(5.0)
+
+
+@st.composite
+def layouts(draw):
+    """(num_frames, window, overlap, layout)."""
+    window = draw(st.integers(1, 12))
+    layout = draw(st.sampled_from(WINDOW_LAYOUTS))
+    return draw(st.integers(2, 40)), window, draw(st.integers(0, window - 1)), layout
+
+
+@given(layouts())
+def test_every_step_at_which_other_windows_hold_the_frame_is_within_a_seam(case):
+    num_frames, size, overlap, layout = case
+    has_reference = layout == "reference"
+    windows = lay_windows(num_frames + has_reference, size, overlap, layout)
+    seams = seam_steps(windows, first_frame=1 if has_reference else 0)
+    frames = range(1, num_frames + 1) if has_reference else range(num_frames)
+    holders = [{number for number, window in enumerate(windows) if frame in window} for frame in frames]
+    changed = {t for t in range(1, num_frames) if holders[t] != holders[t - 1]}
+    within = {t for seam in seams for t in seam}
+    assert changed <= within <= set(range(1, num_frames))
+    assert all(seam.start in changed and seam[-1] in changed for seam in seams)

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimic.sampling.windows import reference_windows, sliding_windows, uniform_windows
+from mimic.sampling.windows import (
+    WINDOW_LAYOUTS,
+    lay_windows,
+    reference_windows,
+    sliding_windows,
+    uniform_windows,
+)
 from tests.tiny import golden_json
 
 
@@ -77,27 +83,31 @@ def test_numbers_out_of_range_are_explained(num_frames, tile_size, tile_overlap,
         reference_windows(num_frames, tile_size, tile_overlap)
 
 
-@pytest.mark.parametrize("case", golden_json("../magic_animate/context_uniform")["uniform"])
-def test_uniform_windows_are_the_published_ones(case):
-    windows = uniform_windows(
-        case["num_frames"],
-        case["context_size"],
-        case["context_overlap"],
-        step=case["step"],
-        stride=case["context_stride"],
-        is_closed=case["closed_loop"],
-    )
-    assert windows == case["windows"]
+PUBLISHED = golden_json("../magic_animate/context_uniform")
 
 
-@pytest.mark.parametrize("case", golden_json("../magic_animate/context_uniform")["get_total_steps"])
-def test_uniform_windows_are_as_many_as_published(case):
+@pytest.mark.parametrize(
+    "case",
+    [
+        case
+        for case in PUBLISHED["uniform"]
+        if (case["step"], case["context_stride"], case["closed_loop"]) == (0, 1, True)
+    ],
+)
+def test_closed_windows_are_the_published_ones(case):
     arguments = case["num_frames"], case["context_size"], case["context_overlap"]
-    windows = [
-        uniform_windows(*arguments, step=step, stride=case["context_stride"])
-        for step in range(case["num_timesteps"])
-    ]
-    assert sum(map(len, windows)) == case["total"]
+    assert lay_windows(*arguments, "closed") == case["windows"]
+
+
+def test_layouts_are_named():
+    assert WINDOW_LAYOUTS == ("reference", "closed", "sliding")
+    assert lay_windows(16, 8, 3, "closed") == [
+        list(range(8)), list(range(5, 13)), [*range(10, 16), 0, 1], [15, *range(7)]
+    ]  # fmt: skip
+    assert [window[0] for window in lay_windows(16, 8, 3, "sliding")] == [0, 5, 8]
+    assert lay_windows(17, 6, 2, "reference") == reference_windows(17, 6, 2)
+    with pytest.raises(ValueError, match="use one of reference, closed, sliding"):
+        lay_windows(16, 8, 3, "open")
 
 
 @given(clips())
