@@ -8,7 +8,6 @@ Legend: B batch, F frames, C latent channels, h x w latents; t ``B`` timesteps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -61,18 +60,3 @@ def min_snr_weight(snr: Tensor, gamma: float | None, prediction_type: str) -> Te
         return torch.ones_like(snr)
     base = snr + 1 if prediction_type == "v_prediction" else snr.clamp(min=1e-8)
     return base.clamp(max=gamma) / base
-
-
-def regional_weight(masks: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor:
-    """Factor of each latent pixel's loss, ``B x F x 1 x h x w``: 1, and the largest factor of the regions it
-    is in.
-
-    Args:
-        masks: region to the covered share, ``B x F x 1 x h x w``.
-        factors: region to its factor; without any the result is one 1.
-    """
-    weight = torch.ones(())
-    for region, factor in factors.items():
-        own = 1 + (factor - 1) * masks[region]
-        weight = own if weight.ndim == 0 else torch.maximum(weight, own)
-    return weight

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mimic.config.loading import Config, ConfigError
 from mimic.data.batch import Batch, Sample
+from mimic.families.amplification import amplify, check_regions
 from mimic.families.animate_anyone import objective
 from mimic.families.animate_anyone.keys import released_state
 from mimic.families.animate_anyone.picture import embed_picture
@@ -83,7 +84,7 @@ class AnimateAnyoneNetworks(nn.Module):
         predicted = self._run_unet(batch, noisy, t, embedding, bank, keep)
         error = (predicted.float() - objective.target_of(scheduler, x0, noise, t)).square()
         masks = {name: mask[:, 1:] for name, mask in batch.masks.items()}
-        weighted = objective.regional_weight(masks, settings.amplification).to(error) * error
+        weighted = amplify(masks, settings.amplification).to(error) * error
         snr = objective.signal_to_noise(scheduler, t)
         weight = objective.min_snr_weight(snr, settings.min_snr_gamma, scheduler.config.prediction_type)
         total = (weight * weighted.mean(dim=(1, 2, 3, 4))).mean()
@@ -187,13 +188,7 @@ class AnimateAnyoneTask(TrainingTask):
         }
 
     def _check(self, sample: Sample) -> None:
-        absent = sorted(set(self.settings.amplification) - set(sample.masks))
-        if absent:
-            known = ", ".join(sorted(sample.masks)) or "none"
-            raise ConfigError(
-                f"objective.amplification names {', '.join(absent)}, the data masks {known}; "
-                "name the regions in data.regions, or set amplification: {}"
-            )
+        check_regions(self.settings.amplification, sample.masks)
         most = self._pipeline.unet.config.motion_max_seq_length
         if self.settings.stage == 2 and len(sample.frames) > most:
             raise ConfigError(

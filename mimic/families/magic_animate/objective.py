@@ -8,7 +8,6 @@ Legend: B batch, F frames, C latent channels; h x w latents.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -46,16 +45,3 @@ def target_of(scheduler: Any, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
     if kind == "v_prediction":
         return scheduler.get_velocity(x0, eps, t)
     raise ValueError(f"the scheduler predicts {kind}; training knows epsilon and v_prediction.")
-
-
-def weight_of(masks: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor | float:
-    """The factor of each latent pixel's loss, ``B x F x 1 x h x w``: 1, and a region's factor inside it.
-
-    Args:
-        masks: region to the covered share, ``B x F x 1 x h x w``.
-        factors: region to its factor.
-    """
-    weight: Tensor | float = 1.0
-    for region, factor in factors.items():
-        weight = weight * (1 + (factor - 1) * masks[region])
-    return weight

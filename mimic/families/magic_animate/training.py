@@ -18,8 +18,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from mimic.config.loading import Config, ConfigError
+from mimic.config.loading import Config
 from mimic.data.batch import Batch, Sample
+from mimic.families.amplification import amplify, check_regions
 from mimic.families.base import AnimationOutput
 from mimic.families.magic_animate import objective
 from mimic.families.magic_animate.keys import released_temporal
@@ -122,7 +123,7 @@ class MagicAnimateNetworks(nn.Module):
         predicted = self._predict(noisy.to(dtype), maps.to(dtype), t, text.to(dtype), bank, attends)
         predicted = predicted.reshape(x0.shape).float()
         target = objective.target_of(self._scheduler, x0, eps, draws["t"][chosen])
-        weight = objective.weight_of(masks, self.settings.amplification)
+        weight = amplify(masks, self.settings.amplification)
         losses = (weight * (predicted - target).square()).mean(dim=(1, 2, 3, 4))
         if not bool(attends.any()):  # nobody looks: a gradient of zero is one all the same, for every process
             losses = losses + 0 * sum(value.float().sum() for value in bank.features.values())
@@ -217,13 +218,7 @@ class MagicAnimateTask(TrainingTask):
             ConfigError: the objective amplifies a region that the data does not mask.
         """
         settings = self.settings
-        absent = sorted(set(settings.amplification) - set(sample.masks))
-        if absent:
-            known = ", ".join(sorted(sample.masks)) or "none"
-            raise ConfigError(
-                f"objective.amplification names {', '.join(absent)}, the data masks {known}; "
-                "name the regions in data.regions, or set amplification: {}"
-            )
+        check_regions(settings.amplification, sample.masks)
         num_frames, _, height, width = sample.frames.shape
         shape = (num_frames, *self._pipeline.latent_shape(height, width))
         num_steps = self._pipeline.scheduler.config.num_train_timesteps

@@ -19,8 +19,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mimic.config.loading import Config, ConfigError
+from mimic.config.loading import Config
 from mimic.data.batch import Batch, Sample
+from mimic.families.amplification import amplify, check_regions
 from mimic.families.base import AnimationOutput
 from mimic.families.mimicmotion import objective
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
@@ -165,7 +166,7 @@ class MimicMotionNetworks(nn.Module):
 
     def _loss(self, x0_hat: Tensor, x0: Tensor, sigma: Tensor, masks: Mapping[str, Tensor]) -> Loss:
         settings = self.settings
-        factor = objective.amplify(masks, settings.amplification)
+        factor = amplify(masks, settings.amplification)
         if settings.with_reference_frame and settings.reference_frame_weight != 1:
             importance = torch.ones(1, x0.shape[1], 1, 1, 1, device=x0.device)
             importance[:, 0] = settings.reference_frame_weight
@@ -225,13 +226,7 @@ class MimicMotionTask(TrainingTask):
             ConfigError: the objective amplifies a region that the data does not mask.
         """
         settings = self.settings
-        absent = sorted(set(settings.amplification) - set(sample.masks))
-        if absent:
-            known = ", ".join(sorted(sample.masks)) or "none"
-            raise ConfigError(
-                f"objective.amplification names {', '.join(absent)}, the data masks {known}; "
-                "name the regions in data.regions, or set amplification: {}"
-            )
+        check_regions(settings.amplification, sample.masks)
         num_frames, _, height, width = sample.frames.shape
         side = self._pipeline.pixels_per_latent
         shape = (
