@@ -25,20 +25,6 @@ def offset_noise(noise: Tensor, offset: Tensor, strength: float) -> Tensor:
     return noise + strength * offset
 
 
-def target_of(scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """What the network is to predict: v, or the noise where the scheduler says so.
-
-    Raises:
-        ValueError: the scheduler predicts something else.
-    """
-    kind = scheduler.config.prediction_type
-    if kind == "v_prediction":
-        return scheduler.get_velocity(x0, noise, t)
-    if kind == "epsilon":
-        return noise
-    raise ValueError(f"the scheduler predicts {kind}; training knows v_prediction and epsilon.")
-
-
 def signal_to_noise(scheduler: Any, t: Tensor) -> Tensor:
     """SNR(t) = alpha_bar / (1 - alpha_bar), ``B``, float32; 0 at the end of a zero-terminal-SNR schedule."""
     alpha_bar = scheduler.alphas_cumprod.to(t.device, torch.float32)[t]
