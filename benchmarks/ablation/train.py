@@ -12,6 +12,7 @@ from tqdm import tqdm
 from benchmarks.ablation.dancers import DOWNSCALE, load
 from benchmarks.ablation.denoiser import Denoiser
 from benchmarks.ablation.settings import ARMS, AblationSettings
+from mimic.families.amplification import amplify
 from mimic.families.mimicmotion import objective
 from mimic.miniature.dancers import Window
 from mimic.miniature.unet import pose_strides
@@ -101,7 +102,7 @@ def loss(
     noisy = x0 + objective.as_latent_shape(sigma) * torch.randn(x0.shape, generator=generator)
     reference = window.latents[:, 0] / window.scaling_factor
     x0_hat = denoised(model, noisy, sigma, reference, window.maps[:, 1:], window.maps[:, 0])
-    amplification = objective.amplify({"hands": window.regions[:, 1:, 1:2]}, {"hands": w_hand})
+    amplification = amplify({"hands": window.regions[:, 1:, 1:2]}, {"hands": w_hand})
     return objective.edm_loss(x0_hat, x0, sigma, amplification=amplification)
 
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mimic.config.loading import Config, ConfigError
+from mimic.families.amplification import amplify
 from mimic.families.mimicmotion import objective
 from mimic.miniature.dancers import (
     Dancer,
@@ -369,7 +370,7 @@ def window_loss(
         name: window.regions[:, :, index : index + 1]
         for index, name in enumerate(("figure", "hands", "face"))
     }
-    amplification = objective.amplify(masks, settings.region_factors)
+    amplification = amplify(masks, settings.region_factors)
     # The reference's own picture is known: it needs little of the loss.
     importance = torch.ones(1, F, 1, 1, 1)
     importance[:, 0] = 0.25

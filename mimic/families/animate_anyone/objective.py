@@ -8,7 +8,6 @@ Legend: B batch, F frames, C latent channels, h x w latents; t ``B`` timesteps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,20 +23,6 @@ def offset_noise(noise: Tensor, offset: Tensor, strength: float) -> Tensor:
         strength: of the offset; 0 leaves the noise as it is.
     """
     return noise + strength * offset
-
-
-def target_of(scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """What the network is to predict: v, or the noise where the scheduler says so.
-
-    Raises:
-        ValueError: the scheduler predicts something else.
-    """
-    kind = scheduler.config.prediction_type
-    if kind == "v_prediction":
-        return scheduler.get_velocity(x0, noise, t)
-    if kind == "epsilon":
-        return noise
-    raise ValueError(f"the scheduler predicts {kind}; training knows v_prediction and epsilon.")
 
 
 def signal_to_noise(scheduler: Any, t: Tensor) -> Tensor:
@@ -61,18 +46,3 @@ def min_snr_weight(snr: Tensor, gamma: float | None, prediction_type: str) -> Te
         return torch.ones_like(snr)
     base = snr + 1 if prediction_type == "v_prediction" else snr.clamp(min=1e-8)
     return base.clamp(max=gamma) / base
-
-
-def regional_weight(masks: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor:
-    """Factor of each latent pixel's loss, ``B x F x 1 x h x w``: 1, and the largest factor of the regions it
-    is in.
-
-    Args:
-        masks: region to the covered share, ``B x F x 1 x h x w``.
-        factors: region to its factor; without any the result is one 1.
-    """
-    weight = torch.ones(())
-    for region, factor in factors.items():
-        own = 1 + (factor - 1) * masks[region]
-        weight = own if weight.ndim == 0 else torch.maximum(weight, own)
-    return weight

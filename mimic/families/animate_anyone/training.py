@@ -11,24 +11,23 @@ Legend: B batch, F target frames, C latent channels, H x W pixels, h x w latents
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mimic.config.loading import Config, ConfigError
+from mimic.config.loading import ConfigError
 from mimic.data.batch import Batch, Sample
+from mimic.families.amplification import amplify
 from mimic.families.animate_anyone import objective
 from mimic.families.animate_anyone.keys import released_state
 from mimic.families.animate_anyone.picture import embed_picture
 from mimic.families.animate_anyone.pipeline import AnimateAnyonePipeline
 from mimic.families.animate_anyone.tiny import tiny_pipeline
-from mimic.families.base import AnimationOutput
-from mimic.families.task import Draws, Loss, TrainingTask, draw_timestep
+from mimic.families.ddpm import StagedObjective, draw_timestep, noised, target_of, zero_of
+from mimic.families.task import Draws, Loss, TrainingTask
 from mimic.models.reference import ReferenceBank
-from mimic.models.vae import encode_images
 
 _SPATIAL = (
     "conv_in", "time_embedding", "*.resnets", "*.attentions", "*.downsamplers", "*.upsamplers",
@@ -36,21 +35,15 @@ _SPATIAL = (
 )  # fmt: skip
 
 
-class AnimateAnyoneObjective(Config):
+class AnimateAnyoneObjective(StagedObjective):
     """The `objective:` of a training YAML. Defaults are the published ones."""
 
-    stage: Literal[1, 2] = 1
-    """1: frames as unrelated pictures, no temporal layers. 2: clips, through the temporal layers."""
     min_snr_gamma: float | None = Field(5.0, gt=0)
     """Bounds the weight of steps with little noise (min-SNR); none: all steps weigh alike."""
     noise_offset: float = Field(0.05, ge=0)
     """Strength of a noise that is the same for a whole channel of a video."""
     drop: float = Field(0.1, ge=0, le=1)
-    """Share of samples that learn without reference and embedding, for guidance."""
-    timesteps: tuple[int, int] | None = None
-    """Draw timesteps from the first to before the second of these; none: all that the scheduler has."""
-    amplification: Mapping[str, float] = {}
-    """Region to the factor of its loss, as in MimicMotion; the data has to mask it. {}: as published."""
+    """Share of samples trained without reference and embedding, for guidance."""
 
 
 class AnimateAnyoneNetworks(nn.Module):
@@ -77,19 +70,18 @@ class AnimateAnyoneNetworks(nn.Module):
         x0 = batch.latents.float() * self._scaling_factor
         t = draws["t"]
         noise = objective.offset_noise(draws["noise"], draws["noise_offset"], settings.noise_offset).float()
-        noisy = scheduler.add_noise(x0, noise, t)
+        noisy = noised(scheduler, x0, noise, t)
         keep = draws["keep"].bool()
         bank, embedding = self._see_reference(batch, keep)
         predicted = self._run_unet(batch, noisy, t, embedding, bank, keep)
-        error = (predicted.float() - objective.target_of(scheduler, x0, noise, t)).square()
+        error = (predicted.float() - target_of(scheduler, x0, noise, t)).square()
         masks = {name: mask[:, 1:] for name, mask in batch.masks.items()}
-        weighted = objective.regional_weight(masks, settings.amplification).to(error) * error
+        weighted = amplify(masks, settings.amplification).to(error) * error
         snr = objective.signal_to_noise(scheduler, t)
         weight = objective.min_snr_weight(snr, settings.min_snr_gamma, scheduler.config.prediction_type)
         total = (weight * weighted.mean(dim=(1, 2, 3, 4))).mean()
         if not bool(keep.any()):
-            # Nobody looks: a gradient of zero is one all the same, for every process.
-            total = total + 0 * sum(value.float().sum() for value in bank.features.values())
+            total = total + zero_of(bank)
         return Loss(total, {"plain": error.detach().mean()})
 
     def _see_reference(self, batch: Batch, keep: Tensor) -> tuple[ReferenceBank, Tensor]:
@@ -120,29 +112,14 @@ class AnimateAnyoneNetworks(nn.Module):
         )[0]
 
 
-class AnimateAnyoneTask(TrainingTask):
-    """Training of Animate Anyone (arXiv 2311.17117), either stage; VAE and image encoder stay as they are.
+class AnimateAnyoneTask(TrainingTask[AnimateAnyonePipeline, AnimateAnyoneObjective]):
+    """Training of Animate Anyone (arXiv 2311.17117), either stage: both UNets and the pose guider."""
 
-    Args:
-        pipeline: whose networks are trained, in place.
-        settings: the objective.
-    """
+    Settings = AnimateAnyoneObjective
 
-    Settings: ClassVar[type[Config]] = AnimateAnyoneObjective
-
-    def __init__(self, pipeline: AnimateAnyonePipeline, settings: AnimateAnyoneObjective) -> None:
-        self._pipeline = pipeline
-        self.settings = settings
-        self.frozen = {"vae": pipeline.vae, "image_encoder": pipeline.image_encoder}
-        for module in self.frozen.values():
-            module.requires_grad_(False).eval()
-        self.model = AnimateAnyoneNetworks(pipeline, settings)
-
-    @classmethod
-    def from_pipeline(cls, pipeline: Any, settings: Config) -> AnimateAnyoneTask:
-        """A task that trains UNets and pose guider of `pipeline`, in place."""
-        assert isinstance(settings, AnimateAnyoneObjective)
-        return cls(pipeline, settings)
+    def make_model(self) -> AnimateAnyoneNetworks:
+        """Both UNets and the pose guider."""
+        return AnimateAnyoneNetworks(self._pipeline, self.settings)
 
     @classmethod
     def tiny_pipeline(cls, *, height: int, width: int, seed: int) -> AnimateAnyonePipeline:
@@ -168,14 +145,8 @@ class AnimateAnyoneTask(TrainingTask):
             ],
         }
 
-    def draw(self, sample: Sample, generator: torch.Generator) -> Draws:
-        """Timestep, noise and its offset, what is dropped; see `TrainingTask.draw`.
-
-        Raises:
-            ConfigError: the objective amplifies a region that the data does not mask; or a clip is longer
-                than the temporal layers reach.
-        """
-        self._check(sample)
+    def draw_for(self, sample: Sample, generator: torch.Generator) -> Draws:
+        """Timestep, noise and its offset, what is dropped."""
         num_frames, _, height, width = sample.frames.shape
         channels, h, w = self._pipeline.latent_shape(height, width)
         num_steps = self._pipeline.scheduler.config.num_train_timesteps
@@ -186,14 +157,10 @@ class AnimateAnyoneTask(TrainingTask):
             "keep": (torch.rand((), generator=generator) >= self.settings.drop).float(),
         }
 
-    def _check(self, sample: Sample) -> None:
-        absent = sorted(set(self.settings.amplification) - set(sample.masks))
-        if absent:
-            known = ", ".join(sorted(sample.masks)) or "none"
-            raise ConfigError(
-                f"objective.amplification names {', '.join(absent)}, the data masks {known}; "
-                "name the regions in data.regions, or set amplification: {}"
-            )
+    def check(self, sample: Sample) -> None:
+        """Raise `ConfigError` for regions that are not masked, and for clips longer than the temporal layers'
+        table of positions."""
+        super().check(sample)
         most = self._pipeline.unet.config.motion_max_seq_length
         if self.settings.stage == 2 and len(sample.frames) > most:
             raise ConfigError(
@@ -201,52 +168,18 @@ class AnimateAnyoneTask(TrainingTask):
                 f"{most} at most"
             )
 
-    @torch.no_grad()
-    def encode(self, batch: Batch) -> Batch:
-        """Latents (unscaled, the posterior's mode) and image embeddings that no cache had."""
-        pipe = self._pipeline
-        changes: dict[str, Tensor] = {}
-        if batch.latents is None:
-            latents = encode_images(pipe.vae, batch.frames.flatten(0, 1))
-            changes["latents"] = latents.unflatten(0, batch.frames.shape[:2])
-        if batch.reference_latents is None:
-            changes["reference_latents"] = encode_images(pipe.vae, batch.reference)
-        if batch.image_embedding is None:
-            pictures = (batch.reference.float() + 1) / 2
-            embedded = [
-                embed_picture(pipe.image_encoder, pipe.feature_extractor, picture)[:, 0]
-                for picture in pictures.split(1)
-            ]
-            changes["image_embedding"] = torch.cat(embedded)
-        return replace(batch, **changes)  # type: ignore[arg-type]
+    def embed(self, reference_B3HW: Tensor) -> Tensor:
+        """CLIP's embedding of each picture, ``B x D``."""
+        encoder, extractor = self._pipeline.image_encoder, self._pipeline.feature_extractor
+        pictures = (reference_B3HW.float() + 1) / 2
+        return torch.cat([embed_picture(encoder, extractor, each)[:, 0] for each in pictures.split(1)])
 
-    def pipeline(self) -> AnimateAnyonePipeline:
-        """The inference pipeline around the networks that are being trained."""
-        return self._pipeline
+    def call_arguments(self) -> dict[str, Any]:
+        """In stage 1 each frame stands alone."""
+        return {"use_motion": self.settings.stage == 2}
 
     def released_files(self) -> dict[str, dict[str, Tensor]]:
         """The four files of the released layout, as safetensors."""
         pipe = self._pipeline
         parts = {"unet": pipe.unet, "reference_unet": pipe.reference_unet, "pose_guider": pipe.pose_guider}
         return {f"{name}.safetensors": state for name, state in released_state(parts).items()}
-
-    @torch.no_grad()
-    def generate(self, sample: Sample, *, seed: int) -> Tensor:
-        """The reference in the sample's poses, ``F x 3 x H x W`` in [0, 1], by the pipeline's own
-        defaults. In stage 1 each frame stands alone."""
-        was_training = self.model.training
-        self.model.eval()
-        maps = sample.pose_maps[1:]
-        try:
-            output = self._pipeline(
-                ((sample.reference + 1) / 2).clamp(0, 1),
-                image_pose=maps,
-                generator=torch.Generator().manual_seed(seed),
-                output_type="pt",
-                use_motion=self.settings.stage == 2,
-            )
-        finally:
-            self.model.train(was_training)
-        assert isinstance(output, AnimationOutput)
-        assert isinstance(output.frames, Tensor)
-        return output.frames[0]

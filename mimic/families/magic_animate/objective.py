@@ -8,9 +8,6 @@ Legend: B batch, F frames, C latent channels; h x w latents.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -27,35 +24,3 @@ def choose(r: Tensor, stage: int, *, tau_0: float, tau_1: float, tau_2: float) -
     if stage == 1:
         return torch.where(r <= tau_0, RECONSTRUCTION, PICTURE)
     return torch.where(r <= tau_1, RECONSTRUCTION, torch.where(r <= tau_2, PICTURE, CLIP))
-
-
-def noised(scheduler: Any, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """``sqrt(alpha_t) x0 + sqrt(1 - alpha_t) eps``; x0 and eps ``B x F x C x h x w``, t ``B``."""
-    return scheduler.add_noise(x0, eps, t)
-
-
-def target_of(scheduler: Any, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """What the network is to predict: eps, or v where the scheduler says so.
-
-    Raises:
-        ValueError: the scheduler predicts something else.
-    """
-    kind = scheduler.config.prediction_type
-    if kind == "epsilon":
-        return eps
-    if kind == "v_prediction":
-        return scheduler.get_velocity(x0, eps, t)
-    raise ValueError(f"the scheduler predicts {kind}; training knows epsilon and v_prediction.")
-
-
-def weight_of(masks: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor | float:
-    """The factor of each latent pixel's loss, ``B x F x 1 x h x w``: 1, and a region's factor inside it.
-
-    Args:
-        masks: region to the covered share, ``B x F x 1 x h x w``.
-        factors: region to its factor.
-    """
-    weight: Tensor | float = 1.0
-    for region, factor in factors.items():
-        weight = weight * (1 + (factor - 1) * masks[region])
-    return weight

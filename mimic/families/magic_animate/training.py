@@ -11,33 +11,28 @@ pixels, h x w latents, L tokens of the text, D their width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from mimic.config.loading import Config, ConfigError
 from mimic.data.batch import Batch, Sample
-from mimic.families.base import AnimationOutput
+from mimic.families.amplification import amplify
+from mimic.families.ddpm import StagedObjective, draw_timestep, noised, target_of, zero_of
 from mimic.families.magic_animate import objective
 from mimic.families.magic_animate.keys import released_temporal
 from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 from mimic.families.magic_animate.tiny import tiny_pipeline
-from mimic.families.task import Draws, Loss, TrainingTask, draw_timestep
+from mimic.families.task import Draws, Loss, TrainingTask
 from mimic.models.reference import ReferenceBank
-from mimic.models.vae import encode_images
 
 TEMPORAL_FILE = "temporal_attention.safetensors"
 """Name of the export in the published layout; networks without it are in folders of that layout anyway."""
 
 
-class MagicAnimateObjective(Config):
-    """The `objective:` of a training YAML."""
+class MagicAnimateObjective(StagedObjective):
+    """The `objective:` of a training YAML. Stage 2 trains on clips and single pictures together."""
 
-    stage: Literal[1, 2] = 1
-    """1: single frames, no temporal layers. 2: clips and pictures through the temporal layers."""
     tau_0: float = Field(0.2, ge=0, le=1)
     """Stage 1: share of samples whose target is the reference itself, in its own pose."""
     tau_1: float = Field(0.2, ge=0, le=1)
@@ -46,11 +41,7 @@ class MagicAnimateObjective(Config):
     """Stage 2: up to here samples are another picture, beyond it clips. The paper publishes no value of the
     three."""
     drop_reference: float = Field(0.1, ge=0, le=1)
-    """Share of samples that learn without the reference, as guidance at inference runs one half."""
-    timesteps: tuple[int, int] | None = None
-    """Draw timesteps from the first to before the second of these; none: all that the scheduler has."""
-    amplification: Mapping[str, float] = {}
-    """Region to the factor of its loss, as in MimicMotion; the data has to mask it. {}: as published."""
+    """Share of samples trained without the reference, as in the unconditional branch of guidance."""
 
     @model_validator(mode="after")
     def _check(self) -> MagicAnimateObjective:
@@ -103,7 +94,7 @@ class MagicAnimateNetworks(nn.Module):
         x0, maps, masks = self._targets(batch, draws, kinds, chosen, is_clip=is_clip)
         num_frames = x0.shape[1]
         t, eps = draws["t"][chosen], draws["noise"][chosen][:, :num_frames].float()
-        noisy = objective.noised(self._scheduler, x0, eps, t)
+        noisy = noised(self._scheduler, x0, eps, t)
         bank = ReferenceBank("midup")
         text = self.prompt_embedding(len(chosen))
         dtype = self.unet.dtype
@@ -121,11 +112,11 @@ class MagicAnimateNetworks(nn.Module):
             )
         predicted = self._predict(noisy.to(dtype), maps.to(dtype), t, text.to(dtype), bank, attends)
         predicted = predicted.reshape(x0.shape).float()
-        target = objective.target_of(self._scheduler, x0, eps, draws["t"][chosen])
-        weight = objective.weight_of(masks, self.settings.amplification)
+        target = target_of(self._scheduler, x0, eps, draws["t"][chosen])
+        weight = amplify(masks, self.settings.amplification)
         losses = (weight * (predicted - target).square()).mean(dim=(1, 2, 3, 4))
-        if not bool(attends.any()):  # nobody looks: a gradient of zero is one all the same, for every process
-            losses = losses + 0 * sum(value.float().sum() for value in bank.features.values())
+        if not bool(attends.any()):
+            losses = losses + zero_of(bank)
         return losses
 
     def _targets(
@@ -170,31 +161,20 @@ class MagicAnimateNetworks(nn.Module):
         )[0]
 
 
-class MagicAnimateTask(TrainingTask):
-    """Training of MagicAnimate (arXiv 2311.16498); the VAE stays as it is.
+class MagicAnimateTask(TrainingTask[MagicAnimatePipeline, MagicAnimateObjective]):
+    """Training of MagicAnimate (arXiv 2311.16498); the VAE is never trained.
 
     Stage 1 trains ``trainable: [appearance_encoder, controlnet]``, stage 2 ``trainable: [unet.temporal]``; a
-    model that does not begin as Stable Diffusion trains ``unet`` and ``prompt_embedding``, too.
-
-    Args:
-        pipeline: whose networks are trained, in place.
-        settings: the objective.
+    model that does not begin as Stable Diffusion also trains ``unet`` and ``prompt_embedding``. Samples of a
+    model after stage 1 use its temporal layers, too: fresh ones change nothing.
     """
 
-    Settings: ClassVar[type[Config]] = MagicAnimateObjective
+    Settings = MagicAnimateObjective
+    frozen_parts = ("vae",)
 
-    def __init__(self, pipeline: MagicAnimatePipeline, settings: MagicAnimateObjective) -> None:
-        self._pipeline = pipeline
-        self.settings = settings
-        self.frozen = {"vae": pipeline.vae}
-        pipeline.vae.requires_grad_(False).eval()
-        self.model = MagicAnimateNetworks(pipeline, settings)
-
-    @classmethod
-    def from_pipeline(cls, pipeline: Any, settings: Config) -> MagicAnimateTask:
-        """A task that trains the networks of `pipeline`, in place."""
-        assert isinstance(settings, MagicAnimateObjective)
-        return cls(pipeline, settings)
+    def make_model(self) -> MagicAnimateNetworks:
+        """UNet, appearance encoder, ControlNet and text."""
+        return MagicAnimateNetworks(self._pipeline, self.settings)
 
     @classmethod
     def tiny_pipeline(cls, *, height: int, width: int, seed: int) -> MagicAnimatePipeline:
@@ -210,20 +190,9 @@ class MagicAnimateTask(TrainingTask):
             "unet.attention": ["unet.*.attentions.*.attn1.*", "unet.*.attentions.*.attn2.*"],
         }
 
-    def draw(self, sample: Sample, generator: torch.Generator) -> Draws:
-        """What to learn from, noise level, noise, whether the reference is seen; see `TrainingTask.draw`.
-
-        Raises:
-            ConfigError: the objective amplifies a region that the data does not mask.
-        """
+    def draw_for(self, sample: Sample, generator: torch.Generator) -> Draws:
+        """What to train on, timestep, noise, whether the reference is seen."""
         settings = self.settings
-        absent = sorted(set(settings.amplification) - set(sample.masks))
-        if absent:
-            known = ", ".join(sorted(sample.masks)) or "none"
-            raise ConfigError(
-                f"objective.amplification names {', '.join(absent)}, the data masks {known}; "
-                "name the regions in data.regions, or set amplification: {}"
-            )
         num_frames, _, height, width = sample.frames.shape
         shape = (num_frames, *self._pipeline.latent_shape(height, width))
         num_steps = self._pipeline.scheduler.config.num_train_timesteps
@@ -235,43 +204,7 @@ class MagicAnimateTask(TrainingTask):
             "keep_reference": (torch.rand((), generator=generator) >= settings.drop_reference).float(),
         }
 
-    @torch.no_grad()
-    def encode(self, batch: Batch) -> Batch:
-        """Latents (unscaled, the posterior's mode) that no cache had."""
-        changes: dict[str, Any] = {}
-        if batch.latents is None:
-            latents = encode_images(self._pipeline.vae, batch.frames.flatten(0, 1))
-            changes["latents"] = latents.unflatten(0, batch.frames.shape[:2])
-        if batch.reference_latents is None:
-            changes["reference_latents"] = encode_images(self._pipeline.vae, batch.reference)
-        return replace(batch, **changes)
-
-    def pipeline(self) -> MagicAnimatePipeline:
-        """The inference pipeline around the networks that are being trained."""
-        return self._pipeline
-
     def released_files(self) -> dict[str, dict[str, Tensor]]:
         """The temporal attention under its published keys; the model's folder holds appearance encoder and
         ControlNet under theirs already."""
         return {TEMPORAL_FILE: released_temporal(self._pipeline.unet)}
-
-    @torch.no_grad()
-    def generate(self, sample: Sample, *, seed: int) -> Tensor:
-        """The reference in the sample's poses, ``F x 3 x H x W`` in [0, 1], by the pipeline's own defaults.
-
-        A model of stage 1 knows no time: its temporal layers, fresh ones, change nothing.
-        """
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            output = self._pipeline(
-                ((sample.reference + 1) / 2).clamp(0, 1),
-                image_pose=sample.pose_maps[1:],
-                generator=torch.Generator().manual_seed(seed),
-                output_type="pt",
-            )
-        finally:
-            self.model.train(was_training)
-        assert isinstance(output, AnimationOutput)
-        assert isinstance(output.frames, Tensor)
-        return output.frames[0]

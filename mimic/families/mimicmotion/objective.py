@@ -1,9 +1,8 @@
-"""MimicMotion's training objective: EDM as Stable Video Diffusion uses it, with regional loss amplification.
+"""MimicMotion's training objective: EDM as Stable Video Diffusion uses it, and its random draws.
 
 Symbols are those of Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models"
-(arXiv 2206.00364), table 1, with the v-prediction column of Stable Video Diffusion (sigma_data = 1);
-the amplification is MimicMotion's (arXiv 2406.19680), section 3.4. Besides: what is left out for
-guidance, and the noise of the reference.
+(arXiv 2206.00364), table 1, with the v-prediction column of Stable Video Diffusion (sigma_data = 1).
+It also has the dropouts for classifier-free guidance and the noise augmentation of the reference.
 
 Legend: B batch, F frames, C latent channels, H x W latent size. sigma has shape B.
 """
@@ -77,23 +76,6 @@ def region_loss(x0_hat: Tensor, x0: Tensor, sigma: Tensor, mask: Tensor) -> Tens
     """
     error = loss_weight(as_latent_shape(sigma)) * (x0_hat.float() - x0.float()).square()
     return (error * mask).sum() / (mask.sum() * error.shape[2]).clamp(min=1e-6)
-
-
-def amplify(masks: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor:
-    """Regional loss amplification: 1 outside, the region's factor inside, the largest where regions overlap.
-
-    Args:
-        masks: region's name to a mask in [0, 1] of ``B x F x 1 x H x W``; fractions amplify in proportion.
-        factors: region's name to its factor (the paper's w_hand is 10). Without any, the result is one 1.
-
-    Raises:
-        KeyError: a factor names a region that has no mask.
-    """
-    total = torch.ones(())
-    for name, factor in factors.items():
-        region = 1 + (factor - 1) * masks[name]
-        total = region if total.ndim == 0 else torch.maximum(total, region)
-    return total
 
 
 def sample_keeps(

@@ -12,20 +12,18 @@ channels, H x W pixels, h x w latents, D width of the image embedding.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mimic.config.loading import Config, ConfigError
 from mimic.data.batch import Batch, Sample
-from mimic.families.base import AnimationOutput
+from mimic.families.amplification import amplify
 from mimic.families.mimicmotion import objective
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.families.mimicmotion.tiny import tiny_pipeline
-from mimic.families.task import Draws, Loss, TrainingTask
+from mimic.families.task import Draws, Loss, Objective, TrainingTask
 from mimic.models.image_embedding import embed_images
 from mimic.models.vae import encode_images
 
@@ -40,7 +38,7 @@ PARTS: dict[str, list[str]] = {
 """The UNet's layers by what they look along, time or space, and its attention alone."""
 
 
-class MimicMotionObjective(Config):
+class MimicMotionObjective(Objective):
     """The `objective:` of a training YAML. Defaults are the paper's where it tells them."""
 
     P_mean: float = 0.7
@@ -52,28 +50,28 @@ class MimicMotionObjective(Config):
     amplification: Mapping[str, float] = {"hands": 10.0}
     """Region to the factor of its loss (the paper's w_hand); the data has to mask these regions. {}: none."""
     drop_image_embedding: float = Field(0.1, ge=0, le=1)
-    """Share of clips that train with a zero image embedding."""
+    """Share of clips trained with a zero image embedding."""
     drop_reference: float = Field(0.1, ge=0, le=1)
-    """Share of clips that train with zero reference latents."""
+    """Share of clips trained with zero reference latents."""
     drop_pose: float = Field(0.1, ge=0, le=1)
-    """Share of clips that train without pose."""
+    """Share of clips trained without pose."""
     drop_together: bool = True
-    """One draw decides all three, so that equal shares leave out everything at once, which is what the
-    unconditional branch of guidance is; false: a draw for each."""
+    """Decide all three by one draw, so that equal shares drop everything at once, as the unconditional branch
+    of guidance does; false: one draw for each."""
     noise_aug_share: float = Field(0.0, ge=0, le=1)
-    """Share of clips whose reference gets noise before it is encoded; the others are told of none (0)."""
+    """Share of clips whose reference gets noise before it is encoded; its strength is passed to the model."""
     noise_aug_P_mean: float = -3.0
     """Mean of the logarithm of that noise's strength, pixels being in [-1, 1]."""
     noise_aug_P_std: float = Field(0.5, ge=0)
     """Its standard deviation."""
     fps: int = Field(7, ge=1)
-    """Frames per second that the model is told: the same at inference."""
+    """Frames per second passed to the model: the same at inference."""
     motion_bucket_id: int = 127
-    """How much motion the model is told of: the same at inference."""
+    """Motion bucket id passed to the model: the same at inference."""
     with_reference_frame: bool = True
     """Frame 0 of the window is the reference with its own pose, as at inference."""
     reference_frame_weight: float = Field(1.0, ge=0)
-    """Factor of the loss on that frame, whose picture the model is shown anyway."""
+    """Factor of the loss on that frame, whose picture the model is given as a condition."""
 
 
 class MimicMotionNetworks(nn.Module):
@@ -165,7 +163,7 @@ class MimicMotionNetworks(nn.Module):
 
     def _loss(self, x0_hat: Tensor, x0: Tensor, sigma: Tensor, masks: Mapping[str, Tensor]) -> Loss:
         settings = self.settings
-        factor = objective.amplify(masks, settings.amplification)
+        factor = amplify(masks, settings.amplification)
         if settings.with_reference_frame and settings.reference_frame_weight != 1:
             importance = torch.ones(1, x0.shape[1], 1, 1, 1, device=x0.device)
             importance[:, 0] = settings.reference_frame_weight
@@ -178,35 +176,21 @@ class MimicMotionNetworks(nn.Module):
         return Loss(total, terms)
 
 
-class MimicMotionTask(TrainingTask):
-    """Training of MimicMotion (arXiv 2406.19680): UNet and PoseNet; VAE and image encoder stay as they are.
+class MimicMotionTask(TrainingTask[MimicMotionPipeline, MimicMotionObjective]):
+    """Training of MimicMotion (arXiv 2406.19680): UNet and PoseNet."""
 
-    Args:
-        pipeline: whose networks are trained, in place.
-        settings: the objective.
-    """
+    Settings = MimicMotionObjective
 
-    Settings: ClassVar[type[Config]] = MimicMotionObjective
-
-    def __init__(self, pipeline: MimicMotionPipeline, settings: MimicMotionObjective) -> None:
-        self._pipeline = pipeline
-        self.settings = settings
-        self.frozen = {"vae": pipeline.vae, "image_encoder": pipeline.image_encoder}
-        for module in self.frozen.values():
-            module.requires_grad_(False).eval()
-        self.model = MimicMotionNetworks(
-            pipeline.unet,
-            pipeline.pose_net,
-            settings,
-            scaling_factor=float(pipeline.vae.config.scaling_factor),
+    def make_model(self) -> MimicMotionNetworks:
+        """UNet and PoseNet."""
+        pipe = self._pipeline
+        return MimicMotionNetworks(
+            pipe.unet,
+            pipe.pose_net,
+            self.settings,
+            scaling_factor=float(pipe.vae.config.scaling_factor),
             encode_reference=self._encode,
         )
-
-    @classmethod
-    def from_pipeline(cls, pipeline: Any, settings: Config) -> MimicMotionTask:
-        """A task that trains the UNet and PoseNet of `pipeline`, in place."""
-        assert isinstance(settings, MimicMotionObjective)
-        return cls(pipeline, settings)
 
     @classmethod
     def tiny_pipeline(cls, *, height: int, width: int, seed: int) -> MimicMotionPipeline:
@@ -218,31 +202,14 @@ class MimicMotionTask(TrainingTask):
         """See `PARTS`."""
         return PARTS
 
-    def draw(self, sample: Sample, generator: torch.Generator) -> Draws:
-        """Noise level, noise, what is dropped, and the reference's noise; see `TrainingTask.draw`.
-
-        Raises:
-            ConfigError: the objective amplifies a region that the data does not mask.
-        """
+    def draw_for(self, sample: Sample, generator: torch.Generator) -> Draws:
+        """Noise level, noise, what is dropped, and the reference's noise."""
         settings = self.settings
-        absent = sorted(set(settings.amplification) - set(sample.masks))
-        if absent:
-            known = ", ".join(sorted(sample.masks)) or "none"
-            raise ConfigError(
-                f"objective.amplification names {', '.join(absent)}, the data masks {known}; "
-                "name the regions in data.regions, or set amplification: {}"
-            )
         num_frames, _, height, width = sample.frames.shape
-        side = self._pipeline.pixels_per_latent
-        shape = (
-            num_frames + settings.with_reference_frame,
-            self._pipeline.vae.config.latent_channels,
-            height // side,
-            width // side,
+        T = num_frames + settings.with_reference_frame
+        (sigma,) = objective.sample_sigma(
+            1, P_mean=settings.P_mean, P_std=settings.P_std, generator=generator
         )
-        sigma = objective.sample_sigma(1, P_mean=settings.P_mean, P_std=settings.P_std, generator=generator)[
-            0
-        ]
         if settings.sigma_range is not None:
             sigma = sigma.clamp(*settings.sigma_range)
         shares = {
@@ -259,7 +226,7 @@ class MimicMotionTask(TrainingTask):
         )
         draws = {
             "sigma": sigma,
-            "noise": torch.randn(shape, generator=generator),
+            "noise": torch.randn(T, *self._pipeline.latent_shape(height, width), generator=generator),
             "noise_aug": strength,
             **{f"keep_{name}": keep for name, keep in keeps.items()},
         }
@@ -268,29 +235,17 @@ class MimicMotionTask(TrainingTask):
         return draws
 
     @torch.no_grad()
-    def encode(self, batch: Batch) -> Batch:
-        """Latents (unscaled, the posterior's mode) and image embeddings that no cache had."""
-        changes: dict[str, Tensor] = {}
-        if batch.latents is None:
-            latents = self._encode(batch.frames.flatten(0, 1))
-            changes["latents"] = latents.unflatten(0, batch.frames.shape[:2])
-        if batch.reference_latents is None:
-            changes["reference_latents"] = self._encode(batch.reference)
-        if batch.image_embedding is None:
-            changes["image_embedding"] = self._embed(batch.reference)
-        return replace(batch, **changes)  # type: ignore[arg-type]
-
-    @torch.no_grad()
     def _encode(self, pixels: Tensor) -> Tensor:
         return encode_images(self._pipeline.vae, pixels)
 
-    def _embed(self, reference: Tensor) -> Tensor:
+    def embed(self, reference_B3HW: Tensor) -> Tensor:
+        """CLIP's embedding of each picture, ``B x D``."""
         pipe = self._pipeline
-        return embed_images(pipe.image_encoder, pipe.feature_extractor, (reference + 1) / 2)[:, 0]
+        return embed_images(pipe.image_encoder, pipe.feature_extractor, (reference_B3HW + 1) / 2)[:, 0]
 
-    def pipeline(self) -> MimicMotionPipeline:
-        """The inference pipeline around the networks that are being trained."""
-        return self._pipeline
+    def call_arguments(self) -> dict[str, Any]:
+        """The time ids that the objective trains with."""
+        return {"fps": self.settings.fps, "motion_bucket_id": self.settings.motion_bucket_id}
 
     def released_files(self) -> dict[str, dict[str, Tensor]]:
         """One file with ``unet.*`` and ``pose_net.*``, as the released checkpoint has them."""
@@ -299,25 +254,3 @@ class MimicMotionTask(TrainingTask):
             f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()
         }
         return {SINGLE_FILE: state}
-
-    @torch.no_grad()
-    def generate(self, sample: Sample, *, seed: int) -> Tensor:
-        """The reference in the sample's poses, ``F x 3 x H x W`` in [0, 1], by the pipeline's own
-        defaults."""
-        pipe, settings = self._pipeline, self.settings
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            output = pipe(
-                ((sample.reference + 1) / 2).clamp(0, 1),
-                image_pose=sample.pose_maps,
-                fps=settings.fps,
-                motion_bucket_id=settings.motion_bucket_id,
-                generator=torch.Generator().manual_seed(seed),
-                output_type="pt",
-            )
-        finally:
-            self.model.train(was_training)
-        assert isinstance(output, AnimationOutput)
-        assert isinstance(output.frames, Tensor)
-        return output.frames[0, 1:]

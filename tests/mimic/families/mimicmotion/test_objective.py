@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler
 
+from mimic.families.amplification import amplify
 from mimic.families.mimicmotion import objective
 
 SIGMAS = torch.tensor([0.05, 0.4, 1.0, 7.0, 300.0])
@@ -55,7 +56,7 @@ def test_a_perfect_output_has_no_loss_and_a_constant_error_its_closed_form():
 def test_amplification_of_one_changes_no_bit():
     x0, guess = latents(4), latents(5)
     mask = torch.ones(len(SIGMAS), 3, 1, 5, 6)
-    factor = objective.amplify({"hands": mask}, {"hands": 1.0})
+    factor = amplify({"hands": mask}, {"hands": 1.0})
     plain = objective.edm_loss(guess, x0, SIGMAS)
     assert torch.equal(objective.edm_loss(guess, x0, SIGMAS, amplification=factor), plain)
 
@@ -64,16 +65,16 @@ def test_regions_are_amplified_by_their_factor_and_overlaps_by_the_larger():
     hands, face = torch.zeros(1, 1, 1, 2, 2), torch.zeros(1, 1, 1, 2, 2)
     hands[..., 0, :] = 1
     face[..., :, 0] = 1
-    factor = objective.amplify({"hands": hands, "face": face}, {"hands": 10.0, "face": 3.0})
+    factor = amplify({"hands": hands, "face": face}, {"hands": 10.0, "face": 3.0})
     assert factor[0, 0, 0].tolist() == [[10.0, 10.0], [3.0, 1.0]]
     with pytest.raises(KeyError, match="feet"):
-        objective.amplify({"hands": hands}, {"feet": 2.0})
+        amplify({"hands": hands}, {"feet": 2.0})
 
 
 def test_no_factor_gives_the_plain_loss_bit_for_bit():
     x0, guess = latents(4), latents(5)
     plain = objective.edm_loss(guess, x0, SIGMAS)
-    assert torch.equal(objective.edm_loss(guess, x0, SIGMAS, amplification=objective.amplify({}, {})), plain)
+    assert torch.equal(objective.edm_loss(guess, x0, SIGMAS, amplification=amplify({}, {})), plain)
 
 
 def test_the_loss_of_a_region_is_that_of_its_own_pixels():

@@ -1,0 +1,50 @@
+"""Regional loss amplification (MimicMotion, arXiv 2406.19680, section 3.4), for all families.
+
+Inside a region r, such as the hands, the loss of a latent pixel is multiplied by the region's factor w_r, the
+paper's w_hand. With m_r, the share of the latent pixel that the region covers::
+
+    L_theta = w lambda(sigma) |x0_hat - x0|^2,    w = max(1 + (w_r - 1) m_r) over all regions r
+
+Legend: B batch, F frames, h x w latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from mimic.config.loading import ConfigError
+
+
+def amplify(masks: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor:
+    """Factor of each latent pixel's loss: 1 outside, the region's inside, the largest where regions overlap.
+
+    Args:
+        masks: region to the covered share in [0, 1], ``B x F x 1 x h x w``.
+        factors: region to its factor (the paper's w_hand is 10). Without any, the result is a scalar 1.
+
+    Raises:
+        KeyError: a factor names a region that has no mask.
+    """
+    total = torch.ones(())
+    for name, factor in factors.items():
+        region = 1 + (factor - 1) * masks[name]
+        total = region if total.ndim == 0 else torch.maximum(total, region)
+    return total
+
+
+def check_regions(factors: Mapping[str, float], masked: Collection[str]) -> None:
+    """Check that the data masks every region that is amplified.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    absent = sorted(set(factors) - set(masked))
+    if absent:
+        raise ConfigError(
+            f"objective.amplification names {', '.join(absent)}, the data masks "
+            f"{', '.join(sorted(masked)) or 'none'}; name the regions in data.regions, or set amplification: "
+            "{}"
+        )
