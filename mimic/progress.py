@@ -10,6 +10,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+Progress = Callable[[int, int | None], None]
+"""Called with (done, total) as work proceeds; total is None where it is not known."""
+
 
 @contextlib.contextmanager
 def progress_bar(

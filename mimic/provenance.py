@@ -1,18 +1,17 @@
-"""What a run writes down beside its video: settings, versions, hashes of the weights."""
+"""What a run writes down beside its video: the model, versions, hashes of weights and inputs."""
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
-import inspect
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from mimic.config import CaseSettings
+from mimic.devices import device_name
 from mimic.files import local_path
 from mimic.weights.sources import sha256, weight_files
 
@@ -21,11 +20,17 @@ _PACKAGES = (
     "opencv-python-headless", "onnxruntime", "onnxruntime-gpu",
 )  # fmt: skip
 
-_PIPELINE_SETTINGS = (
-    "tile_size", "tile_overlap", "num_inference_steps", "noise_aug_strength", "min_guidance_scale",
-    "max_guidance_scale", "conditioning_fps", "motion_bucket_id", "decode_chunk_size", "fusion", "noise",
-)  # fmt: skip
-_SOME_FAMILIES_SETTINGS = ("windows", "control_scale")
+
+class ModelLike(Protocol):
+    """What is asked of a pipeline to describe it."""
+
+    config: Any
+
+    @property
+    def denoiser(self) -> Any: ...
+
+    @property
+    def execution_device(self) -> torch.device: ...
 
 
 def versions() -> dict[str, str]:
@@ -56,7 +61,7 @@ def weights_of(
 
 
 def described_model(
-    pipeline: Any,
+    pipeline: ModelLike,
     *,
     base: str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -75,16 +80,9 @@ def described_model(
         "pipeline": type(pipeline).__name__,
         "checkpoint": os.fspath(checkpoint) if checkpoint is not None else None,
         "weights_sha256": weights_of(folder or None, checkpoint),
-        "dtype": str(pipeline.unet.dtype).removeprefix("torch."),
-        "device": device_name(pipeline._execution_device),
+        "dtype": str(pipeline.denoiser.dtype).removeprefix("torch."),
+        "device": device_name(pipeline.execution_device),
     }
-
-
-def device_name(device: torch.device) -> str:
-    """The device in words."""
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
 
 
 def file_facts(source: Any) -> dict[str, Any]:
@@ -92,17 +90,6 @@ def file_facts(source: Any) -> dict[str, Any]:
     if not isinstance(source, str | os.PathLike):
         return {"file": None, "type": type(source).__name__}
     return {"file": os.fspath(source), "sha256": sha256(local_path(source))}
-
-
-def effective_settings(pipeline: Any, settings: CaseSettings) -> dict[str, Any]:
-    """Settings with those that were left out filled in as the pipeline fills them in."""
-    filled = settings.model_dump()
-    filled["min_guidance_scale"], filled["max_guidance_scale"] = settings.guidance_range
-    known = inspect.signature(type(pipeline).__call__).parameters
-    for name in (*_PIPELINE_SETTINGS, *(name for name in _SOME_FAMILIES_SETTINGS if name in known)):
-        argument = "fps" if name == "conditioning_fps" else name
-        filled[name] = pipeline.setting(argument, filled[name])
-    return filled
 
 
 def _version(package: str) -> str | None:

@@ -74,7 +74,7 @@ def table(report: dict[str, Any]) -> list[str]:
 
 
 def _tools(options: argparse.Namespace, protocol: Protocol) -> Tools:
-    from mimic.generation.run import chosen_device
+    from mimic.devices import chosen_device
 
     device = chosen_device(options.device)
     given: dict[str, Any] = {}

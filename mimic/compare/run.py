@@ -22,10 +22,10 @@ from mimic.compare.page import write_page
 from mimic.compare.settings import CompareConfig, VariantSettings
 from mimic.config import CaseSettings
 from mimic.config.loading import build
+from mimic.devices import chosen_device
 from mimic.families.registry import load_pipeline
 from mimic.files import local_path, whole_file, write_json
 from mimic.generation import generate
-from mimic.generation.run import chosen_device
 from mimic.metrics.clips import Pair, find_clips
 from mimic.metrics.evaluate import SET_METRICS, Tools, evaluate
 from mimic.metrics.features import FeatureNetwork, PerceptualDistance

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from mimic.data.transforms import pose_maps_to_tensor
 
-PoseMaps = Callable[[list[int]], Tensor]
+MapDrawer = Callable[[list[int]], Tensor | np.ndarray]
 """Draws the pose maps of the given frames: ``F x 3 x H x W`` in [-1, 1], RGB, or uint8 ``F x H x W x 3``."""
 
 
-def as_pose_maps(image_pose: Any) -> list[PoseMaps]:
+def as_pose_maps(image_pose: Any) -> list[MapDrawer]:
     """Whatever the caller gave as poses, one drawer for each video, or one for all.
 
     Args:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
-from mimic.data.pose_maps import PoseMaps, as_pose_tensor
+from mimic.data.pose_maps import MapDrawer, as_pose_tensor
 from mimic.sampling.noise import Generators
 
 
@@ -62,7 +62,7 @@ def check_latents(
 
 
 def check_pose_maps(
-    pose_maps: Sequence[PoseMaps], *, num_videos: int, num_frames: int, height: int, width: int
+    pose_maps: Sequence[MapDrawer], *, num_videos: int, num_frames: int, height: int, width: int
 ) -> None:
     """Maps are as many and as large as the video, and in [-1, 1]; the first of each clip is looked at."""
     if not pose_maps:

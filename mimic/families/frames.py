@@ -78,7 +78,7 @@ class FramePipeline(StoredPipeline):
     def _stream(self, latents_FChw: Tensor, chunk: int) -> Iterator[Tensor]:
         if chunk < 1:
             raise ValueError(f"decode_chunk_size is {chunk}; at least one frame is decoded at a time.")
-        for frames in decode_frames(self.vae, latents_FChw.to(self._execution_device), chunk):
+        for frames in decode_frames(self.vae, latents_FChw.to(self.execution_device), chunk):
             yield (frames / 2 + 0.5).clamp(0, 1).cpu()
 
     def _chunk(self, given: int | None) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import PIL.Image
 from torch import Tensor
 
-from mimic.data.pose_maps import PoseMaps, as_pose_maps, as_pose_tensor, num_pose_frames
+from mimic.data.pose_maps import MapDrawer, as_pose_maps, as_pose_tensor, num_pose_frames
 from mimic.data.transforms import as_pictures
 
 
@@ -18,7 +18,7 @@ class Inputs:
 
     pictures: list[PIL.Image.Image | Tensor]
     """One reference for each video."""
-    pose_maps: list[PoseMaps]
+    pose_maps: list[MapDrawer]
     """One drawer for each video, or one for all; empty for no pose."""
     latents: Tensor | None = None
     """Unit normal noise ``B x f x C x h x w``; None: to be drawn."""

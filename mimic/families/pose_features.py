@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mimic.data.pose_maps import PoseMaps, as_pose_tensor
+from mimic.data.pose_maps import MapDrawer, as_pose_tensor
 
 _FRAMES_AT_A_TIME = 8  # fixed, so that the numbers do not depend on what memory there is
 
@@ -27,7 +27,7 @@ class PoseFeatures:
     def __init__(
         self,
         pose_net: Any,
-        pose_maps: Sequence[PoseMaps],
+        pose_maps: Sequence[MapDrawer],
         *,
         device: torch.device,
         dtype: torch.dtype,
@@ -44,7 +44,7 @@ class PoseFeatures:
 
     @classmethod
     def of(
-        cls, pose_net: Any, pose_maps: Sequence[PoseMaps], *, device: torch.device, budget_mb: float
+        cls, pose_net: Any, pose_maps: Sequence[MapDrawer], *, device: torch.device, budget_mb: float
     ) -> PoseFeatures | None:
         """Features of a run's maps in the network's precision; None without maps."""
         if not pose_maps:
@@ -65,7 +65,7 @@ class PoseFeatures:
             self.kept_bytes += features.nbytes
         return features
 
-    def _of(self, maps: PoseMaps, frames: list[int]) -> Tensor:
+    def _of(self, maps: MapDrawer, frames: list[int]) -> Tensor:
         parts = [frames[i : i + _FRAMES_AT_A_TIME] for i in range(0, len(frames), _FRAMES_AT_A_TIME)]
         drawn = (as_pose_tensor(maps(part)).to(self._device, self._dtype) for part in parts)
         return torch.cat([self._pose_net(pixels) for pixels in drawn])

@@ -1,51 +1,43 @@
-"""From a model's folder, hub id or checkpoint to its family's pipeline; from its name to its training."""
+"""From a model's folder, hub id or checkpoint to its family; from its name to its training."""
 
 from __future__ import annotations
 
-import importlib
+import inspect
 import json
 import os
-import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mimic.devices import best_device, chosen_dtype
+from mimic.families import animate_anyone, magic_animate, mimicmotion
+from mimic.families.family import Family
 from mimic.files import local_path
 from mimic.weights.sources import resolve, resolve_checkpoint
 
 if TYPE_CHECKING:
+    from mimic.families.base import AnimationPipeline
     from mimic.families.task import TrainingTask
 
-FAMILIES = {
-    "MimicMotionPipeline": "mimic.families.mimicmotion.pipeline",
-    "AnimateAnyonePipeline": "mimic.families.animate_anyone.pipeline",
-    "MagicAnimatePipeline": "mimic.families.magic_animate.pipeline",
-}
-"""Pipeline class, as `model_index.json` names it, to the module that has it."""
+FAMILIES: dict[str, Family] = {}
+"""All families by name; `register` adds one."""
 
-RELEASED_FOLDERS = {
-    "denoising_unet.pth": "AnimateAnyonePipeline",
-    "denoising_unet.safetensors": "AnimateAnyonePipeline",
-    "densepose_controlnet": "MagicAnimatePipeline",
-}
-"""What a folder of released weights holds, to the pipeline class that they are for."""
 
-TASKS = {
-    "mimicmotion": "mimic.families.mimicmotion.training:MimicMotionTask",
-    "animate_anyone": "mimic.families.animate_anyone.training:AnimateAnyoneTask",
-    "magic_animate": "mimic.families.magic_animate.training:MagicAnimateTask",
-}
-"""`family` of a training YAML to the `TrainingTask` that trains it."""
+def register(family: Family) -> None:
+    """Make a family known: to `load_pipeline`, to training YAMLs, to comparisons.
 
-_DTYPES = {
-    "float32": torch.float32,
-    "fp32": torch.float32,
-    "float16": torch.float16,
-    "fp16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "bf16": torch.bfloat16,
-}
+    Raises:
+        ValueError: another one has its name, or its pipeline's.
+    """
+    for other in FAMILIES.values():
+        if other != family and (other.name == family.name or other.pipeline_name == family.pipeline_name):
+            raise ValueError(f"a family called {other.name} with a {other.pipeline_name} is known already.")
+    FAMILIES[family.name] = family
+
+
+for _module in (mimicmotion, animate_anyone, magic_animate):
+    register(_module.FAMILY)
 
 
 def load_pipeline(
@@ -57,13 +49,13 @@ def load_pipeline(
     variant: str | None = None,
     vae: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
-) -> Any:
-    """A pipeline ready to run.
+) -> AnimationPipeline[Any, Any]:
+    """Load a pipeline, ready to run.
 
     Args:
         model: folder, hub id or ``bundled:mini``; with `checkpoint` the Stable (Video) Diffusion under it.
-        checkpoint: a released MimicMotion checkpoint: a file, or ``hf:owner/repository/file``; or another
-            family's released folder (`RELEASED_FOLDERS`).
+        checkpoint: released weights: MimicMotion's file, or ``hf:owner/repository/file``; or another family's
+            folder.
         dtype: precision of the weights, also by name; float16 on CUDA and float32 elsewhere unless given.
         device: where to put it; CUDA, else Apple's GPU, else the CPU unless given.
         variant: of the weight files, such as ``fp16``.
@@ -73,103 +65,93 @@ def load_pipeline(
     Raises:
         SourceError: the model is not there (an `OSError`).
         WeightsError: its weights do not fit (a `ValueError`).
-        ValueError: the model is of no known family, or `dtype` is not known.
+        ValueError: the model is of no known family, `dtype` is not known, or `vae` is given where the family
+            takes none.
     """
     device = torch.device(device) if device is not None else best_device()
-    dtype = _dtype(dtype, device)
-    released = None if checkpoint is None else _family_of_released(checkpoint)
-    if released is not None and checkpoint is not None:
-        pipeline = _family(released).from_original(
-            model, checkpoint, vae=vae, dtype=dtype, variant=variant, local_files_only=local_files_only
-        )
-    elif checkpoint is not None:
-        file = resolve_checkpoint(checkpoint, local_files_only=local_files_only)
-        base = resolve(model, checkpoint=file, local_files_only=local_files_only)
-        pipeline = _family("MimicMotionPipeline").from_original(base, file, dtype=dtype, variant=variant)
-    else:
+    dtype = chosen_dtype(dtype, device)
+    if checkpoint is None:
         folder = resolve(model, variant=variant, local_files_only=local_files_only)
-        pipeline = _family_of(folder).from_pretrained(folder, torch_dtype=dtype, variant=variant)
+        pipeline = (
+            find_family(folder).pipeline_class().from_pretrained(folder, torch_dtype=dtype, variant=variant)
+        )
+    else:
+        kind: Any = find_family(model, checkpoint).pipeline_class()
+        given = {} if vae is None else {"vae": vae}
+        if given.keys() - inspect.signature(kind.from_original).parameters.keys():
+            raise ValueError(f"vae is given, and {kind.__name__} has only the base's; leave it out.")
+        pipeline = kind.from_original(
+            model, checkpoint, dtype=dtype, variant=variant, local_files_only=local_files_only, **given
+        )
     return pipeline.to(device)
 
 
-def load_task(name: str) -> type[TrainingTask]:
+def load_task(name: str) -> type[TrainingTask[Any, Any]]:
     """The class that trains a family.
 
     Raises:
-        ValueError: there is no such family.
+        ValueError: there is no such family, or it cannot be trained.
     """
-    if name not in TASKS:
-        raise ValueError(f"family '{name}' is not known; those that can be trained are {', '.join(TASKS)}.")
-    module, _, attribute = TASKS[name].partition(":")
-    return typing.cast("type[TrainingTask]", getattr(importlib.import_module(module), attribute))
+    if name not in trained_families():
+        raise ValueError(
+            f"family '{name}' is not known; those that can be trained are {', '.join(trained_families())}."
+        )
+    return FAMILIES[name].task_class()
+
+
+def trained_families() -> list[str]:
+    """Names of the families that can be trained."""
+    return [family.name for family in FAMILIES.values() if family.task is not None]
 
 
 def find_sources(
     model: str | os.PathLike[str], checkpoint: str | os.PathLike[str] | None = None
 ) -> tuple[Path, Path | None]:
-    """(model folder, checkpoint file or folder) of what a user wrote, downloaded where they are on the hub.
+    """Find (model folder, checkpoint file or folder), downloaded where they are on the hub.
 
     Raises:
-        SourceError: one of them cannot be had.
+        SourceError: one of them is not there.
     """
     if checkpoint is None:
         return resolve(model), None
-    if _family_of_released(checkpoint) is not None:
-        return resolve(model), local_path(os.fspath(checkpoint))
+    folder = local_path(os.fspath(checkpoint))
+    if folder.is_dir():
+        return resolve(model), folder
     file = resolve_checkpoint(checkpoint)
     return resolve(model, checkpoint=file), file
 
 
-def find_family(folder: os.PathLike[str], checkpoint: os.PathLike[str] | None = None) -> Any:
-    """The pipeline class of a model folder, or of the checkpoint that goes over it; no weights are read.
+def find_family(folder: str | os.PathLike[str], checkpoint: str | os.PathLike[str] | None = None) -> Family:
+    """The family of a model folder, or of the checkpoint that goes over it; no weights are read.
 
     Raises:
         ValueError: it is of no known family.
     """
-    if checkpoint is None:
-        return _family_of(folder)
-    return _family(_family_of_released(checkpoint) or "MimicMotionPipeline")
-
-
-def _family_of_released(checkpoint: str | os.PathLike[str]) -> str | None:
-    folder = local_path(os.fspath(checkpoint))
-    if not folder.is_dir():
-        return None
-    return next((family for part, family in RELEASED_FOLDERS.items() if (folder / part).exists()), None)
-
-
-def best_device() -> torch.device:
-    """CUDA, else Apple's GPU, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
-    if dtype is None:
-        return torch.float16 if device.type == "cuda" else torch.float32
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype '{dtype}' is not known; use one of {', '.join(_DTYPES)}.")
-    return _DTYPES[dtype]
-
-
-def _family_of(folder: os.PathLike[str]) -> Any:
-    index = os.path.join(folder, "model_index.json")
-    if not os.path.isfile(index):
+    if checkpoint is not None:
+        return _family_of_released(local_path(os.fspath(checkpoint)))
+    index = Path(folder) / "model_index.json"
+    if not index.is_file():
         raise ValueError(f"{folder} has no model_index.json; give a folder in diffusers' layout.")
-    with open(index, encoding="utf-8") as file:
-        name = json.load(file).get("_class_name")
+    name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
     if name == "StableVideoDiffusionPipeline":
         raise ValueError(
-            f"{folder} is plain Stable Video Diffusion, which knows no poses; give a MimicMotion "
-            "checkpoint with it."
+            f"{folder} is plain Stable Video Diffusion, which knows no poses; give a MimicMotion checkpoint "
+            "with it."
         )
-    if name not in FAMILIES:
-        raise ValueError(f"{folder} is a {name}; known are {', '.join(FAMILIES)}.")
-    return _family(name)
+    found = [family for family in FAMILIES.values() if family.pipeline_name == name]
+    if not found:
+        known = ", ".join(family.pipeline_name for family in FAMILIES.values())
+        raise ValueError(f"{folder} is a {name}; known are {known}.")
+    return found[0]
 
 
-def _family(name: str) -> Any:
-    return getattr(importlib.import_module(FAMILIES[name]), name)
+def _family_of_released(checkpoint: Path) -> Family:
+    for family in FAMILIES.values():
+        if family.recognises(checkpoint):
+            return family
+    known = "; ".join(
+        f"{family.name}: {', '.join(family.checkpoint_files)}"
+        for family in FAMILIES.values()
+        if family.checkpoint_files
+    )
+    raise ValueError(f"{checkpoint} holds no released weights that are known ({known}).")

@@ -70,7 +70,7 @@ class StoredPipeline(DiffusionPipeline):
         Kernels sum in another order there, so that otherwise a model's numbers would differ in their last
         bits from those of its own copy on disk.
         """
-        if self._execution_device.type != "cpu":
+        if self.execution_device.type != "cpu":
             return
         for module in self.components.values():
             if isinstance(module, torch.nn.Module):
@@ -83,6 +83,11 @@ class StoredPipeline(DiffusionPipeline):
             super().save_pretrained(save_directory, *args, **kwargs)
         content = json.dumps({"generation_defaults": self.generation_defaults}, indent=2, ensure_ascii=False)
         (Path(save_directory) / DEFAULTS_FILE).write_text(content + "\n", encoding="utf-8")
+
+    @property
+    def execution_device(self) -> torch.device:
+        """Where the networks compute, also while they are offloaded."""
+        return torch.device(self._execution_device)
 
     @classmethod
     def from_pretrained(cls, model: str | os.PathLike[str], **kwargs: Any) -> Self:

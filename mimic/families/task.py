@@ -169,4 +169,5 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
             )
         finally:
             self.model.train(was_training)
+        assert isinstance(videos, Tensor)
         return videos[0, 1 - first :]

@@ -7,7 +7,7 @@ import functools
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,17 @@ from torch import Tensor
 from mimic.config import CaseSettings
 from mimic.config.loading import build
 from mimic.data.transforms import frames_to_uint8
+from mimic.families.base import AnimationPipeline
+from mimic.families.inputs import Inputs
+from mimic.families.plan import Plan
 from mimic.files import local_path, write_json
-from mimic.generation.body_parts import BodyPartMaps, clip_alone, read_body_parts
+from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
 from mimic.generation.output import Output, side_by_side_path, write_frames
-from mimic.generation.poses import Driving, PoseMaps, Progress, fit_to_reference, output_fps, read_driving
 from mimic.generation.reference import PictureSource, Reference, compatibility_of, see_reference
-from mimic.generation.settings import family_settings
 from mimic.generation.stages import Stages
 from mimic.models.densepose_model import DensePoseModel
 from mimic.progress import bar_style, progress_bar
-from mimic.provenance import described_model, effective_settings, file_facts, versions
+from mimic.provenance import described_model, file_facts, versions
 from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
 
@@ -60,11 +61,12 @@ def generate(
     reference: PictureSource,
     driving: str | os.PathLike[str] | PoseSequence,
     *,
-    pipeline: Any,
+    pipeline: AnimationPipeline[Any, Any],
     output: str | os.PathLike[str],
     estimator: str | Estimator = "auto",
     reference_pose: PoseSequence | None = None,
     densepose_model: DensePoseModel | None = None,
+    driver: Driver | None = None,
     is_progress_shown: bool = True,
     about: Mapping[str, Any] | None = None,
     **settings: Any,
@@ -80,6 +82,7 @@ def generate(
         reference_pose: the picture's pose, if it is known already.
         densepose_model: for models that DensePose drives: makes the maps of an ordinary clip; without one
             the driving clip has to be a DensePose video.
+        driver: in place of estimator and densepose_model, what moves the person.
         is_progress_shown: bars for poses, denoising and decoding on a terminal.
         about: more to write into the report; ``model`` there replaces what is found out about the pipeline.
         settings: any of `mimic.config.CaseSettings`, where their meanings and defaults are.
@@ -95,28 +98,33 @@ def generate(
     path, start, stages = Path(output), time.perf_counter(), Stages()
     if "warning" in pipeline.generation_defaults and "model" not in (about or {}):
         warnings.warn(pipeline.generation_defaults["warning"], stacklevel=2)
-    find_estimator = functools.cache(lambda: _estimator(estimator, pipeline))
+    if driver is None:
+        find_estimator = functools.cache(lambda: _estimator(estimator, pipeline))
+        driver = load_driver(pipeline.driven_by, DriverTools(find_estimator, lambda: densepose_model))
 
     with stages("reference"):
-        seen = see_reference(reference, pipeline, chosen, estimator=find_estimator, pose=reference_pose)
+        seen = see_reference(
+            reference, pipeline, chosen, find_pose=driver.reference_pose, pose=reference_pose
+        )
     with stages("poses"), progress_bar("poses", "frame", is_shown=is_progress_shown) as show:
-        moves, poses, maps = _drive(driving, pipeline, seen, chosen, find_estimator, densepose_model, show)
+        moves = driver.read(_local(driving), seen, pipeline, chosen, progress=show)
+    plan = case_plan(pipeline, chosen, moves.num_frames, seen.height, seen.width)
     with stages("denoising"), _bar_of(pipeline, is_shown=is_progress_shown):
-        latents = _denoise(pipeline, seen, maps, chosen)
+        latents = _denoise(pipeline, plan, seen, moves.maps)
     result = _output(path, moves, chosen)
     with stages("decoding"), progress_bar("decoding", "frame", is_shown=is_progress_shown) as show:
-        write_frames(_decoded(pipeline, latents, chosen), result, seen, maps, progress=show)
+        write_frames(_decoded(pipeline, plan, latents, chosen), result, seen, moves.maps, progress=show)
 
     seconds = time.perf_counter() - start
     report = {
         "name": path.stem,
         "model": described_model(pipeline),
         **(about or {}),
-        "settings": effective_settings(pipeline, chosen),
+        "settings": {**chosen.model_dump(), **plan.as_settings()},
         "seed": chosen.seed,
         "reference": file_facts(reference),
         "driving": file_facts(driving) | _facts_of(moves),
-        "poses": {"driven_by": "densepose"} if poses is None else poses.metadata,
+        "poses": moves.facts,
         "output": _facts_of_output(result, seen),
         "versions": versions(),
         "stages": stages.as_dicts(),
@@ -132,58 +140,43 @@ def generate(
         width=seen.width,
         has_audio=result.has_audio,
         seconds=seconds,
-        poses=poses,
+        poses=moves.poses,
     )
 
 
-def _drive(
-    driving: str | os.PathLike[str] | PoseSequence,
-    pipeline: Any,
-    seen: Reference,
-    settings: CaseSettings,
-    estimator: Callable[[], Estimator],
-    densepose_model: DensePoseModel | None,
-    progress: Progress,
-) -> tuple[Driving, PoseSequence | None, PoseMaps | BodyPartMaps]:
-    """What drives, its poses where there are any, and the maps that the model is shown."""
-    size = {"height": seen.height, "width": seen.width}
-    if pipeline.driven_by == "densepose":
-        clip = clip_alone(_local(driving))
-        moves, parts = read_body_parts(
-            clip, settings, pipeline, **size, model=densepose_model, progress=progress
-        )
-        return moves, None, parts
-    moves = read_driving(_local(driving), estimator, settings, progress=progress)
-    assert moves.poses is not None
-    assert seen.pose is not None
-    poses = fit_to_reference(moves.poses, seen.pose, settings)
-    canvas = pipeline.setting("canvas_short_side")
-    return moves, poses, PoseMaps(poses, **size, mode=settings.draw, canvas_short_side=canvas)
+def case_plan(
+    pipeline: AnimationPipeline[Any, Any], settings: CaseSettings, num_frames: int, height: int, width: int
+) -> Plan[Any]:
+    """The plan of a case of so many driving frames.
+
+    Raises:
+        ValueError: a setting is not one of this family, or does not fit the model or another setting.
+    """
+    return pipeline.plan(
+        num_frames=num_frames + pipeline.shows_reference_first,
+        height=height,
+        width=width,
+        # On the device, as the released script does it.
+        generator=torch.Generator(pipeline.execution_device).manual_seed(settings.seed),
+        **settings.sampling(),
+    )
 
 
 def _denoise(
-    pipeline: Any, reference: Reference, maps: PoseMaps | BodyPartMaps, settings: CaseSettings
+    pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], reference: Reference, maps: DrivingMaps
 ) -> Tensor:
     """Latents of all frames, the reference's own first where the family shows it."""
     shown = maps if pipeline.shows_reference_first else BehindTheFirst(maps)
-    device = pipeline._execution_device
-    return pipeline(
-        Image.fromarray(reference.picture),
-        shown,
-        height=reference.height,
-        width=reference.width,
-        num_frames=len(shown),
-        # On the device, as the released script does it.
-        generator=torch.Generator(device).manual_seed(settings.seed),
-        output_type="latent",
-        **family_settings(pipeline, settings),
-    ).frames
+    inputs = Inputs([Image.fromarray(reference.picture)], [shown])
+    latents = pipeline.animate(inputs, plan, output_type="latent")
+    assert isinstance(latents, Tensor)
+    return latents
 
 
 class BehindTheFirst:
     """Maps without the reference's own, for families whose videos do not begin with it."""
 
-    def __init__(self, maps: PoseMaps | BodyPartMaps) -> None:
+    def __init__(self, maps: DrivingMaps) -> None:
         self._maps = maps
 
     def __len__(self) -> int:
@@ -193,7 +186,9 @@ class BehindTheFirst:
         return self._maps([frame + 1 for frame in frames])
 
 
-def _decoded(pipeline: Any, latents: Tensor, settings: CaseSettings) -> Iterator[NDArray[np.uint8]]:
+def _decoded(
+    pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], latents: Tensor, settings: CaseSettings
+) -> Iterator[NDArray[np.uint8]]:
     """Frames ``H x W x 3`` as they are decoded, without the reference's own.
 
     That one is decoded too: the decoder looks along time, and without it the chunks would be others than the
@@ -201,7 +196,7 @@ def _decoded(pipeline: Any, latents: Tensor, settings: CaseSettings) -> Iterator
     """
     compatibility = compatibility_of(pipeline, settings)
     is_first = pipeline.shows_reference_first
-    for frames_F3HW in pipeline.decode_stream(latents, settings.decode_chunk_size):
+    for frames_F3HW in pipeline.decode_stream(latents, plan.decode_chunk_size):
         yield from frames_to_uint8(frames_F3HW, compatibility)[1 if is_first else 0 :]
         is_first = False
 
@@ -210,7 +205,7 @@ def _output(path: Path, driving: Driving, settings: CaseSettings) -> Output:
     return Output(
         path=path,
         side_by_side=side_by_side_path(path) if settings.side_by_side else None,
-        fps=output_fps(driving, settings),
+        fps=driving.output_fps(settings),
         crf=settings.crf,
         driving=driving,
         num_frames=driving.num_frames,
@@ -234,10 +229,10 @@ def _facts_of_output(output: Output, reference: Reference) -> dict[str, Any]:
     }
 
 
-def _estimator(estimator: str | Estimator, pipeline: Any) -> Estimator:
+def _estimator(estimator: str | Estimator, pipeline: AnimationPipeline[Any, Any]) -> Estimator:
     if isinstance(estimator, Estimator):
         return estimator
-    return load_estimator(estimator, device="cuda" if pipeline._execution_device.type == "cuda" else "cpu")
+    return load_estimator(estimator, device="cuda" if pipeline.execution_device.type == "cuda" else "cpu")
 
 
 def _local(driving: str | os.PathLike[str] | PoseSequence) -> Path | PoseSequence:
@@ -245,7 +240,7 @@ def _local(driving: str | os.PathLike[str] | PoseSequence) -> Path | PoseSequenc
 
 
 @contextlib.contextmanager
-def _bar_of(pipeline: Any, *, is_shown: bool) -> Iterator[None]:
+def _bar_of(pipeline: AnimationPipeline[Any, Any], *, is_shown: bool) -> Iterator[None]:
     """Let the pipeline's own bar look as the others, and leave it as it was."""
     before = getattr(pipeline, "_progress_bar_config", {})
     if not before.get("disable", False):

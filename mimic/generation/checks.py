@@ -10,17 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimic.config import CaseConfig, CaseSettings, InferenceConfig
+from mimic.config import CaseConfig, InferenceConfig
+from mimic.families.base import AnimationPipeline
 from mimic.files import local_path
-from mimic.generation.body_parts import check_is_densepose, clip_alone
+from mimic.generation.animate import case_plan
+from mimic.generation.drivers import Driver
+from mimic.generation.drivers.base import num_driving_frames
 from mimic.generation.output import enlargement, side_by_side_path
-from mimic.generation.poses import num_driving_frames
-from mimic.generation.reference import find_pose, fitted, output_size, read_reference
-from mimic.generation.settings import family_settings
-from mimic.sampling.windows import reference_windows
-from mimic.video import probe, read_frames
+from mimic.generation.reference import fitted, output_size, read_reference
+from mimic.video import probe
 from pose import PoseSequence
-from pose.estimators import Estimator
 
 # Generous for H.264 at crf 18: what a frame's pixel takes in the file.
 BYTES_PER_PIXEL = 0.25
@@ -94,42 +93,30 @@ def _check_overwriting(config: InferenceConfig, output_dir: Path) -> None:
                 )
 
 
-def check_people(config: InferenceConfig, estimator: Estimator) -> None:
-    """Somebody is in each reference picture; costs a second a case, where loading a model may cost a minute.
+def check_driver(config: InferenceConfig, driver: Driver) -> None:
+    """Each picture can be moved and each clip can drive; costs a second a case, where loading a model may
+    cost a minute.
 
     Raises:
-        InputError: a line for each picture without anybody.
+        InputError: a line for each picture and clip that does not serve.
     """
     findings = Findings()
     for name, case in zip(config.case_names(), config.test_case):
         with findings.about(name):
             label, picture = read_reference(case.ref_image_path)
-            find_pose(picture, picture.shape[0], picture.shape[1], estimator, case, name=label)
-    findings.raise_if_any()
-
-
-def check_body_parts(config: InferenceConfig, *, has_model: bool) -> None:
-    """Driving clips are DensePose videos, unless a model makes them of ordinary ones.
-
-    Raises:
-        InputError: a line for each clip that is not.
-    """
-    findings = Findings()
-    for name, case in zip(config.case_names(), config.test_case):
+            driver.check_reference(picture, case, name=label)
         with findings.about(name):
-            path = clip_alone(local_path(case.ref_video_path))
-            if not has_model:
-                check_is_densepose(next(iter(read_frames(path, max_frames=1))), case.ref_video_path)
+            driver.check_driving(local_path(case.ref_video_path), case)
     findings.raise_if_any()
 
 
 def check_with_model(
-    config: InferenceConfig, pipeline: Any, estimator: Estimator | None, output_dir: Path
+    config: InferenceConfig, pipeline: AnimationPipeline[Any, Any], driver: Driver, output_dir: Path
 ) -> list[PoseSequence | None]:
     """Sizes, windows and disk space suit, and the person is in the part of the picture that the result shows.
 
     Returns:
-        the references' poses, one for each case; None where there is no estimator.
+        the references' poses, one for each case; None where no skeleton drives.
 
     Raises:
         InputError: a line for each case and thing that does not suit.
@@ -141,32 +128,18 @@ def check_with_model(
         with findings.about(name):
             label, picture = read_reference(case.ref_image_path)
             height, width = output_size(picture, pipeline, case)
+            num_frames = _num_frames(case)
             num_copies = 1 + (3 * enlargement(height) ** 2 if case.side_by_side else 0)
-            num_bytes += int(_num_frames(case) * height * width * BYTES_PER_PIXEL * num_copies)
+            num_bytes += int(num_frames * height * width * BYTES_PER_PIXEL * num_copies)
             shown = fitted(picture, height, width, pipeline, case)
             if shown is picture:
                 label = f"{label}, its middle (fit: pad takes all of it)"
-            if estimator is None:
-                poses.append(None)
-            else:
-                poses.append(find_pose(shown, height, width, estimator, case, name=label))
-        with findings.about(name):
-            check_windows(pipeline, case)
-            family_settings(pipeline, case)
+            poses.append(driver.reference_pose(shown, height, width, case, name=label))
+            case_plan(pipeline, case, num_frames, height, width)
     with findings.about(""):
         check_space(output_dir, num_bytes)
     findings.raise_if_any()
     return poses
-
-
-def check_windows(pipeline: Any, settings: CaseSettings) -> None:
-    """Window and overlap suit each other, the model's own filled in.
-
-    Raises:
-        ValueError: the overlap is not smaller than the window.
-    """
-    tile_size = pipeline.setting("tile_size", settings.tile_size)
-    reference_windows(tile_size, tile_size, pipeline.setting("tile_overlap", settings.tile_overlap))
 
 
 def check_space(folder: Path, num_bytes: int) -> None:

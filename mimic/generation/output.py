@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic.generation.body_parts import BodyPartMaps
-from mimic.generation.poses import Driving, PoseMaps, Progress
+from mimic.generation.drivers import Driving, DrivingMaps
 from mimic.generation.reference import Reference
+from mimic.progress import Progress
 from mimic.video import AudioTrack, VideoWriter
 from mimic.video.audio import in_step
 
@@ -58,7 +58,7 @@ def write_frames(
     frames: Iterable[NDArray[np.uint8]],
     output: Output,
     reference: Reference,
-    maps: PoseMaps | BodyPartMaps,
+    maps: DrivingMaps,
     *,
     progress: Progress,
 ) -> None:
@@ -99,7 +99,7 @@ def enlargement(height: int) -> int:
 class Panels:
     """Reference, skeleton, result: three panels of the result's shape, enlarged if they are small."""
 
-    def __init__(self, reference: Reference, maps: PoseMaps | BodyPartMaps) -> None:
+    def __init__(self, reference: Reference, maps: DrivingMaps) -> None:
         self._factor = enlargement(reference.height)
         self.height, self._panel_width = self._factor * reference.height, self._factor * reference.width
         self.width = 3 * self._panel_width

@@ -17,17 +17,14 @@ from PIL import Image
 
 from mimic.config import CaseSettings
 from mimic.data.transforms import Compatibility, pad_to_aspect, prepare_reference, target_size
+from mimic.families.base import AnimationPipeline
 from mimic.files import local_path
-from mimic.generation.poses import reference_poses
 from mimic.video import read_image
 from pose import PoseSequence
-from pose.estimators import Estimator
 
 RELEASED_RESOLUTION = 576
 
-# The estimators are sure of people from about this size on; a smaller reference is looked at enlarged.
-MIN_ESTIMATION_SIDE = 384
-
+FindPose = Callable[..., PoseSequence | None]
 PictureSource = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
 
 
@@ -58,13 +55,17 @@ class Reference:
 
 def see_reference(
     source: PictureSource,
-    pipeline: Any,
+    pipeline: AnimationPipeline[Any, Any],
     settings: CaseSettings,
     *,
-    estimator: Callable[[], Estimator],
+    find_pose: FindPose,
     pose: PoseSequence | None = None,
 ) -> Reference:
     """Read a picture, bring it to the size of the result and find the pose of its person.
+
+    Args:
+        find_pose: a driver's `reference_pose`.
+        pose: where it is known already.
 
     Raises:
         FileNotFoundError, PictureError: the picture is not there or cannot be read.
@@ -74,8 +75,8 @@ def see_reference(
     name, original = read_reference(source)
     height, width = output_size(original, pipeline, settings)
     original = fitted(original, height, width, pipeline, settings)
-    if pose is None and pipeline.driven_by == "skeleton":
-        pose = find_pose(original, height, width, estimator(), settings, name=name)
+    if pose is None:
+        pose = find_pose(original, height, width, settings, name=name)
     compatibility = compatibility_of(pipeline, settings)
     picture = prepare_reference(original, height=height, width=width, compatibility=compatibility)
     return Reference(name, original, picture, pose)
@@ -90,7 +91,9 @@ def read_reference(source: PictureSource) -> tuple[str, NDArray[np.uint8]]:
     return os.fspath(source), read_image(local_path(source))
 
 
-def output_size(picture: NDArray[np.uint8], pipeline: Any, settings: CaseSettings) -> tuple[int, int]:
+def output_size(
+    picture: NDArray[np.uint8], pipeline: AnimationPipeline[Any, Any], settings: CaseSettings
+) -> tuple[int, int]:
     """(height, width) of the result: as set, or as suits the model's weights, or as released.
 
     Raises:
@@ -103,7 +106,7 @@ def output_size(picture: NDArray[np.uint8], pipeline: Any, settings: CaseSetting
         size = int(defaults["height"]), int(defaults["width"])
     else:
         size = target_size(picture.shape[0], picture.shape[1], settings.resolution or RELEASED_RESOLUTION)
-    unit = size_unit(pipeline)
+    unit = pipeline.size_unit
     if size[0] % unit or size[1] % unit:
         near = [max(unit, round(side / unit) * unit) for side in size]
         raise ValueError(
@@ -114,39 +117,21 @@ def output_size(picture: NDArray[np.uint8], pipeline: Any, settings: CaseSetting
 
 
 def fitted(
-    picture: NDArray[np.uint8], height: int, width: int, pipeline: Any, settings: CaseSettings
+    picture: NDArray[np.uint8],
+    height: int,
+    width: int,
+    pipeline: AnimationPipeline[Any, Any],
+    settings: CaseSettings,
 ) -> NDArray[np.uint8]:
     """The picture itself, whose middle will be taken, or padded to the result's aspect (`fit`)."""
     fit = settings.fit or pipeline.generation_defaults.get("fit", "crop")
     return pad_to_aspect(picture, height, width) if fit == "pad" else picture
 
 
-def size_unit(pipeline: Any) -> int:
-    """What a result's sides are multiples of: VAE and UNet halve them again and again."""
-    return pipeline.pixels_per_latent * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
-
-
-def find_pose(
-    original: NDArray[np.uint8],
-    height: int,
-    width: int,
-    estimator: Estimator,
-    settings: CaseSettings,
-    *,
-    name: str,
-) -> PoseSequence:
-    """The pose of the person of a picture, as fractions of the part of it that the result shows.
-
-    Raises:
-        PoseError: nobody is found.
-    """
-    factor = -(-MIN_ESTIMATION_SIDE // min(height, width))
-    looked_at = prepare_reference(original, height=factor * height, width=factor * width)
-    return reference_poses(looked_at, estimator, settings, name=name)
-
-
-def compatibility_of(pipeline: Any, settings: CaseSettings) -> Compatibility:
+def compatibility_of(pipeline: AnimationPipeline[Any, Any], settings: CaseSettings) -> Compatibility:
     """Which roundings of the released script to repeat."""
     if settings.compat == "none":
         return Compatibility()
-    return Compatibility.released(torch.float16 if pipeline.unet.dtype == torch.float16 else torch.float32)
+    return Compatibility.released(
+        torch.float16 if pipeline.denoiser.dtype == torch.float16 else torch.float32
+    )

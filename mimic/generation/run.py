@@ -10,17 +10,15 @@ from typing import Any
 
 import torch
 
-from mimic.config import CaseSettings, ConfigError, InferenceConfig
-from mimic.families.registry import best_device, find_family, find_sources, load_pipeline
+from mimic.config import CaseSettings, InferenceConfig
+from mimic.devices import chosen_device, chosen_dtype
+from mimic.families.base import AnimationPipeline
+from mimic.families.family import Family
+from mimic.families.registry import find_family, find_sources, load_pipeline
 from mimic.files import local_path
 from mimic.generation.animate import GenerateResult, generate
-from mimic.generation.checks import (
-    InputError,
-    check_body_parts,
-    check_inputs,
-    check_people,
-    check_with_model,
-)
+from mimic.generation.checks import InputError, check_driver, check_inputs, check_with_model
+from mimic.generation.drivers import DriverTools, load_driver
 from mimic.models.densepose_model import DensePoseModel
 from mimic.provenance import described_model
 from mimic.weights.strict import WeightsError
@@ -64,18 +62,13 @@ def run_config(
     output_dir = output_dir or local_path(config.output_dir)
     device = chosen_device(config.device)
     check_inputs(config, output_dir)
-    base, checkpoint = find_model(config)
-    estimator, densepose_model = None, None
-    if family_of(base, checkpoint).driven_by == "densepose":
-        densepose_model = densepose_model_of(config, device)
-        check_body_parts(config, has_model=densepose_model is not None)
-    else:
-        estimator = estimator_of(config, device)
-        check_people(config, estimator)
+    base, checkpoint = find_sources(config.base_model_path, config.ckpt_path)
+    driver = load_driver(family_of(base, checkpoint).pipeline_class().driven_by, driver_tools(config, device))
+    check_driver(config, driver)
     pipeline = load_model(config, base, checkpoint, device)
     if "warning" in pipeline.generation_defaults and not _is_all_bundled(config):
         say(f"note: {pipeline.generation_defaults['warning']}")
-    reference_poses = check_with_model(config, pipeline, estimator, output_dir)
+    reference_poses = check_with_model(config, pipeline, driver, output_dir)
     model = described_model(pipeline, base=base, checkpoint=checkpoint, name=config.base_model_path)
     say(f"model: {model['name']} on {model['device']}, {model['dtype']}")
 
@@ -89,9 +82,8 @@ def run_config(
                 case.ref_video_path,
                 pipeline=pipeline,
                 output=output_dir / f"{name}.mp4",
-                estimator=estimator or "auto",
                 reference_pose=pose,
-                densepose_model=densepose_model,
+                driver=driver,
                 is_progress_shown=is_progress_shown,
                 about={"model": model},
                 **case.model_dump(include=set(CaseSettings.model_fields)),
@@ -106,20 +98,11 @@ def run_config(
     return RunResult(tuple(results), tuple(failures))
 
 
-def find_model(config: InferenceConfig) -> tuple[Path, Path | None]:
-    """(model folder, checkpoint file), downloaded where they are on the hub.
+def family_of(base: Path, checkpoint: Path | None) -> Family:
+    """The family of the model that will be loaded.
 
     Raises:
-        SourceError: one of them cannot be had.
-    """
-    return find_sources(config.base_model_path, config.ckpt_path)
-
-
-def family_of(base: Path, checkpoint: Path | None) -> Any:
-    """The pipeline class that will be loaded.
-
-    Raises:
-        InputError: the model is of no known family.
+        InputError: it is of no known family.
     """
     try:
         return find_family(base, checkpoint)
@@ -127,20 +110,32 @@ def family_of(base: Path, checkpoint: Path | None) -> Any:
         raise InputError(str(error)) from error
 
 
-def densepose_model_of(config: InferenceConfig, device: torch.device) -> DensePoseModel | None:
-    """The DensePose model that the config names, if it names one.
+def driver_tools(config: InferenceConfig, device: torch.device) -> DriverTools:
+    """The models that the config names for drivers, loaded when they are first used.
 
-    Raises:
-        FileNotFoundError, DensePoseError: it is not there, or none.
+    Raises, when used:
+        PoseError: an estimator's weights are missing.
+        FileNotFoundError, DensePoseError: the DensePose model is not there, or none.
     """
-    if config.densepose_model is None:
-        return None
-    return DensePoseModel(
-        local_path(config.densepose_model), device="auto" if device.type == "cuda" else "cpu"
-    )
+    place = "auto" if device.type == "cuda" else "cpu"
+
+    @functools.cache
+    def estimator() -> Estimator:
+        weights = local_path(config.estimator_weights) if config.estimator_weights is not None else None
+        return load_estimator(config.estimator, weights=weights, device=place)
+
+    @functools.cache
+    def densepose_model() -> DensePoseModel | None:
+        if config.densepose_model is None:
+            return None
+        return DensePoseModel(local_path(config.densepose_model), device=place)
+
+    return DriverTools(estimator, densepose_model)
 
 
-def load_model(config: InferenceConfig, base: Path, checkpoint: Path | None, device: torch.device) -> Any:
+def load_model(
+    config: InferenceConfig, base: Path, checkpoint: Path | None, device: torch.device
+) -> AnimationPipeline[Any, Any]:
     """The pipeline on its device.
 
     Raises:
@@ -148,9 +143,7 @@ def load_model(config: InferenceConfig, base: Path, checkpoint: Path | None, dev
         InputError: they are of no known family.
     """
     is_offloaded = config.cpu_offload and device.type == "cuda"
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype = "float16" if device.type == "cuda" else "float32"
+    dtype = chosen_dtype(config.dtype, device)
     place = torch.device("cpu") if is_offloaded else device
     try:
         pipeline = load_pipeline(base, checkpoint=checkpoint, dtype=dtype, device=place, vae=config.vae_path)
@@ -161,41 +154,6 @@ def load_model(config: InferenceConfig, base: Path, checkpoint: Path | None, dev
     if is_offloaded:
         pipeline.enable_model_cpu_offload(device=device)
     return pipeline
-
-
-def estimator_of(config: InferenceConfig, device: torch.device) -> Estimator:
-    """The estimator that the config names.
-
-    Raises:
-        PoseError: its weights are missing.
-    """
-    weights = local_path(config.estimator_weights) if config.estimator_weights is not None else None
-    return load_estimator(
-        config.estimator, weights=weights, device="auto" if device.type == "cuda" else "cpu"
-    )
-
-
-@functools.cache
-def chosen_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda:1`, … means on this machine.
-
-    Raises:
-        ConfigError: there is no such device.
-    """
-    if name == "auto":
-        return best_device()
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"device is {name!r}; expected auto, cpu, cuda, cuda:<number> or mps") from None
-    is_there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not is_there.get(device.type, False):
-        raise ConfigError(f"device is {name!r}, and torch sees no such device here; use device: auto")
-    return device
 
 
 def summary(result: GenerateResult) -> str:

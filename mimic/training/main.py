@@ -88,14 +88,16 @@ def _trainer(content: dict[str, Any], config: Path) -> tuple[Any, Callable[[Any,
 
 
 def _family_settings(content: dict[str, Any], config: Path) -> Any:
-    from mimic.families.registry import TASKS, load_task
+    from mimic.families.registry import load_task, trained_families
     from mimic.training.settings import TrainSettings
 
     if "trainer" in content:
         raise ConfigError(f"{config}: has both family and trainer; leave one out")
     settings = build(TrainSettings, content, config)
-    if settings.family not in TASKS:
-        raise ConfigError(f"{config}: family is {settings.family!r}; those that train are {', '.join(TASKS)}")
+    if settings.family not in trained_families():
+        raise ConfigError(
+            f"{config}: family is {settings.family!r}; those that train are {', '.join(trained_families())}"
+        )
     build(load_task(settings.family).Settings, settings.objective, f"{config}, in objective")
     return settings
 

@@ -111,7 +111,7 @@ class TrainSettings(Config):
     """A training of one family's networks."""
 
     family: str
-    """Which system: a name of `mimic.families.registry.TASKS`."""
+    """Which system: a name of `mimic.families.registry.trained_families`."""
 
     model: str = "bundled:mini"
     """What is trained further: a model folder, a hub id, `bundled:mini`, or `tiny` (random, to try things

@@ -14,7 +14,7 @@ MAX_BYTES = 25e6
 
 
 def test_each_family_has_one() -> None:
-    assert {find_family(ASSETS / name).__name__ for name in MODELS} == set(FAMILIES)
+    assert {find_family(ASSETS / name).name for name in MODELS} == set(FAMILIES)
 
 
 @pytest.mark.parametrize("name", MODELS)

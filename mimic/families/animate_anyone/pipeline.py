@@ -1,82 +1,112 @@
 """Animate Anyone: a reference picture and drawn poses in, a video out.
 
-Legend: B batch, F frames, C latent channels, H height, W width; h, w of latents; D width of CLIP's embedding.
+Legend: B batch, f frames of a window, C latent channels, H height, W width; h, w of latents; D width of
+CLIP's embedding.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
+from diffusers import AutoencoderKL
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
+from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
+from mimic.config.sampling import SamplingSettings
 from mimic.data.transforms import picture_to_tensor
 from mimic.families.animate_anyone.keys import load_released
 from mimic.families.animate_anyone.picture import embed_picture, encode_reference
-from mimic.families.animate_anyone.request import (
-    Conditions,
-    Faults,
-    Request,
-    Start,
-    check_parts,
-    check_request,
-)
-from mimic.families.base import AnimationOutput, AnimationPipeline, Frames, StepCallback
-from mimic.families.inputs import read_inputs
+from mimic.families.base import AnimationPipeline, PredictBranch
+from mimic.families.inputs import Inputs
+from mimic.families.plan import Plan
 from mimic.families.pose_features import PoseFeatures
-from mimic.models.reference import ReferenceBank
+from mimic.models.motion_unet import MotionUNet
+from mimic.models.pose_guider import PaperPoseGuider, PoseGuider
+from mimic.models.reference import ReferenceBank, reference_blocks
+from mimic.models.reference_unet import ReferenceUNet
 from mimic.sampling import guidance
-from mimic.sampling.denoise import Predict, denoise
-from mimic.sampling.fusion import fusion_weights
-from mimic.sampling.noise import Generators, draw_noise, frames_to_draw, repeat_along_time
-from mimic.sampling.windows import lay_windows
 
 
-class AnimateAnyonePipeline(AnimationPipeline):
+class AnimateAnyoneSettings(SamplingSettings):
+    """Settings of `AnimateAnyonePipeline`."""
+
+    use_motion: bool = True
+    """Off, motion modules are left out and each frame stands alone, as in stage 1 of training."""
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Faults of the released code, as switches; the defaults are right."""
+
+    float16_bank: bool = False
+    """Round what the reference network saw to float16, whatever the networks' precision."""
+    undivided_overlaps: bool = False
+    """Without guidance, add up the predictions of overlapping windows and do not divide by their number."""
+
+    @classmethod
+    def of(cls, settings: SamplingSettings) -> Faults:
+        """None, or with ``compat: released`` all of them."""
+        return cls() if settings.compat == "none" else cls(float16_bank=True, undivided_overlaps=True)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What stays the same throughout a run."""
+
+    image_embeddings: Tensor
+    """``B x 1 x D``"""
+    banks: list[ReferenceBank]
+    """What the reference network saw, for each video."""
+    pose_features: PoseFeatures | None
+
+
+class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]):
     """Animate Anyone (arXiv 2311.17117) on Stable Diffusion 1.5, as publicly re-implemented.
 
+    `image_pose` shows drawn poses, one for each frame of the video.
+
     Args:
-        vae: `AutoencoderKL` (or one with a temporal decoder).
-        image_encoder: `CLIPVisionModelWithProjection`.
-        reference_unet: `ReferenceUNet`.
-        unet: `MotionUNet`.
-        pose_guider: `PoseGuider` or `PaperPoseGuider`.
+        vae: `AutoencoderKL`, or one with a temporal decoder.
         scheduler: `DDIMScheduler`, or another of diffusers'.
-        feature_extractor: `CLIPImageProcessor`.
     """
 
     # The pose guider is called between UNet calls; outside the sequence it stays where it computes.
     model_cpu_offload_seq = "image_encoder->reference_unet->unet->vae"
+    Settings = AnimateAnyoneSettings
+    layouts = ("closed", "sliding")
     shows_reference_first = False
-    _released_defaults = {  # noqa: RUF012
+    draws_channels_first = True
+    released: ClassVar[Mapping[str, Any]] = {
         "height": 784,
         "width": 512,
         "tile_size": 24,
         "tile_overlap": 4,
+        "windows": "closed",
         "num_inference_steps": 30,
         "min_guidance_scale": 3.5,
         "max_guidance_scale": 3.5,
         "decode_chunk_size": 8,
         "fusion": "average",
         "noise": "full",
-        "windows": "closed",
     }
 
     pose_feature_budget_mb: float = 512
-    """Memory that the pose guider's features may take on the device, so that they are not made again at every
-    step."""
+    """Device memory for the pose guider's features, so that they are not computed again at every step."""
 
     def __init__(
         self,
-        vae: Any,
-        image_encoder: Any,
-        reference_unet: Any,
-        unet: Any,
-        pose_guider: Any,
-        scheduler: Any,
-        feature_extractor: Any,
+        vae: AutoencoderKL,
+        image_encoder: CLIPVisionModelWithProjection,
+        reference_unet: ReferenceUNet,
+        unet: MotionUNet,
+        pose_guider: PoseGuider | PaperPoseGuider,
+        scheduler: SchedulerMixin,
+        feature_extractor: CLIPImageProcessor,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -138,137 +168,72 @@ class AnimateAnyonePipeline(AnimationPipeline):
         )
         return cls(**parts)
 
-    def __call__(
-        self,
-        image: Any,
-        image_pose: Any = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_frames: int | None = None,
-        tile_size: int | None = None,
-        tile_overlap: int | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        decode_chunk_size: int | None = None,
-        num_videos_per_prompt: int = 1,
-        generator: Generators = None,
-        latents: Tensor | None = None,
-        output_type: str = "pil",
-        callback_on_step_end: StepCallback | None = None,
-        callback_on_step_end_tensor_inputs: list[str] = ["latents"],  # noqa: B006 - diffusers' signature
-        return_dict: bool = True,
-        device: str | torch.device | None = None,
-        *,
-        min_guidance_scale: float | None = None,
-        max_guidance_scale: float | None = None,
-        fusion: str | None = None,
-        noise: str | None = None,
-        windows: str | None = None,
-        use_motion: bool = True,
-        compat: str = "none",
-    ) -> AnimationOutput | Frames:
-        """Animate.
+    def check_parts(self) -> None:
+        """Raise `ValueError` when the components do not fit each other."""
+        unet, reference, guider = self.unet.config, self.reference_unet.config, self.pose_guider.config
+        channels = self.vae.config.latent_channels
+        for name, count in (("UNet", unet.in_channels), ("reference network", reference.in_channels)):
+            if count != channels:
+                raise ValueError(
+                    f"the {name} takes {count} channels and the VAE's latents have {channels}; use parts of "
+                    "one model."
+                )
+        if reference_blocks(self.unet) != reference_blocks(self.reference_unet):
+            raise ValueError(
+                f"the reference network has blocks of {tuple(reference.block_out_channels)} channels, the "
+                f"UNet of {tuple(unet.block_out_channels)}; each block of the one is read by its like in the "
+                "other."
+            )
+        if guider.noise_latent_channels != unet.block_out_channels[0]:
+            raise ValueError(
+                f"the pose guider gives {guider.noise_latent_channels} channels, the UNet's first "
+                f"convolution {unet.block_out_channels[0]}; they are added, so build it with "
+                f"noise_latent_channels={unet.block_out_channels[0]}."
+            )
+        if self.pose_guider.downscale != self.pixels_per_latent:
+            raise ValueError(
+                f"the pose guider makes maps {self.pose_guider.downscale}x smaller, the VAE makes latents "
+                f"{self.pixels_per_latent}x smaller; they have to be the same."
+            )
+        width = self.image_encoder.config.projection_dim
+        if width != unet.cross_attention_dim:
+            raise ValueError(
+                f"the image encoder's embedding is {width} wide, the UNet takes {unet.cross_attention_dim}."
+            )
 
-        Arguments left out take the defaults that came with the weights (`generation_defaults`), then the
-        released ones.
+    def check_plan(self, plan: Plan[AnimateAnyoneSettings]) -> None:
+        """Raise `ValueError` for windows longer than the motion modules' positions."""
+        longest, most = len(plan.windows[0]), self.unet.config.motion_max_seq_length
+        if plan.settings.use_motion and longest > most:
+            raise ValueError(
+                f"a window has {longest} frames, and the motion modules know {most} positions; use "
+                f"tile_size: {most} at most."
+            )
 
-        Args:
-            image: the reference, or several for as many videos: PIL, uint8 ``H x W x 3``, or a tensor ``B x 3
-                x H x W`` in [0, 1].
-            image_pose: drawn poses ``F x 3 x H x W`` in [-1, 1], RGB, one for each frame of the video; uint8
-                ``F x H x W x 3``; ``B x F x 3 x H x W``, or a list, for each video's own. Or a callable
-                ``maps(frames)`` that draws the maps of the asked frames when they are needed. None animates
-                without poses.
-            height, width: of the video, multiples of the VAE's downscale; the maps' unless given.
-            num_frames: frames of the video; all of `image_pose` unless given.
-            tile_size: frames of a window (released name: context_frames); a shorter clip is one window.
-            tile_overlap: frames that neighbouring windows share (context_overlap).
-            num_inference_steps: steps.
-            guidance_scale: of every frame. Not above 1: no guidance, and half the work.
-            decode_chunk_size: frames that `decode_stream` gives together.
-            num_videos_per_prompt: videos of each reference.
-            generator: source of all noise; a list has one for each video, which then equals a run of its own.
-            latents: unit normal noise ``B x f x C x h x w``; f is the window's length (repeated) or
-                `num_frames`.
-            output_type: ``pil``, ``np``, ``pt`` or ``latent`` (see `AnimationOutput`).
-            callback_on_step_end: ``callback(pipe, step, t, {"latents": …})`` after each step; latents in the
-                dictionary that it returns are gone on with.
-            callback_on_step_end_tensor_inputs: which tensors it wants.
-            return_dict: an `AnimationOutput`, or else the frames alone.
-            device: where to compute; the pipeline is moved there, unless offloading looks after that.
-            min_guidance_scale, max_guidance_scale: in place of `guidance_scale`, of the first and the last
-                frame, linear between.
-            fusion: ``average`` (released), ``progressive``, ``released`` (MimicMotion's) or ``none``.
-            noise: ``full`` (released), ``window`` or ``shared`` (`mimic.sampling.noise`).
-            windows: ``closed``, the last is completed with the first frames (released), or ``sliding``, it is
-                anchored at the end. Left out with a fusion of ``progressive`` or ``none``: ``sliding``, since
-                these go by the order of windows.
-            use_motion: off, motion modules are left out and each frame stands alone, as in stage 1 of
-                training.
-            compat: ``released`` repeats the released code's faults (`Faults`).
+    def fusion_weights(self, plan: Plan[AnimateAnyoneSettings]) -> list[Tensor]:
+        """Weight of each frame of each window."""
+        if Faults.of(plan.settings).undivided_overlaps and not guidance.is_needed(plan.guidance_scales):
+            return [torch.ones(len(window)) for window in plan.windows]
+        return super().fusion_weights(plan)
 
-        Raises:
-            ValueError: an argument does not fit the model or another argument.
-        """
-        inputs = read_inputs(
-            image,
-            image_pose,
-            height=height,
-            width=width,
-            num_frames=num_frames,
-            num_videos_per_prompt=num_videos_per_prompt,
-        )
-        num_frames = inputs.num_frames
-        window = self.setting("tile_size", tile_size)
-        if tile_overlap is None:
-            tile_overlap = min(self.setting("tile_overlap"), max(window - 1, 0))
-        fusion = self.setting("fusion", fusion)
-        if windows is None:
-            windows = "sliding" if fusion in {"progressive", "none"} else self.setting("windows")
-        if guidance_scale is not None:
-            min_guidance_scale = max_guidance_scale = guidance_scale
-        request = Request(
-            pictures=inputs.pictures,
-            pose_maps=inputs.pose_maps,
-            height=self.setting("height", inputs.height),
-            width=self.setting("width", inputs.width),
-            num_frames=num_frames,
-            window=window,
-            windows=lay_windows(num_frames, window, tile_overlap, windows),
-            num_inference_steps=self.setting("num_inference_steps", num_inference_steps),
-            guidance_scales=self._guidance_scales(min_guidance_scale, max_guidance_scale, num_frames),
-            fusion=fusion,
-            noise=self.setting("noise", noise),
-            use_motion=use_motion,
-            faults=Faults.of(compat),
-            generator=generator,
-            latents=latents,
-            output_type=output_type,
-            decode_chunk_size=self.setting("decode_chunk_size", decode_chunk_size),
-            step_report=self._step_report(callback_on_step_end, callback_on_step_end_tensor_inputs),
-        )
-        return self._answer(request, device=device, return_dict=return_dict)
-
-    def check(self, request: Request) -> None:
-        """Raise `ValueError` for parts that do not fit each other or a request that does not fit them."""
-        check_parts(self)
-        check_request(self, request)
-
-    def encode(self, request: Request) -> Conditions:
-        """Embed the references and let the reference network see them, once for the whole run."""
-        device, dtype = self._execution_device, self.unet.dtype
+    def encode(self, inputs: Inputs, plan: Plan[AnimateAnyoneSettings]) -> Conditions:
+        """Embed the references and run the reference network on them."""
+        device, dtype = self.execution_device, self.unet.dtype
         embeddings = [
-            embed_picture(self.image_encoder, self.feature_extractor, picture) for picture in request.pictures
+            embed_picture(self.image_encoder, self.feature_extractor, picture) for picture in inputs.pictures
         ]
         image_embeddings = torch.cat(embeddings).to(device, dtype)
-        size = (request.height, request.width)
-        pictures = torch.cat([picture_to_tensor(picture, size) for picture in request.pictures])
+        size = (plan.height, plan.width)
+        pictures = torch.cat([picture_to_tensor(picture, size) for picture in inputs.pictures])
         latents = encode_reference(self.vae, pictures.to(device)).to(dtype)
         banks = [self._see(*each) for each in zip(latents.split(1), image_embeddings.split(1))]
-        if request.faults.float16_bank:
+        if Faults.of(plan.settings).float16_bank:
             banks = [bank.rounded(torch.float16) for bank in banks]
+        features = PoseFeatures.of(
+            self.pose_guider, inputs.pose_maps, device=device, budget_mb=self.pose_feature_budget_mb
+        )
         self.maybe_free_model_hooks()
-        return Conditions(image_embeddings, banks, self._pose_features(request, device))
+        return Conditions(image_embeddings, banks, features)
 
     def _see(self, latents_1Chw: Tensor, embedding_11D: Tensor) -> ReferenceBank:
         """What the reference network makes of a clean picture (timestep 0)."""
@@ -276,100 +241,30 @@ class AnimateAnyonePipeline(AnimationPipeline):
         self.reference_unet(latents_1Chw, 0, embedding_11D, bank)
         return bank
 
-    def _pose_features(self, request: Request, device: torch.device) -> PoseFeatures | None:
-        if not request.pose_maps:
-            return None
-        return PoseFeatures(
-            self.pose_guider,
-            request.pose_maps,
-            device=device,
-            dtype=self.pose_guider.dtype,
-            budget_bytes=int(self.pose_feature_budget_mb * 2**20),
-        )
+    def predict_window(
+        self,
+        conditions: Conditions,
+        plan: Plan[AnimateAnyoneSettings],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+    ) -> PredictBranch:
+        """Predict v; the unconditional branch sees nothing of the picture, its pose is the same."""
+        pose = None
+        if conditions.pose_features is not None:
+            pose = conditions.pose_features(frames, video).to(self.unet.dtype)
+        embedding = conditions.image_embeddings[video : video + 1]
 
-    def prepare(self, request: Request) -> Start:
-        """Draw the noise (or take the given) and lay out the timesteps."""
-        device = self._execution_device
-        self.scheduler.set_timesteps(request.num_inference_steps, device=device)
-        noise = request.latents
-        if noise is None:
-            drawn = frames_to_draw(request.num_frames, request.window, request.noise)
-            channels, h, w = self.latent_shape(request.height, request.width)
-            # The released code has time behind the channels; drawn so, a seed gives its numbers.
-            noise = draw_noise(
-                (len(request.pictures), channels, drawn, h, w),
-                request.generator,
-                device=device,
-                dtype=self.unet.dtype,
-            ).transpose(1, 2)
-        latents = repeat_along_time(noise.to(device, torch.float32), request.num_frames)
-        return Start(latents=latents * self.scheduler.init_noise_sigma, timesteps=self.scheduler.timesteps)
-
-    def denoise(self, request: Request, conditions: Conditions, start: Start) -> Tensor:
-        """Sample latents ``B x F x C x h x w``, in the UNet's precision."""
-        self._num_timesteps = len(start.timesteps)
-        step_arguments = {}
-        if "generator" in inspect.signature(self.scheduler.step).parameters:
-            step_arguments["generator"] = request.generator
-        with self.progress_bar(total=len(start.timesteps) * len(request.windows)) as bar:
-            latents = denoise(
-                self._predictor(request, conditions),
-                start.latents,
-                scheduler=self.scheduler,
-                timesteps=start.timesteps,
-                windows=request.windows,
-                weights=self._weights(request),
-                step_arguments=step_arguments,
-                after_window=bar.update,
-                after_step=self._after_step(request.step_report),
-            )
-        return latents.to(self.unet.dtype)
-
-    def _weights(self, request: Request) -> list[Tensor]:
-        if request.faults.undivided_overlaps and not guidance.is_needed(request.guidance_scales):
-            return [torch.ones(len(window)) for window in request.windows]
-        return fusion_weights(request.windows, request.fusion)
-
-    def _predictor(self, request: Request, conditions: Conditions) -> Predict:
-        """One video at a time, so that each gets the bytes of a run of its own, and its memory only."""
-
-        def predict_video(
-            video: int, latents_1FChw: Tensor, t: Tensor, frames: list[int], pose: Tensor | None
-        ) -> Tensor:
-            embedding = conditions.image_embeddings[video : video + 1]
-
-            def run_unet(embedding_11D: Tensor, bank: ReferenceBank | None) -> Tensor:
-                return self.unet(
-                    latents_1FChw,
-                    t,
-                    embedding_11D,
-                    pose_features=pose,
-                    reference=None if bank is None else bank.read([True]),
-                    use_motion=request.use_motion,
-                    return_dict=False,
-                )[0].float()
-
-            conditional = run_unet(embedding, conditions.banks[video])
-            scales = request.guidance_scales[frames]
-            if not guidance.is_needed(scales):
-                return conditional
-            # The unconditional half sees nothing of the picture; its pose is the same.
-            return guidance.guide(run_unet(torch.zeros_like(embedding), None), conditional, scales)
-
-        def predict(latents: Tensor, t: Tensor, frames: list[int]) -> Tensor:
-            features = None
-            if conditions.pose_features is not None:
-                features = conditions.pose_features(frames).to(self.unet.dtype)
-            videos = latents.to(self.unet.dtype).split(1)
-            return torch.cat(
-                [predict_video(i, video, t, frames, _of_video(features, i)) for i, video in enumerate(videos)]
-            )
+        def predict(is_conditional: bool) -> Tensor:
+            return self.unet(
+                latents_1fChw,
+                t,
+                embedding if is_conditional else torch.zeros_like(embedding),
+                pose_features=pose,
+                reference=conditions.banks[video].read([True]) if is_conditional else None,
+                use_motion=plan.settings.use_motion,
+                return_dict=False,
+            )[0].float()
 
         return predict
-
-
-def _of_video(features: Tensor | None, video: int) -> Tensor | None:
-    """``1 x F x C x h x w`` of one video; features of B = 1 are everyone's."""
-    if features is None or len(features) == 1:
-        return features
-    return features[video : video + 1]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mimic.data.pose_maps import PoseMaps, as_pose_tensor
+from mimic.data.pose_maps import MapDrawer, as_pose_tensor
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ControlResiduals:
     def __init__(
         self,
         controlnet: Any,
-        pose_maps: PoseMaps,
+        pose_maps: MapDrawer,
         prompt_1LD: Tensor,
         *,
         windows: Sequence[Sequence[int]],

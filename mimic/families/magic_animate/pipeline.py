@@ -1,62 +1,114 @@
 """MagicAnimate: a reference picture and DensePose maps in, a video out.
 
-Legend: B batch, F frames, C latent channels, H height, W width; h, w of latents; L tokens of the text, D
-their width.
+Legend: B batch, f frames of a window, C latent channels, H height, W width; h, w of latents; L tokens of the
+text, D their width.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
+from diffusers import AutoencoderKL, ControlNetModel
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
+from mimic.config.sampling import ControlSettings, SamplingSettings
 from mimic.data.transforms import picture_to_tensor
-from mimic.families.base import AnimationOutput, AnimationPipeline, Frames, StepCallback
-from mimic.families.inputs import read_inputs
+from mimic.families.base import AnimationPipeline, PredictBranch
+from mimic.families.inputs import Inputs
 from mimic.families.magic_animate.control import ControlResiduals
 from mimic.families.magic_animate.keys import load_released
-from mimic.families.magic_animate.request import (
-    RELEASED_NOISE_FRAMES,
-    Conditions,
-    Faults,
-    Request,
-    Start,
-    check_parts,
-    check_request,
-)
+from mimic.families.plan import Plan
+from mimic.models.motion_unet import MotionUNet
+from mimic.models.prompt_embedding import PromptEmbedding
 from mimic.models.reference import ReferenceBank
+from mimic.models.reference_unet import ReferenceUNet
 from mimic.models.vae import encode_images
-from mimic.sampling import guidance
-from mimic.sampling.denoise import Predict, denoise
-from mimic.sampling.fusion import fusion_weights
-from mimic.sampling.noise import Generators, draw_noise, frames_to_draw, repeat_along_time
-from mimic.sampling.windows import lay_windows
+
+RELEASED_NOISE_FRAMES = 16
 
 
-class MagicAnimatePipeline(AnimationPipeline):
+class MagicAnimateSettings(ControlSettings):
+    """Settings of `MagicAnimatePipeline`."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    prompt_embeds: Tensor | None = Field(None, exclude=True)
+    """Text embedding ``1 x L x D`` in place of that of the empty sentence."""
+    negative_prompt_embeds: Tensor | None = Field(None, exclude=True)
+    """Likewise, for the unconditional branch."""
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Faults and limits of the released code, as switches; the defaults are right."""
+
+    float16_bank: bool = False
+    """Round what the appearance encoder saw to float16, whatever the networks' precision."""
+    sixteen_frames: bool = False
+    """Draw 16 frames of noise whatever the window, and take only clips of a multiple of 16 frames."""
+
+    @classmethod
+    def of(cls, settings: SamplingSettings) -> Faults:
+        """None, or with ``compat: released`` all of them."""
+        return cls() if settings.compat == "none" else cls(float16_bank=True, sixteen_frames=True)
+
+
+@dataclass
+class _Seen:
+    """What the appearance encoder sees of the references at one timestep."""
+
+    t: Tensor | None = None
+    banks: list[ReferenceBank] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What stays the same throughout a run."""
+
+    reference_latents: Tensor
+    """``B x C x h x w``, times the scaling factor"""
+    text: Tensor
+    """``1 x L x D``"""
+    unconditional_text: Tensor
+    """``1 x L x D``"""
+    controls: list[ControlResiduals]
+    """The ControlNet at work, for each video (of equal poses too: its latents are its own); empty without
+    maps."""
+    seen: _Seen = field(default_factory=_Seen)
+
+
+class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
     """MagicAnimate (arXiv 2311.16498) on Stable Diffusion 1.5.
 
+    `image_pose` shows DensePose maps, one for each frame of the video.
+
     Args:
-        vae: `AutoencoderKL` (or one with a temporal decoder).
-        unet: `MotionUNet` whose residual norms span the clip.
-        appearance_encoder: `ReferenceUNet` that ends with a norm.
-        controlnet: diffusers' `ControlNetModel`.
-        prompt_embedding: `PromptEmbedding` of the empty sentence.
+        vae: `AutoencoderKL`, or one with a temporal decoder.
+        unet: its residual norms span the clip.
+        appearance_encoder: ends with a norm.
+        prompt_embedding: of the empty sentence.
         scheduler: `DDIMScheduler`, or another of diffusers'.
     """
 
     # Appearance encoder and ControlNet work between two calls of the UNet and stay where they compute.
     model_cpu_offload_seq = "unet->vae"
+    Settings = MagicAnimateSettings
+    layouts = ("closed", "sliding")
     driven_by = "densepose"
     shows_reference_first = False
-    _released_defaults = {  # noqa: RUF012
+    draws_channels_first = True
+    released: ClassVar[Mapping[str, Any]] = {
         "height": 512,
         "width": 512,
         "tile_size": 16,
         "tile_overlap": 4,
+        "windows": "closed",
         "num_inference_steps": 25,
         "min_guidance_scale": 7.5,
         "max_guidance_scale": 7.5,
@@ -64,21 +116,20 @@ class MagicAnimatePipeline(AnimationPipeline):
         "decode_chunk_size": 8,
         "fusion": "average",
         "noise": "window",
-        "windows": "closed",
     }
 
     residual_budget_mb: float = 1024
-    """Memory that the ControlNet's residuals may take on the device, so that frames which windows share are
-    not made twice in a step."""
+    """Device memory for the ControlNet's residuals, so that frames shared by windows are not computed twice
+    in a step."""
 
     def __init__(
         self,
-        vae: Any,
-        unet: Any,
-        appearance_encoder: Any,
-        controlnet: Any,
-        prompt_embedding: Any,
-        scheduler: Any,
+        vae: AutoencoderKL,
+        unet: MotionUNet,
+        appearance_encoder: ReferenceUNet,
+        controlnet: ControlNetModel,
+        prompt_embedding: PromptEmbedding,
+        scheduler: SchedulerMixin,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -131,240 +182,141 @@ class MagicAnimatePipeline(AnimationPipeline):
         )
         return cls(**parts)
 
-    def __call__(
-        self,
-        image: Any,
-        image_pose: Any = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_frames: int | None = None,
-        tile_size: int | None = None,
-        tile_overlap: int | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        decode_chunk_size: int | None = None,
-        num_videos_per_prompt: int = 1,
-        generator: Generators = None,
-        latents: Tensor | None = None,
-        output_type: str = "pil",
-        callback_on_step_end: StepCallback | None = None,
-        callback_on_step_end_tensor_inputs: list[str] = ["latents"],  # noqa: B006 - diffusers' signature
-        return_dict: bool = True,
-        device: str | torch.device | None = None,
-        *,
-        min_guidance_scale: float | None = None,
-        max_guidance_scale: float | None = None,
-        control_scale: float | None = None,
-        fusion: str | None = None,
-        noise: str | None = None,
-        windows: str | None = None,
-        prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-        compat: str = "none",
-    ) -> AnimationOutput | Frames:
-        """Animate.
+    def check_parts(self) -> None:
+        """Raise `ValueError` when the components do not fit each other."""
+        channels = {
+            "UNet": self.unet.config.in_channels,
+            "ControlNet": self.controlnet.config.in_channels,
+            "appearance encoder": self.appearance_encoder.config.in_channels,
+        }
+        for name, count in channels.items():
+            if count != self.vae.config.latent_channels:
+                raise ValueError(
+                    f"the {name} takes {count} channels and the VAE's latents have "
+                    f"{self.vae.config.latent_channels}; use parts of one model."
+                )
+        widths = {
+            "ControlNet": self.controlnet.config.block_out_channels,
+            "appearance encoder": self.appearance_encoder.config.block_out_channels,
+        }
+        for name, width in widths.items():
+            if tuple(width) != tuple(self.unet.config.block_out_channels):
+                raise ValueError(
+                    f"the {name} has blocks of {tuple(width)} channels, the UNet of "
+                    f"{tuple(self.unet.config.block_out_channels)}; they have to be the same."
+                )
+        if self.prompt_embedding.config.width != self.unet.config.cross_attention_dim:
+            raise ValueError(
+                f"the text embedding is {self.prompt_embedding.config.width} wide, the UNet takes "
+                f"{self.unet.config.cross_attention_dim}."
+            )
+        shrinks = 2 ** (len(self.controlnet.config.conditioning_embedding_out_channels) - 1)
+        if shrinks != self.pixels_per_latent:
+            raise ValueError(
+                f"the ControlNet makes maps {shrinks}x smaller, the VAE makes latents "
+                f"{self.pixels_per_latent}x smaller; build it with one conditioning_embedding_out_channels "
+                "more than there are halvings."
+            )
 
-        Arguments left out take the defaults that came with the weights (`generation_defaults`), then the
-        released ones.
+    def check_plan(self, plan: Plan[MagicAnimateSettings]) -> None:
+        """Raise `ValueError` for windows, lengths or texts that do not fit."""
+        most = self.unet.config.motion_max_seq_length
+        if len(plan.windows[0]) > most:
+            raise ValueError(
+                f"a window has {len(plan.windows[0])} frames, and the temporal attention knows {most} "
+                f"positions; use tile_size: {most} at most."
+            )
+        if Faults.of(plan.settings).sixteen_frames and plan.num_frames % RELEASED_NOISE_FRAMES:
+            raise ValueError(
+                f"num_frames is {plan.num_frames}; compat: released takes nothing but multiples of "
+                f"{RELEASED_NOISE_FRAMES}, as the released code does. Leave compat out, or change num_frames."
+            )
+        width = self.unet.config.cross_attention_dim
+        for name in ("prompt_embeds", "negative_prompt_embeds"):
+            given = getattr(plan.settings, name)
+            if given is not None and (given.ndim != 3 or len(given) != 1 or given.shape[2] != width):
+                raise ValueError(f"{name} is {list(given.shape)}; expected 1 x tokens x {width}.")
 
-        Args:
-            image: the reference, or several for as many videos: PIL, uint8 ``H x W x 3``, or a tensor ``B x 3
-                x H x W`` in [0, 1].
-            image_pose: DensePose maps ``F x 3 x H x W`` in [-1, 1], RGB, one for each frame of the video;
-                uint8 ``F x H x W x 3``; ``B x F x 3 x H x W``, or a list, for each video's own. Or a callable
-                ``maps(frames)`` that draws the maps of the asked frames when they are needed. None animates
-                without poses.
-            height, width: of the video, multiples of the VAE's downscale; the maps' unless given.
-            num_frames: frames of the video; all of `image_pose` unless given.
-            tile_size: frames of a window; a shorter clip is one window.
-            tile_overlap: frames that neighbouring windows share.
-            num_inference_steps: steps.
-            guidance_scale: of every frame. Not above 1: no guidance, and about half the work.
-            decode_chunk_size: frames that `decode_stream` gives together.
-            num_videos_per_prompt: videos of each reference.
-            generator: source of all noise; a list has one for each video, which then equals a run of its own.
-            latents: unit normal noise ``B x f x C x h x w``; f is the window's length (repeated) or
-                `num_frames`.
-            output_type: ``pil``, ``np``, ``pt`` or ``latent`` (see `AnimationOutput`).
-            callback_on_step_end: ``callback(pipe, step, t, {"latents": …})`` after each step; latents in the
-                dictionary that it returns are gone on with.
-            callback_on_step_end_tensor_inputs: which tensors it wants.
-            return_dict: an `AnimationOutput`, or else the frames alone.
-            device: where to compute; the pipeline is moved there, unless offloading looks after that.
-            min_guidance_scale, max_guidance_scale: in place of `guidance_scale`, of the first and the last
-                frame, linear between.
-            control_scale: how strongly the ControlNet acts, 1 as trained.
-            fusion: ``average`` (released), ``progressive``, ``released`` (MimicMotion's) or ``none``.
-            noise: ``window``, ``full`` or ``shared`` (`mimic.sampling.noise`).
-            windows: ``closed``, the last is completed with the first frames (released), or ``sliding``, it is
-                anchored at the end. Left out with a fusion of ``progressive`` or ``none``: ``sliding``, since
-                these go by the order of windows.
-            prompt_embeds, negative_prompt_embeds: text for the two halves of guidance, ``1 x L x D``, in
-                place of the empty sentence's.
-            compat: ``released`` repeats the released code's faults (`Faults`).
+    def frames_of_noise(self, plan: Plan[MagicAnimateSettings]) -> int:
+        """Frames of noise to draw."""
+        if Faults.of(plan.settings).sixteen_frames:
+            return RELEASED_NOISE_FRAMES
+        return super().frames_of_noise(plan)
 
-        Raises:
-            ValueError: an argument does not fit the model or another argument.
-        """
-        inputs = read_inputs(
-            image,
-            image_pose,
-            height=height,
-            width=width,
-            num_frames=num_frames,
-            num_videos_per_prompt=num_videos_per_prompt,
-        )
-        num_frames = inputs.num_frames
-        window = self.setting("tile_size", tile_size)
-        if tile_overlap is None:
-            tile_overlap = min(self.setting("tile_overlap"), max(window - 1, 0))
-        fusion = self.setting("fusion", fusion)
-        if windows is None:
-            windows = "sliding" if fusion in {"progressive", "none"} else self.setting("windows")
-        if guidance_scale is not None:
-            min_guidance_scale = max_guidance_scale = guidance_scale
-        request = Request(
-            pictures=inputs.pictures,
-            pose_maps=inputs.pose_maps,
-            height=self.setting("height", inputs.height),
-            width=self.setting("width", inputs.width),
-            num_frames=num_frames,
-            window=window,
-            windows=lay_windows(num_frames, window, tile_overlap, windows),
-            num_inference_steps=self.setting("num_inference_steps", num_inference_steps),
-            guidance_scales=self._guidance_scales(min_guidance_scale, max_guidance_scale, num_frames),
-            control_scale=self.setting("control_scale", control_scale),
-            fusion=fusion,
-            noise=self.setting("noise", noise),
-            faults=Faults.of(compat),
-            generator=generator,
-            latents=latents,
-            prompt_embeds=prompt_embeds,
-            negative_prompt_embeds=negative_prompt_embeds,
-            output_type=output_type,
-            decode_chunk_size=self.setting("decode_chunk_size", decode_chunk_size),
-            step_report=self._step_report(callback_on_step_end, callback_on_step_end_tensor_inputs),
-        )
-        return self._answer(request, device=device, return_dict=return_dict)
-
-    def check(self, request: Request) -> None:
-        """Raise `ValueError` for parts that do not fit each other or a request that does not fit them."""
-        check_parts(self)
-        check_request(self, request)
-
-    def encode(self, request: Request) -> Conditions:
-        """Encode the references and take the text, once for the whole run."""
-        device, dtype = self._execution_device, self.unet.dtype
-        size = (request.height, request.width)
-        pictures = torch.cat([picture_to_tensor(picture, size) for picture in request.pictures])
+    def encode(self, inputs: Inputs, plan: Plan[MagicAnimateSettings]) -> Conditions:
+        """Encode the references and take the text."""
+        device, dtype = self.execution_device, self.unet.dtype
+        size = (plan.height, plan.width)
+        pictures = torch.cat([picture_to_tensor(picture, size) for picture in inputs.pictures])
         latents = encode_images(self.vae, pictures.to(device) * 2 - 1) * self.vae.config.scaling_factor
         self.maybe_free_model_hooks()
         own = self.prompt_embedding()
         text, negative = (
             (own if given is None else given).to(device, dtype)
-            for given in (request.prompt_embeds, request.negative_prompt_embeds)
+            for given in (plan.settings.prompt_embeds, plan.settings.negative_prompt_embeds)
         )
-        return Conditions(latents.to(dtype), text, negative)
+        return Conditions(latents.to(dtype), text, negative, self._controls(inputs, plan, text))
 
-    def prepare(self, request: Request) -> Start:
-        """Draw the noise (or take the given) and lay out the timesteps."""
-        device = self._execution_device
-        self.scheduler.set_timesteps(request.num_inference_steps, device=device)
-        noise = request.latents
-        if noise is None:
-            drawn = frames_to_draw(request.num_frames, request.window, request.noise)
-            if request.faults.sixteen_frames:
-                drawn = RELEASED_NOISE_FRAMES
-            channels, h, w = self.latent_shape(request.height, request.width)
-            # The released code has time behind the channels; drawn so, a seed gives its numbers.
-            noise = draw_noise(
-                (len(request.pictures), channels, drawn, h, w),
-                request.generator,
-                device=device,
-                dtype=self.unet.dtype,
-            ).transpose(1, 2)
-        latents = repeat_along_time(noise.to(device, torch.float32), request.num_frames)
-        return Start(latents=latents * self.scheduler.init_noise_sigma, timesteps=self.scheduler.timesteps)
-
-    def denoise(self, request: Request, conditions: Conditions, start: Start) -> Tensor:
-        """Sample latents ``B x F x C x h x w``, in the UNet's precision."""
-        self._num_timesteps = len(start.timesteps)
-        step_arguments = {}
-        if "generator" in inspect.signature(self.scheduler.step).parameters:
-            step_arguments["generator"] = request.generator
-        with self.progress_bar(total=len(start.timesteps) * len(request.windows)) as bar:
-            latents = denoise(
-                self._predictor(request, conditions),
-                start.latents,
-                scheduler=self.scheduler,
-                timesteps=start.timesteps,
-                windows=request.windows,
-                weights=fusion_weights(request.windows, request.fusion),
-                step_arguments=step_arguments,
-                after_window=bar.update,
-                after_step=self._after_step(request.step_report),
-            )
-        return latents.to(self.unet.dtype)
-
-    def _predictor(self, request: Request, conditions: Conditions) -> Predict:
-        """One video at a time, so that each gets the bytes of a run of its own, and its memory only."""
-        controls = self._controls(request, conditions)
-        banks: dict[str, Any] = {"t": None, "of": []}
-
-        def see_references(t: Tensor) -> list[ReferenceBank]:
-            if banks["t"] is None or not torch.equal(banks["t"], t):
-                banks["t"] = t
-                banks["of"] = [
-                    self._see(each, t, conditions, request) for each in range(len(request.pictures))
-                ]
-            return banks["of"]
-
-        def predict_video(video: int, latents_1FChw: Tensor, t: Tensor, frames: list[int]) -> Tensor:
-            added: dict[str, Any] = {}
-            if controls:
-                residuals = controls[video](latents_1FChw[0], t, frames)
-                added = {
-                    "down_block_additional_residuals": residuals.down,
-                    "mid_block_additional_residual": residuals.mid,
-                }
-
-            def run_unet(text: Tensor, bank: ReferenceBank | None) -> Tensor:
-                reading = None if bank is None else bank.read([True])
-                return self.unet(latents_1FChw, t, text, reference=reading, return_dict=False, **added)[
-                    0
-                ].float()
-
-            conditional = run_unet(conditions.text, see_references(t)[video])
-            scales = request.guidance_scales[frames]
-            if not guidance.is_needed(scales):
-                return conditional
-            return guidance.guide(run_unet(conditions.unconditional_text, None), conditional, scales)
-
-        def predict(latents: Tensor, t: Tensor, frames: list[int]) -> Tensor:
-            videos = latents.to(self.unet.dtype).split(1)
-            return torch.cat([predict_video(i, video, t, frames) for i, video in enumerate(videos)])
-
-        return predict
-
-    def _see(self, video: int, t: Tensor, conditions: Conditions, request: Request) -> ReferenceBank:
-        """What the appearance encoder makes of a reference at step `t`."""
-        bank = ReferenceBank("midup")
-        self.appearance_encoder(conditions.reference_latents[video : video + 1], t, conditions.text, bank)
-        return bank.rounded(torch.float16) if request.faults.float16_bank else bank
-
-    def _controls(self, request: Request, conditions: Conditions) -> list[ControlResiduals]:
-        """The ControlNet at work, for each video (of equal poses too: its latents are its own)."""
-        if not request.pose_maps:
+    def _controls(
+        self, inputs: Inputs, plan: Plan[MagicAnimateSettings], text: Tensor
+    ) -> list[ControlResiduals]:
+        if not inputs.pose_maps:
             return []
-        budget = int(self.residual_budget_mb * 2**20 / len(request.pictures))
+        assert plan.settings.control_scale is not None
         return [
             ControlResiduals(
                 self.controlnet,
-                request.pose_maps[video % len(request.pose_maps)],
-                conditions.text,
-                windows=request.windows,
-                scale=request.control_scale,
-                budget_bytes=budget,
+                inputs.pose_maps[video % len(inputs.pose_maps)],
+                text,
+                windows=plan.windows,
+                scale=plan.settings.control_scale,
+                budget_bytes=int(self.residual_budget_mb * 2**20 / len(inputs.pictures)),
             )
-            for video in range(len(request.pictures))
+            for video in range(len(inputs.pictures))
         ]
+
+    def predict_window(
+        self,
+        conditions: Conditions,
+        plan: Plan[MagicAnimateSettings],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+    ) -> PredictBranch:
+        """Predict the noise; the unconditional branch sees nothing of the picture, its maps are the same."""
+        bank = self._see_references(conditions, plan, t)[video]
+        added: dict[str, Any] = {}
+        if conditions.controls:
+            residuals = conditions.controls[video](latents_1fChw[0], t, frames)
+            added = {
+                "down_block_additional_residuals": residuals.down,
+                "mid_block_additional_residual": residuals.mid,
+            }
+
+        def predict(is_conditional: bool) -> Tensor:
+            return self.unet(
+                latents_1fChw,
+                t,
+                conditions.text if is_conditional else conditions.unconditional_text,
+                reference=bank.read([True]) if is_conditional else None,
+                return_dict=False,
+                **added,
+            )[0].float()
+
+        return predict
+
+    def _see_references(
+        self, conditions: Conditions, plan: Plan[MagicAnimateSettings], t: Tensor
+    ) -> list[ReferenceBank]:
+        """What the appearance encoder makes of the references at step `t`, once for all windows of the
+        step."""
+        seen = conditions.seen
+        if seen.t is None or not torch.equal(seen.t, t):
+            seen.t, seen.banks = t, []
+            for latents in conditions.reference_latents.split(1):
+                bank = ReferenceBank("midup")
+                self.appearance_encoder(latents, t, conditions.text, bank)
+                is_rounded = Faults.of(plan.settings).float16_bank
+                seen.banks.append(bank.rounded(torch.float16) if is_rounded else bank)
+        return seen.banks

@@ -160,7 +160,8 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
         if unet.in_channels != 2 * vae.latent_channels:
             raise ValueError(
                 f"the UNet takes {unet.in_channels} channels and the VAE's latents have "
-                f"{vae.latent_channels}; the UNet has to take twice as many (noisy latents and the reference's)."
+                f"{vae.latent_channels}; the UNet has to take twice as many (noisy latents and the "
+                "reference's)."
             )
         if pose_net.noise_latent_channels != unet.block_out_channels[0]:
             raise ValueError(
@@ -172,8 +173,8 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
         if pose_downscale != self.pixels_per_latent:
             raise ValueError(
                 f"PoseNet's strides {tuple(pose_net.strides)} make maps {pose_downscale}x smaller, the VAE "
-                f"makes latents {self.pixels_per_latent}x smaller; build PoseNet with strides whose product is "
-                f"{self.pixels_per_latent}."
+                f"makes latents {self.pixels_per_latent}x smaller; build PoseNet with strides whose product "
+                f"is {self.pixels_per_latent}."
             )
         if unet.projection_class_embeddings_input_dim != 3 * unet.addition_time_embed_dim:
             raise ValueError(
@@ -183,7 +184,7 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
 
     def encode(self, inputs: Inputs, plan: Plan[MimicMotionSettings]) -> Conditions:
         """Embed and encode the references."""
-        device, dtype = self._execution_device, self.unet.dtype
+        device, dtype = self.execution_device, self.unet.dtype
         settings = plan.settings
         embeddings = [
             embed_images(self.image_encoder, self.feature_extractor, picture_to_tensor(picture).to(device))

@@ -46,7 +46,7 @@ def test_the_released_yaml_is_taken_as_it_is(released: Path) -> None:
     # In the released script num_frames is the tile size; the number of frames follows from the clip.
     assert (case.tile_size, case.tile_overlap, case.max_frames) == (72, 6, None)
     assert (case.resolution, case.num_inference_steps, case.noise_aug_strength) == (576, 25, 0)
-    assert case.guidance_range == (2.0, 2.0)
+    assert case.sampling()["guidance_scale"] == 2.0
     assert (case.sample_stride, case.fps, case.seed) == (2, 15, 42)
     assert (case.align, case.draw) == ("released", "confidence")
     assert config.case_names() == ["pose1_demo1"]

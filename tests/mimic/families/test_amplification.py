@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mimic.config.loading import build
 from mimic.data.batch import Sample, collate
-from mimic.families.registry import TASKS, load_task
+from mimic.families.registry import load_task, trained_families
 
 SIDE, FRAMES = 16, 2
 
@@ -32,7 +32,7 @@ def loss(family: str, factors: dict[str, float], masks: dict[str, Tensor]) -> Te
         return task.model(task.encode(collate([sample])), draws).total
 
 
-@pytest.mark.parametrize("family", list(TASKS))
+@pytest.mark.parametrize("family", trained_families())
 def test_where_regions_overlap_the_largest_factor_counts(family: str) -> None:
     everywhere = torch.ones(FRAMES + 1, 1, SIDE // 4, SIDE // 4)
     masks = {"hands": everywhere, "face": everywhere}

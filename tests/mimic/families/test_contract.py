@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from mimic import load_pipeline
 from mimic.config.loading import build
 from mimic.data.batch import Sample, collate
 from mimic.families.base import AnimationPipeline
-from mimic.families.registry import FAMILIES, TASKS, find_family, load_task
+from mimic.families.registry import FAMILIES, find_family, load_task, trained_families
 from mimic.families.task import Loss, TrainingTask
 from mimic.models.memory import save_memory
 from mimic.weights.strict import WeightsError
@@ -42,7 +41,7 @@ SHARED_ARGUMENTS = {
 _made: dict[str, AnimationPipeline] = {}
 
 
-@pytest.fixture(params=list(TASKS))
+@pytest.fixture(params=trained_families())
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -72,10 +71,8 @@ def latents_of(pipe: Any, image: Any = None, **changes: Any) -> Tensor:
 
 
 def test_registry_and_package_know_the_same_families() -> None:
-    classes = {type(load_task(name).tiny_pipeline(height=16, width=16, seed=0)).__name__ for name in TASKS}
-    assert classes == set(FAMILIES)
-    for name, module in FAMILIES.items():
-        assert getattr(importlib.import_module(module), name) is getattr(mimic, name)
+    for family in FAMILIES.values():
+        assert family.pipeline_class() is getattr(mimic, family.pipeline_name)
 
 
 def test_it_says_what_drives_it_and_takes_the_shared_arguments(pipe: AnimationPipeline) -> None:
@@ -88,7 +85,7 @@ def test_it_says_what_drives_it_and_takes_the_shared_arguments(pipe: AnimationPi
     assert {"from_original", "from_pretrained", "save_pretrained", "load_lora", "decode_stream"} <= set(
         dir(pipe)
     )
-    assert type(pipe)._released_defaults.keys() >= {
+    assert type(pipe).released.keys() >= {
         "tile_size", "tile_overlap", "num_inference_steps", "min_guidance_scale", "max_guidance_scale",
         "fusion", "noise", "decode_chunk_size",
     }  # fmt: skip
@@ -152,7 +149,8 @@ def test_what_a_call_leaves_out_the_weights_say_and_then_the_publication(family:
     pipe(random_image(HEIGHT, WIDTH), **rest, num_inference_steps=1)
     assert pipe.num_timesteps == 1
     pipe.generation_defaults = {}
-    assert pipe.setting("num_inference_steps") == type(pipe)._released_defaults["num_inference_steps"]
+    plan = pipe.plan(num_frames=3, height=HEIGHT, width=WIDTH)
+    assert plan.num_inference_steps == type(pipe).released["num_inference_steps"]
 
 
 def test_frames_come_in_every_form_and_as_a_stream(pipe: AnimationPipeline) -> None:
@@ -190,7 +188,7 @@ def test_a_saved_model_is_the_same_model(pipe: AnimationPipeline, tmp_path: Path
     assert not [
         value for value in index.values() if isinstance(value, list) and str(value[0]).startswith("mimic.")
     ]
-    assert find_family(tmp_path) is type(pipe)
+    assert find_family(tmp_path).pipeline_class() is type(pipe)
     loaded = load_pipeline(tmp_path, device="cpu", dtype="fp32")
     loaded.set_progress_bar_config(disable=True)
     assert type(loaded) is type(pipe)
@@ -218,7 +216,7 @@ def test_weights_that_do_not_fit_are_refused(pipe: AnimationPipeline, tmp_path: 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fusion": "mean"}, "fusion 'mean' is not known"),
+        ({"fusion": "mean"}, "fusion is 'mean'"),
         ({"noise": "loud"}, "loud"),
         ({"tile_overlap": 4}, "overlap is 4"),
         ({"num_frames": 9}, "image_pose has 6 frames, num_frames is 9"),
@@ -329,7 +327,7 @@ def test_what_is_trained_is_what_the_pipeline_runs(family: str) -> None:
     assert before.shape == sample.frames.shape
     assert 0 <= float(before.min()) <= float(before.max()) <= 1
     assert torch.equal(before, task.generate(sample, seed=0))
-    assert type(task.pipeline()).__name__ in FAMILIES
+    assert type(task.pipeline()) is FAMILIES[family].pipeline_class()
     with torch.no_grad():
         for parameter in task.model.parameters():
             parameter.mul_(1.1)
@@ -354,9 +352,9 @@ def test_unknown_regions_are_refused(family: str) -> None:
         draw(make_sample(), seeded())
 
 
-@pytest.mark.parametrize("name", [n for n in TASKS if "timesteps" in load_task(n).Settings.model_fields])
-def test_timesteps_are_drawn_from_the_range_that_is_asked_for(name: str) -> None:
-    task = make_task(name, timesteps=[990, 993])
+@pytest.mark.parametrize("name", [n for n in trained_families() if "timesteps" in
+load_task(n).Settings.model_fields]) def test_timesteps_are_drawn_from_the_range_that_is_asked_for(name: str)
+    -> None: task = make_task(name, timesteps=[990, 993])
     drawn = {int(task.draw(make_sample(), seeded(seed))["t"]) for seed in range(30)}
     assert drawn == {990, 991, 992}
     task = make_task(name, timesteps=[500, 1001])

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from mimic import MimicMotionPipeline, load_pipeline
-from mimic.families.registry import FAMILIES
+from mimic.families.family import Family
+from mimic.families.registry import FAMILIES, register
 from tests.tiny import CHECKPOINT, random_pipeline, write_base
 
 
@@ -44,8 +45,23 @@ def test_folders_of_nothing_known_are_told(tmp_path):
         load_pipeline(tmp_path / "nothing")
 
 
-def test_every_family_is_where_the_registry_says():
-    import importlib
+def test_every_family_is_where_its_record_says():
+    for name, family in FAMILIES.items():
+        assert family.name == name
+        assert family.pipeline_class().__name__ == family.pipeline_name
+        assert family.task_class().__name__.endswith("Task")
 
-    for name, module in FAMILIES.items():
-        assert hasattr(importlib.import_module(module), name)
+
+def test_two_families_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="mimicmotion .* is known already"):
+        register(Family(name="mimicmotion", pipeline="elsewhere:OtherPipeline"))
+
+
+def test_a_folder_without_released_weights_names_what_was_looked_for(tmp_path):
+    with pytest.raises(ValueError, match=r"animate_anyone: denoising_unet\.pth"):
+        load_pipeline("bundled:mini", checkpoint=tmp_path)
+
+
+def test_a_vae_that_the_family_does_not_take_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="vae is given, and MimicMotionPipeline has only the base's"):
+        load_pipeline(write_base(tmp_path), checkpoint=CHECKPOINT, vae=tmp_path, device="cpu")

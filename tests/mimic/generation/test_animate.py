@@ -12,9 +12,10 @@ from PIL import Image
 
 from mimic import generate
 from mimic.config import CaseSettings, ConfigError
+from mimic.generation.drivers import DriverTools
+from mimic.generation.drivers.skeleton import SkeletonDriver, SkeletonMaps, fit_to_reference
 from mimic.generation.output import Output, Panels, write_frames
-from mimic.generation.poses import Driving, PoseMaps, fit_to_reference, read_driving
-from mimic.generation.reference import find_pose, output_size, see_reference, size_unit
+from mimic.generation.reference import output_size, see_reference
 from mimic.video import PictureError, VideoError, VideoWriteError, probe, read_frames, read_image
 from pose import PoseError, PoseSequence, draw_pose
 from pose.estimators import Estimator
@@ -79,11 +80,12 @@ def test_a_tall_picture_is_padded_so_that_its_person_stays_whole(
     tall = square[:, side // 4 : side - side // 4]
     tall = np.concatenate([tall] + 2 * [np.repeat(tall[-1:], side // 2, axis=0)])  # the dancer is at its top
     with pytest.raises(PoseError, match="nobody"):
-        see_reference(tall, pipeline, CaseSettings(fit="crop"), estimator=lambda: estimator)
-    padded = see_reference(tall, pipeline, CaseSettings(fit="pad"), estimator=lambda: estimator)
-    assert padded.original.shape[0] == padded.original.shape[1] == 2 * side
-    assert np.array_equal(padded.original[:, side - side // 4 : side + side // 4], tall)
-    person = padded.pose.points[0, 0][padded.pose.scores[0, 0] > 0.5]
+        see_reference(tall, pipeline, CaseSettings(fit="crop"), find_pose=SkeletonDriver(DriverTools(lambda:
+        estimator)).reference_pose)
+    padded = see_reference(tall, pipeline, CaseSettings(fit="pad"),
+    find_pose=SkeletonDriver(DriverTools(lambda: estimator)).reference_pose) assert padded.original.shape[0]
+    == padded.original.shape[1] == 2 * side assert np.array_equal(padded.original[:, side - side // 4 : side
+    + side // 4], tall) person = padded.pose.points[0, 0][padded.pose.scores[0, 0] > 0.5]
     assert 0 <= person[:, 1].min() < person[:, 1].max() < 0.6
 
 
@@ -187,7 +189,7 @@ def see_reference_of(stage: Stage, pipeline: Any) -> np.ndarray:
         stage.reference,
         pipeline,
         settings,
-        estimator=lambda: pytest.fail("not needed"),
+        find_pose=lambda *_, **__: pytest.fail("not needed"),
         pose=stage.reference_pose,
     )
     return seen.picture
@@ -277,12 +279,13 @@ def test_the_size_is_the_set_one_or_the_models(
 ) -> None:
     picture = np.zeros((*picture_size, 3), np.uint8)
     assert output_size(picture, pipeline, CaseSettings(**settings)) == expected
-    assert size_unit(pipeline) == 8
+    assert pipeline.size_unit == 8
 
 
 def test_a_small_result_does_not_blind_the_estimator(stage: Stage, estimator: Estimator) -> None:
     picture = read_image(stage.reference)
-    pose = find_pose(picture, 32, 32, estimator, CaseSettings(), name="picture")
+    driver = SkeletonDriver(DriverTools(lambda: estimator))
+    pose = driver.reference_pose(picture, 32, 32, CaseSettings(), name="picture")
     body = slice(0, 18)
     distance = np.linalg.norm(pose.points[0, 0, body] - stage.reference_pose.points[0, 0, body], axis=1)
     assert np.median(distance) < 0.03
@@ -291,7 +294,7 @@ def test_a_small_result_does_not_blind_the_estimator(stage: Stage, estimator: Es
 def test_maps_are_drawn_when_asked_for_and_the_same_each_time(stage: Stage) -> None:
     settings = CaseSettings(align="robust")
     poses = fit_to_reference(stage.driving_poses, stage.reference_pose, settings)
-    maps = PoseMaps(poses, 32, 24, canvas_short_side=256)
+    maps = SkeletonMaps(poses, 32, 24, canvas_short_side=256)
     expected = draw_pose(poses, 32, 24, canvas_short_side=256)
     assert len(maps) == NUM_FRAMES + 1
     assert np.array_equal(maps([3, 0, 3]), expected[[3, 0, 3]])
@@ -322,11 +325,11 @@ def test_frames_are_encoded_as_they_are_decoded(stage: Stage, pipeline: Any, out
         stage.reference,
         pipeline,
         settings,
-        estimator=lambda: pytest.fail("not needed"),
+        find_pose=lambda *_, **__: pytest.fail("not needed"),
         pose=stage.reference_pose,
     )
-    moves = read_driving(
-        stage.driving_poses, lambda: pytest.fail("not needed"), CaseSettings(sample_stride=1)
+    moves = SkeletonDriver(DriverTools(lambda: pytest.fail("not needed"))).read(
+        stage.driving_poses, seen, pipeline, CaseSettings(sample_stride=1, align="robust")
     )
     encoded: list[int] = []
 
@@ -335,18 +338,13 @@ def test_frames_are_encoded_as_they_are_decoded(stage: Stage, pipeline: Any, out
             assert len(encoded) == number  # the one before has gone into the file
             yield np.full((32, 32, 3), number, np.uint8)
 
-    result = Output(output, None, moves_fps(moves), 18, moves, NUM_FRAMES, has_audio=False)
+    result = Output(output, None, moves.output_fps(settings), 18, moves, NUM_FRAMES, has_audio=False)
     write_frames(
-        decoded(), result, seen, PoseMaps(poses, 32, 32), progress=lambda done, total: encoded.append(done)
+        decoded(), result, seen, SkeletonMaps(poses, 32, 32), progress=lambda done, total:
+        encoded.append(done)
     )
     assert encoded == list(range(1, NUM_FRAMES + 1))
     assert probe(output).num_frames == NUM_FRAMES
-
-
-def moves_fps(moves: Driving) -> Any:
-    from mimic.generation.poses import output_fps
-
-    return output_fps(moves, CaseSettings())
 
 
 def test_panels_show_reference_skeleton_and_result(stage: Stage, pipeline: Any) -> None:
@@ -356,10 +354,10 @@ def test_panels_show_reference_skeleton_and_result(stage: Stage, pipeline: Any) 
         stage.reference,
         pipeline,
         settings,
-        estimator=lambda: pytest.fail("not needed"),
+        find_pose=lambda *_, **__: pytest.fail("not needed"),
         pose=stage.reference_pose,
     )
-    maps = PoseMaps(poses, 32, 32, canvas_short_side=256)
+    maps = SkeletonMaps(poses, 32, 32, canvas_short_side=256)
     panels = Panels(seen, maps)
     drawn = panels.draw(4, np.full((32, 32, 3), 77, np.uint8))
     assert drawn.shape == (panels.height, panels.width, 3) == (384, 1152, 3)

@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from mimic.config import ConfigError, load_inference_config
+from mimic.devices import chosen_device
 from mimic.generation import RunResult, run_config
 from mimic.generation.checks import InputError, check_space
-from mimic.generation.run import chosen_device, one_line
+from mimic.generation.run import one_line
 from mimic.video import PictureError, probe, write_image
 from mimic.weights.sources import SourceError
 from mimic.weights.strict import WeightsError

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 
 from mimic.config.loading import ConfigError
 from mimic.families.mimicmotion.training import MimicMotionTask
-from mimic.families.registry import TASKS, load_pipeline
+from mimic.families.registry import FAMILIES, load_pipeline
 from mimic.training.loop import TrainingError, train
 from mimic.training.settings import learning_rate
 from mimic.training.state import StateError, checkpoints
@@ -241,7 +242,8 @@ class Poisoned(MimicMotionTask):
 
 @pytest.fixture
 def _poisoned(monkeypatch):
-    monkeypatch.setitem(TASKS, "poisoned", f"{__name__}:Poisoned")
+    poisoned = replace(FAMILIES["mimicmotion"], name="poisoned", task=f"{__name__}:Poisoned")
+    monkeypatch.setitem(FAMILIES, "poisoned", poisoned)
 
 
 @pytest.mark.usefixtures("_poisoned")

@@ -1,4 +1,4 @@
-"""The poses of both sides: the reference's own, the driving clip's fitted to it, and the maps drawn of them.
+"""Skeletons drive: the poses of a clip, fitted to the reference's, drawn as maps.
 
 Legend: F frames, H height, W width; pose maps are RGB uint8.
 """
@@ -8,67 +8,123 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimic.config import CaseSettings
+from mimic.data.transforms import prepare_reference
+from mimic.families.base import AnimationPipeline
+from mimic.generation.drivers.base import Driver, Driving, Picture, num_driving_frames
+from mimic.generation.reference import Reference
+from mimic.progress import Progress
 from mimic.video import VideoInfo, probe, read_frames, released_stride
 from pose import PoseError, PoseSequence, align_pose, follow_person, smooth_pose
 from pose.draw import RELEASED_CANVAS_SHORT_SIDE, DrawMode, PosePainter
 from pose.estimators import Estimator
 from pose.types import concatenate
 
-Progress = Callable[[int, int | None], None]
-
 MAX_KEPT_MAPS_MB = 256
+
+# The estimators are sure of people from about this size on; a smaller reference is looked at enlarged.
+MIN_ESTIMATION_SIDE = 384
+
+
+class SkeletonDriver(Driver):
+    """Poses of one person, or of all."""
+
+    def check_reference(self, picture: Picture, settings: CaseSettings, *, name: str) -> None:
+        """Raise `PoseError` where nobody is in the picture."""
+        height, width = picture.shape[:2]
+        self.reference_pose(picture, height, width, settings, name=name)
+
+    def check_driving(self, driving: Path | PoseSequence, settings: CaseSettings) -> None:
+        """Any clip can drive; whether it can be read is checked elsewhere."""
+
+    def reference_pose(
+        self, picture: Picture, height: int, width: int, settings: CaseSettings, *, name: str
+    ) -> PoseSequence:
+        """The pose of the person of a picture, as fractions of the part of it that the result shows.
+
+        Raises:
+            PoseError: nobody is found.
+        """
+        factor = -(-MIN_ESTIMATION_SIDE // min(height, width))
+        looked_at = prepare_reference(picture, height=factor * height, width=factor * width)
+        found = self.tools.estimator().image(looked_at)
+        if found.num_people == 0 or found.is_present is None or not found.is_present.any():
+            raise PoseError(
+                f"{name}: nobody is found in the picture; use one that shows a person, the whole body if "
+                "possible"
+            )
+        try:
+            return follow_person(found, settings.reference_person)
+        except PoseError as error:
+            raise PoseError(f"{name}: {error}") from error
+
+    def read(
+        self,
+        driving: str | os.PathLike[str] | PoseSequence,
+        reference: Reference,
+        pipeline: AnimationPipeline[Any, Any],
+        settings: CaseSettings,
+        *,
+        progress: Progress | None = None,
+    ) -> Driving:
+        """Read or estimate the driving poses and fit them to the reference's.
+
+        Raises:
+            FileNotFoundError, VideoError: there is no clip that can be read.
+            PoseError: nobody is in it, it is no file of poses, or it cannot be fitted.
+        """
+        found = read_poses(driving, self.tools.estimator, settings, progress=progress)
+        assert reference.pose is not None
+        poses = fit_to_reference(found.poses, reference.pose, settings)
+        maps = SkeletonMaps(
+            poses,
+            reference.height,
+            reference.width,
+            mode=settings.draw,
+            canvas_short_side=pipeline.generation_defaults.get("canvas_short_side"),
+        )
+        return Driving(
+            maps,
+            found.stride,
+            found.poses.fps,
+            found.source_fps,
+            found.clip,
+            poses=poses,
+            facts=poses.metadata,
+        )
 
 
 @dataclass(frozen=True)
-class Driving:
-    """What drives, and the clip it is from."""
+class FoundPoses:
+    """Driving poses as found, and the clip they are from."""
 
-    poses: PoseSequence | None
-    """One person (or all, if asked), at the rate after the stride; None where maps of body parts drive."""
+    poses: PoseSequence
     stride: int
-    """Frames of the clip that one of these stands for."""
+    """Frames of the clip per pose."""
     source_fps: float
     """Frame rate of the clip."""
     clip: VideoInfo | None
     """None where the poses came as poses."""
-    num_maps: int = 0
-    """Where no poses drive: how many maps do."""
-
-    @property
-    def num_frames(self) -> int:
-        """Driving frames after the stride."""
-        return self.num_maps if self.poses is None else len(self.poses)
-
-    @property
-    def fps(self) -> float:
-        """Frames a second after the stride."""
-        return self.source_fps / self.stride if self.poses is None else self.poses.fps
-
-    @property
-    def source_seconds(self) -> float:
-        """How much of the clip's time the driving frames cover."""
-        return self.num_frames * self.stride / self.source_fps
 
 
-def read_driving(
+def read_poses(
     driving: str | os.PathLike[str] | PoseSequence,
     estimator: Callable[[], Estimator],
     settings: CaseSettings,
     *,
     progress: Progress | None = None,
-) -> Driving:
+) -> FoundPoses:
     """The driving poses: of a clip, estimated frame by frame as it is decoded; or as they were saved.
 
     Args:
         driving: a clip, a ``.npz`` of poses, or the poses themselves.
-        estimator: gives the estimator, if it is needed.
+        estimator: returns the estimator, where it is needed.
 
     Raises:
         FileNotFoundError, VideoError: there is no clip that can be read.
@@ -82,7 +138,7 @@ def read_driving(
             stride = released_stride(settings.sample_stride, driving.fps)
             poses = driving[slice(0, None, stride)][slice(0, settings.max_frames)]
             poses = follow_person(replace(poses, fps=driving.fps / stride), settings.person)
-            return Driving(poses, stride, driving.fps, None)
+            return FoundPoses(poses, stride, driving.fps, None)
         clip = probe(driving)
         stride = released_stride(settings.sample_stride, clip.fps)
         frames = read_frames(driving, stride=stride, max_frames=settings.max_frames, info=clip)
@@ -90,36 +146,7 @@ def read_driving(
         poses = estimator().frames(
             frames, fps=float(clip.fps / stride), person=settings.person, total=total, progress=progress
         )
-        return Driving(poses, stride, float(clip.fps), clip)
-    except PoseError as error:
-        raise PoseError(f"{name}: {error}") from error
-
-
-def num_driving_frames(clip: VideoInfo, settings: CaseSettings) -> int:
-    """How many frames of a clip are used."""
-    num_frames = -(-clip.num_frames // released_stride(settings.sample_stride, clip.fps))
-    return min(num_frames, settings.max_frames or num_frames)
-
-
-def reference_poses(
-    picture: NDArray[np.uint8],
-    estimator: Estimator,
-    settings: CaseSettings,
-    *,
-    name: str = "the reference picture",
-) -> PoseSequence:
-    """The pose of the person of a reference, F = 1.
-
-    Raises:
-        PoseError: nobody is found.
-    """
-    found = estimator.image(picture)
-    if found.num_people == 0 or found.is_present is None or not found.is_present.any():
-        raise PoseError(
-            f"{name}: nobody is found in the picture; use one that shows a person, the whole body if possible"
-        )
-    try:
-        return follow_person(found, settings.reference_person)
+        return FoundPoses(poses, stride, float(clip.fps), clip)
     except PoseError as error:
         raise PoseError(f"{name}: {error}") from error
 
@@ -140,8 +167,8 @@ def fit_to_reference(driving: PoseSequence, reference: PoseSequence, settings: C
     return replace(both, fps=driving.fps, metadata={**reference.metadata, **aligned.metadata})
 
 
-class PoseMaps:
-    """Pose maps drawn when they are asked for: ``maps([3, 4])`` is uint8 ``2 x H x W x 3``.
+class SkeletonMaps:
+    """Poses drawn as maps when they are asked for: ``maps([3, 4])`` is uint8 ``2 x H x W x 3``.
 
     Drawn maps are kept up to a budget (256 MB, about 150 frames at 576 x 1024) and those beyond it are drawn
     again, so that a long clip does not fill the memory.
@@ -168,9 +195,9 @@ class PoseMaps:
     def __call__(self, frames: list[int]) -> NDArray[np.uint8]:
         return np.stack([self.draw(frame) for frame in frames])
 
-    def resized(self, height: int, width: int) -> PoseMaps:
+    def resized(self, height: int, width: int) -> SkeletonMaps:
         """The same poses drawn at another size."""
-        return PoseMaps(
+        return SkeletonMaps(
             self._poses, height, width, mode=self._mode, canvas_short_side=self._canvas_short_side
         )
 
@@ -185,8 +212,3 @@ class PoseMaps:
         if len(self._kept) < self._max_kept:
             self._kept[frame] = drawn
         return drawn
-
-
-def output_fps(driving: Driving, settings: CaseSettings) -> Fraction:
-    """Frames a second of the result: as set, or the driving frames' own."""
-    return Fraction(settings.fps if settings.fps is not None else driving.fps).limit_denominator(1001)

@@ -1,0 +1,70 @@
+"""Where and in which precision to compute: names of devices and dtypes, and what this machine has."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from mimic.config.loading import ConfigError
+
+DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+}
+
+
+def best_device() -> torch.device:
+    """CUDA, else Apple's GPU, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@functools.cache
+def chosen_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda:1`, … means on this machine.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if name == "auto":
+        return best_device()
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device is {name!r}; expected auto, cpu, cuda, cuda:<number> or mps") from None
+    is_there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not is_there.get(device.type, False):
+        raise ConfigError(f"device is {name!r}, and torch sees no such device here; use device: auto")
+    return device
+
+
+def chosen_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
+    """A precision by its name; None and ``auto`` are float16 on CUDA, float32 elsewhere.
+
+    Raises:
+        ConfigError: the name is not known (a `ValueError`).
+    """
+    if dtype is None or dtype == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype '{dtype}' is not known; use one of {', '.join(DTYPES)}.")
+    return DTYPES[dtype]
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)

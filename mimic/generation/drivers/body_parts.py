@@ -1,0 +1,153 @@
+"""Maps of the parts of the body drive: of a DensePose video, or made of an ordinary one.
+
+Legend: F frames, H height, W width; maps are RGB uint8 in DensePose's colours.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic.config import CaseSettings
+from mimic.data.transforms import prepare_reference
+from mimic.families.base import AnimationPipeline
+from mimic.generation.drivers.base import Driver, Driving, Picture, num_driving_frames
+from mimic.generation.reference import Reference, fitted
+from mimic.progress import Progress
+from mimic.video import VideoError, probe, read_frames, released_stride
+from pose import PoseSequence
+from pose.densepose import densepose_palette, read_densepose
+
+# Of a DensePose video nearly all pixels have one of 25 colours, compression and blurred edges aside.
+_NEAR = 24
+_MIN_SHARE_OF_COLOURS = 0.8
+
+
+class BodyPartMaps:
+    """Maps ``maps([3, 4])``, uint8 ``2 x H x W x 3``; number 0 belongs to the reference, whose
+    parts are unknown: background.
+
+    Frames are kept without loss but compressed, so that a long clip does not fill the memory.
+    """
+
+    def __init__(self, height: int, width: int, frames: list[NDArray[np.uint8]] | None = None) -> None:
+        self._height, self._width = height, width
+        blank = np.empty((height, width, 3), np.uint8)
+        blank[:] = densepose_palette()[0]
+        self._kept: list[NDArray[np.uint8]] = []
+        for frame in (blank, *(frames or ())):
+            self.append(frame)
+
+    def append(self, frame: NDArray[np.uint8]) -> None:
+        """Add a map ``H x W x 3`` at the end."""
+        self._kept.append(np.asarray(cv2.imencode(".png", frame[..., ::-1])[1]))
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __call__(self, frames: list[int]) -> NDArray[np.uint8]:
+        return np.stack([self.draw(frame) for frame in frames])
+
+    def draw(self, frame: int) -> NDArray[np.uint8]:
+        """One map, uint8 ``H x W x 3``."""
+        decoded = cv2.imdecode(self._kept[frame], cv2.IMREAD_COLOR)
+        assert decoded is not None
+        shown = np.ascontiguousarray(decoded[..., ::-1], dtype=np.uint8)
+        if shown.shape[:2] == (self._height, self._width):
+            return shown
+        size = (self._width, self._height)
+        return np.asarray(cv2.resize(shown, size, interpolation=cv2.INTER_NEAREST_EXACT), dtype=np.uint8)
+
+    def resized(self, height: int, width: int) -> BodyPartMaps:
+        """The same maps at another size."""
+        other = BodyPartMaps(height, width)
+        other._kept = self._kept
+        return other
+
+
+class BodyPartDriver(Driver):
+    """A DensePose video; or an ordinary one, of which a DensePose model makes the maps."""
+
+    def check_reference(self, picture: Picture, settings: CaseSettings, *, name: str) -> None:
+        """Any picture can be moved: its parts are not asked for."""
+
+    def check_driving(self, driving: Path | PoseSequence, settings: CaseSettings) -> None:
+        """Raise `ValueError` for poses, `VideoError` for an ordinary video where no model is there."""
+        clip = _clip_alone(driving)
+        if self.tools.densepose_model() is None:
+            check_is_densepose(next(iter(read_frames(clip, max_frames=1))), os.fspath(clip))
+
+    def reference_pose(
+        self, picture: Picture, height: int, width: int, settings: CaseSettings, *, name: str
+    ) -> None:
+        """None: no skeleton drives."""
+
+    def read(
+        self,
+        driving: str | os.PathLike[str] | PoseSequence,
+        reference: Reference,
+        pipeline: AnimationPipeline[Any, Any],
+        settings: CaseSettings,
+        *,
+        progress: Progress | None = None,
+    ) -> Driving:
+        """Read the maps at the size of the result, brought to it as the reference is.
+
+        Raises:
+            FileNotFoundError, VideoError: there is no clip that can be read, or it is no DensePose video.
+            ValueError: poses were given.
+            DensePoseError: the model's output is not what it should be.
+        """
+        path = _clip_alone(driving)
+        clip = probe(path)
+        stride = released_stride(settings.sample_stride, clip.fps)
+        total = num_driving_frames(clip, settings)
+        height, width = reference.height, reference.width
+        maps = BodyPartMaps(height, width)
+        model = self.tools.densepose_model()
+        for number, frame in enumerate(
+            read_frames(path, stride=stride, max_frames=settings.max_frames, info=clip), start=1
+        ):
+            if model is not None:
+                frame = densepose_palette()[model(frame)]  # noqa: PLW2901 - the same frame, seen otherwise
+            elif number == 1:
+                check_is_densepose(frame, os.fspath(path))
+            shown = fitted(np.ascontiguousarray(frame), height, width, pipeline, settings)
+            maps.append(prepare_reference(shown, height=height, width=width))
+            if progress is not None:
+                progress(number, total)
+        if len(maps) == 1:
+            raise VideoError(f"{path} holds no frame")
+        fps = float(clip.fps)
+        return Driving(maps, stride, fps / stride, fps, clip, facts={"driven_by": "densepose"})
+
+
+def _clip_alone(driving: str | os.PathLike[str] | PoseSequence) -> Path:
+    """What drives, where it is a clip.
+
+    Raises:
+        ValueError: it is poses.
+    """
+    if isinstance(driving, PoseSequence) or Path(driving).suffix.lower() == ".npz":
+        raise ValueError(
+            "poses cannot drive this model, which is driven by maps of the parts of the body; give a "
+            "DensePose video, or an ordinary one and a DensePose model (densepose_model)."
+        )
+    return Path(driving)
+
+
+def check_is_densepose(frame: NDArray[np.uint8], name: str) -> None:
+    """Raise `VideoError` for a frame whose colours are not those of DensePose's parts."""
+    nearest = densepose_palette()[read_densepose(frame)].astype(np.int16)
+    share = float((np.abs(nearest - frame).max(-1) <= _NEAR).mean())
+    if share < _MIN_SHARE_OF_COLOURS:
+        raise VideoError(
+            f"{name} is no DensePose video: {share:.0%} of its first frame has colours of DensePose's parts "
+            f"(expected {_MIN_SHARE_OF_COLOURS:.0%} at least). This model is driven by one; or name a "
+            "DensePose model that makes one of an ordinary video: densepose_model: FILE"
+        )
