@@ -27,12 +27,20 @@ class Family:
     """Its `AnimationPipeline`, called in `model_index.json` by the name of its class."""
     task: str | None = None
     """Its `TrainingTask`; None: it cannot be trained."""
+    tiny: str | None = None
+    """A function ``tiny_pipeline(height=…, width=…, seed=…)`` that makes a pipeline of random weights, small
+    enough to try the family in seconds."""
     recognises: Callable[[Path], bool] = _nothing
     """Whether a checkpoint, a file or a folder, holds released weights of this family."""
     checkpoint_files: tuple[str, ...] = ()
     """What such a folder holds, for messages."""
     miniature: str | None = None
     """Its bundled miniature, as ``bundled:…``."""
+
+    @property
+    def has_released_weights(self) -> bool:
+        """Whether the pipeline has a `from_original` for the released weights."""
+        return self.recognises is not _nothing
 
     @property
     def pipeline_name(self) -> str:
@@ -42,6 +50,16 @@ class Family:
     def pipeline_class(self) -> type[AnimationPipeline[Any, Any]]:
         """The pipeline's class."""
         return cast("type[AnimationPipeline[Any, Any]]", _found(self.pipeline))
+
+    def tiny_pipeline(self, *, height: int, width: int, seed: int) -> AnimationPipeline[Any, Any]:
+        """A pipeline of random weights, small enough to try the family in seconds.
+
+        Raises:
+            ValueError: the family has none.
+        """
+        if self.tiny is None:
+            raise ValueError(f"family '{self.name}' has no tiny model.")
+        return cast("AnimationPipeline[Any, Any]", _found(self.tiny)(height=height, width=width, seed=seed))
 
     def task_class(self) -> type[TrainingTask[Any, Any]]:
         """The class that trains the family.

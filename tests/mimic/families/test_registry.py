@@ -53,7 +53,7 @@ def test_every_family_is_where_its_record_says():
 
 
 def test_two_families_of_one_name_are_refused():
-    with pytest.raises(ValueError, match="mimicmotion .* is known already"):
+    with pytest.raises(ValueError, match=r"mimicmotion .* is known already"):
         register(Family(name="mimicmotion", pipeline="elsewhere:OtherPipeline"))
 
 

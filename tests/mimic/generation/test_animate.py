@@ -79,13 +79,13 @@ def test_a_tall_picture_is_padded_so_that_its_person_stays_whole(
     side = square.shape[0]
     tall = square[:, side // 4 : side - side // 4]
     tall = np.concatenate([tall] + 2 * [np.repeat(tall[-1:], side // 2, axis=0)])  # the dancer is at its top
+    find_pose = SkeletonDriver(DriverTools(lambda: estimator)).reference_pose
     with pytest.raises(PoseError, match="nobody"):
-        see_reference(tall, pipeline, CaseSettings(fit="crop"), find_pose=SkeletonDriver(DriverTools(lambda:
-        estimator)).reference_pose)
-    padded = see_reference(tall, pipeline, CaseSettings(fit="pad"),
-    find_pose=SkeletonDriver(DriverTools(lambda: estimator)).reference_pose) assert padded.original.shape[0]
-    == padded.original.shape[1] == 2 * side assert np.array_equal(padded.original[:, side - side // 4 : side
-    + side // 4], tall) person = padded.pose.points[0, 0][padded.pose.scores[0, 0] > 0.5]
+        see_reference(tall, pipeline, CaseSettings(fit="crop"), find_pose=find_pose)
+    padded = see_reference(tall, pipeline, CaseSettings(fit="pad"), find_pose=find_pose)
+    assert padded.original.shape[0] == padded.original.shape[1] == 2 * side
+    assert np.array_equal(padded.original[:, side - side // 4 : side + side // 4], tall)
+    person = padded.pose.points[0, 0][padded.pose.scores[0, 0] > 0.5]
     assert 0 <= person[:, 1].min() < person[:, 1].max() < 0.6
 
 
@@ -340,8 +340,11 @@ def test_frames_are_encoded_as_they_are_decoded(stage: Stage, pipeline: Any, out
 
     result = Output(output, None, moves.output_fps(settings), 18, moves, NUM_FRAMES, has_audio=False)
     write_frames(
-        decoded(), result, seen, SkeletonMaps(poses, 32, 32), progress=lambda done, total:
-        encoded.append(done)
+        decoded(),
+        result,
+        seen,
+        SkeletonMaps(poses, 32, 32),
+        progress=lambda done, total: encoded.append(done),
     )
     assert encoded == list(range(1, NUM_FRAMES + 1))
     assert probe(output).num_frames == NUM_FRAMES
