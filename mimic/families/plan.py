@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from mimic.config.loading import build
+from mimic.config.loading import ConfigError, build
 from mimic.config.sampling import SamplingSettings
 from mimic.sampling.noise import Generators
 
@@ -75,7 +75,12 @@ def resolve(
     Raises:
         ConfigError: a setting is unknown or invalid (a `ValueError`).
     """
-    own = _guidance_pair(_own_names(schema, given))
+    own = _own_names(schema, given)
+    for name in own.keys() - schema.model_fields.keys():
+        near = difflib.get_close_matches(name, schema.model_fields, n=1)
+        remedy = f"did you mean {near[0]}?" if near else "leave it out."
+        raise ConfigError(f"{source} has no setting {name}; {remedy}")
+    own = _guidance_pair(own)
     kept, published = (
         {name: value for name, value in _own_names(schema, layer).items() if name in schema.model_fields}
         for layer in (stored, released)

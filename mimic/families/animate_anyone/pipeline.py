@@ -25,6 +25,7 @@ from mimic.families.base import AnimationPipeline, PredictBranch
 from mimic.families.inputs import Inputs
 from mimic.families.plan import Plan
 from mimic.families.pose_features import PoseFeatures
+from mimic.models.mini import MiniTemporalVAE
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.pose_guider import PaperPoseGuider, PoseGuider
 from mimic.models.reference import ReferenceBank, reference_blocks
@@ -100,7 +101,7 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
 
     def __init__(
         self,
-        vae: AutoencoderKL,
+        vae: AutoencoderKL | MiniTemporalVAE,
         image_encoder: CLIPVisionModelWithProjection,
         reference_unet: ReferenceUNet,
         unet: MotionUNet,

@@ -24,6 +24,7 @@ from mimic.families.inputs import Inputs
 from mimic.families.magic_animate.control import ControlResiduals
 from mimic.families.magic_animate.keys import load_released
 from mimic.families.plan import Plan
+from mimic.models.mini import MiniTemporalVAE
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.prompt_embedding import PromptEmbedding
 from mimic.models.reference import ReferenceBank
@@ -124,7 +125,7 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
 
     def __init__(
         self,
-        vae: AutoencoderKL,
+        vae: AutoencoderKL | MiniTemporalVAE,
         unet: MotionUNet,
         appearance_encoder: ReferenceUNet,
         controlnet: ControlNetModel,

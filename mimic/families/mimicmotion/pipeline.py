@@ -26,6 +26,7 @@ from mimic.families.mimicmotion.keys import load_released
 from mimic.families.plan import Plan
 from mimic.families.pose_features import PoseFeatures
 from mimic.models.image_embedding import embed_images
+from mimic.models.mini import MiniTemporalVAE
 from mimic.models.pose_net import PoseNet
 from mimic.models.svd_unet import PoseConditionedSVDUNet
 from mimic.models.vae import encode_images
@@ -99,7 +100,7 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
 
     def __init__(
         self,
-        vae: AutoencoderKLTemporalDecoder,
+        vae: AutoencoderKLTemporalDecoder | MiniTemporalVAE,
         image_encoder: CLIPVisionModelWithProjection,
         unet: PoseConditionedSVDUNet,
         scheduler: SchedulerMixin,
