@@ -18,7 +18,7 @@ from typing import Any
 import huggingface_hub
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, ModelMixin
+from diffusers import DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from diffusers.utils import logging as diffusers_logging
@@ -31,8 +31,9 @@ from mimic.models.image_embedding import image_processor_class
 from mimic.models.vae import decode_frames, vae_downscale
 from mimic.sampling import guidance
 from mimic.weights.lora import merge_lora
+from mimic.weights.parts import load_parts
 from mimic.weights.sources import MODEL_TEXTS, resolve
-from mimic.weights.strict import align_memory, check_stored
+from mimic.weights.strict import align_memory
 
 DEFAULTS_FILE = "mimic.json"
 _HUB_OPTIONS = ("revision", "cache_dir", "token", "force_download", "proxies")
@@ -292,10 +293,8 @@ class AnimationPipeline(DiffusionPipeline):
         dtype = next((given for given in given_dtypes if given is not None), torch.float32)
         image_processor_class()
         with quiet_libraries():
-            pipeline = super().from_pretrained(folder, torch_dtype=dtype, **kwargs)
-        for name, module in pipeline.components.items():
-            if isinstance(module, ModelMixin) and name not in kwargs:
-                check_stored(folder / name, module, variant=kwargs.get("variant"))
+            parts = load_parts(folder, dtype=dtype, variant=kwargs.get("variant"), given=kwargs)
+            pipeline = super().from_pretrained(folder, torch_dtype=dtype, **{**kwargs, **parts})
         pipeline.generation_defaults = _read_defaults(folder)
         return pipeline
 

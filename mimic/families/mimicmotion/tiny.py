@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from diffusers import EulerDiscreteScheduler
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
+from mimic.families.stable_video_diffusion import svd_scheduler
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.mini import MiniTemporalVAE, initialise_as_averaging
 from mimic.models.pose_net import PoseNet
@@ -77,21 +77,3 @@ def tiny_pipeline(*, height: int, width: int, seed: int) -> MimicMotionPipeline:
         "max_guidance_scale": 1.0,
     }
     return pipeline
-
-
-def svd_scheduler() -> EulerDiscreteScheduler:
-    """Stable Video Diffusion's noise schedule."""
-    return EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        num_train_timesteps=1000,
-        prediction_type="v_prediction",
-        interpolation_type="linear",
-        use_karras_sigmas=True,
-        sigma_min=0.002,
-        sigma_max=700.0,
-        timestep_spacing="leading",
-        timestep_type="continuous",
-        steps_offset=1,
-    )
