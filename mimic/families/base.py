@@ -27,6 +27,7 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from mimic.data.transforms import frames_to_uint8
+from mimic.files import apply_umask
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.vae import decode_frames, vae_downscale
 from mimic.sampling import guidance
@@ -262,6 +263,8 @@ class AnimationPipeline(DiffusionPipeline):
         self.register_modules(**self.components)
         with quiet_libraries():
             super().save_pretrained(save_directory, *args, **kwargs)
+        folders = [Path(save_directory) / name for name in self.components]
+        apply_umask(file for folder in folders for file in folder.glob("*.safetensors"))
         content = json.dumps({"generation_defaults": self.generation_defaults}, indent=2, ensure_ascii=False)
         (Path(save_directory) / DEFAULTS_FILE).write_text(content + "\n", encoding="utf-8")
 
