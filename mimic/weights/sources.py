@@ -77,15 +77,16 @@ def resolve(
     else:
         wanted, unwanted = (*MODEL_TEXTS, "*/*.safetensors"), ("*/*.*.safetensors",)
     folder = snapshot(repository, wanted=wanted, unwanted=unwanted, local_files_only=local_files_only)
-    without = {"unet"} if checkpoint is not None else set()
+    # Parts that are there in another precision or format only.
     for other in ("*.fp16.safetensors", "*.safetensors", "*.bin"):
         parts = {path.parent for path in folder.glob("*/config.json")}
-        lacking = sorted(part.name for part in parts if part.name not in without and not weight_files(part))
+        lacking = sorted(part.name for part in parts if not weight_files(part))
+        if checkpoint is not None:
+            lacking = [name for name in lacking if name in ("vae", "image_encoder")]
         if not lacking:
             break
-        snapshot(
-            repository, wanted=[f"{part}/{other}" for part in lacking], local_files_only=local_files_only
-        )
+        missing = [f"{name}/{other}" for name in lacking]
+        snapshot(repository, wanted=missing, local_files_only=local_files_only)
     return folder
 
 
