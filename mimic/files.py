@@ -1,4 +1,4 @@
-"""Where files lie, and how they appear: under their final name only when they are whole."""
+"""Where files are, and how they appear: under their final name only when they are whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ ASSETS = PACKAGE / "assets"
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a path beside ``path`` to write to; it gets the final name if the body succeeds.
 
-    The file beside has the same suffix, is flushed to disk before it is renamed, and is removed when the
-    body raises, so that no partial file is ever seen under the final name.
+    The file beside has the same suffix, gets the mode that new files have (`apply_umask`), is flushed to disk
+    before it is renamed, and is removed when the body raises, so that no partial file is ever seen under the
+    final name.
 
     Raises:
         OSError: the folder cannot be made, or the file cannot be flushed or renamed.
@@ -29,6 +32,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     beside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield beside
+        apply_umask([beside])
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -40,8 +44,9 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a folder beside ``path`` to fill; it gets the final name if the body succeeds.
 
-    All that is in it is flushed to disk before it is renamed, and so is the rename. What had the final name
-    before is removed then. When the body raises, the folder beside is removed and nothing else has changed.
+    All files in it get the mode that new files have (`apply_umask`) and are flushed to disk before it is
+    renamed, and so is the rename. What had the final name before is removed then. When the body raises, the
+    folder beside is removed and nothing else has changed.
 
     Raises:
         OSError: a folder cannot be made, flushed or renamed.
@@ -54,6 +59,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
         yield beside
+        apply_umask(path for path in beside.rglob("*") if path.is_file())
         for place, _, files in os.walk(beside):
             for name in files:
                 _flush(os.path.join(place, name))
@@ -65,6 +71,28 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         for folder in (beside, replaced):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def apply_umask(paths: Iterable[Path]) -> None:
+    """Give files of one's own the mode that the umask (or the folder's ACL) gives to new files.
+
+    Libraries that write through a temporary file, safetensors for one, leave a mode of 0600, with which a
+    model can be read by its maker alone. Windows has no such modes: files inherit their folder's rights.
+    """
+    if os.name == "nt":
+        return
+    modes: dict[Path, int] = {}
+    for path in paths:
+        if path.is_symlink():
+            continue
+        if path.parent not in modes:
+            # A new file shows the mode; reading the umask would change it for all threads for a moment.
+            probe = path.parent / f".{os.getpid()}.{threading.get_ident()}.mode.partial"
+            with open(probe, "xb") as file:
+                modes[path.parent] = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            probe.unlink()
+        if stat.S_IMODE(path.stat().st_mode) != modes[path.parent]:
+            path.chmod(modes[path.parent])
 
 
 def remove_partial(folder: str | os.PathLike[str]) -> None:
@@ -95,7 +123,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> Path:
 
 
 def local_path(text: str | os.PathLike[str]) -> Path:
-    """A path as users write it: ``bundled:demo/driving.mp4`` lies in this package, ``~`` is their home."""
+    """Resolve a user's path: ``bundled:…`` names a file of this package, ``~`` the home directory."""
     name = os.fspath(text)
     if name.startswith("bundled:"):
         return ASSETS / name.removeprefix("bundled:")

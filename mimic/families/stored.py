@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 import torch
-from diffusers import DiffusionPipeline, ModelMixin
+from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from mimic.models.image_embedding import image_processor_class
+from mimic.files import apply_umask
 from mimic.weights.lora import merge_lora
+from mimic.weights.parts import load_parts
 from mimic.weights.sources import MODEL_TEXTS, resolve
-from mimic.weights.strict import align_memory, check_stored
+from mimic.weights.strict import align_memory
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -81,6 +83,8 @@ class StoredPipeline(DiffusionPipeline):
         self.register_modules(**self.components)
         with quiet_libraries():
             super().save_pretrained(save_directory, *args, **kwargs)
+        folders = [Path(save_directory) / name for name in self.components]
+        apply_umask(file for folder in folders for file in folder.glob("*.safetensors"))
         content = json.dumps({"generation_defaults": self.generation_defaults}, indent=2, ensure_ascii=False)
         (Path(save_directory) / DEFAULTS_FILE).write_text(content + "\n", encoding="utf-8")
 
@@ -117,10 +121,8 @@ class StoredPipeline(DiffusionPipeline):
         dtype = next((given for given in given_dtypes if given is not None), torch.float32)
         image_processor_class()
         with quiet_libraries():
-            pipeline = super().from_pretrained(folder, torch_dtype=dtype, **kwargs)
-        for name, module in pipeline.components.items():
-            if isinstance(module, ModelMixin) and name not in kwargs:
-                check_stored(folder / name, module, variant=kwargs.get("variant"))
+            parts = load_parts(folder, dtype=dtype, variant=kwargs.get("variant"), given=kwargs)
+            pipeline = super().from_pretrained(folder, torch_dtype=dtype, **{**kwargs, **parts})
         pipeline.generation_defaults = _read_defaults(folder)
         return pipeline
 

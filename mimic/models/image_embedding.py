@@ -5,12 +5,13 @@ Legend: B batch, H height, W width, D width of the embedding.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
+
+from mimic.weights.parts import quiet_transformers
 
 
 def resize_antialiased(images_B3HW: Tensor, height: int, width: int) -> Tensor:
@@ -60,13 +61,8 @@ def embed_images(image_encoder: Any, feature_extractor: Any, images_B3HW: Tensor
 
 
 def image_processor_class() -> Any:
-    """transformers' `CLIPImageProcessor`, without the notice that it works without torchvision, too."""
-    import transformers
+    """transformers' `CLIPImageProcessor`, without the notice that it also works without torchvision."""
+    with quiet_transformers():
+        import transformers
 
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
         return transformers.CLIPImageProcessor
-    finally:
-        logger.setLevel(level)

@@ -20,6 +20,10 @@ BASE_FILES = ("model_index.json", "*/*.json", "vae/*.fp16.safetensors", "image_e
 # Of any model in diffusers' layout, beside the weights of its parts.
 MODEL_TEXTS = ("*.json", "*/*.json", "*/*.txt")
 
+_DOWNLOADS = {SVD: "mimicmotion", MIMICMOTION: "mimicmotion", DWPOSE: "dwpose"}
+_IN_CACHE = re.compile(
+    r"(?P<cache>.*)/models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/[^/]+/?(?P<part>.*)"
+)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx", ".yaml")
 
@@ -33,6 +37,7 @@ def resolve(
     *,
     checkpoint: str | os.PathLike[str] | None = None,
     variant: str | None = None,
+    wanted: Sequence[str] | None = None,
     local_files_only: bool = False,
 ) -> Path:
     """The folder of a model, downloaded where it is a hub id and not yet in the cache.
@@ -42,6 +47,7 @@ def resolve(
         checkpoint: given, the model is only the base under it: its UNet weights are not downloaded, of the
             other parts the float16 files.
         variant: which of several weight files of a hub model, such as ``fp16``.
+        wanted: patterns of the files of a hub model; else those of its parts in one precision.
         local_files_only: use the cache and do not ask the hub.
 
     Raises:
@@ -61,14 +67,27 @@ def resolve(
     repository = text.removeprefix("hf:")
     if not _HUB_ID.fullmatch(repository):
         raise SourceError(f"{text!r} is no model: expected a folder, a hub id (owner/name) or bundled:mini")
+    if wanted is not None:
+        return snapshot(repository, wanted=wanted, local_files_only=local_files_only)
+    unwanted: Sequence[str] = ()
     if checkpoint is not None:
-        wanted: Sequence[str] = BASE_FILES
-        unwanted: Sequence[str] = ()
+        wanted = BASE_FILES
     elif variant is not None:
-        wanted, unwanted = (*MODEL_TEXTS, f"*/*.{variant}.safetensors"), ()
+        wanted = (*MODEL_TEXTS, f"*/*.{variant}.safetensors")
     else:
         wanted, unwanted = (*MODEL_TEXTS, "*/*.safetensors"), ("*/*.*.safetensors",)
-    return snapshot(repository, wanted=wanted, unwanted=unwanted, local_files_only=local_files_only)
+    folder = snapshot(repository, wanted=wanted, unwanted=unwanted, local_files_only=local_files_only)
+    # Parts that are there in another precision or format only.
+    for other in ("*.fp16.safetensors", "*.safetensors", "*.bin"):
+        parts = {path.parent for path in folder.glob("*/config.json")}
+        lacking = sorted(part.name for part in parts if not weight_files(part))
+        if checkpoint is not None:
+            lacking = [name for name in lacking if name in ("vae", "image_encoder")]
+        if not lacking:
+            break
+        missing = [f"{name}/{other}" for name in lacking]
+        snapshot(repository, wanted=missing, local_files_only=local_files_only)
+    return folder
 
 
 def resolve_checkpoint(checkpoint: str | os.PathLike[str], *, local_files_only: bool = False) -> Path:
@@ -193,6 +212,27 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def fetch_hint(folder: Path, names: Sequence[str], *, is_damaged: bool = False) -> str | None:
+    """The sentence with the command that fetches files of a folder in the hub's cache; None elsewhere.
+
+    Args:
+        is_damaged: the files are there, and have to be replaced.
+    """
+    from huggingface_hub import constants
+
+    found = _IN_CACHE.fullmatch(folder.absolute().as_posix())
+    if found is None:
+        return None
+    repository = f"{found['owner']}/{found['name']}"
+    if repository in _DOWNLOADS and not is_damaged:
+        return f"Run `mimic download {_DOWNLOADS[repository]}` once while online."
+    files = " ".join(f"{found['part']}/{name}".lstrip("/") for name in names)
+    own_cache = Path(found["cache"]) == Path(constants.HF_HUB_CACHE).absolute()
+    options = "" if own_cache else f" --cache-dir {found['cache']}"
+    options += " --force-download" if is_damaged else ""
+    return f"Run `hf download {repository} {files}{options}` once while online."
+
+
 def _bundled(text: str) -> Path:
     folder = local_path(text)
     if not folder.is_dir() or not (folder / "model_index.json").is_file():
@@ -207,8 +247,8 @@ def _looks_like_hub_id(text: str) -> bool:
 
 
 def _not_here(what: str, repository: str) -> str:
-    known = {SVD: "mimicmotion", MIMICMOTION: "mimicmotion", DWPOSE: "dwpose"}
-    remedy = f"mimic download {known[repository]}" if repository in known else f"hf download {repository}"
+    known = _DOWNLOADS.get(repository)
+    remedy = f"mimic download {known}" if known is not None else f"hf download {repository}"
     return (
         f"{what} is not on this machine and the Hugging Face hub cannot be reached. Run `{remedy}` "
         "once while online, or give the path of a local copy"

@@ -3,7 +3,10 @@ accounting."""
 
 from __future__ import annotations
 
+import logging
+import math
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +16,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mimic.weights.sources import fetch_hint
+
 State = dict[str, Tensor]
 
 _LISTED = 20
+_log = logging.getLogger("mimic")
 
 
 @dataclass
@@ -60,7 +66,7 @@ def read_state(path: str | Path) -> State:
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: the file is damaged, or holds other things than tensors.
+        WeightsError: the file is damaged, holds other things than tensors, or tensors that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -81,7 +87,41 @@ def read_state(path: str | Path) -> State:
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise WeightsError(f"{path} holds entries that are no tensors: {', '.join(others[:_LISTED])}.")
+    broken = [key for key, tensor in content.items() if not _is_finite(tensor)]
+    if broken:
+        more = f" and {len(broken) - _LISTED} more" if len(broken) > _LISTED else ""
+        raise WeightsError(
+            f"{path} holds NaN or infinite values in {', '.join(broken[:_LISTED])}{more}. "
+            f"Take an earlier checkpoint. {_again(path)}"
+        )
     return content
+
+
+def without_prefixes(state: Mapping[str, Tensor], *prefixes: str, source: object) -> State:
+    """A state without the prefixes that a training framework put before its keys (``module.``); said in the
+    log.
+
+    Raises:
+        WeightsError: two keys are the same without them.
+    """
+    pattern = re.compile(f"^(?:{'|'.join(map(re.escape, prefixes))})+")
+    renamed = {key: pattern.sub("", key) for key in state}
+    changed = [key for key, name in renamed.items() if name != key]
+    if len(set(renamed.values())) < len(state):
+        twice = next(key for key in changed if list(renamed.values()).count(renamed[key]) > 1)
+        raise WeightsError(f"{source} holds {renamed[twice]} twice, once as {twice}; keep one of the two.")
+    if changed:
+        _log.info(
+            "%s: removed %s from %d of %d keys", source, " and ".join(prefixes), len(changed), len(state)
+        )
+    return {renamed[key]: tensor for key, tensor in state.items()}
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity; both show in its extremes."""
+    if not tensor.is_floating_point() or tensor.numel() == 0 or tensor.element_size() == 1:
+        return True
+    return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -91,8 +131,12 @@ def _read_safetensors(path: Path) -> Any:
     except SafetensorError as error:
         raise WeightsError(
             f"{path} is not a whole safetensors file ({error}); {path.stat().st_size} bytes are here. "
-            "Download it again."
+            f"{_again(path)}"
         ) from error
+
+
+def _again(path: Path) -> str:
+    return fetch_hint(path.parent, [path.name], is_damaged=True) or "Download it again."
 
 
 def _read_torch(path: Path) -> Any:
@@ -112,7 +156,7 @@ def _read_torch(path: Path) -> Any:
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise WeightsError(
             f"{path} is not a whole checkpoint that torch can read; {path.stat().st_size} bytes are here. "
-            "Download it again."
+            f"{_again(path)}"
         ) from error
 
 
@@ -187,26 +231,6 @@ def check_loading_info(info: Mapping[str, Any], *, source: str | Path, optional:
     )
     if mismatch:
         raise WeightsError(f"the weights in {source} do not fit their config.", mismatch)
-
-
-def check_stored(folder: Path, module: nn.Module, *, variant: str | None = None) -> None:
-    """Hold a module that a library loaded from `folder` against the keys and shapes of the safetensors files
-    there.
-
-    Only headers are read. Folders without safetensors pass.
-
-    Raises:
-        WeightsError: listing every missing, surplus and misshapen key.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    of_variant = [file for file in files if variant is not None and f".{variant}" in file.name]
-    found: dict[str, list[int]] = {}
-    for path in of_variant or [file for file in files if "." not in file.stem]:
-        with safe_open(path, framework="pt") as file:
-            found |= {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - not a dict
-    mismatch = compare({key: tensor.shape for key, tensor in module.state_dict().items()}, found)
-    if found and mismatch:
-        raise WeightsError(f"the weights in {folder} do not fit their config.", mismatch)
 
 
 def align_memory(module: nn.Module) -> None:

@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from diffusers import ControlNetModel, DDIMScheduler
+from torch.nn.init import normal_
 
 from mimic.families.magic_animate.keys import SCHEDULER
 from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
-from mimic.models.mini import MiniTemporalVAE, initialise_as_averaging
+from mimic.families.tiny import SPATIAL, WIDTH, finished, seeded, tiny_vae
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.prompt_embedding import PromptEmbedding
 from mimic.models.reference_unet import ReferenceUNet
-from mimic.models.temporal_convolution import use_fast_temporal_convolutions
 
-_WIDTH = 32  # of every layer: 8 norm groups of 4 channels, 2 heads of 16
 _NUM_POSITIONS = 24
 _NUM_TOKENS = 2
 
 
 def tiny_pipeline(*, height: int, width: int, seed: int) -> MagicAnimatePipeline:
-    """A pipeline that gives pictures of `height` x `width` (multiples of 8).
-
-    The VAE (latents 4x smaller) begins as an averaging autoencoder, so that pictures survive it; everything
-    else is random.
+    """A pipeline for pictures of `height` x `width`.
 
     Raises:
         ValueError: a side is no multiple of 8.
     """
-    if height % 8 or width % 8:
-        raise ValueError(f"a tiny model makes pictures of multiples of 8 pixels, not {height} x {width}.")
-    spatial = {
-        "block_out_channels": (_WIDTH, _WIDTH),
-        "layers_per_block": 1,
-        "norm_num_groups": 8,
-        "cross_attention_dim": _WIDTH,
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        vae = MiniTemporalVAE(block_out_channels=(_WIDTH,) * 3, sample_size=height)
-        initialise_as_averaging(vae)
+    spatial: dict[str, Any] = {**SPATIAL, "sample_size": height // 4, "num_attention_heads": 2}
+    down, up = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
+    with seeded(seed, height, width):
+        vae = tiny_vae(height)
         unet = MotionUNet(
             **spatial,
-            sample_size=height // 4,
             down_block_types=("CrossAttnDownBlockMotion", "DownBlockMotion"),
             up_block_types=("UpBlockMotion", "CrossAttnUpBlockMotion"),
-            num_attention_heads=2,
             motion_num_attention_heads=2,
             motion_max_seq_length=_NUM_POSITIONS,
             motion_norm_num_groups=8,
@@ -52,28 +39,20 @@ def tiny_pipeline(*, height: int, width: int, seed: int) -> MagicAnimatePipeline
             residual_norms="clip",
         )
         appearance_encoder = ReferenceUNet(
-            **spatial,
-            sample_size=height // 4,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            num_attention_heads=2,
-            ends_with_norm=True,
+            **spatial, down_block_types=down, up_block_types=up, ends_with_norm=True
         )
         controlnet = ControlNetModel(
-            **spatial,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            **SPATIAL,
+            down_block_types=down,
             attention_head_dim=2,
             conditioning_embedding_out_channels=(8, 8, 8),
         )
         # Not zero, so that all of it has gradients from the first step.
         for name, parameter in controlnet.named_parameters():
             if name.startswith(("controlnet_down_blocks", "controlnet_mid_block")) or ".conv_out." in name:
-                torch.nn.init.normal_(parameter, std=0.02)
-        prompt_embedding = PromptEmbedding(num_tokens=_NUM_TOKENS, width=_WIDTH)
-        torch.nn.init.normal_(prompt_embedding.embedding)
-    use_fast_temporal_convolutions(vae)
-    for module in (vae, unet, appearance_encoder, controlnet, prompt_embedding):
-        module.eval()
+                normal_(parameter, std=0.02)
+        prompt_embedding = PromptEmbedding(num_tokens=_NUM_TOKENS, width=WIDTH)
+        normal_(prompt_embedding.embedding)
     pipeline = MagicAnimatePipeline(
         vae=vae,
         unet=unet,
@@ -82,12 +61,4 @@ def tiny_pipeline(*, height: int, width: int, seed: int) -> MagicAnimatePipeline
         prompt_embedding=prompt_embedding,
         scheduler=DDIMScheduler(**SCHEDULER),
     )
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.generation_defaults = {
-        "height": height,
-        "width": width,
-        "num_inference_steps": 4,
-        "min_guidance_scale": 1.0,
-        "max_guidance_scale": 1.0,
-    }
-    return pipeline
+    return finished(pipeline, height=height, width=width)

@@ -79,6 +79,36 @@ def test_of_a_whole_model_the_parts_are_fetched_in_one_precision(hub: Hub) -> No
     assert "unet/diffusion_pytorch_model.fp16.safetensors" in names(resolve("made-up/svd", variant="fp16"))
 
 
+@pytest.mark.parametrize("checkpoint", [None, "x.pth"])
+def test_parts_in_one_precision_or_format_alone_are_fetched_as_they_are(
+    hub: Hub, checkpoint: str | None
+) -> None:
+    hub.repositories["made-up/svd"] = {
+        "model_index.json": b"{}",
+        "scheduler/scheduler_config.json": b"{}",
+        "unet/config.json": b"{}",
+        "unet/diffusion_pytorch_model.safetensors": b"unet",
+        "vae/config.json": b"{}",
+        "vae/diffusion_pytorch_model.fp16.safetensors": b"vae16",
+        "image_encoder/config.json": b"{}",
+        "image_encoder/pytorch_model.bin": b"clip",
+        "pose_net/config.json": b"{}",
+        "pose_net/diffusion_pytorch_model.safetensors": b"pose",
+    }
+    folder = resolve("made-up/svd", checkpoint=checkpoint)
+    own = ("unet", "pose_net") if checkpoint is None else ()  # a checkpoint brings these
+    assert {name for name in names(folder) if not name.endswith("json")} == {
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+        "image_encoder/pytorch_model.bin",
+        *(f"{part}/diffusion_pytorch_model.safetensors" for part in own),
+    }
+
+
+def test_files_of_a_models_choice_are_fetched(hub: Hub) -> None:
+    folder = resolve("hf:made-up/svd", wanted=("vae/*.fp16.*", "unet/*.json"))
+    assert names(folder) == {"vae/diffusion_pytorch_model.fp16.safetensors", "unet/config.json"}
+
+
 def test_what_is_in_the_cache_is_used_without_the_hub(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

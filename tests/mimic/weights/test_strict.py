@@ -3,7 +3,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mimic.weights.strict import WeightsError, align_memory, check_stored, compare, load_strictly, read_state
+from mimic.weights.strict import (
+    WeightsError,
+    align_memory,
+    compare,
+    load_strictly,
+    read_state,
+    without_prefixes,
+)
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 
@@ -102,18 +109,30 @@ def test_optional_keys_may_be_there_or_not():
     assert compare(expected, {"a": [1], "c": [2]}, optional=["b"]).surplus == ["c"]
 
 
-def test_stored_headers_are_held_against_a_module(tmp_path):
-    module = nn.Linear(3, 2)
-    check_stored(tmp_path, module)  # nothing is stored as safetensors
-    save_file({"weight": module.weight.data}, tmp_path / "model-00001-of-00002.safetensors")
-    with pytest.raises(WeightsError, match=r"missing \(1\):\n    bias"):
-        check_stored(tmp_path, module)
-    save_file({"bias": module.bias.data}, tmp_path / "model-00002-of-00002.safetensors")
-    check_stored(tmp_path, module)
-    save_file({"bias": torch.ones(5)}, tmp_path / "model.fp16.safetensors")
-    check_stored(tmp_path, module)
-    with pytest.raises(WeightsError, match=r"bias: found \[5\], expected \[2\]"):
-        check_stored(tmp_path, module, variant="fp16")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_weights_that_are_not_finite_are_refused_with_their_names(tmp_path, value, dtype, suffix):
+    broken = torch.ones(3, 4, dtype=dtype)
+    broken[1, 2] = value
+    state = {**STATE, "b.weight": broken, "empty": torch.ones(0), "steps": torch.arange(3)}
+    path = tmp_path / f"c.{suffix}"
+    torch.save(state, path) if suffix == "pth" else save_file(state, path)
+    with pytest.raises(WeightsError, match=rf"c\.{suffix} holds NaN or infinite values in b\.weight\. Take"):
+        read_state(path)
+
+
+def test_prefixes_of_training_frameworks_are_removed_and_said(caplog):
+    caplog.set_level("INFO", "mimic")
+    state = {f"module.module.{key}": value for key, value in STATE.items()}
+    assert without_prefixes(state, "module.", source="c.pth").keys() == STATE.keys()
+    assert caplog.messages == ["c.pth: removed module. from 2 of 2 keys"]
+    caplog.clear()
+    kept = {"unet.module.weight": STATE["a.bias"]}
+    assert without_prefixes(kept, "module.", source="c.pth") == kept
+    assert not caplog.messages
+    with pytest.raises(WeightsError, match=r"c\.pth holds a\.bias twice, once as module\.a\.bias"):
+        without_prefixes({**STATE, "module.a.bias": STATE["a.bias"]}, "module.", source="c.pth")
 
 
 def test_weights_at_odd_addresses_are_copied_and_others_stay():

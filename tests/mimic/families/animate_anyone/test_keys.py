@@ -145,7 +145,7 @@ def test_files_that_are_not_there_are_told(base, tmp_path):
     del unet_alone["reference_unet"]
     with pytest.raises(OSError, match=r"has no reference_unet\.pth; give the folder with denoising_unet"):
         AnimateAnyonePipeline.from_original(base, write_released(tmp_path / "b", unet_alone))
-    with pytest.raises(OSError, match="there is no folder"):
+    with pytest.raises(OSError, match="there is no model folder"):
         AnimateAnyonePipeline.from_original(base, tmp_path / "none")
     with pytest.raises(OSError, match=r"not found: .*unet/config\.json"):
         AnimateAnyonePipeline.from_original(tmp_path / "a", write_released(tmp_path / "c"))

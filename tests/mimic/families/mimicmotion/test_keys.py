@@ -1,5 +1,7 @@
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +10,8 @@ from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mimic import MimicMotionPipeline
-from mimic.families.mimicmotion.keys import POSITION_IDS, build_on_meta
+from mimic.families.mimicmotion.keys import build_on_meta
+from mimic.weights.parts import POSITION_IDS
 from mimic.weights.strict import WeightsError, load_strictly
 from tests.tiny import CHECKPOINT, golden_image, golden_json, golden_pipeline, quiet, random_poses, write_base
 
@@ -68,7 +71,7 @@ def test_every_key_of_the_full_size_model_has_its_place():
     modules = full_size_modules()
     state = full_size(*modules)
     assert len(state) == 1428 + 19 + 374 + 520
-    load_strictly(modules, state, source="released", optional=[f"image_encoder.{POSITION_IDS}"])
+    load_strictly(modules, state, source="released", optional=[f"image_encoder.vision_model.{POSITION_IDS}"])
     assert sum(p.numel() for p in modules["unet."].parameters()) == 1_524_623_082
     assert sum(p.numel() for p in modules["pose_net."].parameters()) == 205_557
     assert {p.dtype for module in modules.values() for p in module.parameters()} == {torch.float16}
@@ -77,8 +80,8 @@ def test_every_key_of_the_full_size_model_has_its_place():
 def test_a_position_buffer_of_older_clip_checkpoints_is_no_surplus():
     modules = {"image_encoder.": full_size_modules()["image_encoder."]}
     state = full_size("image_encoder.")
-    state[f"image_encoder.{POSITION_IDS}"] = torch.empty(1, 257, device="meta")
-    load_strictly(modules, state, source="released", optional=[f"image_encoder.{POSITION_IDS}"])
+    state[f"image_encoder.vision_model.{POSITION_IDS}"] = torch.empty(1, 257, device="meta")
+    load_strictly(modules, state, source="released", optional=[f"image_encoder.vision_model.{POSITION_IDS}"])
 
 
 def test_each_full_size_key_that_is_missing_or_surplus_is_named():
@@ -150,13 +153,28 @@ def test_of_the_base_only_the_config_of_the_unet_is_read(tmp_path):
     MimicMotionPipeline.from_original(base, CHECKPOINT)
 
 
+def test_a_prefix_of_distributed_training_is_removed_and_said(base, state, saved, caplog):
+    caplog.set_level("INFO", "mimic")
+    path = saved({f"module.{key}": value for key, value in state.items()})
+    pipe = MimicMotionPipeline.from_original(base, path)
+    assert torch.equal(pipe.unet.conv_in.weight, state["unet.conv_in.weight"].float())
+    assert f"{path}: removed module. from {len(state)} of {len(state)} keys" in caplog.messages
+
+
+def test_a_checkpoint_with_nan_is_refused(base, state, saved):
+    broken = state["pose_net.final_proj.weight"].clone()
+    broken[0, 0] = float("nan")
+    with pytest.raises(WeightsError, match=r"NaN or infinite values in pose_net\.final_proj\.weight"):
+        MimicMotionPipeline.from_original(base, saved({**state, "pose_net.final_proj.weight": broken}))
+
+
 def test_a_dump_of_the_whole_model_replaces_the_parts_of_the_base(base, state, saved):
     vae, image_encoder = golden_pipeline().vae, golden_pipeline().image_encoder
     whole = {
         **state,
         **{f"vae.{key}": value + 1 for key, value in vae.state_dict().items()},
         **{f"image_encoder.{key}": value for key, value in image_encoder.state_dict().items()},
-        f"image_encoder.{POSITION_IDS}": torch.arange(50)[None],
+        f"image_encoder.vision_model.{POSITION_IDS}": torch.arange(50)[None],
     }
     pipe = MimicMotionPipeline.from_original(base, saved(whole))
     assert torch.equal(pipe.vae.quant_conv.weight, vae.quant_conv.weight + 1)
@@ -190,7 +208,9 @@ def test_what_does_not_fit_is_listed(base, state, saved, change, message):
 def test_an_incomplete_base_is_told(tmp_path, part):
     base = write_base(tmp_path)
     shutil.rmtree(base / part) if (base / part).is_dir() else (base / part).unlink()
-    with pytest.raises(OSError, match=f"{part}.* not found. Give the folder of stabilityai/stable-video"):
+    with pytest.raises(
+        OSError, match=f"not found: .*{re.escape(str(Path(part)))}.* Give the folder of stabilityai/"
+    ):
         MimicMotionPipeline.from_original(base, CHECKPOINT)
 
 

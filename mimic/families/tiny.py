@@ -1,0 +1,80 @@
+"""What the tiny pipelines of all families share: random weights that train twenty steps within seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import nn
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from mimic.families.base import AnimationPipeline
+from mimic.models.mini import MiniTemporalVAE, initialise_as_averaging
+from mimic.models.temporal_convolution import use_fast_temporal_convolutions
+
+WIDTH = 32
+"""Of every layer: 8 norm groups of 4 channels, 2 heads of 16."""
+SPATIAL = {
+    "block_out_channels": (WIDTH, WIDTH),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "cross_attention_dim": WIDTH,
+}
+"""Arguments that the UNets of all families share."""
+
+PipelineT = TypeVar("PipelineT", bound=AnimationPipeline)
+
+
+@contextmanager
+def seeded(seed: int, height: int, width: int) -> Iterator[None]:
+    """Draw weights from `seed` and leave torch's own generator as it was.
+
+    Raises:
+        ValueError: a side is no multiple of 8.
+    """
+    if height % 8 or width % 8:
+        raise ValueError(f"a tiny model makes pictures of multiples of 8 pixels, not {height} x {width}.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def tiny_vae(height: int) -> MiniTemporalVAE:
+    """A VAE with latents 4x smaller that begins as an averaging autoencoder, so that pictures survive it."""
+    vae = MiniTemporalVAE(block_out_channels=(WIDTH,) * 3, sample_size=height)
+    initialise_as_averaging(vae)
+    return vae
+
+
+def tiny_image_encoder() -> CLIPVisionModelWithProjection:
+    """A CLIP image encoder of one layer."""
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=WIDTH,
+            intermediate_size=WIDTH,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=16,
+            projection_dim=WIDTH,
+        )
+    )
+
+
+def finished(pipeline: PipelineT, *, height: int, width: int) -> PipelineT:
+    """The pipeline in evaluation mode and quiet, with the sampling settings of a tiny model."""
+    for module in pipeline.components.values():
+        if isinstance(module, nn.Module):
+            use_fast_temporal_convolutions(module)
+            module.eval()
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.generation_defaults = {
+        "height": height,
+        "width": width,
+        "num_inference_steps": 4,
+        "min_guidance_scale": 1.0,
+        "max_guidance_scale": 1.0,
+    }
+    return pipeline

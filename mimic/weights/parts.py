@@ -1,0 +1,225 @@
+"""The parts of a model folder (``vae/``, ``unet/``): which files hold their weights, and loading them.
+
+The files that count are those with the library's usual name, or those that its index lists. Any other file in
+the folder, such as ``model (copy).safetensors`` or ``old.bin``, is ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from accelerate import init_empty_weights
+from torch import nn
+from transformers import PreTrainedModel
+
+from mimic.weights.sources import SourceError, fetch_hint
+from mimic.weights.strict import State, check_loading_info, load_strictly, read_state
+
+Names = tuple[str, str]
+"""Usual file names of a library: as safetensors, and as `torch.save` writes it."""
+DIFFUSERS: Names = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+TRANSFORMERS: Names = ("model.safetensors", "pytorch_model.bin")
+
+POSITION_IDS = "embeddings.position_ids"
+"""End of the key of a constant that CLIP checkpoints hold or not, depending on the version that wrote it."""
+
+_OTHER_VARIANTS = ("fp16", "bf16")
+_LIBRARIES = ("diffusers", "transformers", "mimic")
+_LIBRARY_LOADS = {"device_map", "quantization_config"}
+# Names of the attention of VAEs that were saved before diffusers 0.15.
+_OLD_ATTENTION = re.compile(r"(?<=\.attentions\.)(\d+)\.(query|key|value|proj_attn)\.")
+_NEW_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def names_of(kind: type[nn.Module]) -> Names:
+    """The usual file names of a class's library."""
+    return TRANSFORMERS if issubclass(kind, PreTrainedModel) else DIFFUSERS
+
+
+def find_files(
+    folder: Path, names: Names = DIFFUSERS, variant: str | None = None
+) -> tuple[list[Path], list[str]]:
+    """The files that hold a part's weights, and the names of those that are missing.
+
+    Looked for are, in this order, files of `variant`, without variant, of fp16 and of bf16; of each,
+    safetensors first. The first of these that is complete counts.
+
+    Returns:
+        the files, or an empty list; then what is missing of the first that an index lists, or the usual name.
+    """
+    missing: list[str] = []
+    for wanted in dict.fromkeys((variant, None, *_OTHER_VARIANTS)):
+        for name in names:
+            found, lost = _find(folder, name, wanted)
+            if found:
+                return found, []
+            missing = missing or lost
+    return [], missing or [names[0]]
+
+
+def require(paths: Iterable[Path], remedy: str) -> None:
+    """Check that files or folders exist.
+
+    Raises:
+        SourceError: naming all that do not, what to do, and the command that fetches them.
+    """
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        hint = " ".join(filter(None, (fetch_hint(path.parent, [path.name]) for path in missing)))
+        raise SourceError(f"not found: {', '.join(map(str, missing))}. {remedy} {hint}".rstrip())
+
+
+def read_part(folder: Path, names: Names = DIFFUSERS, variant: str | None = None) -> State:
+    """All tensors of a part.
+
+    Raises:
+        SourceError: a file is missing.
+        WeightsError: a file is damaged.
+    """
+    files, missing = find_files(folder, names, variant)
+    if missing:
+        others = sorted({path.name for path in folder.glob("*") if path.suffix in (".safetensors", ".bin")})
+        notes = [f"{name} is a broken link" for name in missing if os.path.islink(folder / name)]
+        notes += [f"{name} is ignored" for name in others if name not in missing][:5]
+        noted = f" ({', '.join(notes)})" if notes else ""
+        raise SourceError(
+            f"{folder} lacks {', '.join(missing)}{noted}. "
+            f"{fetch_hint(folder, missing) or 'Copy it again from where the model came from.'}"
+        )
+    return {key: tensor for path in files for key, tensor in read_state(path).items()}
+
+
+def load_part(kind: type[Part], folder: Path, *, dtype: torch.dtype, variant: str | None = None) -> Part:
+    """A network of diffusers, transformers or this package from its folder, in evaluation mode.
+
+    Raises:
+        SourceError: a file is missing.
+        WeightsError: listing every missing, surplus and misshapen key; or a file is damaged.
+    """
+    require([folder / "config.json"], "A part of a model is a folder with its config and its weights.")
+    state = read_part(folder, names_of(kind), variant)
+    if issubclass(kind, PreTrainedModel):
+        return _load_of_transformers(kind, folder, state, dtype)
+    with init_empty_weights(include_buffers=False):
+        module: Any = kind.from_config(kind.load_config(folder))  # type: ignore[attr-defined]
+    module.register_to_config(_name_or_path=str(folder))
+    renamed = {
+        _OLD_ATTENTION.sub(lambda m: f"{m[1]}.{_NEW_ATTENTION[m[2]]}.", key): state[key] for key in state
+    }
+    load_strictly({"": module}, renamed, source=folder, dtype=dtype)
+    return module.eval()
+
+
+def load_parts(
+    folder: Path,
+    *,
+    dtype: torch.dtype | Mapping[str, torch.dtype],
+    variant: str | None = None,
+    given: Mapping[str, Any],
+) -> dict[str, nn.Module]:
+    """All networks that a model folder's `model_index.json` lists.
+
+    Args:
+        dtype: of all, or of each by its name, with ``default`` for the others.
+        variant: of the weight files; parts without it take their own.
+        given: arguments of the user's `from_pretrained`; parts among them are not loaded.
+
+    Returns:
+        the networks by name; none where `given` asks for a way of loading that only the libraries have
+        (quantized, spread over devices). All are checked in any case.
+
+    Raises:
+        SourceError: a file is missing, or no part has files of `variant`.
+        WeightsError: listing every missing, surplus and misshapen key; or a file is damaged.
+    """
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    kinds = {
+        name: kind
+        for name, entry in index.items()
+        if isinstance(entry, list) and name not in given and (kind := _network_class(*entry)) is not None
+    }
+    if variant is not None and not any(any((folder / name).glob(f"*.{variant}[.-]*")) for name in kinds):
+        raise SourceError(
+            f"{folder} has no files of the variant {variant}; leave it out to load those there."
+        )
+    parts: dict[str, nn.Module] = {}
+    for name, kind in kinds.items():
+        own = (
+            dtype if isinstance(dtype, torch.dtype) else dtype.get(name, dtype.get("default", torch.float32))
+        )
+        parts[name] = load_part(kind, folder / name, dtype=own, variant=variant)
+    return {} if _LIBRARY_LOADS & given.keys() else parts
+
+
+def _network_class(library: str | None, name: str | None) -> type[nn.Module] | None:
+    if library not in _LIBRARIES or name is None:
+        return None
+    kind = getattr(importlib.import_module(library), name, None)
+    return kind if isinstance(kind, type) and issubclass(kind, nn.Module) else None
+
+
+def _load_of_transformers(kind: Any, folder: Path, state: State, dtype: torch.dtype) -> Any:
+    """By the library's own loading, which knows how the names of its versions differ."""
+    with quiet_transformers():
+        module, info = kind.from_pretrained(
+            None,
+            config=kind.config_class.from_pretrained(folder),
+            state_dict={key: value for key, value in state.items() if not key.endswith(POSITION_IDS)},
+            torch_dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are listed below
+        )
+    check_loading_info(info, source=folder)
+    return module.eval()
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Hide what transformers logs below errors."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _find(folder: Path, name: str, variant: str | None) -> tuple[list[Path], list[str]]:
+    """Complete files of one format and variant, or the names of those that are missing of it."""
+    stem, suffix = name.rsplit(".", 1)
+    middle = f".{variant}" if variant else ""
+    single, index = folder / f"{stem}{middle}.{suffix}", folder / f"{name}.index{middle}.json"
+    shards = _shards(index) if index.is_file() else []
+    missing = [shard for shard in shards if not (folder / shard).is_file()]
+    if shards and not missing:
+        return [folder / shard for shard in shards], []
+    if single.is_file():
+        return [single], []
+    return [], missing or ([single.name] if single.is_symlink() else [])
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        names = sorted(
+            {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(
+            f"{index} is no index of weight files ({type(error).__name__}: {error})."
+        ) from error
+    outside = [name for name in names if Path(name).name != name]
+    if outside:
+        raise SourceError(f"{index} lists {outside[0]}, which is not in its folder; the index is refused.")
+    return names

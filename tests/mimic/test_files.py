@@ -1,0 +1,77 @@
+"""Files appear whole, and with the mode that the user's umask gives."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mimic.families.registry import load_task
+from mimic.files import apply_umask, whole_file, whole_folder, write_json
+
+STATE = {"a": torch.ones(3)}
+
+
+@pytest.fixture(params=[0o022, 0o002, 0o077], ids=["022", "002", "077"])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    if os.name == "nt":
+        pytest.skip("Windows has no umask")
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {p.name: stat.S_IMODE(p.stat().st_mode) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_files_and_folders_have_the_mode_of_the_umask(umask: int, tmp_path: Path) -> None:
+    usual = 0o666 & ~umask
+    with whole_file(tmp_path / "cache.safetensors") as beside:
+        save_file(STATE, beside)
+        beside.chmod(0o600)  # as safetensors leaves it
+    with whole_folder(tmp_path / "checkpoint") as beside:
+        save_file(STATE, beside / "model.safetensors")
+        (beside / "unet").mkdir()
+        save_file(STATE, beside / "unet" / "model.safetensors")
+        (beside / "unet" / "model.safetensors").chmod(0o600)
+        (beside / "facts.json").write_text("{}")
+    write_json(tmp_path / "case.json", {})
+    found = modes(tmp_path)
+    assert set(found) == {"cache.safetensors", "model.safetensors", "facts.json", "case.json"}
+    assert set(found.values()) == {usual}
+    assert stat.S_IMODE((tmp_path / "checkpoint").stat().st_mode) == 0o777 & ~umask
+
+
+def test_a_saved_pipeline_can_be_read_by_whom_the_umask_lets(umask: int, tmp_path: Path) -> None:
+    load_task("mimicmotion").tiny_pipeline(height=16, width=16, seed=0).save_pretrained(tmp_path / "model")
+    found = modes(tmp_path / "model")
+    assert sum(name.endswith(".safetensors") for name in found) >= 1
+    assert set(found.values()) == {0o666 & ~umask}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_links_and_files_of_the_usual_mode_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("of another")
+    (tmp_path / "target").chmod(0o400)
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    apply_umask([tmp_path / "link"])
+    assert stat.S_IMODE((tmp_path / "target").stat().st_mode) == 0o400
+    assert {path.name for path in tmp_path.iterdir()} == {"target", "link"}
+
+
+def test_a_body_that_raises_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("old")
+    with pytest.raises(RuntimeError), whole_file(tmp_path / "a.json") as beside:
+        beside.write_text("new")
+        raise RuntimeError
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "folder") as beside:
+        (beside / "a").write_text("new")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "old"
