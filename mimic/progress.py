@@ -1,4 +1,4 @@
-"""Bars that show how far a piece of work is."""
+"""Progress bars on a terminal."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from typing import Any
 from tqdm import tqdm
 
 Progress = Callable[[int, int | None], None]
-"""Called with (done, total) as work proceeds; total is None where it is not known."""
+"""Called with (done, total) as work proceeds; a total of None is unknown."""
 
 
 @contextlib.contextmanager
-def progress_bar(
-    description: str, unit: str, *, is_shown: bool
-) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar with time left on a terminal (nothing elsewhere); give it (done, total) as work goes on.
+def progress_bar(description: str, unit: str, *, is_shown: bool) -> Iterator[Progress]:
+    """Show a bar with the time left on a terminal, nothing elsewhere; yields a `Progress` to call.
 
-    It appears with the first piece of work that is done.
+    The bar appears with the first call.
     """
     with contextlib.ExitStack() as open_bars:
         bars: list[tqdm[Any]] = []
@@ -37,7 +35,7 @@ def progress_bar(
 
 
 def bar_style(description: str, unit: str, *, is_shown: bool) -> dict[str, Any]:
-    """Arguments of `tqdm` that all bars share."""
+    """Arguments for `tqdm` that all bars share."""
     is_terminal = sys.stderr.isatty()
     return {
         "desc": description,

@@ -21,7 +21,7 @@ from mimic.families.registry import load_pipeline
 from mimic.files import write_json
 from mimic.metrics.image import psnr
 from mimic.metrics.seams import WindowLayout
-from mimic.metrics.video import changes, seam_jump_of
+from mimic.metrics.video import changes, seam_jump
 from pose import draw_pose
 
 MODEL = "bundled:mini"
@@ -67,7 +67,7 @@ def _measure_clip(pipe: Any, number: int, seams: list[range], settings: Ablation
     )
     maps = draw_pose(clip.poses, *size, canvas_short_side=pipe.generation_defaults["canvas_short_side"])
     truth = clip.frames[1:]
-    row: dict[str, Any] = {"truth": seam_jump_of(changes(truth), seams)}
+    row: dict[str, Any] = {"truth": seam_jump(changes(truth), seams)}
     for sampling, arguments in SAMPLINGS.items():
         row[sampling] = {}
         for way in WAYS:
@@ -84,8 +84,8 @@ def _measure_clip(pipe: Any, number: int, seams: list[range], settings: Ablation
             frames = (output.frames[0][1:] * 255).round().clip(0, 255).astype(np.uint8)
             beyond = changes(frames, truth)
             row[sampling][way] = {
-                "jump": seam_jump_of(changes(frames), seams),
-                "jump_beyond_truth": seam_jump_of(beyond, seams),
+                "jump": seam_jump(changes(frames), seams),
+                "jump_beyond_truth": seam_jump(beyond, seams),
                 "change_beyond_truth": float(beyond.mean()),
                 "psnr": psnr(frames, truth),
             }

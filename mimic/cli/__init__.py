@@ -1,4 +1,4 @@
-"""The command `mimic`: parse, call, print. Nothing heavy is imported before a command is chosen."""
+"""The command `mimic`: parse, call, print. Nothing heavy is imported before a command runs."""
 
 from mimic.cli.main import main
 

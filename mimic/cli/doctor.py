@@ -1,20 +1,42 @@
-"""`mimic doctor`: what is on this machine, and what can be run with it."""
+"""`mimic doctor`: report what this machine has and what can be run on it."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mimic.files import ASSETS
-from mimic.weights.sources import BASE_FILES, MIMICMOTION, SVD, SourceError, hub_file, resolve, snapshot
+if TYPE_CHECKING:
+    from mimic.cli.options import Subparsers
 
 _GPU_GB_FOR_MIMICMOTION = 16  # what its authors state for 72 frames at 576x1024
 
 
+def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "doctor",
+        parents=[shared],
+        help="report what this machine can do",
+        description="List the devices, codecs, pose estimators and weights found here, and what can be run.",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    for line in report():
+        print(line)
+    return 0
+
+
 def report() -> Iterator[str]:
     """Lines to print."""
+    from mimic.files import ASSETS
+
     yield from _software()
     yield from _devices()
     yield from _codecs()
@@ -84,6 +106,8 @@ def _estimator() -> str:
 
 
 def _mini() -> tuple[bool, str]:
+    from mimic.weights.sources import SourceError, resolve
+
     try:
         return True, f"{'bundled:mini':<16}{resolve('bundled:mini')}"
     except SourceError as error:
@@ -91,6 +115,8 @@ def _mini() -> tuple[bool, str]:
 
 
 def _base() -> tuple[str, bool]:
+    from mimic.weights.sources import BASE_FILES, SVD, SourceError, snapshot
+
     try:
         folder = snapshot(SVD, wanted=BASE_FILES, local_files_only=True)
         return f"{'base model':<16}{folder}", True
@@ -99,6 +125,8 @@ def _base() -> tuple[str, bool]:
 
 
 def _checkpoint() -> tuple[str, bool]:
+    from mimic.weights.sources import MIMICMOTION, SourceError, hub_file
+
     name = "MimicMotion_1-1.pth"
     path = Path("models") / name
     if not path.is_file():

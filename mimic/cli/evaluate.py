@@ -3,36 +3,86 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mimic.cli.commands import UsageError
-from mimic.files import write_json
-from mimic.metrics.clips import Pair, pair_clips
-from mimic.metrics.evaluate import SET_METRICS, Tools, evaluate
-from mimic.metrics.features import FeatureNetwork, PerceptualDistance
-from mimic.metrics.identity import FaceModel
-from mimic.metrics.protocols import PROTOCOLS, Protocol
-from mimic.metrics.seams import WindowLayout, layout_beside
-from mimic.progress import progress_bar
+from mimic.cli.options import UsageError, add_estimator_options
+from mimic.sampling.windows import WINDOW_LAYOUTS
+
+if TYPE_CHECKING:
+    from mimic.cli.options import Subparsers
+    from mimic.metrics.clips import Pair
+    from mimic.metrics.protocols import Protocol
+    from mimic.metrics.seams import WindowLayout
+    from mimic.metrics.tools import Tools
+
+_NETWORKS = {
+    "lpips": "VGG-16 or AlexNet with LPIPS weights; the two published files joined by +",
+    "fid": "Inception-v3",
+    "fid-vid": "3D ResNet-50",
+    "fvd": "I3D",
+}
+
+
+def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        parents=[shared],
+        help="measure generated clips against the truth",
+        description="Pair clips by name and measure them. A metric that cannot be measured is listed with "
+        "the reason.",
+        epilog="PATH: a video, a folder of pictures (one clip), or a folder of those. Networks: files, or "
+        "hf:owner/repository/file, TorchScript or published weights (table in mimic/metrics/features.py).",
+    )
+    parser.add_argument("--generated", "-g", required=True, type=Path, metavar="PATH")
+    parser.add_argument("--truth", "-t", required=True, type=Path, metavar="PATH")
+    parser.add_argument(
+        "--protocol",
+        choices=("A", "B", "none"),
+        default="none",
+        help="rules of published figures: A (MimicMotion's), B (DisCo's: 256 x 256, PSNR overflow, L1/HW)",
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="write all figures here")
+    parser.add_argument(
+        "--frames", choices=("equal", "shortest"), default="equal", help="what to do with unequal lengths"
+    )
+    parser.add_argument("--allow-unpaired", action="store_true", help="leave out clips without a partner")
+    for name, what in _NETWORKS.items():
+        parser.add_argument(f"--{name}-network", metavar="FILE", help=what)
+    parser.add_argument("--pose", action="store_true", help="estimate poses in both clips and compare them")
+    add_estimator_options(parser)
+    parser.add_argument("--face-model", metavar="FILE.onnx", help="compare faces by this model")
+    parser.add_argument(
+        "--tile-size",
+        type=int,
+        metavar="N",
+        help="window size that the clips were made with, for seams (default: from the .json beside a clip)",
+    )
+    parser.add_argument("--tile-overlap", type=int, metavar="N", help="frames that neighbours share")
+    parser.add_argument(
+        "--windows",
+        choices=WINDOW_LAYOUTS,
+        help="layout of the windows (default: from the .json beside a clip; without one, reference)",
+    )
+    parser.add_argument("--device", default="auto", help="device of the networks: auto, cpu, cuda, …")
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Pair, measure, write, print."""
+    """Run the command."""
+    from mimic.files import write_json
+    from mimic.metrics.clips import pair_clips
+    from mimic.metrics.evaluate import evaluate
+    from mimic.metrics.protocols import PROTOCOLS
+    from mimic.progress import progress_bar
+    from mimic.provenance import versions
+
     protocol = PROTOCOLS[options.protocol]
-    if options.output is not None and options.output.suffix != ".json":
-        raise UsageError(f"--output is {options.output}; figures are written as .json")
-    if options.face_model is not None:
-        options.pose = True
-    if (options.tile_size is None) != (options.tile_overlap is None):
-        raise UsageError(
-            "--tile-size and --tile-overlap belong together: the windows that the clips were made in"
-        )
-    if options.tile_size is not None:
-        try:
-            WindowLayout(options.tile_size, options.tile_overlap, options.windows or "reference")
-        except ValueError as error:
-            raise UsageError(f"--tile-size, --tile-overlap: {error}") from error
+    layout = _layouts(options)
+    _check_output(options.output)
     pairs = pair_clips(
         options.generated,
         options.truth,
@@ -42,12 +92,20 @@ def run(options: argparse.Namespace) -> int:
     )
     tools = _tools(options, protocol)
     with progress_bar("comparing", "frame", is_shown=not options.quiet) as show:
-        report = evaluate(pairs, protocol, tools, progress=show)
-    report = {"generated": str(options.generated), "truth": str(options.truth), **report}
-    for line in table(report):
-        print(line)
+        report = evaluate(pairs, protocol, tools, layout=layout, progress=show)
+    report = {
+        "generated": str(options.generated),
+        "truth": str(options.truth),
+        **report,
+        "versions": versions(),
+    }
+    try:
+        if options.output is not None:  # before anything is printed, which fails when a pipe is closed
+            write_json(options.output, report)
+    finally:
+        print("\n".join(table(report)))
     if options.output is not None:
-        print(write_json(options.output, report))
+        print(options.output)
     return 0
 
 
@@ -58,49 +116,72 @@ def table(report: dict[str, Any]) -> list[str]:
     lines = [
         f"protocol {protocol['name']} ({protocol['title']}); {len(report['clips'])} clips, "
         f"{num_frames} frames",
-        f"{'metric':<28}{'value':>12}  {'95 % over clips':<24}better",
+        f"{'metric':<26}{'mean over clips':>16}  {'95 % interval':<22}{'mean over frames':>17}  better",
     ]
     for name, entry in report["summary"].items():
         if entry["value"] is None:
-            lines.append(f"{name:<28}{'—':>12}  not measured: {entry['not_measured']}")
+            lines.append(f"{name:<26}{'—':>16}  not measured: {entry['not_measured']}")
             continue
-        interval = ""
-        if entry.get("low") is not None:
-            interval = f"{entry['low']:.5g} … {entry['high']:.5g}"
-        elif "num_features" in entry:
-            interval = f"{entry['num_features']} features"
-        lines.append(f"{name:<28}{entry['value']:>12.5g}  {interval:<24}{entry['better'] or ''}".rstrip())
+        spread, frames = "", ""
+        if "num_features" in entry:
+            spread = f"of {entry['num_features']} features"
+        elif entry["low"] is not None:
+            spread = f"{entry['low']:.5g} … {entry['high']:.5g}"
+        if "mean_over_frames" in entry:
+            frames = f"{entry['mean_over_frames']:.5g}"
+        better = entry["better"] or ""
+        lines.append(f"{name:<26}{entry['value']:>16.5g}  {spread:<22}{frames:>17}  {better}".rstrip())
     return [*lines, *(f"note: {note}" for note in report["notes"])]
+
+
+def _check_output(output: Path | None) -> None:
+    if output is None:
+        return
+    if output.suffix != ".json":
+        raise UsageError(f"--output is {output}; figures are written as .json")
+    if output.is_dir():
+        raise UsageError(f"--output is {output}, a folder; give the name of a file")
+    output.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _tools(options: argparse.Namespace, protocol: Protocol) -> Tools:
     from mimic.devices import chosen_device
+    from mimic.metrics.tools import MetricSettings, load_tools
+    from pose import load_estimator
 
     device = chosen_device(options.device)
-    given: dict[str, Any] = {}
-    for name in SET_METRICS:
-        source = getattr(options, f"{name}_network")
-        if source is not None:
-            given[name] = FeatureNetwork(name, source, resize=protocol.fid_resize, device=device)
-    if options.lpips_network is not None:
-        given["lpips"] = PerceptualDistance(
-            options.lpips_network, is_range_halved=protocol.is_lpips_range_halved, device=device
-        )
-    if options.face_model is not None:
-        given["face_model"] = FaceModel(options.face_model)
-    if options.pose:
-        from pose import load_estimator
-
-        given["estimator"] = load_estimator(
+    settings = MetricSettings(**{name: getattr(options, name) for name in MetricSettings.model_fields})
+    return load_tools(
+        settings,
+        protocol,
+        device=device,
+        estimator=lambda: load_estimator(
             options.estimator, weights=options.weights, device="auto" if device.type == "cuda" else "cpu"
-        )
-    return Tools(**given, layout=lambda pair: _layout(pair, options))
+        ),
+    )
 
 
-def _layout(pair: Pair, options: argparse.Namespace) -> WindowLayout | None:
-    """The clip's windows: what the options say, the rest from the JSON that `mimic` wrote beside the clip."""
-    beside = layout_beside(pair.generated.path)
-    if options.tile_size is not None:
-        layout = options.windows or (beside.layout if beside is not None else "reference")
-        return WindowLayout(options.tile_size, options.tile_overlap, layout)
-    return replace(beside, layout=options.windows) if beside is not None and options.windows else beside
+def _layouts(options: argparse.Namespace) -> Callable[[Pair], WindowLayout | None]:
+    """The windows of a clip: as the options say, and the rest from the JSON beside it.
+
+    Raises:
+        UsageError: the options do not describe windows.
+    """
+    from mimic.metrics.seams import WindowLayout, layout_beside
+
+    size, overlap = options.tile_size, options.tile_overlap
+    if (size is None) != (overlap is None):
+        raise UsageError("--tile-size and --tile-overlap belong together; give both or neither")
+    try:
+        given = None if size is None else WindowLayout(size, overlap, options.windows or "reference")
+    except ValueError as error:
+        raise UsageError(f"--tile-size, --tile-overlap: {error}") from error
+
+    def layout(pair: Pair) -> WindowLayout | None:
+        beside = layout_beside(pair.generated.path)
+        if given is not None:
+            is_named = options.windows is not None or beside is None
+            return given if is_named else replace(given, layout=beside.layout)
+        return replace(beside, layout=options.windows or beside.layout) if beside is not None else None
+
+    return layout

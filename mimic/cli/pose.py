@@ -1,38 +1,69 @@
-"""`mimic pose`: the poses of a video or picture to a file, and drawn over it."""
+"""`mimic pose`: find the poses in a video or picture, save them, and draw them over it."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from mimic.cli.options import PICTURE_SUFFIXES, UsageError, add_estimator_options
 
-from mimic.cli.commands import PICTURE_SUFFIXES, UsageError
-from mimic.progress import progress_bar
-from mimic.video import VideoInfo, VideoWriter, probe, read_frames, read_image, write_image
-from mimic.video.audio import in_step
-from mimic.video.write import FORMATS
-from pose import PoseSequence, follow_person, load_estimator, smooth_pose
-from pose.draw import overlay_frame
-from pose.estimators import Estimator
-from pose.skeletons import BODY
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mimic.cli.options import Subparsers
+    from mimic.video import VideoInfo
+    from pose import PoseSequence
+    from pose.estimators import Estimator
 
 log = logging.getLogger("mimic")
 
 
-def estimate(options: argparse.Namespace) -> int:
-    """Find, save and draw as the options say."""
+def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "pose",
+        parents=[shared],
+        help="find the poses in a video or picture",
+        description="Estimate whole-body poses (134 points), save them, and optionally draw them.",
+    )
+    parser.add_argument("input", type=Path, metavar="VIDEO|IMAGE")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE.npz",
+        help="default: the input's name in the current folder",
+    )
+    parser.add_argument(
+        "--overlay", type=Path, metavar="FILE", help="also draw the poses over the input: .mp4 or .png"
+    )
+    parser.add_argument(
+        "--person",
+        default="largest",
+        help="largest (default), center, all, or a number counted from the left",
+    )
+    add_estimator_options(parser)
+    parser.add_argument("--stride", type=int, default=1, help="keep every n-th frame (default: all)")
+    parser.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
+    parser.add_argument(
+        "--smooth", type=int, default=1, metavar="N", help="smooth over N frames, an odd number"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from mimic.video import probe, read_image, write_image
+    from pose import follow_person, load_estimator, smooth_pose
+
     is_picture = options.input.suffix.lower() in PICTURE_SUFFIXES
     _check(options, is_picture=is_picture)
     output = options.output or Path(options.input.with_suffix(".npz").name)
-    picture, clip = None, None
-    if is_picture:
-        picture = read_image(options.input)
-    else:
-        clip = probe(options.input)
+    picture = read_image(options.input) if is_picture else None
+    clip = None if is_picture else probe(options.input)
     estimator = load_estimator(options.estimator, weights=options.weights)
     if picture is not None:
         poses = follow_person(estimator.image(picture), options.person)
@@ -55,6 +86,9 @@ def estimate(options: argparse.Namespace) -> int:
 
 
 def _poses_of(clip: VideoInfo, estimator: Estimator, options: argparse.Namespace) -> PoseSequence:
+    from mimic.progress import progress_bar
+    from mimic.video import read_frames
+
     total = -(-clip.num_frames // options.stride)
     frames = read_frames(clip.path, stride=options.stride, max_frames=options.max_frames, info=clip)
     with progress_bar("poses", "frame", is_shown=not options.quiet) as show:
@@ -68,15 +102,17 @@ def _poses_of(clip: VideoInfo, estimator: Estimator, options: argparse.Namespace
 
 
 def _write_overlay(clip: VideoInfo, poses: PoseSequence, options: argparse.Namespace) -> None:
-    """A second pass over the clip, one frame at a time; its sound comes along."""
+    """Read the clip again and write it with the poses drawn in, and with its sound."""
+    from mimic.progress import progress_bar
+    from mimic.video import VideoWriter, read_frames
+    from mimic.video.audio import in_step
+
     fps = clip.fps / options.stride
     sound = None
     if clip.has_audio:
         seconds = float(len(poses) / fps)
         sound = in_step(clip.path, start_s=clip.start_s, source_s=seconds, result_s=seconds)
-    frames: Iterable[NDArray[np.uint8]] = read_frames(
-        clip.path, stride=options.stride, max_frames=len(poses), info=clip
-    )
+    frames = read_frames(clip.path, stride=options.stride, max_frames=len(poses), info=clip)
     with (
         VideoWriter(options.overlay, height=clip.height, width=clip.width, fps=fps, audio=sound) as writer,
         progress_bar("overlay", "frame", is_shown=not options.quiet) as show,
@@ -87,23 +123,29 @@ def _write_overlay(clip: VideoInfo, poses: PoseSequence, options: argparse.Names
 
 
 def _overlaid(frame: NDArray[np.uint8], poses: PoseSequence, number: int) -> NDArray[np.uint8]:
+    from pose.draw import overlay_frame
+
     assert poses.is_present is not None
     return overlay_frame(frame, poses.points[number], poses.scores[number], poses.is_present[number])
 
 
 def _summary(poses: PoseSequence) -> str:
+    from pose.skeletons import BODY
+
     assert poses.is_present is not None
     is_seen = (poses.scores[:, :, BODY].max(axis=2) > 0) & poses.is_present
     confidence = poses.scores[:, :, BODY][is_seen].mean() if is_seen.any() else 0.0
     people = "1 person" if poses.num_people == 1 else f"up to {poses.num_people} people"
     return (
         f"{len(poses)} frames of {poses.width}x{poses.height}, {people}; somebody in "
-        f"{np.count_nonzero(is_seen.any(axis=1))} of them, mean confidence of body joints {confidence:.2f}"
+        f"{int(is_seen.any(axis=1).sum())} of them, mean confidence of body joints {confidence:.2f}"
     )
 
 
 def _check(options: argparse.Namespace, *, is_picture: bool) -> None:
-    """Say what does not go together before anything is computed."""
+    """Refuse invalid options before anything is computed."""
+    from mimic.video.write import FORMATS
+
     if options.stride < 1:
         raise UsageError(f"--stride is {options.stride}; expected 1 or more")
     if options.max_frames is not None and options.max_frames < 1:
@@ -116,7 +158,7 @@ def _check(options: argparse.Namespace, *, is_picture: bool) -> None:
     if options.overlay is not None and options.overlay.suffix.lower() not in suffixes:
         kind = "picture" if is_picture else "video"
         raise UsageError(
-            f"--overlay is {options.overlay}; of a {kind} it ends in one of {', '.join(suffixes)}"
+            f"--overlay is {options.overlay}; for a {kind} it must end in one of {', '.join(suffixes)}"
         )
     if options.overlay is not None and options.overlay.resolve() == options.input.resolve():
         raise UsageError(f"--overlay is {options.overlay}, the input itself; give it another name")

@@ -7,27 +7,58 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mimic.cli.commands import UsageError
-from mimic.config.loading import build, split_override
-from mimic.data.index import INDEX, REJECTED
-from mimic.data.prepare import PrepareSettings
-from mimic.data.prepare import prepare as prepare_folder
-from mimic.progress import progress_bar
+from mimic.cli.options import UsageError, add_estimator_options
+
+if TYPE_CHECKING:
+    from mimic.cli.options import Subparsers
+    from mimic.data.prepare import PrepareSettings
+    from mimic.progress import Progress
 
 log = logging.getLogger("mimic")
 
 SECONDS_BETWEEN_LINES = 15.0
 
 
-def prepare(options: argparse.Namespace) -> int:
-    """Prepare as the options say; what has no option of its own comes as ``key=value``."""
+def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "prepare",
+        parents=[shared],
+        help="make clips with poses of a folder of videos, to train on",
+        description="Divide videos at their cuts, find the poses of the one person in each, and list which "
+        "clips can be used and which cannot. Rerun the command to resume; under torchrun or accelerate "
+        "launch the processes share the videos. Afterwards look at contact.png.",
+        epilog="Settings as key=value: min_frames=16 min_size=256 min_coverage=0.8 max_seconds=60 "
+        "max_gap_seconds=0.5 other_size=0.4 max_others=0.1 val_share=0.1",
+    )
+    parser.add_argument("--videos", required=True, type=Path, metavar="DIR", help="folder of the videos")
+    parser.add_argument("--out", required=True, type=Path, metavar="DATA", help="folder of the result")
+    add_estimator_options(parser, default=None)
+    parser.add_argument(
+        "--person",
+        help="one (default: clips with several people are dropped), largest, center, or a number counted "
+        "from the left",
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:<index>")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--seed", type=int, help="seed of the split and the contact sheet (default: 0)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as below")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from mimic.data.index import INDEX, REJECTED
+    from mimic.data.prepare import prepare
+
     if options.workers is not None and options.workers < 1:
         raise UsageError(f"--workers is {options.workers}; expected 1 or more")
     settings = _settings(options)
     with contextlib.ExitStack() as open_bars:
-        prepared = prepare_folder(
+        prepared = prepare(
             options.videos,
             options.out,
             settings,
@@ -43,7 +74,8 @@ def prepare(options: argparse.Namespace) -> int:
     print(prepared.folder / REJECTED)
     if not prepared.clips:
         log.error(
-            "no clip can serve; %s tells why. Other settings want another --out", prepared.folder / REJECTED
+            "no clip can be used; %s gives the reasons. Other settings need another --out",
+            prepared.folder / REJECTED,
         )
         return 1
     print(prepared.contact_sheet)
@@ -52,12 +84,12 @@ def prepare(options: argparse.Namespace) -> int:
 
 
 class Stages:
-    """Shows each stage as a bar on a terminal, and elsewhere as a line from time to time."""
+    """Show each stage as a bar on a terminal, and elsewhere as a line every few seconds."""
 
     def __init__(self, open_bars: contextlib.ExitStack, *, is_shown: bool) -> None:
         self._open_bars = open_bars
         self._is_shown = is_shown
-        self._bars: dict[str, Callable[[int, int | None], None]] = {}
+        self._bars: dict[str, Progress] = {}
         self._started: dict[str, float] = {}
         self._said: dict[str, float] = {}
 
@@ -74,16 +106,18 @@ class Stages:
             self._said[stage] = float("inf") if done == total else now
             log.info(line(stage, unit, done, total, now - started))
 
-    def _bar(self, stage: str, unit: str) -> Callable[[int, int | None], None]:
+    def _bar(self, stage: str, unit: str) -> Progress:
+        from mimic.progress import progress_bar
+
         if stage not in self._bars:
-            self._open_bars.close()  # the bar of the stage before
+            self._open_bars.close()  # the previous stage's bar
             bar = progress_bar(stage, unit, is_shown=True)
             self._bars[stage] = self._open_bars.enter_context(bar)
         return self._bars[stage]
 
 
 def line(stage: str, unit: str, done: int, total: int, seconds: float) -> str:
-    """How far a stage is, how fast it goes and how long it takes yet, in words."""
+    """One line with a stage's progress, speed and remaining time."""
     rate = done / seconds if seconds > 0 else 0.0
     text = f"{stage}: {done} of {total} {unit}s"
     if rate > 0:
@@ -95,6 +129,9 @@ def line(stage: str, unit: str, done: int, total: int, seconds: float) -> str:
 
 
 def _settings(options: argparse.Namespace) -> PrepareSettings:
+    from mimic.config.loading import build, split_override
+    from mimic.data.prepare import PrepareSettings
+
     content = dict(split_override(override) for override in options.overrides)
     for name in ("estimator", "weights", "person", "seed"):
         if getattr(options, name) is not None:

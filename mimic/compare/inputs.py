@@ -1,7 +1,7 @@
-"""What every variant is given for a clip: reference picture, driving poses and part maps, the true frames.
+"""Inputs of a comparison's clips: reference picture, driving poses and part maps, the true frames.
 
-They are written once into `clips/<name>/` of the output folder, so that a run goes on where it stopped and
-the inputs can be looked at. Legend: F frames, H x W pixels; frames are uint8 RGB.
+They are written once into `clips/<name>/` of the output folder, to resume from and to look at.
+Legend: F frames, H x W pixels; frames are uint8 RGB.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +20,28 @@ from mimic.compare.settings import ClipSettings
 from mimic.dancers import World, add_detector_noise, render, sample_character, sample_motion
 from mimic.dancers.write import write_clip
 from mimic.files import local_path, write_json
-from mimic.metrics.clips import Clip, EvaluationError, find_clips, fitted
+from mimic.metrics.clips import EvaluatedClip, EvaluationError, find_clips, fitted
 from mimic.metrics.pose import estimate_poses
 from mimic.video import VideoWriter, write_image
 from mimic.weights.sources import sha256
 from pose import PoseSequence
+from pose.dwpose import DWPose
 from pose.estimators import Estimator
 
 _DANCE_SECONDS = 8.0
 _DONE = "inputs.json"
 
+FORMAT = 2
+"""Version of the content of a clip's folder; clips of another one are written again."""
+
+
+class CompareError(ValueError):
+    """Variants or clips that cannot be compared."""
+
 
 @dataclass(frozen=True)
 class ClipInputs:
-    """One clip as all variants get it."""
+    """One clip, the same for all variants."""
 
     name: str
     folder: Path
@@ -50,71 +59,119 @@ class ClipInputs:
 
     @property
     def truth_video(self) -> Path:
-        """The same as a video."""
+        """The true frames as a video."""
         return self.folder / "truth.mp4"
 
     @property
     def densepose(self) -> Path | None:
-        """Part maps as a video, where there are any."""
+        """Part maps as a video, if there are any."""
         path = self.folder / "densepose.mp4"
         return path if path.is_file() else None
 
     def poses(self) -> tuple[PoseSequence, PoseSequence]:
-        """The reference's own (F = 1), and the driving ones."""
+        """The reference's own pose (F = 1) and the driving ones."""
         both = PoseSequence.load(self.folder / "poses.npz")
         return both[0], both[1:]
 
     def fingerprint(self) -> str:
-        """Hash of everything that a model is given."""
-        files = [self.reference, self.folder / "poses.npz", *([self.densepose] if self.densepose else [])]
-        return hashlib.sha256("".join(sha256(path) for path in files).encode()).hexdigest()
+        """Hash of everything that a model is given or measured by."""
+        files = [self.reference, self.folder / "poses.npz", self.truth_video]
+        files += [*sorted(self.truth.glob("frame_*.png")), *([self.densepose] if self.densepose else [])]
+        return hashlib.sha256("".join(f"{path.name} {sha256(path)}\n" for path in files).encode()).hexdigest()
 
 
 def prepare_clips(
     settings: ClipSettings,
     folder: Path,
     *,
-    height: int,
-    width: int,
+    size: tuple[int, int],
     estimator: Callable[[], Estimator],
-    show: Callable[[int, int | None], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[ClipInputs]:
-    """Write what is not there yet.
+    """Write the clips that are missing or were made of something else.
 
     Args:
         folder: `clips/` of the output folder.
-        height, width: of the results; everything is brought to it (covered, the middle cut out).
+        size: height and width of the results; everything is scaled to cover it, and its middle cut out.
         estimator: gives the pose estimator where poses are to be found.
+        say: called with a line for each clip that is written.
 
     Raises:
+        CompareError: a folder that should hold a clip holds other files.
         EvaluationError: a clip has too few frames.
         FileNotFoundError, VideoError, PictureError, PoseError: an input cannot be read, or shows nobody.
     """
-    size = {"height": height, "width": width}
-    asked = json.loads(settings.model_dump_json()) | size
+    height, width = size
     found = None if settings.source == "synthetic" else _user_clips(settings)
     names = [f"dancer_{i:03d}" for i in range(settings.num_clips)] if found is None else list(found)
+    is_estimated = found is not None or settings.poses == "estimated"
+    made_of = {
+        "format": FORMAT,
+        "settings": settings.model_dump(mode="json", exclude={"num_clips", "names", "path"}),
+        "size": [height, width],
+        "estimator": estimator_identity(estimator()) if is_estimated else None,
+    }
     inputs = []
     for number, name in enumerate(names):
         place = folder / name
-        if not _is_done(place, asked):
+        own = made_of | {"number": number} if found is None else made_of | {"files": _hashes(found[name])}
+        clip = _finished(name, place, own)
+        if clip is None:
+            _check_ours(place)
+            say(f"clip {name}: written to {place}")
             if found is None:
-                _render(number, place, settings, estimator, **size)
+                _render(number, place, settings, estimator, height=height, width=width)
             else:
-                _cut(found[name], place, settings, estimator, **size)
-            write_json(place / _DONE, asked)
-        poses = PoseSequence.load(place / "poses.npz")
-        inputs.append(ClipInputs(name, place, len(poses) - 1, poses.fps))
-        if show is not None:
-            show(number + 1, len(names))
+                _cut(found[name], place, settings, estimator, height=height, width=width)
+            clip = _read(name, place)
+            write_json(place / _DONE, {"made_of": own, "fingerprint": clip.fingerprint()})
+        inputs.append(clip)
     return inputs
 
 
-def _is_done(place: Path, asked: dict[str, object]) -> bool:
+def estimator_identity(estimator: Estimator | None) -> dict[str, Any] | None:
+    """Name of a pose estimator and hashes of its weights, where they are not part of this package."""
+    if estimator is None:
+        return None
+    files = [estimator.detector.network.path, estimator.network.path] if isinstance(estimator, DWPose) else []
+    return {"name": estimator.name, "weights": [sha256(Path(path)) for path in files]}
+
+
+def _read(name: str, place: Path) -> ClipInputs:
+    poses = PoseSequence.load(place / "poses.npz")
+    return ClipInputs(name, place, len(poses) - 1, poses.fps)
+
+
+def _finished(name: str, place: Path, made_of: dict[str, Any]) -> ClipInputs | None:
+    """A clip that is whole and was made of these things."""
     try:
-        return bool(json.loads((place / _DONE).read_text(encoding="utf-8")) == asked)
-    except (OSError, ValueError):
-        return False
+        done = json.loads((place / _DONE).read_text(encoding="utf-8"))
+        if done["made_of"] != made_of:
+            return None
+        clip = _read(name, place)
+        return clip if clip.fingerprint() == done["fingerprint"] else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _check_ours(place: Path) -> None:
+    """Refuse to write among files that are not those of a clip of ours."""
+    ours = {"reference.png", "poses.npz", "truth", "truth.mp4", "densepose.mp4", _DONE}
+    others = [path.name for path in place.glob("*") if path.name not in ours and ".partial" not in path.name]
+    if others:
+        raise CompareError(
+            f"{place} holds {others[0]}, which no comparison wrote; give another output_dir, or move it away"
+        )
+
+
+def _hashes(clip: EvaluatedClip) -> dict[str, str]:
+    """Content of a user's clip, and of the part maps beside it."""
+    files = [*(clip.pictures or (clip.path,)), *filter(Path.is_file, [_part_maps_of(clip)])]
+    return {path.name: sha256(path) for path in files}
+
+
+def _part_maps_of(clip: EvaluatedClip) -> Path:
+    return clip.path.parent / f"{clip.name}.densepose.mp4"
 
 
 def _render(
@@ -126,7 +183,7 @@ def _render(
     height: int,
     width: int,
 ) -> None:
-    """A dancer: the reference at a moment of its own, then a stretch of the same dance."""
+    """Render a dancer: the reference at a random time, then a stretch of the same dance."""
     rng = np.random.default_rng(settings.first_seed + number)
     world = World.plain()
     character = sample_character(rng, world)
@@ -143,14 +200,14 @@ def _render(
     elif settings.poses == "estimated":
         poses = _estimated(iter(clip.frames), estimator, settings.fps, len(times))
     _write(place, clip.frames[0], iter(clip.frames[1:]), poses)
-    # With the reference's map in front cut off, as what drives is the stretch alone.
+    # Without the reference's own frame: only the stretch drives.
     later = type(clip)(
         clip.frames[1:], clip.poses[1:], clip.figure_mask[1:], clip.part_ids[1:], clip.densepose_ids[1:]
     )
     write_clip(later, place / "truth.mp4", None, place / "densepose.mp4")
 
 
-def _user_clips(settings: ClipSettings) -> dict[str, Clip]:
+def _user_clips(settings: ClipSettings) -> dict[str, EvaluatedClip]:
     assert settings.path is not None
     path = local_path(settings.path)
     found = {
@@ -172,7 +229,7 @@ def _user_clips(settings: ClipSettings) -> dict[str, Clip]:
 
 
 def _cut(
-    clip: Clip,
+    clip: EvaluatedClip,
     place: Path,
     settings: ClipSettings,
     estimator: Callable[[], Estimator],
@@ -185,7 +242,7 @@ def _cut(
     first, stride = settings.reference_frame, settings.stride
     last = first + settings.num_frames * stride
 
-    def chosen(source: Clip) -> Iterator[NDArray[np.uint8]]:
+    def chosen(source: EvaluatedClip) -> Iterator[NDArray[np.uint8]]:
         for number, frame in enumerate(source.frames(last + 1)):
             if number >= first and (number - first) % stride == 0:
                 yield fitted(frame, height, width)
@@ -196,11 +253,13 @@ def _cut(
     frames = chosen(clip)
     next(frames)  # the reference
     _write_video(place / "truth.mp4", frames, fps, height, width)
-    beside = clip.path.parent / f"{clip.name}.densepose.mp4"
+    beside = _part_maps_of(clip)
     if beside.is_file():
         maps = chosen(find_clips(beside)[f"{clip.name}.densepose"])
         next(maps)  # the reference's
         _write_video(place / "densepose.mp4", maps, fps, height, width)
+    else:
+        (place / "densepose.mp4").unlink(missing_ok=True)
 
 
 def _write_video(
@@ -221,6 +280,11 @@ def _write(
     place: Path, reference: NDArray[np.uint8], frames: Iterator[NDArray[np.uint8]], poses: PoseSequence
 ) -> None:
     write_image(place / "reference.png", reference)
+    names = set()
     for number, frame in enumerate(frames):
+        names.add(f"frame_{number:05d}.png")
         write_image(place / "truth" / f"frame_{number:05d}.png", frame)
+    for path in (place / "truth").glob("frame_*.png"):  # of an earlier, longer clip
+        if path.name not in names:
+            path.unlink(missing_ok=True)
     poses.save(place / "poses.npz")

@@ -1,4 +1,4 @@
-"""What a compare YAML may say: the clips, the variants, the seeds, what is measured."""
+"""Settings of a comparison: clips, variants, seeds, metrics."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mimic.config import CaseSettings, Config, ConfigError
 from mimic.config.loading import build, load_config
+from mimic.metrics.tools import MetricSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -43,10 +44,10 @@ class ClipSettings(Config):
     """Frames a second: of `synthetic` and of folders of frames."""
 
     stride: int = Field(1, ge=1)
-    """Of `folder`: every so-manieth frame."""
+    """Of `folder`: keep every n-th frame."""
 
     reference_frame: int = Field(0, ge=0)
-    """Of `folder`: the frame that is the reference picture; what is generated starts after it."""
+    """Of `folder`: the frame that is the reference picture; generation starts after it."""
 
     poses: Literal["estimated", "exact", "noisy"] = "exact"
     """Of `synthetic`: driving skeletons as rendered, or as a detector would find them; of `folder` they are
@@ -55,7 +56,7 @@ class ClipSettings(Config):
     @model_validator(mode="after")
     def _agree(self) -> ClipSettings:
         if self.source == "folder" and self.path is None:
-            raise ValueError("source is folder, and path does not say which")
+            raise ValueError("source is folder, which needs path")
         return self
 
 
@@ -63,7 +64,7 @@ class VariantSettings(Config):
     """One column of the comparison."""
 
     name: str
-    """What the report calls it; unique."""
+    """Unique name in the report."""
 
     model: str
     """Folder, hub id or `bundled:mini`."""
@@ -81,7 +82,7 @@ class VariantSettings(Config):
     @classmethod
     def _check_name(cls, name: str) -> str:
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is to be part of file names: letters, digits, _ . + -")
+            raise ValueError(f"{name!r} becomes part of file names; use letters, digits, _ . + -")
         return name
 
     @model_validator(mode="after")
@@ -96,28 +97,6 @@ class VariantSettings(Config):
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return self
-
-
-class MetricSettings(Config):
-    """What is measured beyond pixels; a network that is not named is not measured."""
-
-    lpips_network: str | None = None
-    """File or hub id; see `mimic evaluate`."""
-
-    fid_network: str | None = None
-    """Inception-v3."""
-
-    fid_vid_network: str | None = None
-    """3D ResNet-50."""
-
-    fvd_network: str | None = None
-    """I3D."""
-
-    pose: bool = False
-    """Estimate poses anew in the generated clips."""
-
-    face_model: str | None = None
-    """ONNX face model for identity."""
 
 
 class CompareConfig(Config):
@@ -136,16 +115,16 @@ class CompareConfig(Config):
     """The clips."""
 
     seeds: tuple[int, ...] = (0,)
-    """Each variant makes each clip once with each of these."""
+    """Each variant makes each clip once with each seed."""
 
     common: dict[str, Any] = Field(default_factory=dict)
     """Case settings that all variants share."""
 
     variants: tuple[VariantSettings, ...] = Field(min_length=1)
-    """What is compared: families, checkpoints, or settings of one model."""
+    """Families, checkpoints, or settings of one model."""
 
     metrics: MetricSettings = MetricSettings()
-    """What is measured beyond pixels."""
+    """Metrics beyond pixels."""
 
     estimator: Literal["auto", "dwpose", "blazepose"] = "auto"
     """Finds poses where none are given, and for `metrics.pose`."""
@@ -154,7 +133,7 @@ class CompareConfig(Config):
     """Folder of the DWPose files."""
 
     densepose_model: str | None = None
-    """ONNX or TorchScript: makes part maps of clips that have none, for variants that these drive."""
+    """ONNX or TorchScript: makes part maps of clips without any, for variants driven by part maps."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps; several processes take one GPU each."""
@@ -167,11 +146,11 @@ class CompareConfig(Config):
         names = [variant.name for variant in self.variants]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"variants have one name twice: {', '.join(twice)}")
+            raise ValueError(f"several variants are called {', '.join(twice)}; names must be unique")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError("seeds are to be different whole numbers from 0, one at least")
+            raise ValueError("seeds must be different whole numbers from 0 up, at least one")
         if "seed" in self.common:
-            raise ValueError("seed in common; the seeds have a list of their own")
+            raise ValueError("common sets seed; set seeds instead")
         try:
             build(CaseSettings, self.common, "common")
         except ConfigError as error:

@@ -23,11 +23,11 @@ Frame = NDArray[np.uint8]
 
 
 class EvaluationError(ValueError):
-    """Clips that cannot be compared: no partner, other length, other shape."""
+    """Clips that cannot be compared: without a partner, or of different lengths or shapes."""
 
 
 @dataclass(frozen=True)
-class Clip:
+class EvaluatedClip:
     """A video, or a folder of pictures in the order of their names (numbers by value)."""
 
     name: str
@@ -63,8 +63,8 @@ class Pair:
     """A generated clip and the true one of the same name."""
 
     name: str
-    generated: Clip
-    truth: Clip
+    generated: EvaluatedClip
+    truth: EvaluatedClip
     num_frames: int
 
     def frames(self, size: tuple[int, int] | None = None) -> Iterator[tuple[Frame, Frame]]:
@@ -81,10 +81,10 @@ class Pair:
             )
 
 
-def find_clips(path: str | os.PathLike[str]) -> dict[str, Clip]:
+def find_clips(path: str | os.PathLike[str]) -> dict[str, EvaluatedClip]:
     """The clips of a folder, by name without suffix; a video or a folder of pictures is one clip.
 
-    `<name>_side_by_side` beside `<name>` is what `mimic` writes to look at, and left out.
+    `<name>_side_by_side` beside `<name>`, which `mimic` writes to look at, is left out.
 
     Raises:
         FileNotFoundError: there is nothing of that name.
@@ -98,7 +98,7 @@ def find_clips(path: str | os.PathLike[str]) -> dict[str, Clip]:
     if any(_is_picture(entry) for entry in path.iterdir()):
         return {path.name: _folder(path)}
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    found: dict[str, Clip] = {}
+    found: dict[str, EvaluatedClip] = {}
     for entry in entries:
         if entry.is_dir() and any(_is_picture(inner) for inner in entry.iterdir()):
             clip = _folder(entry)
@@ -166,7 +166,9 @@ def fitted(frame: Frame, height: int, width: int) -> Frame:
     return np.ascontiguousarray(resized[top : top + height, left : left + width], np.uint8)
 
 
-def _pair(name: str, made: Clip, true: Clip, is_shortest_taken: bool, size: tuple[int, int] | None) -> Pair:
+def _pair(
+    name: str, made: EvaluatedClip, true: EvaluatedClip, is_shortest_taken: bool, size: tuple[int, int] | None
+) -> Pair:
     if made.num_frames != true.num_frames and not is_shortest_taken:
         raise EvaluationError(
             f"{name}: {made.num_frames} frames were generated and the truth has {true.num_frames}. Compare "
@@ -181,17 +183,17 @@ def _pair(name: str, made: Clip, true: Clip, is_shortest_taken: bool, size: tupl
     return Pair(name, made, true, min(made.num_frames, true.num_frames))
 
 
-def _video(path: Path) -> Clip:
+def _video(path: Path) -> EvaluatedClip:
     info = probe(path)
-    return Clip(path.stem, path, (), info.num_frames, info.height, info.width, float(info.fps))
+    return EvaluatedClip(path.stem, path, (), info.num_frames, info.height, info.width, float(info.fps))
 
 
-def _folder(path: Path) -> Clip:
+def _folder(path: Path) -> EvaluatedClip:
     pictures = sorted(
         (entry for entry in path.iterdir() if _is_picture(entry)), key=lambda p: _natural(p.name)
     )
     height, width = read_image(pictures[0]).shape[:2]
-    return Clip(path.name, path, tuple(pictures), len(pictures), height, width, FOLDER_FPS)
+    return EvaluatedClip(path.name, path, tuple(pictures), len(pictures), height, width, FOLDER_FPS)
 
 
 def _is_picture(path: Path) -> bool:

@@ -1,38 +1,33 @@
-"""Generated clips against the truth: every metric in one pass over the frames, in memory that stays.
+"""Generated clips against the truth: every metric in one pass over the frames, in constant memory.
 
-What is missing for a metric (a network's file, enough clips, a seam) makes it "not measured", with the
-reason; never a number.
+A metric that lacks what it needs (a network's file, enough clips, a seam) is "not measured", with the reason.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mimic.metrics import image
 from mimic.metrics.clips import Pair
-from mimic.metrics.features import FeatureNetwork, PerceptualDistance
 from mimic.metrics.frechet import RunningGaussian, distance_of
 from mimic.metrics.identity import FaceModel
 from mimic.metrics.intervals import bootstrap_mean
 from mimic.metrics.pose import PoseAgreement, compare_poses, estimate_poses
 from mimic.metrics.protocols import PROTOCOLS, Protocol
 from mimic.metrics.seams import WindowLayout
-from mimic.metrics.video import ChangeMeter, seam_jump_of
+from mimic.metrics.tools import NO_TOOLS, SET_METRICS, Tools
+from mimic.metrics.video import ChangeMeter, seam_jump
+from mimic.progress import Progress
 from pose import PoseSequence
-from pose.estimators import Estimator
 
 Frame = NDArray[np.uint8]
-Progress = Callable[[int, int | None], None]
 
 PICTURE_METRICS: dict[str, Callable[[Frame, Frame], float]] = {
     "l1": image.l1,
@@ -41,7 +36,6 @@ PICTURE_METRICS: dict[str, Callable[[Frame, Frame], float]] = {
     "psnr_disco_uint8_overflow": image.psnr_disco_uint8_overflow,
     "ssim": image.ssim,
 }
-SET_METRICS = ("fid", "fid_vid", "fvd")
 
 BETTER = {
     "l1": "low", "l1_disco_divided_by_area": "low", "psnr": "high", "psnr_disco_uint8_overflow": "high",
@@ -49,59 +43,36 @@ BETTER = {
     "seam_jump": "low", "keypoint_error": "low", "keypoints_missing": "low", "hand_keypoint_error": "low",
     "hand_confidence": "high", "identity": "high",
 }  # fmt: skip
-"""Which way a metric gets better; those that are not here are for comparison alone."""
+"""Whether high or low values are better; metrics that are not listed have no direction."""
 
 _PICTURE_BATCH = 16
 _CLIP_BATCH = 2
 
 
-@dataclass(frozen=True)
-class Tools:
-    """What metrics beyond pixels need; what is None is not measured."""
-
-    lpips: PerceptualDistance | None = None
-    fid: FeatureNetwork | None = None
-    fid_vid: FeatureNetwork | None = None
-    fvd: FeatureNetwork | None = None
-    estimator: Estimator | None = None
-    face_model: FaceModel | None = None
-    layout: Callable[[Pair], WindowLayout | None] = lambda pair: None
-    """The windows that a generated clip was made in; None where they are unknown."""
-
-    def facts(self) -> dict[str, Any]:
-        networks = {name: getattr(self, name) for name in ("lpips", *SET_METRICS)}
-        found: dict[str, Any] = {
-            name: net.facts if net is not None else None for name, net in networks.items()
-        }
-        found["pose_estimator"] = self.estimator.name if self.estimator is not None else None
-        found["face_model"] = self.face_model.facts if self.face_model is not None else None
-        return found
-
-
-@dataclass
-class _Sums:
-    """What runs along over all clips."""
-
-    frames: dict[str, list[float]] = field(default_factory=dict)
-    """Metric to [sum, number of frames]."""
-    sets: dict[str, tuple[RunningGaussian, RunningGaussian]] = field(default_factory=dict)
+Sets = dict[str, tuple[RunningGaussian, RunningGaussian]]
+"""Features of all generated and all true clips, by metric."""
 
 
 def evaluate(
     pairs: Sequence[Pair],
     protocol: Protocol = PROTOCOLS["none"],
-    tools: Tools = Tools(),
+    tools: Tools = NO_TOOLS,
     *,
+    layout: Callable[[Pair], WindowLayout | None] = lambda pair: None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure all pairs: a report ready for JSON.
 
     Args:
+        layout: the windows that a generated clip was made in; None where they are unknown.
         progress: called with (frames done, frames in all).
 
     Returns:
-        ``protocol``, ``networks``, ``clips`` (a row each), ``summary`` (metric to value, interval over clips
-        and direction, or why it was not measured), ``notes``, ``versions``, ``seconds``.
+        ``protocol``, ``networks``, ``summary``, ``notes``, ``clips`` (a row each) and ``seconds``. The
+        summary has an entry for each metric: ``better``, ``value`` and ``quantity``, which says what the
+        value is. For metrics of clips that is the mean over clips, with its 95 % interval ``low`` to
+        ``high`` and, where frames are measured one by one, ``mean_over_frames``. Of a metric without a
+        value ``not_measured`` says why.
 
     Raises:
         ValueError: there are no pairs; frames are too small for a metric.
@@ -110,7 +81,7 @@ def evaluate(
     if not pairs:
         raise ValueError("there are no clips to compare")
     start = time.perf_counter()
-    sums = _Sums(sets={name: (RunningGaussian(), RunningGaussian()) for name in SET_METRICS})
+    sets: Sets = {name: (RunningGaussian(), RunningGaussian()) for name in SET_METRICS}
     total, done = sum(pair.num_frames for pair in pairs), 0
     rows = []
     for pair in pairs:
@@ -119,7 +90,7 @@ def evaluate(
             if progress is not None:
                 progress(before + num, total)
 
-        metrics, reasons = _measure_clip(pair, protocol, tools, sums, show)
+        metrics, reasons = _measure_clip(pair, protocol, tools, layout(pair), sets, show)
         row: dict[str, Any] = {
             "name": pair.name,
             "num_frames": pair.num_frames,
@@ -136,23 +107,27 @@ def evaluate(
     return {
         "protocol": protocol.as_dict(),
         "networks": tools.facts(),
-        "summary": _summary(rows, protocol, tools, sums),
-        "notes": _notes(pairs, protocol, sums),
+        "summary": _summary(rows, protocol, tools, sets),
+        "notes": _notes(pairs, protocol, sets),
         "clips": rows,
-        "versions": _versions(),
         "seconds": round(time.perf_counter() - start, 3),
     }
 
 
 def _measure_clip(
-    pair: Pair, protocol: Protocol, tools: Tools, sums: _Sums, show: Callable[[int], None]
+    pair: Pair,
+    protocol: Protocol,
+    tools: Tools,
+    layout: WindowLayout | None,
+    sets: Sets,
+    show: Callable[[int], None],
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Metrics of one clip, and why others were not measured."""
     own: dict[str, list[float]] = {}
     pictures = [name for name in protocol.picture_metrics if name in PICTURE_METRICS]
     against, made_alone, true_alone = ChangeMeter(), ChangeMeter(), ChangeMeter()
     batch: list[tuple[Frame, Frame]] = []
-    windows = _Windows(tools, protocol, sums)
+    windows = _Windows(tools, protocol, sets)
     for number, (made, true) in enumerate(pair.frames(protocol.size), start=1):
         for name in pictures:
             _count(own, name, PICTURE_METRICS[name](made, true))
@@ -161,14 +136,11 @@ def _measure_clip(
         true_alone.add(true)
         batch.append((made, true))
         if len(batch) == _PICTURE_BATCH or number == pair.num_frames:
-            _measure_batch(batch, tools, sums, own)
+            _measure_batch(batch, tools, sets, own)
             batch.clear()
         windows.add(made, true)
         show(number)
     windows.finish()
-    for name, (value, num) in own.items():
-        total = sums.frames.setdefault(name, [0.0, 0])
-        total[0], total[1] = total[0] + value, total[1] + num
     metrics = {name: value / num for name, (value, num) in own.items()}
     reasons: dict[str, str] = {}
     if against.found:
@@ -177,13 +149,13 @@ def _measure_clip(
         metrics["change_of_truth"] = float(np.mean(true_alone.found))
     else:
         reasons["flicker"] = "the clip has one frame"
-    _measure_seams(pair, tools, np.array(against.found), metrics, reasons)
+    _measure_seams(pair, layout, np.array(against.found), metrics, reasons)
     _measure_person(pair, protocol, tools, metrics, reasons)
     return metrics, reasons
 
 
 def _measure_batch(
-    batch: list[tuple[Frame, Frame]], tools: Tools, sums: _Sums, own: dict[str, list[float]]
+    batch: list[tuple[Frame, Frame]], tools: Tools, sets: Sets, own: dict[str, list[float]]
 ) -> None:
     if tools.lpips is None and tools.fid is None:
         return
@@ -192,16 +164,16 @@ def _measure_batch(
         for value in tools.lpips(made, true):
             _count(own, "lpips", float(value))
     if tools.fid is not None:
-        for gaussian, frames in zip(sums.sets["fid"], (made, true), strict=True):
+        for gaussian, frames in zip(sets["fid"], (made, true), strict=True):
             gaussian.add(tools.fid(frames))
 
 
 class _Windows:
-    """Clips of 16 frames in a row for FID-VID and FVD, as frames come by."""
+    """Collect clips of 16 consecutive frames for FID-VID and FVD, frame by frame."""
 
-    def __init__(self, tools: Tools, protocol: Protocol, sums: _Sums) -> None:
+    def __init__(self, tools: Tools, protocol: Protocol, sets: Sets) -> None:
         self._networks = {n: getattr(tools, n) for n in ("fid_vid", "fvd") if getattr(tools, n) is not None}
-        self._sums, self._stride = sums, protocol.clip_stride
+        self._sets, self._stride = sets, protocol.clip_stride
         lengths = [network.role.num_frames for network in self._networks.values()]
         self._length = max(lengths, default=1)
         self._held: deque[tuple[Frame, Frame]] = deque(maxlen=self._length)
@@ -224,24 +196,23 @@ class _Windows:
             return
         made, true = (np.stack(clips) for clips in zip(*self._waiting, strict=True))
         for name, network in self._networks.items():
-            for gaussian, clips in zip(self._sums.sets[name], (made, true), strict=True):
+            for gaussian, clips in zip(self._sets[name], (made, true), strict=True):
                 gaussian.add(network(clips))
         self._waiting.clear()
 
 
 def _measure_seams(
     pair: Pair,
-    tools: Tools,
+    layout: WindowLayout | None,
     changes: NDArray[np.float64],
     metrics: dict[str, float],
     reasons: dict[str, str],
 ) -> None:
-    layout = tools.layout(pair)
     if layout is None:
         reasons["seam_jump"] = "the windows that the clip was made in are not known"
         return
     seams = layout.seams(pair.generated.num_frames)
-    jump = seam_jump_of(changes, [seam for seam in seams if seam[-1] <= len(changes)])
+    jump = seam_jump(changes, [seam for seam in seams if seam[-1] <= len(changes)])
     if jump is None:
         reasons["seam_jump"] = "the clip has no seam, or no stretch without one to compare with"
     else:
@@ -290,40 +261,59 @@ def _likeness(
 
 
 def _summary(
-    rows: Sequence[Mapping[str, Any]], protocol: Protocol, tools: Tools, sums: _Sums
+    rows: Sequence[Mapping[str, Any]], protocol: Protocol, tools: Tools, sets: Sets
 ) -> dict[str, dict[str, Any]]:
     """Metric to its value over all clips, or to the reason why there is none."""
     wanted = [*protocol.picture_metrics, *SET_METRICS, "flicker", "change", "change_of_truth", "seam_jump"]
     if tools.estimator is not None:
         wanted += [name for name in PoseAgreement.__dataclass_fields__ if name != "num_frames"]
     wanted = list(dict.fromkeys([*wanted, "keypoint_error", "hand_confidence", "identity"]))
-    summary: dict[str, dict[str, Any]] = {}
-    for name in wanted:
-        entry: dict[str, Any] = {"better": BETTER.get(name)}
-        if name in SET_METRICS:
-            entry |= _set_value(name, tools, sums)
-        else:
-            values = [row["metrics"][name] for row in rows if name in row["metrics"]]
-            if values:
-                interval = bootstrap_mean(values)
-                in_frames = sums.frames.get(name)
-                entry["value"] = in_frames[0] / in_frames[1] if in_frames else interval.mean
-                entry |= {"low": interval.low, "high": interval.high, "num_clips": len(values)}
-            else:
-                entry |= {"value": None, "not_measured": _why(name, rows, tools)}
-        summary[name] = entry
-    return summary
+    return {
+        name: {"better": BETTER.get(name)}
+        | (
+            _set_value(name, tools, sets)
+            if name in SET_METRICS
+            else _clip_value(name, rows, tools, is_of_frames=name in protocol.picture_metrics)
+        )
+        for name in wanted
+    }
 
 
-def _set_value(name: str, tools: Tools, sums: _Sums) -> dict[str, Any]:
-    made, true = sums.sets[name]
+def _clip_value(
+    name: str, rows: Sequence[Mapping[str, Any]], tools: Tools, *, is_of_frames: bool
+) -> dict[str, Any]:
+    measured = [row for row in rows if name in row["metrics"]]
+    if not measured:
+        return {"value": None, "not_measured": _why(name, rows, tools)}
+    values = [row["metrics"][name] for row in measured]
+    mean = bootstrap_mean(values)
+    entry = {
+        "value": mean.mean,
+        "quantity": "mean over clips",
+        "low": mean.low,
+        "high": mean.high,
+        "num_clips": mean.num,
+    }
+    if is_of_frames:
+        weights = [row["num_frames"] for row in measured]
+        entry["mean_over_frames"] = float(np.average(values, weights=weights))
+    return entry
+
+
+def _set_value(name: str, tools: Tools, sets: Sets) -> dict[str, Any]:
+    made, true = sets[name]
     if getattr(tools, name) is None:
         option = name.replace("_", "-")
         return {"value": None, "not_measured": f"no network is named (--{option}-network FILE)"}
     if min(made.num, true.num) < 2:
         what = "pictures" if name == "fid" else "clips of 16 frames"
-        return {"value": None, "not_measured": f"two {what} are needed at least, there is {made.num}"}
-    return {"value": distance_of(made, true), "num_features": made.num, "feature_width": len(made.mean)}
+        return {"value": None, "not_measured": f"at least two {what} are needed; there are {made.num}"}
+    return {
+        "value": distance_of(made, true),
+        "quantity": "distance of the sets of features",
+        "num_features": made.num,
+        "feature_width": len(made.mean),
+    }
 
 
 def _why(name: str, rows: Sequence[Mapping[str, Any]], tools: Tools) -> str:
@@ -336,13 +326,13 @@ def _why(name: str, rows: Sequence[Mapping[str, Any]], tools: Tools) -> str:
     return next((row["not_measured"][name] for row in rows if name in row.get("not_measured", {})), "unknown")
 
 
-def _notes(pairs: Sequence[Pair], protocol: Protocol, sums: _Sums) -> list[str]:
+def _notes(pairs: Sequence[Pair], protocol: Protocol, sets: Sets) -> list[str]:
     notes = protocol.departures([pair.name for pair in pairs])
-    for name, (made, _) in sums.sets.items():
+    for name, (made, _) in sets.items():
         if 2 <= made.num <= len(made.mean):
             notes.append(
-                f"{name} rests on {made.num} features of {len(made.mean)} values: too few for its "
-                "covariance, and biased upwards; compare it only with figures from as many"
+                f"{name} is computed from {made.num} features of {len(made.mean)} values: too few for its "
+                "covariance, and biased upwards; compare it only with values from as many"
             )
     sizes = {(pair.generated.height, pair.generated.width) for pair in pairs}
     targets = {protocol.size or (pair.truth.height, pair.truth.width) for pair in pairs}
@@ -356,13 +346,3 @@ def _count(own: dict[str, list[float]], name: str, value: float) -> None:
         raise ValueError(f"{name} of a frame is {value}; a network may be loaded wrongly")
     entry = own.setdefault(name, [0.0, 0])
     entry[0], entry[1] = entry[0] + value, entry[1] + 1
-
-
-def _versions() -> dict[str, str]:
-    found = {"torch": torch.__version__, "numpy": np.__version__}
-    for package in ("mimic-motion", "opencv-python-headless"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -13,28 +13,14 @@ _CHUNK = 1_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, and where the mean of other clips of the same kind would lie."""
+    """A mean with its confidence interval."""
 
     mean: float
     low: float | None
-    """None where a single value tells nothing about its spread."""
+    """None for a single value."""
     high: float | None
     num: int
     confidence: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether all of the interval is on one side of 0."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
-
-    def as_dict(self) -> dict[str, float | int | None]:
-        return {
-            "mean": self.mean,
-            "low": self.low,
-            "high": self.high,
-            "num": self.num,
-            "confidence": self.confidence,
-        }
 
 
 def bootstrap_mean(

@@ -104,32 +104,23 @@ def _pieces(window: Sequence[int], start: int) -> list[range]:
     return [range(frames[i], frames[j - 1] + 1) for i, j in pairwise(breaks) if i < j]
 
 
-def seam_jump(
-    pictures: Iterable[Pictures],
-    seams: Sequence[range | int],
-    truth: Iterable[Pictures] | None = None,
-) -> float | None:
+def seam_jump(found: NDArray[np.float64], seams: Sequence[range | int]) -> float | None:
     """Ratio of the largest change within a seam to the largest within as many steps elsewhere; 1 is seamless.
 
-    The largest of a seam's `changes` is divided by the mean of the largest changes of all stretches of the
-    same length that touch no seam; the result is the mean over the seams. Stretches of equal length are
-    compared so that a long seam does not look worse than a short one.
+    The largest change of a seam is divided by the mean of the largest changes of all stretches of the same
+    length that touch no seam; the result is the mean over the seams. Stretches of equal length are compared
+    so that a long seam does not look worse than a short one.
 
     Args:
-        seams: steps of each seam (`seam_steps`), or a single step t: from frame t - 1 to frame t.
-        truth: measures the changes that the truth does not have.
+        found: `changes` of a clip; entry t - 1 is the step from frame t - 1 to frame t.
+        seams: steps of each seam (`seam_steps`), or single steps.
 
     Returns:
         None where it cannot be measured: no seams, no stretch without one, or a clip that is still elsewhere.
 
     Raises:
-        ValueError: a seam is not within the clip; or as `changes`.
+        ValueError: a seam is not within the clip.
     """
-    return seam_jump_of(changes(pictures, truth), seams)
-
-
-def seam_jump_of(found: NDArray[np.float64], seams: Sequence[range | int]) -> float | None:
-    """`seam_jump` of changes that are known already; entry t - 1 is the step from frame t - 1 to frame t."""
     zones = [seam if isinstance(seam, range) else range(seam, seam + 1) for seam in seams]
     is_seam = np.zeros(len(found) + 1, bool)
     for zone in zones:

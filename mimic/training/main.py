@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,35 +25,6 @@ class Trainer:
     """The keys of its YAML."""
     run: Callable[..., Path]
     """``run(settings, progress=True)`` trains and gives the folder of the result."""
-
-
-def main(argv: Sequence[str] | None = None, *, program: str = "train.py") -> int:
-    """Run `train.py --config FILE [--dry-run] [--quiet] [key=value ...]`.
-
-    Args:
-        argv: the arguments; the process's own unless given.
-        program: what the user called, for the usage.
-
-    Raises:
-        ConfigError: the file, a key or a value is wrong.
-    """
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description="Train a model as a YAML says.",
-        epilog="On several GPUs: accelerate launch --config_file configs/accelerate/ddp.yaml train.py …",
-    )
-    parser.add_argument("--config", required=True, type=Path, help="a YAML of configs/train")
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="tell parameters, memory and batch, check everything, and stop before the first step",
-    )
-    parser.add_argument("-q", "--quiet", action="store_true", help="show no bar and no lines of steps")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the YAML's")
-    options = parser.parse_intermixed_args(argv)
-    train(options.config, options.overrides, is_dry_run=options.dry_run, is_quiet=options.quiet)
-    return 0
 
 
 def train(

@@ -165,7 +165,7 @@ def test_a_failing_case_is_listed_and_the_exit_code_is_1(
         (["pose", "a.mp4", "--stride", "0"], "--stride is 0"),
         (["pose", "a.mp4", "--smooth", "2"], "--smooth is 2; expected an odd number"),
         (["pose", "a.mp4", "-o", "a.json"], "poses are saved as .npz"),
-        (["pose", "a.mp4", "--overlay", "a.png"], "of a video it ends in one of .mp4"),
+        (["pose", "a.mp4", "--overlay", "a.png"], "for a video it must end in one of .mp4"),
         (["pose", "a.mp4", "--overlay", "./a.mp4"], "the input itself"),
         (["synth", "--seconds", "0"], "hold no frame"),
         (["train", "--config", "none.yaml"], "there is no config none.yaml"),
@@ -298,7 +298,7 @@ def test_an_interrupted_command_ends_with_130_and_leaves_no_partial_file(tmp_pat
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.strip() == "interrupted; what was finished is kept"
+    assert error.strip() == "interrupted; finished results are kept"
     assert not [path for path in Path("d").iterdir() if path.name.startswith(".")]
 
 

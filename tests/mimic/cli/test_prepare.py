@@ -24,7 +24,7 @@ def test_a_folder_without_anybody_ends_with_the_reason_and_a_table(grey, tmp_pat
     assert main(["prepare", "--videos", str(grey), "--out", str(out), "--workers", "1"]) == 1
     printed = capsys.readouterr()
     assert "nobody 1 1 16 0.001" in " ".join(printed.out.split())
-    assert f"no clip can serve; {out / 'rejected.jsonl'} tells why" in printed.err
+    assert f"no clip can be used; {out / 'rejected.jsonl'} gives the reasons" in printed.err
     assert "poses: 16 of 16 frames" in printed.err
     assert (out / "index.jsonl").read_text() == ""
 

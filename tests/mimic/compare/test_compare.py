@@ -4,19 +4,25 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mimic.compare.run import CompareError, compare
-from mimic.compare.settings import CompareConfig, load_compare_config
+from mimic.compare.cells import Cell, cell_is_made_of, finished_row
+from mimic.compare.inputs import ClipInputs, CompareError, prepare_clips
+from mimic.compare.models import Models
+from mimic.compare.run import compare
+from mimic.compare.settings import CompareConfig, VariantSettings, load_compare_config
 from mimic.config import ConfigError
 from mimic.config.loading import build
 from mimic.dancers import World, render, sample_character, sample_motion
 from mimic.dancers.body_parts import draw_densepose
+from mimic.metrics.tools import NO_TOOLS
 from mimic.video import VideoWriter, write_image
+from pose.blazepose import BlazePose
 from tests.tiny import random_pipeline
 
 ROOT = Path(__file__).parents[3]
@@ -74,16 +80,114 @@ def test_every_cell_has_a_row_with_figures_costs_and_origin(finished):
         assert (finished / row["video"]).is_file()
 
 
-def test_a_second_run_makes_only_what_is_missing_or_was_made_otherwise(toy, finished, tmp_path):
+CELLS = [f"cells/{variant}/dancer_00{i}/seed_0" for variant in ("average", "none") for i in (0, 1)]
+
+
+def test_a_second_run_keeps_what_is_whole_and_says_why_it_makes_the_rest_again(toy, finished, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     before = results(folder)
-    (folder / "cells/none/dancer_001/seed_0/cell.json").unlink()
-    outcome = compare(config(toy, folder))
-    assert (outcome.num_made, outcome.num_kept) == (1, 3)
+    assert compare(config(toy, folder)).num_kept == 4
+    damaged, absent, replaced, edited = (folder / cell for cell in CELLS)
+    (damaged / "cell.json").write_text('{"variant": "aver')
+    (absent / "dancer_001.mp4").unlink()
+    shutil.copy(absent / "dancer_001.json", replaced / "dancer_000.mp4")
+    record = json.loads((edited / "cell.json").read_text())
+    record["metrics"]["psnr"] = 99.0
+    (edited / "cell.json").write_text(json.dumps(record))
+    said: list[str] = []
+    outcome = compare(config(toy, folder), say=said.append)
+    assert (outcome.num_made, outcome.num_kept, outcome.failures) == (4, 0, ())
     assert [row["metrics"] for row in results(folder)] == [row["metrics"] for row in before]
-    changed = config(toy, folder, common={"num_inference_steps": 2})
-    assert compare(changed).num_made == 4
+    for told in ("is damaged", "lost its video dancer_001.mp4", "another video dancer_000.mp4"):
+        assert sum(told in line for line in said) == (2 if told == "is damaged" else 1), said
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "null", "3", '"text"', "", "{}", "[" * 5000, "\x00", '{"made_of": "old"}']
+)
+def test_no_content_of_a_record_is_a_traceback(finished, tmp_path, content):
+    variant = VariantSettings(name="none", model="m")
+    clip = ClipInputs("dancer_000", finished / "clips/dancer_000", 9, 8.0)
+    cell = Cell(variant, clip, 0, tmp_path)
+    cell.record.write_text(content)
+    said: list[str] = []
+    assert finished_row(cell, {}, say=said.append) is None
+    assert "the cell is made again" in said[0]
+
+
+def test_rows_of_earlier_settings_are_not_shown_when_the_new_ones_fail(toy, finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    changed = config(toy, folder, common={"control_scale": 0.5})
+    outcome = compare(changed)
+    assert len(outcome.failures) == 4
+    assert outcome.report is None
+    assert results(folder) == []
+
+
+def identity(toy: Path, folder: Path, **changes: Any) -> dict[str, Any]:
+    """What the first cell would be made of, without making it."""
+    changed = config(toy, folder, **changes)
+    models = Models(changed, "cpu")
+    clips = prepare_clips(changed.clips, folder / "clips", size=(32, 32), estimator=BlazePose)
+    cell = Cell(changed.variants[0], clips[0], 0, folder)
+    return cell_is_made_of(cell, changed, models.identity(cell.variant), NO_TOOLS, changed.common)
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    return [name for name in one if one[name] != other[name]]
+
+
+def test_a_cell_is_identified_by_the_content_of_all_that_makes_it(toy, finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    first = identity(toy, folder)
+    moved = tmp_path / "moved"
+    shutil.copytree(toy, moved)
+    assert identity(moved, folder) == first  # content counts, not where it lies
+    assert differing(first, identity(toy, folder, dtype="float16")) == ["model"]
+    assert differing(first, identity(toy, folder, common={"fusion": "none"})) == ["settings"]
+    assert differing(first, identity(toy, folder, protocol="B")) == ["protocol"]
+
+    scheduler = moved / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(scheduler.read_text().replace("0.00085", "0.00095"))
+    assert differing(first, identity(moved, folder)) == ["model"]
+    random_pipeline(seed=1).save_pretrained(moved)
+    assert differing(first, identity(moved, folder)) == ["model"]
+
+
+def test_a_clip_or_reference_replaced_under_its_name_is_noticed(toy, tmp_path):
+    data, folder = tmp_path / "data", tmp_path / "out"
+    frames = np.random.default_rng(0).integers(0, 255, (4, 192, 144, 3)).astype(np.uint8)
+    clips = {"source": "folder", "path": str(data), "num_frames": 2}
+    write_clip(data / "a.mp4", frames)
+    first = identity(toy, folder, clips=clips)
+    assert identity(toy, folder, clips=clips) == first
+    write_clip(data / "a.mp4", frames[::-1])
+    second = identity(toy, folder, clips=clips)
+    assert differing(first, second) == ["clip"]
+    write_image(folder / "clips/a/reference.png", frames[3, :32, :32])  # is made again
+    (folder / "clips/a/truth/frame_00001.png").unlink()
+    assert identity(toy, folder, clips=clips) == second
+    (folder / "clips/a/notes.txt").write_text("mine")
+    write_clip(data / "a.mp4", frames)
+    with pytest.raises(CompareError, match=r"notes\.txt, which no comparison wrote"):
+        identity(toy, folder, clips=clips)
+
+
+def test_networks_of_metrics_are_part_of_a_cell(finished, toy, tmp_path):
+    cell = Cell(
+        VariantSettings(name="v", model="m"),
+        ClipInputs("d", finished / "clips/dancer_000", 9, 8.0),
+        0,
+        tmp_path,
+    )
+    found = [
+        cell_is_made_of(cell, config(toy, tmp_path), {}, tools, {})
+        for tools in (NO_TOOLS, replace(NO_TOOLS, estimator=BlazePose()))
+    ]
+    assert differing(*found) == ["metrics"]
 
 
 def test_processes_share_the_cells_and_the_last_one_writes_the_page(toy, tmp_path, monkeypatch):
@@ -127,15 +231,15 @@ def test_what_cannot_be_compared_is_told_before_anything_is_made(toy, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"variants": [{"name": "a", "model": "m"}] * 2}, "one name twice: a"),
+        ({"variants": [{"name": "a", "model": "m"}] * 2}, "called a; names must be unique"),
         ({"variants": [{"name": "a/b", "model": "m"}]}, "part of file names"),
         ({"variants": [{"name": "a", "model": "m", "settings": {"fusoin": "none"}}]}, "did you mean fusion"),
         ({"variants": [{"name": "a", "model": "m", "settings": {"seed": 1}}]}, "same for all"),
         ({"seeds": [1, 1]}, "different"),
-        ({"clips": {"source": "folder"}}, "path does not say"),
+        ({"clips": {"source": "folder"}}, "needs path"),
     ],
 )
-def test_settings_that_cannot_be_are_told(change, message, tmp_path):
+def test_invalid_settings_are_refused(change, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         config(tmp_path, tmp_path, **change)
 

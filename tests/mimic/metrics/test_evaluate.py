@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mimic.metrics.clips import Clip, EvaluationError, Pair, find_clips, fitted, pair_clips
-from mimic.metrics.evaluate import Tools, evaluate
+from mimic.metrics.clips import EvaluatedClip, EvaluationError, Pair, find_clips, fitted, pair_clips
+from mimic.metrics.evaluate import evaluate
 from mimic.metrics.features import FeatureNetwork
 from mimic.metrics.frechet import frechet_distance
 from mimic.metrics.image import l1_disco_divided_by_area, psnr, psnr_disco_uint8_overflow, ssim
 from mimic.metrics.protocols import PROTOCOLS
 from mimic.metrics.seams import WindowLayout
-from mimic.metrics.video import flicker, seam_jump
+from mimic.metrics.tools import Tools
+from mimic.metrics.video import changes, flicker, seam_jump
 from mimic.video import VideoWriter, write_image
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
@@ -59,12 +60,35 @@ def test_figures_are_the_means_of_single_metrics(folders):
     made, true = ([moving(seed, 12, noise=noise) for seed in (0, 1)] for noise in (30, 0))
     expected = np.mean([psnr(m, t) for a, b in zip(made, true) for m, t in zip(a, b)])
     assert report["summary"]["psnr"]["value"] == pytest.approx(expected)
+    assert report["summary"]["psnr"]["quantity"] == "mean over clips"
     assert report["summary"]["psnr"]["low"] <= expected <= report["summary"]["psnr"]["high"]
     assert report["clips"][1]["metrics"]["ssim"] == pytest.approx(
         np.mean([ssim(m, t) for m, t in zip(made[1], true[1])])
     )
     assert report["clips"][0]["metrics"]["flicker"] == pytest.approx(flicker(made[0], true[0]))
     assert report["protocol"]["name"] == "none"
+
+
+def test_value_and_interval_are_of_one_quantity_when_clips_differ_in_length(tmp_path):
+    for number in range(5):
+        write_folder(tmp_path / "made" / f"short{number}", moving(number, 2, noise=60 + 4 * number))
+        write_folder(tmp_path / "true" / f"short{number}", moving(number, 2))
+    write_folder(tmp_path / "made" / "long", moving(9, 60, noise=2))
+    write_folder(tmp_path / "true" / "long", moving(9, 60))
+    report = evaluate(pair_clips(tmp_path / "made", tmp_path / "true"))
+    for name, entry in report["summary"].items():
+        if entry["value"] is None:
+            continue
+        found = [row["metrics"][name] for row in report["clips"]]
+        assert entry["quantity"] == "mean over clips"
+        assert entry["value"] == pytest.approx(np.mean(found))
+        assert entry["low"] <= entry["value"] <= entry["high"]
+    psnr_entry = report["summary"]["psnr"]
+    frames = [
+        psnr(m, t) for pair in pair_clips(tmp_path / "made", tmp_path / "true") for m, t in pair.frames()
+    ]
+    assert psnr_entry["mean_over_frames"] == pytest.approx(np.mean(frames))
+    assert psnr_entry["mean_over_frames"] > psnr_entry["high"]
 
 
 def test_what_is_absent_is_not_measured_and_never_a_number(folders):
@@ -131,9 +155,9 @@ def test_clips_of_sixteen_frames_are_taken_at_the_protocols_stride(tmp_path):
 
 def test_seams_are_measured_against_the_truth(folders):
     layout = WindowLayout(6, 1, "closed")  # 0-5, 5-10, and 10-11 with 0-3
-    report = evaluate(pair_clips(*folders), tools=Tools(layout=lambda pair: layout))
+    report = evaluate(pair_clips(*folders), layout=lambda pair: layout)
     seams = [range(4, 5), range(5, 7), range(10, 12)]
-    expected = seam_jump(moving(0, 12, noise=30), seams, moving(0, 12))
+    expected = seam_jump(changes(moving(0, 12, noise=30), moving(0, 12)), seams)
     assert report["clips"][0]["metrics"]["seam_jump"] == pytest.approx(expected)
 
 
@@ -177,7 +201,7 @@ def test_clips_that_cannot_be_compared_are_told(tmp_path):
         pair_clips(tmp_path / "tall", tmp_path / "true" / "a")
 
 
-class Endless(Clip):
+class Endless(EvaluatedClip):
     """Frames made as they are asked for."""
 
     def frames(self, num_frames: int | None = None) -> Iterator[np.ndarray]:

@@ -1,0 +1,54 @@
+"""`mimic download`: fetch released weights."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mimic.cli.options import Subparsers
+
+
+def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "download",
+        parents=[shared],
+        help="fetch released weights",
+        description="Show the size and licence of released weights, then fetch them. Rerun the command to "
+        "resume.",
+    )
+    parser.add_argument("name", choices=("mimicmotion", "dwpose"))
+    parser.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="default: models/ for mimicmotion, the cache for dwpose"
+    )
+    parser.add_argument("-y", "--yes", action="store_true", help="accept the licences without being asked")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from mimic.weights.download import RELEASES, describe, fetch
+    from pose.dwpose import weights_folder
+
+    release = RELEASES[options.name]
+    folder = options.to or (weights_folder() if options.name == "dwpose" else Path("models"))
+    print(describe(release, folder), flush=True)
+    if release.needs_consent and not options.yes and not _agrees():
+        return 2
+    for path in fetch(release, folder, say=lambda line: print(line, flush=True)):
+        print(path)
+    return 0
+
+
+def _agrees() -> bool:
+    try:
+        answer = input("Do you accept these licences? [y/N] ")
+    except EOFError:
+        answer = ""
+        print()
+    if answer.strip().lower() in ("y", "yes"):
+        return True
+    print("Nothing was downloaded. `--yes` accepts the licences.")
+    return False

@@ -1,0 +1,72 @@
+"""`mimic infer`: run the cases of a YAML."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mimic.cli.options import UsageError, add_run_options
+
+if TYPE_CHECKING:
+    from mimic.cli.options import Subparsers
+    from mimic.config import InferenceConfig
+
+
+def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "infer",
+        parents=[shared],
+        help="run the cases of a YAML",
+        description="Make the videos that a YAML asks for; the released test.yaml runs as it is.",
+    )
+    parser.add_argument(
+        "--config",
+        "--inference_config",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="the YAML with the cases",
+    )
+    add_run_options(parser)
+    parser.add_argument(
+        "--no_use_float16", action="store_true", help="compute in float32 (the released script's name for it)"
+    )
+    parser.add_argument("--log_file", type=Path, metavar="FILE", help="also write the messages to this file")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from mimic.config import load_inference_config
+
+    overrides = [*options.overrides, *(["dtype=float32"] if options.no_use_float16 else [])]
+    if options.log_file is not None:
+        options.log_file.parent.mkdir(parents=True, exist_ok=True)
+        logging.getLogger("mimic").addHandler(logging.FileHandler(options.log_file, "w", encoding="utf-8"))
+    return run_cases(load_inference_config(options.config, overrides), options)
+
+
+def run_cases(config: InferenceConfig, options: argparse.Namespace) -> int:
+    """Run all cases and print the videos; returns the exit code."""
+    missing = config.missing_inputs()
+    if missing:  # reported before torch is imported, which takes seconds
+        raise UsageError("\n".join(missing))
+    from mimic.generation import run_config
+    from mimic.generation.run import one_line
+
+    log = logging.getLogger("mimic")
+    outcome = run_config(
+        config, output_dir=options.output_dir, is_progress_shown=not options.quiet, say=log.info
+    )
+    if outcome.failures and (options.debug or len(config.test_case) == 1):
+        raise outcome.failures[0].error
+    if outcome.results:
+        log.info("look at:")
+    for result in outcome.results:
+        print(result.side_by_side or result.path)
+    for failure in outcome.failures:
+        log.error("failed: %s: %s", failure.name, one_line(failure.error))
+    return 1 if outcome.failures else 0

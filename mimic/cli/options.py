@@ -1,0 +1,37 @@
+"""What several commands share: their error, options of runs, suffixes of pictures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class UsageError(ValueError):
+    """Options with invalid values, or options that exclude each other."""
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that run the cases of a YAML."""
+    parser.add_argument(
+        "--output-dir", "--output_dir", type=Path, metavar="DIR", help="where results go (default: outputs)"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="settings that replace the YAML's: device=cpu, seed=3 (all cases), test_case.0.seed=3 (one)",
+    )
+
+
+def add_estimator_options(parser: argparse.ArgumentParser, default: str | None = "auto") -> None:
+    """Add the options that choose a pose estimator."""
+    parser.add_argument(
+        "--estimator", default=default, choices=("auto", "dwpose", "blazepose"), help="default: auto"
+    )
+    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="folder of the DWPose files")

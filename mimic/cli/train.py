@@ -1,0 +1,37 @@
+"""`mimic train`, also as train.py: train a model as a YAML says."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mimic.cli.options import Subparsers
+
+
+def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "train",
+        parents=[shared],
+        help="train a model as a YAML says",
+        description="Train a model as a YAML says.",
+        epilog="On several GPUs: accelerate launch --config_file configs/accelerate/ddp.yaml train.py …",
+    )
+    parser.add_argument("--config", required=True, type=Path, help="a YAML of configs/train")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="report parameters, memory and batch, check everything, and stop before the first step",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the YAML's")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from mimic.training.main import train
+
+    train(options.config, options.overrides, is_dry_run=options.dry_run, is_quiet=options.quiet)
+    return 0
