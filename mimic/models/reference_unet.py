@@ -26,6 +26,9 @@ class ReferenceUNet(OwnConfig, UNet2DConditionModel):
         ends_with_norm: of the last transformer block keep the first norm alone, all that the bank needs.
     """
 
+    _repeated_blocks = ("ResnetBlock2D", "FeedForward")
+    """Class names of the layers that `compile_repeated_blocks` compiles, as in `MotionUNet`."""
+
     @register_to_config
     def __init__(
         self,
