@@ -29,6 +29,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D, UNetMotionOutput
 from torch import Tensor, nn
 
+from mimic.models.attention import AttentionSwitches
 from mimic.models.own_config import OwnConfig
 from mimic.models.reference import ReferenceReading, check_reading, install_processors
 from mimic.models.view import CalledAs, View
@@ -113,7 +114,7 @@ class MotionModule(AnimateDiffTransformer3D):
         return super().forward(hidden_states, num_frames=num_frames)
 
 
-class MotionUNet(OwnConfig, UNetMotionModel):
+class MotionUNet(AttentionSwitches, OwnConfig, UNetMotionModel):
     """`UNetMotionModel` with explicit norm scopes, a pose term after `conv_in` and a reference to look at.
 
     Args:

@@ -10,13 +10,15 @@ from typing import Any, cast
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionOutput
 from torch import Tensor, nn
 
+from mimic.models.attention import AttentionSwitches, switchable
 from mimic.models.view import CalledAs, View
 
 
-class PoseConditionedSVDUNet(UNetSpatioTemporalConditionModel):
+class PoseConditionedSVDUNet(AttentionSwitches, UNetSpatioTemporalConditionModel):
     """`UNetSpatioTemporalConditionModel` whose `forward` takes `pose_latents`, added to the output of
     `conv_in`.
 
@@ -80,6 +82,9 @@ class PoseConditionedSVDUNet(UNetSpatioTemporalConditionModel):
             num_attention_heads=num_attention_heads,
             num_frames=num_frames,
         )
+        for module in list(self.modules()):
+            if isinstance(module, Attention):
+                switchable(module)
         if norm_num_groups != 32:
             for module in self.modules():
                 if isinstance(module, nn.GroupNorm):
