@@ -19,9 +19,8 @@ latents). Frames are folded into the batch inside the UNet: ``BF``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from diffusers import UNetMotionModel
@@ -29,23 +28,42 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D, UNetMotionOutput
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from mimic.models.attention import AttentionSwitches
 from mimic.models.own_config import OwnConfig
 from mimic.models.reference import ReferenceReading, check_reading, install_processors
+from mimic.models.view import CalledAs, View
 
 NORM_SCOPES = ("frame", "clip")
+
+NO_MOTION = 0
+"""Number of frames that `MotionModule` is called with where frames are unrelated pictures."""
 
 
 class ClipGroupNorm(nn.GroupNorm):
     """Group norm over all frames of a clip, of features that have the frames folded into the batch."""
 
-    num_frames = 1
-    """Set by the UNet before its blocks run."""
-
-    def forward(self, features_BFCHW: Tensor) -> Tensor:
-        clips = features_BFCHW.unflatten(0, (-1, self.num_frames)).transpose(1, 2)  # B x C x F x H x W
+    def forward(self, features_BFCHW: Tensor, num_frames: int = 1) -> Tensor:
+        clips = features_BFCHW.unflatten(0, (-1, num_frames)).transpose(1, 2)  # B x C x F x H x W
         return super().forward(clips).transpose(1, 2).flatten(0, 1)
+
+
+class ClipResnetBlock(ResnetBlock2D):
+    """A residual block whose norms are `ClipGroupNorm`.
+
+    It takes the number of frames from its inputs: ``BF`` features, and one time embedding for each of the
+    ``B`` videos.
+    """
+
+    def forward(self, input_tensor: Tensor, temb: Tensor, *_: Any, **__: Any) -> Tensor:
+        num_frames = len(input_tensor) // len(temb)
+        view = View(
+            self,
+            norm1=partial(self.norm1, num_frames=num_frames),
+            norm2=partial(self.norm2, num_frames=num_frames),
+        )
+        temb_BFD = temb.repeat_interleave(num_frames, dim=0, output_size=len(input_tensor))
+        return ResnetBlock2D.forward(cast(ResnetBlock2D, view), input_tensor, temb_BFD)
 
 
 class FrameGroupNorm(nn.GroupNorm):
@@ -63,9 +81,6 @@ class FrameGroupNorm(nn.GroupNorm):
 class MotionModule(AnimateDiffTransformer3D):
     """A temporal transformer: two self-attentions along time with sinusoidal positions, normed frame by
     frame. Its last layer starts at zero, so that a fresh one changes nothing."""
-
-    is_on = True
-    """Off, it lets features pass: pictures instead of videos. Set by the UNet."""
 
     def __init__(
         self, in_channels: int, *, num_attention_heads: int, norm_num_groups: int, max_positions: int
@@ -85,11 +100,12 @@ class MotionModule(AnimateDiffTransformer3D):
         self.gradient_checkpointing = False
 
     def forward(self, hidden_states: Tensor, *args: Any, num_frames: int = 1, **_: Any) -> Tensor:
-        """``BF x C x H x W`` in and out."""
-        if not self.is_on:
-            return hidden_states
-        if len(args) > 3:  # the middle block gives it by position
+        """``BF x C x H x W`` in and out. With `num_frames` of `NO_MOTION` the features are returned as they
+        are."""
+        if len(args) > 3:  # the middle block passes it by position
             num_frames = args[3]
+        if num_frames == NO_MOTION:
+            return hidden_states
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             compute = super().forward
             return self._gradient_checkpointing_func(
@@ -98,7 +114,7 @@ class MotionModule(AnimateDiffTransformer3D):
         return super().forward(hidden_states, num_frames=num_frames)
 
 
-class MotionUNet(OwnConfig, UNetMotionModel):
+class MotionUNet(AttentionSwitches, OwnConfig, UNetMotionModel):
     """`UNetMotionModel` with explicit norm scopes, a pose term after `conv_in` and a reference to look at.
 
     Args:
@@ -109,6 +125,10 @@ class MotionUNet(OwnConfig, UNetMotionModel):
         motion_norm_num_groups: groups of the motion modules' norms.
         residual_norms: scope of the norms of residual blocks and output layer: ``frame`` or ``clip``.
     """
+
+    _repeated_blocks = ("ResnetBlock2D", "ClipResnetBlock", "MotionModule", "FeedForward")
+    """Class names of the layers that `compile_repeated_blocks` compiles. Spatial attention is not among them:
+    each block's own name, by which it finds its reference, would make the compiler start anew."""
 
     @register_to_config
     def __init__(
@@ -173,14 +193,11 @@ class MotionUNet(OwnConfig, UNetMotionModel):
                 )
 
     def _exchange_residual_norms(self) -> None:
-        owners = [
-            (block, name)
-            for block in self.modules()
-            if isinstance(block, ResnetBlock2D)
-            for name in ("norm1", "norm2")
-        ]
-        for owner, name in (*owners, (self, "conv_norm_out")):
-            setattr(owner, name, _over_clip(getattr(owner, name)))
+        for block in self.modules():
+            if isinstance(block, ResnetBlock2D):
+                block.__class__ = ClipResnetBlock
+                block.norm1, block.norm2 = _over_clip(block.norm1), _over_clip(block.norm2)
+        self.conv_norm_out = _over_clip(self.conv_norm_out)
 
     def forward(
         self,
@@ -221,56 +238,43 @@ class MotionUNet(OwnConfig, UNetMotionModel):
             )
         if reference is not None:
             check_reading(self, reference, num_videos)
-        self._tell_modules(num_frames, use_motion)
-        with ExitStack() as hooks:
-            if pose_features is not None:
-                term = pose_features.expand(num_videos, -1, -1, -1, -1).flatten(0, 1)
-                add_pose = self.conv_in.register_forward_hook(lambda _module, _inputs, out: out + term)
-                hooks.callback(add_pose.remove)
-            predicted = (
-                super()
-                .forward(
-                    sample.transpose(1, 2),
-                    timestep,
-                    encoder_hidden_states.repeat_interleave(num_frames, dim=0),
-                    cross_attention_kwargs=None if reference is None else {"reference": reference},
-                    down_block_additional_residuals=down_block_additional_residuals,
-                    mid_block_additional_residual=mid_block_additional_residual,
-                    return_dict=False,
-                )[0]
-                .transpose(1, 2)
-            )
+        view = View(self, **self._parts_for(num_videos, num_frames, pose_features, use_motion))
+        predicted = UNetMotionModel.forward(
+            cast(UNetMotionModel, view),
+            sample.transpose(1, 2),
+            timestep,
+            encoder_hidden_states.repeat_interleave(num_frames, dim=0),
+            cross_attention_kwargs=None if reference is None else {"reference": reference},
+            down_block_additional_residuals=down_block_additional_residuals,
+            mid_block_additional_residual=mid_block_additional_residual,
+            return_dict=False,
+        )[0].transpose(1, 2)
         return UNetMotionOutput(sample=predicted) if return_dict else (predicted,)
 
-    def _tell_modules(self, num_frames: int, use_motion: bool) -> None:
-        told = [module for module in self.modules() if isinstance(module, (MotionModule, ClipGroupNorm))]
-        self._told = told, num_frames, use_motion
-        _tell(*self._told)
+    def _parts_for(
+        self, num_videos: int, num_frames: int, pose_features: Tensor | None, use_motion: bool
+    ) -> dict[str, Any]:
+        """Replacements of layers for one call of the parent's `forward`."""
+        over_clip = self.config.residual_norms == "clip"
 
-    def _set_gradient_checkpointing(
-        self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] = checkpoint
-    ) -> None:
-        """As in diffusers, but what is computed again in the backward pass is told again what it was told:
-        passes of other lengths may have followed."""
+        def call(block: nn.Module, hidden_states: Tensor, temb: Tensor, **arguments: Any) -> Any:
+            if over_clip:
+                temb = temb[::num_frames]  # BF x D -> B x D
+            if not use_motion and "num_frames" in arguments:
+                arguments["num_frames"] = NO_MOTION
+            return block(hidden_states=hidden_states, temb=temb, **arguments)
 
-        def compute_twice(module: Callable[..., Any], *inputs: Any) -> Any:
-            told = self._told
-
-            def compute(*inputs: Any) -> Any:
-                _tell(*told)
-                return module(*inputs)
-
-            return gradient_checkpointing_func(compute, *inputs)
-
-        super()._set_gradient_checkpointing(enable, compute_twice)
-
-
-def _tell(modules: list[MotionModule | ClipGroupNorm], num_frames: int, use_motion: bool) -> None:
-    for module in modules:
-        if isinstance(module, MotionModule):
-            module.is_on = use_motion
-        else:
-            module.num_frames = num_frames
+        parts: dict[str, Any] = {}
+        if over_clip or not use_motion:
+            parts["down_blocks"] = [CalledAs(block, call) for block in self.down_blocks]
+            parts["mid_block"] = CalledAs(self.mid_block, call)
+            parts["up_blocks"] = [CalledAs(block, call) for block in self.up_blocks]
+        if over_clip:
+            parts["conv_norm_out"] = partial(self.conv_norm_out, num_frames=num_frames)
+        if pose_features is not None:
+            term_BFCHW = pose_features.expand(num_videos, -1, -1, -1, -1).flatten(0, 1)
+            parts["conv_in"] = CalledAs(self.conv_in, lambda conv_in, sample: conv_in(sample) + term_BFCHW)
+        return parts
 
 
 def _over_clip(norm: nn.GroupNorm) -> ClipGroupNorm:

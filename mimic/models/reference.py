@@ -1,4 +1,4 @@
-"""How one UNet lends another what it sees of the reference: attention processors that write and read a bank.
+"""How one UNet lends another what it sees of the reference: attention layers that write and read a bank.
 
 The writer is run on the reference picture; at every block the *normalised input of spatial self-attention*
 goes into a bank. The reader's self-attention in the block of the same name then looks at the frame's own
@@ -17,8 +17,15 @@ from typing import Any
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
+
+from mimic.models.attention import (
+    DispatchedAttnProcessor,
+    SwitchableAttention,
+    attention_layers,
+    output_of,
+    switchable,
+)
 
 BLOCKS = ("full", "midup")
 """Which blocks take part: all (Animate Anyone), or the middle and the upward ones (MagicAnimate)."""
@@ -32,6 +39,9 @@ class ReferenceBank:
     """One of `BLOCKS`."""
     features: dict[str, Tensor] = field(default_factory=dict)
     """Name of a transformer block to ``B x M x C``."""
+    projected: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Keys and values of `features` for one reader, from `projected_by`; empty means that it projects them
+    itself."""
 
     def __post_init__(self) -> None:
         if self.blocks not in BLOCKS:
@@ -49,6 +59,29 @@ class ReferenceBank:
         precision."""
         return ReferenceBank(self.blocks, {name: value.to(dtype) for name, value in self.features.items()})
 
+    def of_videos(self, block: str, videos: Sequence[int] | None) -> ReferenceTokens:
+        """A block's tokens for the given videos of a batch, or for all."""
+        features, projected = self.features[block], self.projected.get(block)
+        if videos is None or len(features) == 1:
+            return ReferenceTokens(features, projected)
+        chosen = list(videos)
+        return ReferenceTokens(
+            features[chosen], None if projected is None else (projected[0][chosen], projected[1][chosen])
+        )
+
+    def projected_by(self, unet: nn.Module) -> ReferenceBank:
+        """The same bank with the keys and values that the reader's self-attention makes of its features.
+
+        The reader then projects a reference once and not once for each frame, window and step. Results may
+        differ in the order of sums. To be made anew when the reader's weights change.
+        """
+        projected = {}
+        for layer in attention_layers(unet):
+            if isinstance(layer, ReferenceAttention) and layer.block in self.features:
+                tokens = self.features[layer.block].to(next(layer.to_k.parameters()).dtype)
+                projected[layer.block] = layer.to_k(tokens), layer.to_v(tokens)
+        return ReferenceBank(self.blocks, self.features, projected)
+
     def read(self, attends: Sequence[bool]) -> ReferenceReading:
         """What a reader's call is given: `attends` tells of each video of its batch whether it looks at the
         reference (the unconditional half of guidance does not)."""
@@ -63,57 +96,91 @@ class ReferenceReading:
     attends: tuple[bool, ...]
     """``B``; the bank holds one reference for all, or one for each."""
 
-    def attend(self, block: str, hidden: Tensor, attention: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Self-attention of ``BF x N x C`` in `block`, by ``attention(queries, keys and values)``."""
-        reference = self.bank.features.get(block)
-        if reference is None:
-            return attention(hidden, hidden)
+    def attend(self, block: str, hidden: Tensor, attention: Attend) -> Tensor:
+        """Self-attention of ``BF x N x C`` in `block`, computed by `attention` for the videos that look at
+        the reference and for those that do not."""
         own = hidden.unflatten(0, (len(self.attends), -1))  # B x F x N x C
+        if block not in self.bank.features:
+            return attention(own, None).flatten(0, 1)
         results: dict[int, Tensor] = {}
         for attends in (False, True):
             videos = [video for video, each in enumerate(self.attends) if each == attends]
             if not videos:
                 continue
-            queries = own if len(videos) == len(own) else own[videos]
-            keys = queries
-            if attends:
-                of_these = reference if len(reference) == 1 else reference[videos]
-                shape = (*queries.shape[:2], *reference.shape[1:])  # b x F x M x C
-                keys = torch.cat([queries, of_these[:, None].to(hidden.dtype).expand(shape)], dim=2)
-            seen = attention(queries.flatten(0, 1), keys.flatten(0, 1)).unflatten(0, (len(videos), -1))
-            if len(videos) == len(own):
+            all_of_them = len(videos) == len(own)
+            tokens = self.bank.of_videos(block, None if all_of_them else videos) if attends else None
+            seen = attention(own if all_of_them else own[videos], tokens)
+            if all_of_them:
                 return seen.flatten(0, 1)
             results |= dict(zip(videos, seen))
         return torch.cat([results[video] for video in range(len(own))])
 
 
-class ReferenceAttnProcessor:
-    """diffusers' scaled dot product attention, but self-attention of a named block may write or read a bank.
+@dataclass(frozen=True)
+class ReferenceTokens:
+    """What a block's self-attention looks at besides the frame's own tokens."""
 
-    The bank arrives with the call, as ``cross_attention_kwargs={"reference": ...}``; without one this is
-    plain attention. A `block` of None is for cross-attention, which takes no part.
+    features: Tensor
+    """``B x M x C``, or of one reference for all videos."""
+    projected: tuple[Tensor, Tensor] | None = None
+    """Their keys and values, if these were computed in advance."""
+
+
+Attend = Callable[[Tensor, "ReferenceTokens | None"], Tensor]
+"""Self-attention of tokens ``B x F x N x C`` that also look at the given reference."""
+
+
+class ReferenceAttention(SwitchableAttention):
+    """Self-attention of a named block that writes into a bank or reads one.
+
+    The bank is passed with the call, as ``cross_attention_kwargs={"reference": ...}``; without one this is
+    plain attention. Writing and reading belong to the layer and not to its processor, so that they remain
+    when diffusers' switches set another processor.
     """
 
-    def __init__(self, block: str | None) -> None:
-        self.block = block
-        self._plain = AttnProcessor2_0()
+    block: str | None
+    """Name of the transformer block; None for cross-attention, which neither writes nor reads."""
 
-    def __call__(
+    def forward(
         self,
-        attn: Any,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
         reference: ReferenceBank | ReferenceReading | None = None,
+        **others: Any,
     ) -> Tensor:
+        """As in diffusers, with what the call writes or reads.
+
+        Args:
+            hidden_states: ``B x N x C``, or ``BF x N x C`` where a reference is read.
+            encoder_hidden_states, attention_mask, others: as the parent's.
+            reference: bank that a writer fills, or the reading of one.
+        """
         if self.block is not None and isinstance(reference, ReferenceReading):
-            return reference.attend(
-                self.block, hidden_states, lambda queries, keys: self._plain(attn, queries, keys)
-            )
+            return reference.attend(self.block, hidden_states, self._attend)
         if self.block is not None and isinstance(reference, ReferenceBank):
             reference.write(self.block, hidden_states)
-        return self._plain(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        result: Tensor = super().forward(hidden_states, encoder_hidden_states, attention_mask, **others)
+        return result
+
+    def _attend(self, own_BFNC: Tensor, tokens: ReferenceTokens | None) -> Tensor:
+        own = own_BFNC.flatten(0, 1)
+        frames = own_BFNC.shape[:2]
+        if tokens is None:
+            seen = super().forward(own)
+        elif tokens.projected is not None and isinstance(self.processor, DispatchedAttnProcessor):
+            query, key, value = self.processor.project(self, own, None)
+            of_reference = (_each_frame(each, frames).flatten(0, 1) for each in tokens.projected)
+            keys, values = (torch.cat(pair, dim=1) for pair in zip((key, value), of_reference))
+            seen = output_of(self, self.processor.attend(self, query, keys, values))
+        else:
+            of_reference = _each_frame(tokens.features.to(own.dtype), frames)
+            seen = super().forward(own, torch.cat([own_BFNC, of_reference], dim=2).flatten(0, 1))
+        return seen.unflatten(0, frames)
+
+
+def _each_frame(tokens_BMC: Tensor, frames: torch.Size) -> Tensor:
+    return tokens_BMC[:, None].expand(*frames, -1, -1)  # B x F x M x C
 
 
 class NormAlone(nn.Module):
@@ -163,31 +230,47 @@ def reference_blocks(unet: nn.Module, blocks: str = "full") -> list[str]:
 
 
 def install_processors(unet: nn.Module) -> None:
-    """Give the spatial attention of a UNet processors that know a bank when they are handed one."""
+    """Give a UNet attention layers that keep our processors, and its spatial ones the reference."""
     for name, block in unet.named_modules():
-        if isinstance(block, BasicTransformerBlock) and ".attentions." in name:
-            block.attn1.set_processor(ReferenceAttnProcessor(name))
-            block.attn2.set_processor(ReferenceAttnProcessor(None))
+        if not isinstance(block, BasicTransformerBlock):
+            continue
+        for layer, own_name in ((block.attn1, name), (block.attn2, None)):
+            switchable(layer)
+            if ".attentions." in name:
+                layer.__class__ = ReferenceAttention
+                layer.block = own_name
 
 
-def check_reading(unet: Any, reading: ReferenceReading, num_videos: int) -> None:
-    """Raise `ValueError` unless every feature of the bank will be read, each by its block.
+def check_written(unet: nn.Module, bank: ReferenceBank) -> None:
+    """Raise `ValueError` unless every block of the writer that takes part has written."""
+    missing = [name for name in reference_blocks(unet, bank.blocks) if name not in bank.features]
+    if missing:
+        raise ValueError(
+            f"block {missing[0]} of the reference network wrote nothing into the bank: its self-attention "
+            "was replaced or skipped; load the network again."
+        )
 
-    A block whose processor was exchanged for another would otherwise go on without the reference, silently.
+
+def check_reading(unet: nn.Module, reading: ReferenceReading, num_videos: int) -> None:
+    """Raise `ValueError` unless every block that should have written has, and every feature will be read.
+
+    A layer that was replaced would otherwise go on without the reference, silently.
     """
     bank = reading.bank
     if len(reading.attends) != num_videos:
         raise ValueError(f"the reading is for {len(reading.attends)} videos, the batch has {num_videos}.")
     if not bank.features:
         raise ValueError("the reference bank is empty; run the reference network with it first.")
-    readers = {
-        processor.block
-        for name, processor in unet.attn_processors.items()
-        if isinstance(processor, ReferenceAttnProcessor)
-    }
+    readers = {layer.block for layer in attention_layers(unet) if isinstance(layer, ReferenceAttention)}
     unread = sorted(set(bank.features) - readers)
     if unread:
         raise ValueError(f"no block of the denoising network reads the reference of {', '.join(unread)}.")
+    unwritten = [name for name in reference_blocks(unet, bank.blocks) if name not in bank.features]
+    if unwritten:
+        raise ValueError(
+            f"the reference bank has nothing for block {unwritten[0]} of the denoising network; fill it with "
+            "a reference network of the same layout."
+        )
     sizes = sorted({len(features) for features in bank.features.values()} - {1, num_videos})
     if sizes:
         raise ValueError(

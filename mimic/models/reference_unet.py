@@ -13,11 +13,18 @@ from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from mimic.models.attention import AttentionSwitches
 from mimic.models.own_config import OwnConfig
-from mimic.models.reference import NormAlone, ReferenceBank, install_processors, reference_blocks
+from mimic.models.reference import (
+    NormAlone,
+    ReferenceBank,
+    check_written,
+    install_processors,
+    reference_blocks,
+)
 
 
-class ReferenceUNet(OwnConfig, UNet2DConditionModel):
+class ReferenceUNet(AttentionSwitches, OwnConfig, UNet2DConditionModel):
     """`UNet2DConditionModel` without output layers, whose self-attention fills a `ReferenceBank`.
 
     Args:
@@ -25,6 +32,9 @@ class ReferenceUNet(OwnConfig, UNet2DConditionModel):
             `attention_head_dim`.
         ends_with_norm: of the last transformer block keep the first norm alone, all that the bank needs.
     """
+
+    _repeated_blocks = ("ResnetBlock2D", "FeedForward")
+    """Class names of the layers that `compile_repeated_blocks` compiles, as in `MotionUNet`."""
 
     @register_to_config
     def __init__(
@@ -94,6 +104,9 @@ class ReferenceUNet(OwnConfig, UNet2DConditionModel):
             encoder_hidden_states: ``B x L x D``.
             bank: filled with the features of its blocks.
             others: further arguments of the parent's forward.
+
+        Raises:
+            ValueError: a block that takes part wrote nothing.
         """
         features: Tensor = super().forward(
             sample,
@@ -103,6 +116,8 @@ class ReferenceUNet(OwnConfig, UNet2DConditionModel):
             return_dict=False,
             **others,
         )[0]
+        if bank is not None:
+            check_written(self, bank)
         return features
 
     def parameters_behind_the_bank(self) -> list[nn.Parameter]:

@@ -5,26 +5,39 @@ Legend: B batch, F frames, C the UNet's first width, H height, W width (of laten
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionOutput
 from torch import Tensor, nn
 
+from mimic.models.attention import AttentionSwitches, switchable
+from mimic.models.view import CalledAs, View
 
-class PoseConditionedSVDUNet(UNetSpatioTemporalConditionModel):
+
+class PoseConditionedSVDUNet(AttentionSwitches, UNetSpatioTemporalConditionModel):
     """`UNetSpatioTemporalConditionModel` whose `forward` takes `pose_latents`, added to the output of
     `conv_in`.
 
-    All arguments are the parent's, but for
+    The constructor has the parent's arguments and one more.
 
     Args:
-        norm_num_groups: groups of the residual and output norms. 32, as in every released model, unless a
-            miniature is so narrow that 32 groups would be an instance norm.
+        norm_num_groups: number of groups of all group norms. 32 in every released model; a narrow miniature
+            needs fewer, because 32 groups of one channel each would be an instance norm.
     """
+
+    _repeated_blocks = (
+        "BasicTransformerBlock",
+        "TemporalBasicTransformerBlock",
+        "SpatioTemporalResBlock",
+        "CheckpointedResBlock",
+        "ChunkedTransformerBlock",
+        "ChunkedTemporalBlock",
+    )
+    """Class names of the layers that `compile_repeated_blocks` compiles."""
 
     @register_to_config
     def __init__(
@@ -69,6 +82,9 @@ class PoseConditionedSVDUNet(UNetSpatioTemporalConditionModel):
             num_attention_heads=num_attention_heads,
             num_frames=num_frames,
         )
+        for module in list(self.modules()):
+            if isinstance(module, Attention):
+                switchable(module)
         if norm_num_groups != 32:
             for module in self.modules():
                 if isinstance(module, nn.GroupNorm):
@@ -83,33 +99,37 @@ class PoseConditionedSVDUNet(UNetSpatioTemporalConditionModel):
         pose_latents: Tensor | None = None,
         image_only_indicator: bool = False,
         return_dict: bool = True,
-    ) -> UNetSpatioTemporalConditionOutput | tuple[Any, ...]:
-        """The parent's forward, with a term added once, after `conv_in`.
+    ) -> UNetSpatioTemporalConditionOutput | tuple[Tensor]:
+        """Predict as the parent does, with `pose_latents` added to the output of `conv_in`.
 
         Args:
             sample, timestep, encoder_hidden_states, added_time_ids, return_dict: as the parent's.
-            pose_latents: ``BF x C x H x W``, PoseNet's output for the frames of `sample`, or None for no
-                pose.
-            image_only_indicator: treat frames as unrelated pictures: learned blends take the spatial branch
-                alone.
+            pose_latents: PoseNet's output for the frames of `sample`, ``BF x C x H x W``; None adds nothing.
+            image_only_indicator: treat frames as unrelated pictures: the learned blends of spatial and
+                temporal branch use the spatial branch only.
         """
 
-        def add_pose(_module: nn.Module, _inputs: tuple[Tensor, ...], features: Tensor) -> Tensor:
-            return features if pose_latents is None else features + pose_latents
-
-        def mark_as_images(
-            _module: nn.Module, inputs: tuple[Any, ...], arguments: dict[str, Any]
-        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            indicator = arguments["image_only_indicator"]
-            return inputs, {**arguments, "image_only_indicator": torch.ones_like(indicator)}
-
-        with ExitStack() as hooks:
-            if pose_latents is not None:
-                hooks.callback(self.conv_in.register_forward_hook(add_pose).remove)
-            if image_only_indicator:
-                for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
-                    handle = block.register_forward_pre_hook(mark_as_images, with_kwargs=True)
-                    hooks.callback(handle.remove)
-            return super().forward(
-                sample, timestep, encoder_hidden_states, added_time_ids, return_dict=return_dict
+        parts: dict[str, Any] = {}
+        if pose_latents is not None:
+            parts["conv_in"] = CalledAs(
+                self.conv_in, lambda conv_in, sample_BFCHW: conv_in(sample_BFCHW) + pose_latents
             )
+        if image_only_indicator:
+            parts["down_blocks"] = [CalledAs(block, _on_images) for block in self.down_blocks]
+            parts["mid_block"] = CalledAs(self.mid_block, _on_images)
+            parts["up_blocks"] = [CalledAs(block, _on_images) for block in self.up_blocks]
+        predicted: UNetSpatioTemporalConditionOutput | tuple[Tensor] = (
+            UNetSpatioTemporalConditionModel.forward(
+                cast(UNetSpatioTemporalConditionModel, View(self, **parts) if parts else self),
+                sample,
+                timestep,
+                encoder_hidden_states,
+                added_time_ids,
+                return_dict=return_dict,
+            )
+        )
+        return predicted
+
+
+def _on_images(block: nn.Module, *, image_only_indicator: Tensor, **arguments: Any) -> Any:
+    return block(image_only_indicator=torch.ones_like(image_only_indicator), **arguments)

@@ -52,9 +52,8 @@ SAMPLE, TEXT = normal(2, 3, 4, 8, 8), normal(2, 1, 8, seed=1)
 def test_norms_over_a_clip_and_over_a_frame_are_group_norms_of_those_values():
     features = normal(2, 6, 8, 4, 4)  # B x F x C x H x W
     over_clip = ClipGroupNorm(4, 8)
-    over_clip.num_frames = 6
     expected = nn.functional.group_norm(features.transpose(1, 2), 4).transpose(1, 2)
-    torch.testing.assert_close(over_clip(features.flatten(0, 1)), expected.flatten(0, 1))
+    torch.testing.assert_close(over_clip(features.flatten(0, 1), num_frames=6), expected.flatten(0, 1))
     each = torch.stack([nn.functional.group_norm(video, 4) for video in features])
     torch.testing.assert_close(FrameGroupNorm(4, 8)(features.transpose(1, 2)), each.transpose(1, 2))
 
