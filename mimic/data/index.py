@@ -31,7 +31,7 @@ class DataError(OSError):
 
 
 @dataclass(frozen=True)
-class Clip:
+class PreparedClip:
     """One stretch of a video without a cut, in which one person can be followed."""
 
     clip: str
@@ -87,7 +87,7 @@ def read_index(
     *,
     split: Split | None = None,
     videos: str | os.PathLike[str] | None = None,
-) -> list[Clip]:
+) -> list[PreparedClip]:
     """The clips of a prepared folder, in the order of the index.
 
     Args:
@@ -104,7 +104,7 @@ def read_index(
     return [clip for clip in clips if split is None or clip.split == split]
 
 
-def write_index(folder: str | os.PathLike[str], clips: Iterable[Clip]) -> Path:
+def write_index(folder: str | os.PathLike[str], clips: Iterable[PreparedClip]) -> Path:
     """Write the index of a prepared folder, whole or not at all."""
     rows = []
     for clip in clips:
@@ -184,13 +184,13 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     return path
 
 
-def _clip(row: dict[str, Any], *, folder: Path, videos: Path) -> Clip:
-    names = {field.name for field in fields(Clip)} - {"folder", "videos"}
+def _clip(row: dict[str, Any], *, folder: Path, videos: Path) -> PreparedClip:
+    names = {field.name for field in fields(PreparedClip)} - {"folder", "videos"}
     missing = sorted(names - row.keys())
     if missing:
         name = row.get("clip", "without a name")
         raise DataError(f"{folder / INDEX}: the clip {name} lacks {', '.join(missing)}; prepare it again")
-    return Clip(**{name: row[name] for name in names}, folder=folder, videos=videos)
+    return PreparedClip(**{name: row[name] for name in names}, folder=folder, videos=videos)
 
 
 def _is_not_prepared(folder: Path) -> str:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic.data.index import Clip
+from mimic.data.index import PreparedClip
 from mimic.data.prepare.people import is_seen
 from mimic.video import read_frames, write_image
 from pose.draw import overlay_frame
@@ -28,7 +28,7 @@ _CANVAS = 640  # of the skeleton: the smaller, the bolder its strokes
 _TEXT_SCALE = 0.42
 
 
-def write_contact_sheet(path: Path, clips: Sequence[Clip], *, seed: int) -> Path:
+def write_contact_sheet(path: Path, clips: Sequence[PreparedClip], *, seed: int) -> Path:
     """Draw some of the clips, chosen by the seed, into one PNG.
 
     Raises:
@@ -38,12 +38,12 @@ def write_contact_sheet(path: Path, clips: Sequence[Clip], *, seed: int) -> Path
     return write_image(path, arranged(pictures))
 
 
-def chosen(clips: Sequence[Clip], seed: int) -> list[tuple[Clip, int]]:
+def chosen(clips: Sequence[PreparedClip], seed: int) -> list[tuple[PreparedClip, int]]:
     """Which frame (counted from the clip's first) of which clip is shown."""
     rng = np.random.default_rng(seed)
     picks = sorted(rng.choice(len(clips), size=min(len(clips), NUM_PICTURES), replace=False).tolist())
     num_each = max(1, MIN_PICTURES // max(1, len(picks)))
-    found: list[tuple[Clip, int]] = []
+    found: list[tuple[PreparedClip, int]] = []
     for pick in picks:
         seen = np.flatnonzero(is_seen(clips[pick].load_poses()))
         frames = rng.choice(seen, size=min(num_each, len(seen)), replace=False)
@@ -65,7 +65,7 @@ def arranged(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return sheet
 
 
-def _picture(clip: Clip, number: int) -> NDArray[np.uint8]:
+def _picture(clip: PreparedClip, number: int) -> NDArray[np.uint8]:
     """One frame with the skeleton over it and what it is beneath, of the size of a cell."""
     frame = next(read_frames(clip.video_path, first_frame=clip.first_frame + number, max_frames=1))
     poses = clip.load_poses()[number]
@@ -85,7 +85,7 @@ def _picture(clip: Clip, number: int) -> NDArray[np.uint8]:
     return cell
 
 
-def _caption(clip: Clip, number: int) -> tuple[str, str]:
+def _caption(clip: PreparedClip, number: int) -> tuple[str, str]:
     name = clip.clip if len(clip.clip) <= 36 else "..." + clip.clip[-33:]
     facts = f"body {clip.body_confidence:.2f} hands {clip.hand_confidence:.2f}"
     return name, f"{clip.split} frame {clip.first_frame + number}  {facts}"

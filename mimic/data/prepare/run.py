@@ -18,7 +18,7 @@ from mimic.data.prepare.settings import PrepareSettings, check_same, remembered
 from mimic.data.prepare.shards import Place, place_of, share, wait_for_all
 from mimic.data.prepare.sources import Source, walk
 from mimic.data.prepare.work import Job
-from mimic.data.prepare.workers import Step, run_steps
+from mimic.data.prepare.workers import WorkItem, run_items
 from mimic.files import write_json
 from pose.session import choose_providers
 
@@ -32,7 +32,7 @@ OWN = (SETTINGS, "poses")
 """What other ranks may have made just now in a folder that was empty."""
 
 
-class Progress(Protocol):
+class StageProgress(Protocol):
     """Is told how far each of the three stages is."""
 
     def __call__(self, stage: str, unit: str, done: int, total: int) -> None: ...
@@ -45,7 +45,7 @@ def prepare(
     *,
     num_workers: int | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     say: Callable[[str], None] | None = None,
     place: Place | None = None,
 ) -> Prepared | None:
@@ -57,7 +57,7 @@ def prepare(
         settings: what serves as a clip.
         num_workers: processes; None: as many as there are cores (with a GPU four).
         device: of the pose networks: `auto`, `cpu`, `cuda`, `cuda:<index>`.
-        progress: see `Progress`.
+        progress: see `StageProgress`.
         say: is given sentences to show.
         place: rank among several that share the work; None: as torchrun's environment tells.
 
@@ -137,7 +137,7 @@ def _work(
     sources: list[Source],
     *,
     num_workers: int,
-    show: Progress,
+    show: StageProgress,
     tell: Callable[[str], None],
 ) -> None:
     """Both steps for one's own share of the videos, as far as they are not done."""
@@ -145,25 +145,25 @@ def _work(
     unseen = [source for source in sources if notes.survey(source) is None]
     if len(unseen) < len(sources):
         tell(f"going on: {len(sources) - len(unseen)} of {len(sources)} videos were looked through before")
-    run_steps(
+    run_items(
         job,
         [(source, None) for source in unseen],
         num_workers=num_workers,
-        progress=lambda _, num_steps: show("cuts", "video", num_steps, len(unseen)),
+        progress=lambda _, num_items: show("cuts", "video", num_items, len(unseen)),
     )
-    steps = _pose_steps(notes, sources)
-    total = sum(end - first for _, parts in steps for first, end in parts or [])
-    run_steps(
+    items = _pose_items(notes, sources)
+    total = sum(end - first for _, parts in items for first, end in parts or [])
+    run_items(
         job,
-        steps,
+        items,
         num_workers=num_workers,
         progress=lambda num_frames, _: show("poses", "frame", min(num_frames, total), total),
     )
 
 
-def _pose_steps(notes: Notes, sources: list[Source]) -> list[Step]:
+def _pose_items(notes: Notes, sources: list[Source]) -> list[WorkItem]:
     """What is left to do, the longest first, so that no process is left alone with a long one at the end."""
-    steps: list[tuple[int, Step]] = []
+    items: list[tuple[int, WorkItem]] = []
     for source in sources:
         survey = notes.survey(source)
         if survey is None:
@@ -174,11 +174,11 @@ def _pose_steps(notes: Notes, sources: list[Source]) -> list[Step]:
             group.append(part)
             length += part[1] - part[0]
             if length >= STEP_FRAMES:
-                steps.append((length, (source, group)))
+                items.append((length, (source, group)))
                 group, length = [], 0
         if group:
-            steps.append((length, (source, group)))
-    return [step for _, step in sorted(steps, key=lambda item: -item[0])]
+            items.append((length, (source, group)))
+    return [item for _, item in sorted(items, key=lambda sized: -sized[0])]
 
 
 def _finish(
@@ -186,7 +186,7 @@ def _finish(
     sources: list[Source],
     facts: dict[str, Any],
     *,
-    show: Progress,
+    show: StageProgress,
     tell: Callable[[str], None],
 ) -> Prepared:
     notes = Notes(job.data)
