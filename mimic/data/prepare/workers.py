@@ -1,26 +1,22 @@
 """The work of preparing in as many processes as there are cores, each on one thread.
 
-The processes are started afresh (not forked: the runtimes of the networks do not survive that), end when the
-one that started them ends however it does, and at once when it is interrupted.
+Worker processes end when their parent ends, even if it is killed, and at once when it is interrupted.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait as wait_for
-from multiprocessing.context import SpawnContext
 from typing import Any
 
 import cv2
 
 from mimic.data.prepare.sources import Source
 from mimic.data.prepare.work import Job, Worker
+from mimic.data.processes import end_with_parent, start_method
 
 Parts = list[tuple[int, int]]
 WorkItem = tuple[Source, Parts | None]
@@ -71,7 +67,7 @@ def _run_here(job: Job, items: Sequence[WorkItem], progress: CountProgress) -> N
 
 
 def _run_in_processes(job: Job, items: Sequence[WorkItem], num_workers: int, progress: CountProgress) -> None:
-    context: SpawnContext = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(start_method())
     counter = context.Value("q", 0)
     # Readable by all once something is in it: unlike an event, it needs no answer from processes that may
     # be dead.
@@ -109,8 +105,10 @@ def _was_at_work(future: Future[None]) -> bool:
 def _start(job: Job, counter: Any, stop: Any) -> None:
     """Make a new process ready for its work."""
     global _worker  # noqa: PLW0603 a process of the pool has no other place to keep what it was given
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that leads tells when to stop
-    threading.Thread(target=_end_when_told, args=(stop,), daemon=True).start()
+    for name in ("SIGINT", "SIGBREAK"):  # Ctrl-C and Windows' Ctrl-Break: the parent says when to stop
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    end_with_parent(stop)  # else it would wait for work for ever
     cv2.setNumThreads(1)
 
     def tick(num_frames: int) -> None:
@@ -118,17 +116,6 @@ def _start(job: Job, counter: Any, stop: Any) -> None:
             counter.value += num_frames
 
     _worker = Worker(job, tick)
-
-
-def _end_when_told(stop: Any) -> None:
-    """End with the leader, else this process would wait for work for ever, or when the leader says so.
-
-    Nothing is lost by ending in the middle of a frame: files appear whole or not at all.
-    """
-    leader = multiprocessing.parent_process()
-    assert leader is not None
-    wait_for([leader.sentinel, stop])
-    os._exit(1)
 
 
 def _do_there(item: WorkItem) -> None:
