@@ -50,7 +50,7 @@ class Prepared:
         for reason in REASONS:
             own = [row for row in self.rejected if row["reason"] == reason]
             if own:
-                known = [row for row in own if row["frames"] is not None]
+                known = [row for row in own if row["frames"] is not None and row["fps"]]
                 frames = [row["frames"][1] - row["frames"][0] for row in known]
                 hours = sum(count / row["fps"] for count, row in zip(frames, known)) / 3600
                 sums = [str(sum(frames)), f"{hours:.3f}"] if known else ["?", "?"]
@@ -109,20 +109,9 @@ def split_by_video(videos: Iterable[str], *, val_share: float, seed: int) -> dic
     return splits
 
 
-def clean(folder: Path, clips: Iterable[PreparedClip], sources: Sequence[Source]) -> None:
-    """Remove what no longer belongs: poses of no clip, notes of videos that are gone, beginnings of files."""
-    Notes(folder).forget_others(list(sources))
-    poses = {clip.poses_path.name for clip in clips}
-    for path in (folder / "poses").glob("*"):
-        if path.name not in poses:
-            path.unlink()
-    for pattern in (".*.partial*", ".prepare/*/.*.partial*"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
-
-
 def _draw(video: str, seed: int) -> float:
-    digest = hashlib.blake2b(f"{seed}:{video}".encode(), digest_size=8).digest()
+    # A name that is no valid text has surrogates in it.
+    digest = hashlib.blake2b(f"{seed}:{video}".encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
