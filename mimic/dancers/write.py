@@ -19,6 +19,17 @@ from mimic.dancers.render import render
 from mimic.dancers.world import World
 from mimic.video import VideoWriter
 
+_WHOLE = {
+    "num_clips": (1, 10**6),
+    "height": (8, 8192),
+    "width": (8, 8192),
+    "seed": (0, 2**63 - 1),
+    "supersample": (1, 16),
+}
+_NUMBERS = {"seconds": (0.001, 86_400.0), "fps": (0.01, 1000.0), "noise_strength": (0.0, 100.0)}
+_BYTES_A_PIXEL = 6  # picture, figure mask and both part maps of a `RenderedClip`
+_MOST_BYTES = 8 << 30
+
 
 def write_clip(
     clip: RenderedClip,
@@ -91,14 +102,20 @@ def synth(
         the videos' paths.
 
     Raises:
-        ValueError: a number or the world's name cannot be.
+        ValueError: a number is out of its range, or there is no such world; nothing was written.
         OSError: a file cannot be written.
     """
     world = _world(world)
-    num_frames = round(seconds * fps) if fps > 0 else 0
-    if num_clips < 1 or num_frames < 1:
+    _check_whole(num_clips=num_clips, height=height, width=width, seed=seed, supersample=supersample)
+    _check_numbers(seconds=seconds, fps=fps, noise_strength=noise_strength)
+    num_frames = round(seconds * fps)
+    if num_frames < 1:
+        raise ValueError(f"{seconds} s at {fps} frames a second hold no frame; ask for at least one")
+    num_bytes = num_frames * height * width * _BYTES_A_PIXEL
+    if num_bytes > _MOST_BYTES:
         raise ValueError(
-            f"{num_clips} clips of {seconds} s at {fps} frames a second hold no frame; ask for at least one"
+            f"a clip of {num_frames} frames of {width}x{height} takes {num_bytes / 2**30:.0f} GiB of memory; "
+            f"at most {_MOST_BYTES >> 30} GiB are used. Ask for less seconds, fps, height or width"
         )
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -121,10 +138,25 @@ def synth(
     return paths
 
 
+def _check_whole(**values: int) -> None:
+    for name, value in values.items():
+        least, most = _WHOLE[name]
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
+            raise ValueError(f"{name} is {value!r}; expected a whole number from {least} to {most}")
+
+
+def _check_numbers(**values: float) -> None:
+    for name, value in values.items():
+        least, most = _NUMBERS[name]
+        is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        if not is_number or not least <= value <= most:
+            raise ValueError(f"{name} is {value!r}; expected a number from {least:g} to {most:g}")
+
+
 def _world(world: str | World) -> World:
     if isinstance(world, World):
         return world
     worlds = {"plain": World.plain, "rich": World.rich}
-    if world not in worlds:
+    if not isinstance(world, str) or world not in worlds:
         raise ValueError(f"there is no world {world!r}; use {' or '.join(worlds)}")
     return worlds[world]()

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic.data.index import Clip, DataError, read_index
+from mimic.data.index import DataError, PreparedClip, read_index
 from mimic.data.settings import DataSettings
 from mimic.video.seek import ReaderPool
 from pose import PoseSequence
@@ -160,7 +160,7 @@ class PreparedClips:
         return {**self.__dict__, "_poses": OrderedDict(), "_identities": {}}
 
 
-def _densepose_videos(clips: Sequence[Clip], folder: Path) -> dict[str, Path]:
+def _densepose_videos(clips: Sequence[PreparedClip], folder: Path) -> dict[str, Path]:
     """The DensePose video of each video.
 
     Raises:
@@ -176,7 +176,7 @@ def _densepose_videos(clips: Sequence[Clip], folder: Path) -> dict[str, Path]:
     return found
 
 
-def _check_files(clips: Sequence[Clip]) -> None:
+def _check_files(clips: Sequence[PreparedClip]) -> None:
     for what, paths in (
         ("videos", {clip.video_path for clip in clips}),
         ("files of poses", {clip.poses_path for clip in clips}),

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from mimic.data.rows import fault, is_text, path_here, shortened
 from mimic.files import whole_file
 from pose import PoseSequence
 
@@ -25,19 +26,24 @@ Split = Literal["train", "val"]
 
 INDEX, REJECTED, SETTINGS = "index.jsonl", "rejected.jsonl", "prepare.json"
 
+VERSION = 1
+"""Of the work done on a video. It rises when the same videos and settings give other results."""
+
+_AGAIN = "run `mimic prepare` again, which rewrites it"
+
 
 class DataError(OSError):
     """A prepared folder that is not there, not whole, or whose videos are gone."""
 
 
 @dataclass(frozen=True)
-class Clip:
+class PreparedClip:
     """One stretch of a video without a cut, in which one person can be followed."""
 
     clip: str
     """Name of the clip, unlike any other's in the folder."""
     video: str
-    """The source, relative to the folder of videos, with ``/`` between folders."""
+    """The source, relative to the folder of videos (or absolute), with ``/`` between folders."""
     first_frame: int
     """Where the clip begins, counted as `mimic.video.read_frames` gives the frames of the video."""
     num_frames: int
@@ -87,7 +93,7 @@ def read_index(
     *,
     split: Split | None = None,
     videos: str | os.PathLike[str] | None = None,
-) -> list[Clip]:
+) -> list[PreparedClip]:
     """The clips of a prepared folder, in the order of the index.
 
     Args:
@@ -100,11 +106,11 @@ def read_index(
     folder = Path(folder).expanduser()
     rows = read_rows(folder / INDEX)
     place = find_videos(folder, videos)
-    clips = [_clip(row, folder=folder, videos=place) for row in rows]
+    clips = [_clip(row, line, folder=folder, videos=place) for line, row in enumerate(rows, start=1)]
     return [clip for clip in clips if split is None or clip.split == split]
 
 
-def write_index(folder: str | os.PathLike[str], clips: Iterable[Clip]) -> Path:
+def write_index(folder: str | os.PathLike[str], clips: Iterable[PreparedClip]) -> Path:
     """Write the index of a prepared folder, whole or not at all."""
     rows = []
     for clip in clips:
@@ -125,6 +131,8 @@ def find_videos(folder: Path, videos: str | os.PathLike[str] | None = None) -> P
     else:
         settings = read_settings(folder)
         candidates = [Path(settings["videos"]), folder / settings["videos_from_here"]]
+        if "\\" in settings["videos_from_here"]:
+            candidates.append(folder / settings["videos_from_here"].replace("\\", "/"))
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
@@ -137,18 +145,37 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """How a prepared folder was made.
 
     Raises:
-        DataError: it was not, or the file is damaged.
+        DataError: it was not prepared, the file is damaged, or it was written by a later release.
     """
     path = folder / SETTINGS
+    text = _read(path)
     try:
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(_is_not_prepared(folder)) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        settings = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+        raise DataError(f"{path}: line {line} is damaged; prepare into another folder") from error
     if not isinstance(settings, dict) or "videos" not in settings or "videos_from_here" not in settings:
         raise DataError(f"{path} does not say where the videos are; prepare the folder again")
+    for name in ("videos", "videos_from_here"):
+        if not is_text(settings[name]):
+            found = shortened(settings[name])
+            raise DataError(f"{path}: {name} is {found}; expected the path of a folder")
+    if "settings" in settings:
+        _check_version(path, settings["settings"])
     return settings
+
+
+def _check_version(path: Path, settings: Any) -> None:
+    if not isinstance(settings, dict):
+        raise DataError(f"{path}: settings is {shortened(settings)}; expected an object")
+    version = settings.get("version")
+    if type(version) is not int:
+        found = shortened(version)
+        raise DataError(f"{path}: the version is {found}; expected a whole number up to {VERSION}")
+    if version > VERSION:
+        raise DataError(
+            f"{path} has version {shortened(version)}; this release reads up to {VERSION}. Update mimic"
+        )
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -157,40 +184,68 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         DataError: there is no such file, or a line is no row.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(_is_not_prepared(path.parent)) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    text = _read(path)
     rows = []
     # Not splitlines: it also splits at characters that may stand in the name of a file.
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise DataError(f"{path}: line {number} is damaged; run `mimic prepare` again, which rewrites it")
+            raise DataError(f"{path}: line {number} is damaged; {_AGAIN}")
         rows.append(row)
     return rows
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """Write one JSON object a line, whole or not at all."""
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     with whole_file(path) as beside:
-        beside.write_text("".join(lines), encoding="utf-8")
+        text = "".join(as_json(row) + "\n" for row in rows)
+        beside.write_text(text, encoding="utf-8", newline="\n")
     return path
 
 
-def _clip(row: dict[str, Any], *, folder: Path, videos: Path) -> Clip:
-    names = {field.name for field in fields(Clip)} - {"folder", "videos"}
-    missing = sorted(names - row.keys())
-    if missing:
-        name = row.get("clip", "without a name")
-        raise DataError(f"{folder / INDEX}: the clip {name} lacks {', '.join(missing)}; prepare it again")
-    return Clip(**{name: row[name] for name in names}, folder=folder, videos=videos)
+def as_json(content: Any) -> str:
+    """One line of JSON with all letters as they are, unless a name of a file is not valid text."""
+    text = json.dumps(content, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(content)
+    return text
+
+
+def _clip(row: dict[str, Any], line: int, *, folder: Path, videos: Path) -> PreparedClip:
+    where = f"{folder / INDEX}: line {line}"
+    problem = fault(row)
+    if problem is not None:
+        raise DataError(f"{where}: {problem}; {_AGAIN}")
+    names = {field.name for field in fields(PreparedClip)} - {"folder", "videos"}
+    content = {name: row[name] for name in names}
+    for name, base in (("video", videos), ("poses", folder)):
+        try:
+            content[name] = path_here(row[name], base, may_be_absolute=name == "video")
+        except ValueError as error:
+            raise DataError(f"{where}: {name} is {error}; {_AGAIN}") from None
+    return PreparedClip(**content, folder=folder, videos=videos)
+
+
+def _read(path: Path) -> str:
+    """The text of a file of a prepared folder.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(_is_not_prepared(path.parent)) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}: line {line} is damaged: it is no UTF-8 text; {_AGAIN}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _is_not_prepared(folder: Path) -> str:

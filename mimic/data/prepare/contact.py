@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic.data.index import Clip
+from mimic.data.index import PreparedClip
 from mimic.data.prepare.people import is_seen
-from mimic.video import read_frames, write_image
+from mimic.video import read_frames
+from pose import PoseError
 from pose.draw import overlay_frame
+
+Image = NDArray[np.uint8]
 
 NUM_PICTURES = 24
 MIN_PICTURES = 12
@@ -28,30 +30,31 @@ _CANVAS = 640  # of the skeleton: the smaller, the bolder its strokes
 _TEXT_SCALE = 0.42
 
 
-def write_contact_sheet(path: Path, clips: Sequence[Clip], *, seed: int) -> Path:
-    """Draw some of the clips, chosen by the seed, into one PNG.
+def contact_sheet(clips: Sequence[PreparedClip], *, seed: int) -> Image:
+    """Some of the clips, chosen by the seed, in one picture.
 
-    Raises:
-        VideoError, PoseError, FileNotFoundError: frames or poses of a clip cannot be read.
+    A clip whose frames or poses can no longer be read has an empty picture with its name.
     """
-    pictures = [_picture(clip, frame) for clip, frame in chosen(clips, seed)]
-    return write_image(path, arranged(pictures))
+    return arranged([_picture(clip, frame) for clip, frame in chosen(clips, seed)])
 
 
-def chosen(clips: Sequence[Clip], seed: int) -> list[tuple[Clip, int]]:
+def chosen(clips: Sequence[PreparedClip], seed: int) -> list[tuple[PreparedClip, int]]:
     """Which frame (counted from the clip's first) of which clip is shown."""
     rng = np.random.default_rng(seed)
     picks = sorted(rng.choice(len(clips), size=min(len(clips), NUM_PICTURES), replace=False).tolist())
     num_each = max(1, MIN_PICTURES // max(1, len(picks)))
-    found: list[tuple[Clip, int]] = []
+    found: list[tuple[PreparedClip, int]] = []
     for pick in picks:
-        seen = np.flatnonzero(is_seen(clips[pick].load_poses()))
+        try:
+            seen = np.flatnonzero(is_seen(clips[pick].load_poses()))
+        except (OSError, PoseError):  # gone since they were found
+            seen = np.zeros(1, np.int64)
         frames = rng.choice(seen, size=min(num_each, len(seen)), replace=False)
         found.extend((clips[pick], int(frame)) for frame in sorted(frames.tolist()))
     return found
 
 
-def arranged(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def arranged(pictures: Sequence[Image]) -> Image:
     """Pictures of one size in rows and columns, a little wider than high."""
     num_columns = min(len(pictures), max(1, math.ceil(math.sqrt(1.4 * len(pictures)))))
     num_rows = math.ceil(len(pictures) / num_columns)
@@ -65,27 +68,40 @@ def arranged(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return sheet
 
 
-def _picture(clip: Clip, number: int) -> NDArray[np.uint8]:
-    """One frame with the skeleton over it and what it is beneath, of the size of a cell."""
-    frame = next(read_frames(clip.video_path, first_frame=clip.first_frame + number, max_frames=1))
-    poses = clip.load_poses()[number]
-    scale = CELL / max(frame.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in frame.shape[:2])
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = np.asarray(cv2.resize(frame, (width, height), interpolation=interpolation), dtype=np.uint8)
-    drawn = overlay_frame(small, poses.points[0], poses.scores[0], canvas_short_side=_CANVAS)
+def _picture(clip: PreparedClip, number: int) -> Image:
+    """One frame with its skeleton and a caption beneath, of the size of a cell."""
     cell = np.full((CELL + _CAPTION_HEIGHT, CELL, 3), _PAPER, dtype=np.uint8)
-    top, left = (CELL - height) // 2, (CELL - width) // 2
-    cell[top : top + height, left : left + width] = drawn
-    for line, text in enumerate(_caption(clip, number)):
-        place = (4, CELL + 15 + 16 * line)
+    try:
+        drawn = _drawn(clip, number)
+    except MemoryError:
+        raise
+    except Exception:  # the file has been moved or changed since; the index does not depend on this picture
+        lines = (*_caption(clip, number), "cannot be read any more")
+    else:
+        height, width = drawn.shape[:2]
+        top, left = (CELL - height) // 2, (CELL - width) // 2
+        cell[top : top + height, left : left + width] = drawn
+        lines = _caption(clip, number)
+    for line, text in enumerate(lines):
+        place = (4, CELL + 15 + 16 * (line if line < 2 else -10))
         cv2.putText(
             cell, text, place, cv2.FONT_HERSHEY_SIMPLEX, _TEXT_SCALE, (_INK,) * 3, 1, lineType=cv2.LINE_AA
         )
     return cell
 
 
-def _caption(clip: Clip, number: int) -> tuple[str, str]:
+def _drawn(clip: PreparedClip, number: int) -> Image:
+    """One frame with its skeleton, its longer side `CELL` pixels."""
+    frame = next(read_frames(clip.video_path, first_frame=clip.first_frame + number, max_frames=1))
+    poses = clip.load_poses()[number]
+    scale = CELL / max(frame.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in frame.shape[:2])
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = np.asarray(cv2.resize(frame, (width, height), interpolation=interpolation), dtype=np.uint8)
+    return overlay_frame(small, poses.points[0], poses.scores[0], canvas_short_side=_CANVAS)
+
+
+def _caption(clip: PreparedClip, number: int) -> tuple[str, str]:
     name = clip.clip if len(clip.clip) <= 36 else "..." + clip.clip[-33:]
     facts = f"body {clip.body_confidence:.2f} hands {clip.hand_confidence:.2f}"
     return name, f"{clip.split} frame {clip.first_frame + number}  {facts}"

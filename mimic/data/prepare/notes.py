@@ -7,19 +7,32 @@ poses are written before the note of their part: a part that has its note is fin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mimic.data.index import as_json
 from mimic.data.prepare.sources import Source
+from mimic.data.rows import fault
 from mimic.files import whole_file
 
 FOLDER = ".prepare"
 
+FAILED = "failed"
+"""Reason of what failed by no fault of the video's content; the next run tries it again."""
+
 Row = dict[str, Any]
+
+_SURVEY = "video.json"
+_KEY = re.compile("[0-9a-f]{16}")
+_NOTE = re.compile(r"video\.json|\d{8,}\.json")
+_BEGUN_NOTE = re.compile(r"\.(video|\d{8,})\.\d+\.partial\.json")
+_REJECTED = {"video", "frames", "fps", "reason", "detail"}
 
 
 @dataclass(frozen=True)
@@ -55,31 +68,57 @@ class Notes:
 
     def survey(self, source: Source) -> Survey | None:
         """The survey of a video, None when there is none or the video has changed since."""
-        content = _read(self._of(source.key) / "video.json")
-        if content is None:
+        survey = _survey(_read(self._of(source.key) / _SURVEY))
+        if survey is None:
             return None
-        content["parts"] = tuple((first, end) for first, end in content["parts"])
-        content["rejected"] = tuple(content["rejected"])
-        survey = Survey(**content)
         is_same = (survey.num_bytes, survey.changed_ns) == (source.num_bytes, source.changed_ns)
         return survey if is_same else None
 
     def write_survey(self, source: Source, survey: Survey) -> None:
-        """Note a survey; what was found in the video before it changed is forgotten first."""
-        shutil.rmtree(self._of(source.key), ignore_errors=True)
-        _write(self._of(source.key) / "video.json", asdict(survey))
+        """Note a survey; what was noted of the video before it changed is removed first."""
+        self._forget(self._of(source.key))
+        _write(self._of(source.key) / _SURVEY, asdict(survey))
 
     def part(self, source: Source, first_frame: int) -> PartNote | None:
         """What a part gave, None when it is not finished."""
-        content = _read(self._of(source.key) / f"{first_frame:08d}.json")
-        if content is None:
+        note = _part(_read(self._part_path(source, first_frame)))
+        if note is None:
             return None
-        note = PartNote(**content)
         # Somebody may have removed poses to save space, not knowing that they are the result.
         return note if all((self.data / row["poses"]).is_file() for row in note.clips) else None
 
     def write_part(self, source: Source, first_frame: int, note: PartNote) -> None:
-        _write(self._of(source.key) / f"{first_frame:08d}.json", asdict(note))
+        """Note what a part gave."""
+        _write(self._part_path(source, first_frame), asdict(note))
+
+    def clip_rows(self) -> list[Row]:
+        """The rows of all clips of all notes."""
+        notes = [_part(_read(path)) for folder in self._folders() for path in folder.glob("[0-9]*.json")]
+        return [row for note in notes if note is not None for row in note.clips]
+
+    def obstacle(self, sources: Sequence[Source]) -> Path | None:
+        """What is where a note is to be written and is none, if anything is."""
+        for source in sources:
+            folder = self._of(source.key)
+            if folder.exists() and not folder.is_dir():
+                return folder
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if _NOTE.fullmatch(path.name) and not path.is_file():
+                    return path
+        return None
+
+    def forget_failed(self, sources: Sequence[Source]) -> None:
+        """Remove notes of failures that were not the video's fault, so that the work is tried again."""
+        for source in sources:
+            survey = self.survey(source)
+            if survey is None:
+                continue
+            if _has_failed(survey.rejected):
+                self._forget(self._of(source.key))
+            for first, _ in survey.parts:
+                note = self.part(source, first)
+                if note is not None and _has_failed(note.rejected):
+                    self._part_path(source, first).unlink(missing_ok=True)
 
     def missing_parts(self, source: Source, survey: Survey) -> list[tuple[int, int]]:
         """The parts of a video that are not finished."""
@@ -97,26 +136,90 @@ class Notes:
         survey = self.survey(source)
         return survey is not None and not self.missing_parts(source, survey)
 
-    def forget_others(self, sources: list[Source]) -> None:
-        """Remove the notes of videos that are gone."""
+    def forget_others(self, sources: Sequence[Source]) -> None:
+        """Remove the notes of videos that are gone, and what killed processes left of notes."""
         keys = {source.key for source in sources}
-        for folder in self.folder.iterdir():
+        for folder in self._folders():
+            for path in folder.iterdir():
+                if _BEGUN_NOTE.fullmatch(path.name) and path.is_file():
+                    path.unlink(missing_ok=True)
             if folder.name not in keys:
-                shutil.rmtree(folder, ignore_errors=True)
+                self._forget(folder)
+
+    def _folders(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return [path for path in self.folder.iterdir() if _KEY.fullmatch(path.name) and path.is_dir()]
+
+    def _forget(self, folder: Path) -> None:
+        """Remove the notes in a folder, and the folder if nothing else is in it."""
+        if not folder.is_dir():
+            return
+        for path in folder.iterdir():
+            if _NOTE.fullmatch(path.name) and path.is_file():
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
     def _of(self, key: str) -> Path:
         return self.folder / key
 
+    def _part_path(self, source: Source, first_frame: int) -> Path:
+        return self._of(source.key) / f"{first_frame:08d}.json"
+
+
+def _survey(content: Row | None) -> Survey | None:
+    """A survey as it was noted; None if the note is damaged: then the work is done again."""
+    if content is None:
+        return None
+    try:
+        parts = tuple((int(first), int(end)) for first, end in content["parts"])
+        rejected = tuple(content["rejected"])
+        survey = Survey(**{**content, "parts": parts, "rejected": rejected})
+    except (KeyError, TypeError, ValueError):
+        return None
+    return survey if _are_rejected(rejected) else None
+
+
+def _part(content: Row | None) -> PartNote | None:
+    """The note of a part; None if it is damaged: then the work is done again."""
+    if content is None or set(content) != {"clips", "rejected"}:
+        return None
+    clips, rejected = content["clips"], content["rejected"]
+    if not isinstance(clips, list) or not isinstance(rejected, list) or not _are_rejected(rejected):
+        return None
+    if not all(isinstance(row, dict) and fault(row, without=["split"]) is None for row in clips):
+        return None
+    return PartNote(clips, rejected)
+
+
+def _are_rejected(rows: Sequence[Any]) -> bool:
+    return all(isinstance(row, dict) and row.keys() >= _REJECTED and _is_stretch(row) for row in rows)
+
+
+def _is_stretch(row: Row) -> bool:
+    """Whether the frames of a rejected row can be counted."""
+    frames, fps = row["frames"], row["fps"]
+    if frames is None:
+        return True
+    has_rate = fps is None or (type(fps) in (int, float) and fps > 0)
+    is_pair = isinstance(frames, list) and [type(frame) for frame in frames] == [int, int]
+    return has_rate and is_pair
+
+
+def _has_failed(rejected: Sequence[Row]) -> bool:
+    return any(row["reason"] == FAILED for row in rejected)
+
 
 def _read(path: Path) -> Row | None:
-    """What a note says; None also where a failing disk has damaged it: then the work is done again."""
+    """What a note says; None also where a failing disk has damaged it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
 
 def _write(path: Path, content: Row) -> None:
     with whole_file(path) as beside:
-        beside.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        beside.write_text(as_json(content), encoding="utf-8", newline="\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mimic.data.index import REJECTED, Clip, DataError, Split, write_index, write_rows
+from mimic.data.index import REJECTED, DataError, PreparedClip, Split, write_index, write_rows
 from mimic.data.prepare.notes import Notes, Row
 from mimic.data.prepare.settings import PrepareSettings
 from mimic.data.prepare.sources import Source
@@ -22,7 +22,7 @@ class Prepared:
 
     folder: Path
     num_videos: int
-    clips: list[Clip]
+    clips: list[PreparedClip]
     rejected: list[Row]
     contact_sheet: Path | None = None
 
@@ -50,7 +50,7 @@ class Prepared:
         for reason in REASONS:
             own = [row for row in self.rejected if row["reason"] == reason]
             if own:
-                known = [row for row in own if row["frames"] is not None]
+                known = [row for row in own if row["frames"] is not None and row["fps"]]
                 frames = [row["frames"][1] - row["frames"][0] for row in known]
                 hours = sum(count / row["fps"] for count, row in zip(frames, known)) / 3600
                 sums = [str(sum(frames)), f"{hours:.3f}"] if known else ["?", "?"]
@@ -62,7 +62,7 @@ class Prepared:
 
 def merge(
     folder: Path, videos: Path, sources: Sequence[Source], settings: PrepareSettings
-) -> tuple[list[Clip], list[Row]]:
+) -> tuple[list[PreparedClip], list[Row]]:
     """The clips and rejected rows that the notes of all videos give, in the order of the videos.
 
     Raises:
@@ -82,11 +82,11 @@ def merge(
             dropped.extend(part.rejected)
         rejected.extend(sorted(dropped, key=lambda row: (row["frames"] or [0, 0])[0]))
     splits = split_by_video((row["video"] for row in rows), val_share=settings.val_share, seed=settings.seed)
-    clips = [Clip(**row, split=splits[row["video"]], folder=folder, videos=videos) for row in rows]
+    clips = [PreparedClip(**row, split=splits[row["video"]], folder=folder, videos=videos) for row in rows]
     return clips, rejected
 
 
-def write(folder: Path, clips: Sequence[Clip], rejected: Sequence[Row]) -> None:
+def write(folder: Path, clips: Sequence[PreparedClip], rejected: Sequence[Row]) -> None:
     """Write both lists, the index last: where it is new, everything is."""
     write_rows(folder / REJECTED, rejected)
     write_index(folder, clips)
@@ -109,20 +109,9 @@ def split_by_video(videos: Iterable[str], *, val_share: float, seed: int) -> dic
     return splits
 
 
-def clean(folder: Path, clips: Iterable[Clip], sources: Sequence[Source]) -> None:
-    """Remove what no longer belongs: poses of no clip, notes of videos that are gone, beginnings of files."""
-    Notes(folder).forget_others(list(sources))
-    poses = {clip.poses_path.name for clip in clips}
-    for path in (folder / "poses").glob("*"):
-        if path.name not in poses:
-            path.unlink()
-    for pattern in (".*.partial*", ".prepare/*/.*.partial*"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
-
-
 def _draw(video: str, seed: int) -> float:
-    digest = hashlib.blake2b(f"{seed}:{video}".encode(), digest_size=8).digest()
+    # A name that is no valid text has surrogates in it.
+    digest = hashlib.blake2b(f"{seed}:{video}".encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 

@@ -9,17 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import PIL.Image
+
 from mimic.data.index import SETTINGS, DataError, read_settings
-from mimic.data.prepare import result
-from mimic.data.prepare.contact import write_contact_sheet
-from mimic.data.prepare.notes import FOLDER, Notes
+from mimic.data.prepare import own, result
+from mimic.data.prepare.contact import contact_sheet
+from mimic.data.prepare.notes import FAILED, FOLDER, Notes
+from mimic.data.prepare.own import CONTACT_SHEET
 from mimic.data.prepare.result import Prepared
 from mimic.data.prepare.settings import PrepareSettings, check_same, remembered
 from mimic.data.prepare.shards import Place, place_of, share, wait_for_all
-from mimic.data.prepare.sources import Source, walk
+from mimic.data.prepare.sources import POSES, Source, walk
 from mimic.data.prepare.work import Job
-from mimic.data.prepare.workers import Step, run_steps
-from mimic.files import write_json
+from mimic.data.prepare.workers import WorkItem, run_items
+from mimic.data.processes import ProcessCountError, check_num_processes, most_processes
+from mimic.files import whole_file, write_json
 from pose.session import choose_providers
 
 STEP_FRAMES = 1800
@@ -27,12 +31,11 @@ STEP_FRAMES = 1800
 its start."""
 GPU_WORKERS = 4
 """Processes that share a GPU, unless told otherwise."""
-CONTACT_SHEET = "contact.png"
-OWN = (SETTINGS, "poses")
+BEGUN = (SETTINGS, POSES)
 """What other ranks may have made just now in a folder that was empty."""
 
 
-class Progress(Protocol):
+class StageProgress(Protocol):
     """Is told how far each of the three stages is."""
 
     def __call__(self, stage: str, unit: str, done: int, total: int) -> None: ...
@@ -45,7 +48,7 @@ def prepare(
     *,
     num_workers: int | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     say: Callable[[str], None] | None = None,
     place: Place | None = None,
 ) -> Prepared | None:
@@ -57,7 +60,7 @@ def prepare(
         settings: what serves as a clip.
         num_workers: processes; None: as many as there are cores (with a GPU four).
         device: of the pose networks: `auto`, `cpu`, `cuda`, `cuda:<index>`.
-        progress: see `Progress`.
+        progress: see `StageProgress`.
         say: is given sentences to show.
         place: rank among several that share the work; None: as torchrun's environment tells.
 
@@ -71,21 +74,26 @@ def prepare(
         OSError: the disk is full. What is finished stays.
     """
     settings, place = settings or PrepareSettings(), place or place_of()
+    if num_workers is not None:
+        try:
+            check_num_processes(num_workers, "the number of workers", least=1)
+        except ProcessCountError as error:
+            raise DataError(str(error)) from error
     show = progress or (lambda stage, unit, done, total: None)
     tell = say or (lambda line: None)
     videos, out = Path(videos).expanduser(), Path(out).expanduser()
     sources = walk(videos)
     facts = remembered(settings)
     device = _device(facts["estimator"], device, place)
-    _begin(out, videos, facts, place)
-    workers = num_workers or _usual_workers(device, place)
+    own_poses = _begin(out, videos, sources, facts, place, tell=tell)
+    workers = num_workers if num_workers is not None else _usual_workers(device, place)
     job = Job(videos.resolve(), out, settings, facts["estimator"], device)
     try:
         _work(job, share(sources, place), num_workers=workers, show=show, tell=tell)
         if not place.is_first:
             tell(f"rank {place.rank} of {place.world_size} is done; the first makes the index")
             return None
-        return _finish(job, sources, facts, show=show, tell=tell)
+        return _finish(job, sources, own_poses, show=show, tell=tell)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OSError(
@@ -94,8 +102,19 @@ def prepare(
         raise
 
 
-def _begin(out: Path, videos: Path, facts: dict[str, Any], place: Place) -> None:
-    """Make the folder and note the settings, or settle that it was begun alike.
+def _begin(
+    out: Path,
+    videos: Path,
+    sources: list[Source],
+    facts: dict[str, Any],
+    place: Place,
+    *,
+    tell: Callable[[str], None],
+) -> set[str]:
+    """Make the folder and note the settings, or check that it was begun with the same.
+
+    Returns:
+        names of the files of poses that earlier runs made.
 
     Raises:
         DataError: it cannot be written, holds other things, or was begun otherwise.
@@ -103,32 +122,38 @@ def _begin(out: Path, videos: Path, facts: dict[str, Any], place: Place) -> None
     try:
         if (out / SETTINGS).is_file():
             before = read_settings(out)
-            if before["videos"] != str(videos.resolve()):
+            if Path(before["videos"]) != videos.resolve():
                 raise DataError(
                     f"{out} was prepared from {before['videos']}, not from {videos.resolve()}. Give that "
                     "folder, or prepare into another"
                 )
-            check_same(out, before["settings"], facts)
-        elif out.is_dir() and any(path.name not in OWN for path in out.iterdir() if path.name[0] != "."):
+            check_same(out, before.get("settings", {}), facts)
+        elif out.is_dir() and any(path.name not in BEGUN for path in out.iterdir() if path.name[0] != "."):
             raise DataError(f"{out} holds other files; give a new or empty folder")
+        own_poses = own.own_poses(out)
+        own.check_places(out, sources, own_poses)
         if place.is_first:
+            others = own.not_ours(out, sources, own_poses)
+            if others:
+                tell(f"not made by prepare, left as it is: {own.named(others)}")
             _note_settings(out, videos, facts)
         out.mkdir(parents=True, exist_ok=True)
-        (out / "poses").mkdir(exist_ok=True)
+        (out / POSES).mkdir(exist_ok=True)
         (out / FOLDER).mkdir(exist_ok=True)
     except DataError:
         raise
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror}); choose another folder") from error
+    return own_poses
 
 
 def _note_settings(out: Path, videos: Path, facts: dict[str, Any]) -> None:
     place = videos.resolve()
-    content = {
-        "videos": str(place),
-        "videos_from_here": os.path.relpath(place, out.resolve()),
-        "settings": facts,
-    }
+    try:
+        from_here = Path(os.path.relpath(place, out.resolve()))
+    except ValueError:  # on another drive
+        from_here = place
+    content = {"videos": place.as_posix(), "videos_from_here": from_here.as_posix(), "settings": facts}
     write_json(out / SETTINGS, content)
 
 
@@ -137,33 +162,34 @@ def _work(
     sources: list[Source],
     *,
     num_workers: int,
-    show: Progress,
+    show: StageProgress,
     tell: Callable[[str], None],
 ) -> None:
     """Both steps for one's own share of the videos, as far as they are not done."""
     notes = Notes(job.data)
+    notes.forget_failed(sources)
     unseen = [source for source in sources if notes.survey(source) is None]
     if len(unseen) < len(sources):
         tell(f"going on: {len(sources) - len(unseen)} of {len(sources)} videos were looked through before")
-    run_steps(
+    run_items(
         job,
         [(source, None) for source in unseen],
         num_workers=num_workers,
-        progress=lambda _, num_steps: show("cuts", "video", num_steps, len(unseen)),
+        progress=lambda _, num_items: show("cuts", "video", num_items, len(unseen)),
     )
-    steps = _pose_steps(notes, sources)
-    total = sum(end - first for _, parts in steps for first, end in parts or [])
-    run_steps(
+    items = _pose_items(notes, sources)
+    total = sum(end - first for _, parts in items for first, end in parts or [])
+    run_items(
         job,
-        steps,
+        items,
         num_workers=num_workers,
         progress=lambda num_frames, _: show("poses", "frame", min(num_frames, total), total),
     )
 
 
-def _pose_steps(notes: Notes, sources: list[Source]) -> list[Step]:
+def _pose_items(notes: Notes, sources: list[Source]) -> list[WorkItem]:
     """What is left to do, the longest first, so that no process is left alone with a long one at the end."""
-    steps: list[tuple[int, Step]] = []
+    items: list[tuple[int, WorkItem]] = []
     for source in sources:
         survey = notes.survey(source)
         if survey is None:
@@ -174,33 +200,42 @@ def _pose_steps(notes: Notes, sources: list[Source]) -> list[Step]:
             group.append(part)
             length += part[1] - part[0]
             if length >= STEP_FRAMES:
-                steps.append((length, (source, group)))
+                items.append((length, (source, group)))
                 group, length = [], 0
         if group:
-            steps.append((length, (source, group)))
-    return [step for _, step in sorted(steps, key=lambda item: -item[0])]
+            items.append((length, (source, group)))
+    return [item for _, item in sorted(items, key=lambda sized: -sized[0])]
 
 
 def _finish(
     job: Job,
     sources: list[Source],
-    facts: dict[str, Any],
+    own_poses: set[str],
     *,
-    show: Progress,
+    show: StageProgress,
     tell: Callable[[str], None],
 ) -> Prepared:
     notes = Notes(job.data)
     wait_for_all(notes, sources, progress=lambda done, total: show("all ranks", "video", done, total))
     clips, rejected = result.merge(job.data, job.videos, sources, job.settings)
     prepared = Prepared(job.data, len(sources), clips, rejected)
+    num_failed = len({row["video"] for row in rejected if row["reason"] == FAILED})
+    if num_failed:
+        tell(f"{num_failed} videos failed for reasons outside their content; the next run tries them again")
+    sheet = job.data / CONTACT_SHEET
     if clips:
         tell("drawing the contact sheet")
-        sheet = write_contact_sheet(job.data / CONTACT_SHEET, clips, seed=job.settings.seed)
+        picture = contact_sheet(clips, seed=job.settings.seed)
+        # The sheet gets its name after the index: without clips in the index, none of that name is ours.
+        with whole_file(sheet) as beside:
+            PIL.Image.fromarray(picture).save(beside)
+            result.write(job.data, clips, rejected)
         prepared = replace(prepared, contact_sheet=sheet)
     else:
-        (job.data / CONTACT_SHEET).unlink(missing_ok=True)
-    result.write(job.data, clips, rejected)
-    result.clean(job.data, clips, sources)
+        if own.has_contact_sheet(job.data):
+            sheet.unlink(missing_ok=True)
+        result.write(job.data, clips, rejected)
+    own.clean(job.data, own_poses, clips, sources)
     return prepared
 
 
@@ -217,4 +252,5 @@ def _device(estimator: str, device: str, place: Place) -> str:
 
 
 def _usual_workers(device: str, place: Place) -> int:
-    return place.num_workers() if device == "cpu" else min(GPU_WORKERS, place.num_workers())
+    most = most_processes() if device == "cpu" else GPU_WORKERS
+    return min(most, place.num_workers())

@@ -9,14 +9,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from mimic.config.loading import Config
-from mimic.data.index import DataError
+from mimic.data.index import VERSION, DataError
 from pose import dwpose
 from pose.load import NAMES
 from pose.tracking import Followed, check_choice
 from pose.types import PoseError
-
-VERSION = 1
-"""Of the work done on a video. It rises when the same videos and settings give other results."""
 
 ONLY_ONE = "one"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 
 from mimic.data.prepare import people
 from mimic.data.prepare.cuts import find_cuts
-from mimic.data.prepare.notes import Notes, PartNote, Row, Survey
+from mimic.data.prepare.notes import FAILED, Notes, PartNote, Row, Survey
 from mimic.data.prepare.settings import ONLY_ONE, PrepareSettings
-from mimic.data.prepare.sources import Source
+from mimic.data.prepare.sources import Source, poses_file
 from mimic.video import VideoError, VideoInfo, probe, read_frames
 from pose import PoseError, PoseSequence, load_estimator
 from pose.estimators import Estimator
@@ -31,15 +32,18 @@ Tick = Callable[[int], None]
 
 UNREADABLE, TOO_SHORT, TOO_SMALL = "unreadable", "too short", "too small"
 NOBODY, SEVERAL = "nobody", "several people"
-REASONS = (UNREADABLE, TOO_SHORT, TOO_SMALL, NOBODY, SEVERAL)
+REASONS = (UNREADABLE, TOO_SHORT, TOO_SMALL, NOBODY, SEVERAL, FAILED)
 
 LOOKS_A_SECOND = 1.0
 """How often the whole picture is searched for other people."""
 MIN_LOOKS = 3
 """And at least so often in a part."""
 
-# What a broken file ends in, with a sentence of ours or, from deep inside, without.
 _READING_ERRORS = (VideoError, av.error.FFmpegError)
+"""Raised for a broken file: by `mimic.video`, or by PyAV where nothing of ours translates the error."""
+
+Found = tuple[PartNote, list[tuple[str, PoseSequence]]]
+"""The note of a part, and its poses to be saved, each with the name of its clip."""
 
 
 @dataclass(frozen=True)
@@ -65,27 +69,90 @@ class Worker:
         self.job = job
         self.notes = Notes(job.data)
         self._tick = tick
+        self._stopped_by: Exception | None = None
         self._estimator: Estimator | None = None
 
     def survey(self, source: Source) -> None:
-        """Look through a video and note what of it is to be worked on."""
+        """Look through a video and note which parts of it are to be worked on.
+
+        Whatever fails is the rejection of this video; see `_reject`.
+        """
         path = self.job.videos / source.video
-        if not path.exists():
-            raise FileNotFoundError(f"{path} was there at the beginning and is gone; start again without it")
-        self.notes.write_survey(source, self._survey(source, path))
+        try:
+            survey = self._survey(source, path)
+        except Exception as error:
+            row = self._reject(error, source, path, None, None, otherwise=UNREADABLE)
+            survey = Survey(source.video, source.num_bytes, source.changed_ns, rejected=(row,))
+        self.notes.write_survey(source, survey)
 
     def poses(self, source: Source, parts: list[tuple[int, int]]) -> None:
-        """Find and save the poses of some parts of one video, ascending, and note what each gave."""
+        """Find and save the poses of some parts of one video, ascending, and note what each gave.
+
+        Whatever fails is the rejection of the part it fails at; see `_reject`.
+        """
+        self._loaded()  # an estimator that cannot be loaded is no fault of the video's
         path = self.job.videos / source.video
+        survey = self.notes.survey(source)
+        found = self._parts(source, path, parts)
+        for number, part in enumerate(parts):
+            try:
+                note, sequences = next(found)
+            except Exception as error:
+                fps = survey.fps if survey is not None else None
+                row = self._reject(error, source, path, part, fps, otherwise=FAILED)
+                note, sequences = PartNote(rejected=[row]), []
+                found = self._parts(source, path, parts[number + 1 :])
+            for name, sequence in sequences:
+                sequence.save(self.job.data / poses_file(name))
+            self.notes.write_part(source, part[0], note)
+
+    def _reject(
+        self,
+        error: Exception,
+        source: Source,
+        path: Path,
+        frames: tuple[int, int] | None,
+        fps: float | None,
+        *,
+        otherwise: str,
+    ) -> Row:
+        """The rejected row for an error in the work on one video.
+
+        The reason is `UNREADABLE` for errors of the file's content, `FAILED` for those of the system (the
+        file is gone, a disk or a device fails), `otherwise` for all others.
+
+        Raises:
+            the error itself, where it is not the video's: memory has run out, or `tick` has stopped the work.
+        """
+        is_content = isinstance(error, _READING_ERRORS)
+        if error is self._stopped_by or (isinstance(error, MemoryError) and not is_content):
+            raise error
+        text = _told(error, path, source)
+        if is_content:
+            return rejected_row(source, frames, fps, UNREADABLE, text)
+        reason = FAILED if isinstance(error, OSError) else otherwise
+        return rejected_row(source, frames, fps, reason, f"{type(error).__name__}: {text}")
+
+    def _parts(self, source: Source, path: Path, parts: list[tuple[int, int]]) -> Iterator[Found]:
+        """What each of some parts of a video gives; its frames are decoded once for all of them."""
+        if not parts:
+            return
+        _check_regular(path)
         info = probe(path)
         position = parts[0][0]
         frames = read_frames(path, first_frame=position, info=info)
         for first, end in parts:
             for _ in islice(frames, first - position):
                 pass
-            note = self._part(source, info, islice(frames, end - first), (first, end))
-            self.notes.write_part(source, first, note)
+            yield self._part(source, info, islice(frames, end - first), (first, end))
             position = end
+
+    def _count(self, num_frames: int) -> None:
+        try:
+            self._tick(num_frames)
+        except Exception as error:
+            self._stopped_by = error
+            raise
 
     def _survey(self, source: Source, path: Path) -> Survey:
         facts: dict[str, Any] = {
@@ -94,11 +161,8 @@ class Worker:
             "changed_ns": source.changed_ns,
         }
         settings = self.job.settings
-        try:
-            info = probe(path)
-        except _READING_ERRORS as error:
-            row = rejected_row(source, None, None, UNREADABLE, _told(error, path, source))
-            return Survey(**facts, rejected=(row,))
+        _check_regular(path)
+        info = probe(path)
         fps = float(info.fps)
         facts |= {"fps": fps, "width": info.width, "height": info.height}
 
@@ -138,7 +202,7 @@ class Worker:
                     size = f"{frame.shape[1]}x{frame.shape[0]}"
                     raise VideoError(f"{path} changes its size to {size} at frame {num_frames}")
                 num_frames += 1
-                self._tick(1)
+                self._count(1)
                 yield frame
 
         cuts: list[int] = []
@@ -148,7 +212,7 @@ class Worker:
             return [cut for cut in cuts if cut < num_frames], num_frames, error
         return cuts, num_frames, None
 
-    def _part(self, source: Source, info: VideoInfo, frames: Frames, part: tuple[int, int]) -> PartNote:
+    def _part(self, source: Source, info: VideoInfo, frames: Frames, part: tuple[int, int]) -> Found:
         fps, settings = float(info.fps), self.job.settings
         looks: dict[int, PoseSequence] = {}
         if settings.person == ONLY_ONE:
@@ -157,13 +221,13 @@ class Worker:
 
         def progress(num_done: int, _: int | None) -> None:
             nonlocal done
-            self._tick(num_done - done)
+            self._count(num_done - done)
             done = num_done
 
         try:
             poses = self._loaded().frames(frames, fps=fps, person=settings.followed, progress=progress)
         except PoseError as error:
-            return PartNote(rejected=[rejected_row(source, part, fps, NOBODY, str(error))])
+            return PartNote(rejected=[rejected_row(source, part, fps, NOBODY, str(error))]), []
         return self._clips(source, part, poses, looks)
 
     def _with_looks(
@@ -179,9 +243,10 @@ class Worker:
 
     def _clips(
         self, source: Source, part: tuple[int, int], poses: PoseSequence, looks: dict[int, PoseSequence]
-    ) -> PartNote:
-        """The clips that one part gives, their poses saved, and what of it cannot serve."""
+    ) -> Found:
+        """The clips that one part gives with their poses, and what of it cannot serve."""
         settings, fps, note = self.job.settings, poses.fps, PartNote()
+        sequences: list[tuple[str, PoseSequence]] = []
         seen = people.is_seen(poses)
 
         def reject(stretch: tuple[int, int], reason: str, detail: str) -> None:
@@ -205,12 +270,14 @@ class Worker:
             if len(others) > settings.max_others * len(looked):
                 reject((first, end), SEVERAL, f"in {len(others)} of {len(looked)} looks there are others")
                 continue
-            note.clips.append(self._save(source, part[0] + first, own, measured))
-        return note
+            row, sequence = self._clip(source, part[0] + first, own, measured)
+            note.clips.append(row)
+            sequences.append((row["clip"], sequence))
+        return note, sequences
 
-    def _save(
+    def _clip(
         self, source: Source, first_frame: int, poses: PoseSequence, measured: people.Confidence
-    ) -> Row:
+    ) -> tuple[Row, PoseSequence]:
         name = source.clip_name(first_frame)
         origin = {
             "estimator": self.job.estimator,
@@ -218,8 +285,7 @@ class Worker:
             "source": source.video,
             "first_frame": first_frame,
         }
-        replace(poses, metadata=origin).save(self.job.data / "poses" / f"{name}.npz")
-        return {
+        row = {
             "clip": name,
             "video": source.video,
             "first_frame": first_frame,
@@ -227,11 +293,12 @@ class Worker:
             "fps": poses.fps,
             "width": poses.width,
             "height": poses.height,
-            "poses": f"poses/{name}.npz",
+            "poses": poses_file(name),
             "person_coverage": round(measured.coverage, 4),
             "body_confidence": round(measured.body, 4),
             "hand_confidence": round(measured.hands, 4),
         }
+        return row, replace(poses, metadata=origin)
 
     def _loaded(self) -> Estimator:
         if self._estimator is None:
@@ -261,6 +328,19 @@ def divided(first: int, end: int, longest: int) -> list[tuple[int, int]]:
     num_parts = -(-(end - first) // max(1, longest))
     edges = [first + (end - first) * i // num_parts for i in range(num_parts + 1)]
     return list(pairwise(edges))
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse what cannot be read from its start to its end: opening a pipe would wait for ever.
+
+    Raises:
+        FileNotFoundError: the file is gone.
+        VideoError: it is no regular file.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise VideoError(f"{path} is {kind}; expected a video file")
 
 
 def _too_short(num_frames: int, settings: PrepareSettings) -> str:

@@ -1,32 +1,28 @@
-"""The steps of preparing in as many processes as there are cores, each on one thread.
+"""The work of preparing in as many processes as there are cores, each on one thread.
 
-The processes are started afresh (not forked: the runtimes of the networks do not survive that), end when the
-one that started them ends however it does, and at once when it is interrupted.
+Worker processes end when their parent ends, even if it is killed, and at once when it is interrupted.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait as wait_for
-from multiprocessing.context import SpawnContext
 from typing import Any
 
 import cv2
 
 from mimic.data.prepare.sources import Source
 from mimic.data.prepare.work import Job, Worker
+from mimic.data.processes import end_with_parent, start_method
 
 Parts = list[tuple[int, int]]
-Step = tuple[Source, Parts | None]
+WorkItem = tuple[Source, Parts | None]
 """A video, and the parts whose poses are to be found; None: it is to be looked through."""
 
-Progress = Callable[[int, int], None]
+CountProgress = Callable[[int, int], None]
 
 _POLL_SECONDS = 0.2
 
@@ -37,41 +33,41 @@ class WorkerError(ChildProcessError):
     """A process died on its work: out of memory, or a crash in a decoder."""
 
 
-def run_steps(job: Job, steps: Sequence[Step], *, num_workers: int, progress: Progress) -> None:
-    """Do all steps, in `num_workers` processes; with one of them, in this process.
+def run_items(job: Job, items: Sequence[WorkItem], *, num_workers: int, progress: CountProgress) -> None:
+    """Do all items in `num_workers` processes; with one of them, in this process.
 
     Args:
-        progress: called from time to time with the numbers of frames and of steps that are done.
+        progress: called from time to time with the numbers of frames and of items that are done.
 
     Raises:
         WorkerError: a process died; what was finished is noted.
     """
-    if not steps:
+    if not items:
         return
-    num_workers = min(num_workers, len(steps))
+    num_workers = min(num_workers, len(items))
     if num_workers == 1:
-        _run_here(job, steps, progress)
+        _run_here(job, items, progress)
     else:
-        _run_in_processes(job, steps, num_workers, progress)
+        _run_in_processes(job, items, num_workers, progress)
 
 
-def _run_here(job: Job, steps: Sequence[Step], progress: Progress) -> None:
-    num_frames = num_steps = 0
+def _run_here(job: Job, items: Sequence[WorkItem], progress: CountProgress) -> None:
+    num_frames = num_items = 0
 
     def tick(num_more: int) -> None:
         nonlocal num_frames
         num_frames += num_more
-        progress(num_frames, num_steps)
+        progress(num_frames, num_items)
 
     worker = Worker(job, tick)
-    for step in steps:
-        _do(worker, step)
-        num_steps += 1
-        progress(num_frames, num_steps)
+    for item in items:
+        _do(worker, item)
+        num_items += 1
+        progress(num_frames, num_items)
 
 
-def _run_in_processes(job: Job, steps: Sequence[Step], num_workers: int, progress: Progress) -> None:
-    context: SpawnContext = multiprocessing.get_context("spawn")
+def _run_in_processes(job: Job, items: Sequence[WorkItem], num_workers: int, progress: CountProgress) -> None:
+    context = multiprocessing.get_context(start_method())
     counter = context.Value("q", 0)
     # Readable by all once something is in it: unlike an event, it needs no answer from processes that may
     # be dead.
@@ -79,9 +75,9 @@ def _run_in_processes(job: Job, steps: Sequence[Step], num_workers: int, progres
     pool = ProcessPoolExecutor(
         num_workers, mp_context=context, initializer=_start, initargs=(job, counter, stop)
     )
-    futures: dict[Future[None], Step] = {}
+    futures: dict[Future[None], WorkItem] = {}
     try:
-        futures |= {pool.submit(_do_there, step): step for step in steps}
+        futures |= {pool.submit(_do_there, item): item for item in items}
         left = set(futures)
         while left:
             finished, left = wait(left, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
@@ -109,8 +105,10 @@ def _was_at_work(future: Future[None]) -> bool:
 def _start(job: Job, counter: Any, stop: Any) -> None:
     """Make a new process ready for its work."""
     global _worker  # noqa: PLW0603 a process of the pool has no other place to keep what it was given
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that leads tells when to stop
-    threading.Thread(target=_end_when_told, args=(stop,), daemon=True).start()
+    for name in ("SIGINT", "SIGBREAK"):  # Ctrl-C and Windows' Ctrl-Break: the parent says when to stop
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    end_with_parent(stop)  # else it would wait for work for ever
     cv2.setNumThreads(1)
 
     def tick(num_frames: int) -> None:
@@ -120,23 +118,12 @@ def _start(job: Job, counter: Any, stop: Any) -> None:
     _worker = Worker(job, tick)
 
 
-def _end_when_told(stop: Any) -> None:
-    """End with the leader, else this process would wait for work for ever, or when the leader says so.
-
-    Nothing is lost by ending in the middle of a frame: files appear whole or not at all.
-    """
-    leader = multiprocessing.parent_process()
-    assert leader is not None
-    wait_for([leader.sentinel, stop])
-    os._exit(1)
+def _do_there(item: WorkItem) -> None:
+    _do(_worker, item)
 
 
-def _do_there(step: Step) -> None:
-    _do(_worker, step)
-
-
-def _do(worker: Worker, step: Step) -> None:
-    source, parts = step
+def _do(worker: Worker, item: WorkItem) -> None:
+    source, parts = item
     if parts is None:
         worker.survey(source)
     else:

@@ -1,3 +1,5 @@
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +45,38 @@ def test_synth_writes_what_it_is_asked_for(tmp_path: Path) -> None:
     assert 0 < np.median(error) < 0.02
 
 
-@pytest.mark.parametrize("wrong", [{"num_clips": 0}, {"seconds": 0.0}, {"fps": 0.0}, {"world": "flat"}])
-def test_synth_refuses_what_cannot_be(tmp_path: Path, wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"ask for at least one|use plain or rich"):
-        synth(tmp_path, **wrong)  # type: ignore[arg-type]
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"num_clips": 0}, "num_clips is 0; expected a whole number from 1 to"),
+        ({"num_clips": 1.5}, "num_clips is 1.5; expected a whole number"),
+        ({"seconds": 0.0}, "seconds is 0.0; expected a number from 0.001 to"),
+        ({"seconds": -1.0}, "seconds is -1.0; expected a number from"),
+        ({"seconds": math.inf}, "seconds is inf; expected a number from"),
+        ({"seconds": math.nan}, "seconds is nan; expected a number from"),
+        ({"seconds": 0.02}, "0.02 s at 8 frames a second hold no frame; ask for at least one"),
+        ({"fps": 0.0}, "fps is 0.0; expected a number from"),
+        ({"fps": -8.0}, "fps is -8.0; expected"),
+        ({"fps": math.nan}, "fps is nan; expected"),
+        ({"fps": 1e9}, "fps is 1000000000.0; expected a number from 0.01 to 1000"),
+        ({"height": -48}, "height is -48; expected a whole number from 8 to 8192"),
+        ({"width": 0}, "width is 0; expected a whole number from 8 to 8192"),
+        ({"width": "64"}, "width is '64'; expected a whole number"),
+        ({"height": 8000, "width": 8000, "seconds": 60.0}, "GiB of memory"),
+        ({"supersample": 0}, "supersample is 0; expected a whole number from 1"),
+        ({"noise_strength": math.nan}, "noise_strength is nan; expected a number from 0 to"),
+        ({"noise_strength": math.inf}, "noise_strength is inf; expected"),
+        ({"noise_strength": -1.0}, "noise_strength is -1.0; expected"),
+        ({"seed": -1}, "seed is -1; expected a whole number from 0"),
+        ({"world": "flat"}, "there is no world 'flat'; use plain or rich"),
+        ({"world": ["plain"]}, "use plain or rich"),
+    ],
+)
+def test_synth_refuses_what_cannot_be_before_it_writes(
+    tmp_path: Path, wrong: dict[str, object], told: str
+) -> None:
+    options = {"num_clips": 1, "seconds": 0.5, "fps": 8, "height": 48, "width": 64, **wrong}
+    with pytest.raises(ValueError, match=re.escape(told)) as error:
+        synth(tmp_path / "new", **options)  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "new").exists()

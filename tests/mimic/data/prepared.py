@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mimic.dancers import World, render, sample_character, sample_motion
-from mimic.data.index import Clip, write_index
+from mimic.data.index import PreparedClip, write_index
 from mimic.files import write_json
 from mimic.video import VideoWriter
 
@@ -44,7 +44,7 @@ def make_prepared(
             poses = dance.poses[slice(first, first + length)]
             poses.save(data / "poses" / f"{clip}.npz")
             rows.append(
-                Clip(
+                PreparedClip(
                     clip=clip,
                     video=name,
                     first_frame=first,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mimic.dancers import World, render, sample_character, sample_motion
-from mimic.data.prepare import PrepareSettings
+from mimic.data.prepare import Prepared, PrepareSettings, prepare
 from mimic.video import VideoWriter
 
 SIZE, FPS = 192, 8
@@ -52,3 +52,11 @@ def videos(tmp_path_factory) -> Path:
     (folder / "notes.txt").write_text("no matter")
     (folder / "._one.mp4").write_text("what another system leaves beside a file")
     return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(videos, tmp_path_factory) -> Prepared:
+    """An undisturbed run."""
+    found = prepare(videos, tmp_path_factory.mktemp("prepared") / "data", SMALL, num_workers=1)
+    assert found is not None
+    return found

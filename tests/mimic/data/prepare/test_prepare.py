@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mimic.data.index import REJECTED, DataError, read_index, read_rows
-from mimic.data.prepare import Prepared, PrepareSettings, prepare
+from mimic.data.prepare import PrepareSettings, prepare
 from mimic.data.prepare.contact import chosen
 from mimic.data.prepare.shards import Place
 from mimic.video import read_image
@@ -28,23 +28,27 @@ prepare(videos, out, PrepareSettings.model_validate_json(settings), num_workers=
 """
 
 
-@pytest.fixture(scope="session")
-def prepared(videos, tmp_path_factory) -> Prepared:
-    """An undisturbed run."""
-    found = prepare(videos, tmp_path_factory.mktemp("prepared") / "data", SMALL, num_workers=1)
-    assert found is not None
-    return found
-
-
-def _start(videos: Path, out: Path, *, num_workers: int, place: Place | None = None) -> subprocess.Popen:
+def _start(
+    videos: Path, out: Path, *, num_workers: int, place: Place | None = None, stdout: int | None = None
+) -> subprocess.Popen:
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     place = place or Place()
     values = (place.rank, place.world_size, place.local_rank, place.num_local)
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | dict(zip(names, map(str, values)))
     settings = SMALL.model_dump_json()
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, str(videos), str(out), settings, str(num_workers)], env=environment
+        [sys.executable, "-c", COMMAND, str(videos), str(out), settings, str(num_workers)],
+        env=environment,
+        stdout=stdout,
     )
+
+
+def _wait_for_notes(process: subprocess.Popen, out: Path, num_notes: int) -> None:
+    deadline = time.monotonic() + 200
+    while _num_notes(out) < num_notes:
+        assert process.poll() is None, "it should not be done yet"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_clips_are_cut_apart_and_each_has_its_poses(prepared, videos):
@@ -127,18 +131,14 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(moments, pr
     out = tmp_path / "data"
     for num_notes in moments:
         process = _start(videos, out, num_workers=2)
-        deadline = time.monotonic() + 200
-        while _num_notes(out) < num_notes:
-            assert process.poll() is None, "it should not be done yet"
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
+        _wait_for_notes(process, out, num_notes)
+        process.kill()
         process.wait()
         assert not (out / "index.jsonl").exists()
         with pytest.raises(DataError, match="not prepared to the end"):
             read_index(out)
     # What a process leaves that dies while it writes:
-    (out / "poses" / ".one-00000000-000000.npz.1.tmp").write_bytes(b"half")
+    (out / "poses" / f".{prepared.clips[0].clip}.npz.1.tmp").write_bytes(b"half")
     (out / ".index.1.partial.jsonl").write_bytes(b"half")
     assert _start(videos, out, num_workers=2).wait() == 0
     assert contents(out) == _as_in(out, prepared.folder)
@@ -268,3 +268,24 @@ def test_reading_tells_what_is_missing(prepared, tmp_path):
 def test_a_person_that_cannot_be_followed_is_refused(person):
     with pytest.raises(ValueError, match="expected one, largest, center or a number"):
         PrepareSettings(person=person)
+
+
+@pytest.mark.parametrize("num_workers", [0, -1, 1000, 10**9])
+def test_a_number_of_workers_that_no_machine_carries_is_refused_before_any_work(
+    num_workers, videos, tmp_path
+):
+    with pytest.raises(DataError, match=r"the number of workers is .* expected a whole number from 1 to"):
+        prepare(videos, tmp_path / "data", SMALL, num_workers=num_workers)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [pytest.param("SIGTERM", marks=pytest.mark.slow), "SIGKILL"])
+def test_workers_end_when_the_preparation_is_killed(name, videos, tmp_path):
+    if not hasattr(signal, name):
+        pytest.skip("this system has no such signal")
+    out = tmp_path / "data"
+    process = _start(videos, out, num_workers=2, stdout=subprocess.PIPE)
+    _wait_for_notes(process, out, 2)
+    process.send_signal(getattr(signal, name))
+    # Workers inherit the pipe: it ends only when the last of them has ended.
+    assert process.communicate(timeout=30)[0] == b""
