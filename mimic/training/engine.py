@@ -28,7 +28,7 @@ _BLOCK = re.compile(r"\b(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.\w+\.\d+$")
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
-class Step(nn.Module):
+class EngineModel(nn.Module):
     """A task's model as the engine takes it: what comes out are plain tensors, which all engines find.
 
     Args:

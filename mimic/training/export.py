@@ -18,20 +18,20 @@ from mimic.files import whole_folder
 from mimic.training.engine import is_deepspeed, shares_weights
 from mimic.training.lora import adapted_layers, lora_state, merged
 from mimic.training.saved import gather
-from mimic.training.setup import Run, make_task
+from mimic.training.setup import TrainingRun, make_task
 from mimic.training.state import StateError
 
 FINAL = "final"
 LORA_FILE = "lora.safetensors"
 
 
-def is_shared_out(run: Run) -> bool:
+def is_shared_out(run: TrainingRun) -> bool:
     """Whether no process alone has a model that it could call outside a training step."""
     return shares_weights(run.parameters) or is_deepspeed(run.accelerator)
 
 
 @contextmanager
-def finished(run: Run) -> Iterator[TrainingTask | None]:
+def finished(run: TrainingRun) -> Iterator[TrainingTask | None]:
     """The task with the weights that count (averaged, where an average is kept), ready to generate.
 
     All processes have to enter. None in the processes that have nothing to do: all but the main one, where
@@ -87,7 +87,7 @@ def export(task: TrainingTask, folder: Path) -> Path:
     return folder
 
 
-def _swap(run: Run) -> None:
+def _swap(run: TrainingRun) -> None:
     """The averaged weights in place of the trained ones, or back; nothing is copied."""
     if run.average is not None:
         for name, parameter in run.parameters.items():

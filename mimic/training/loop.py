@@ -23,7 +23,7 @@ from mimic.training.logs import TrainingLog
 from mimic.training.order import generator_of, own_numbers, seed_of
 from mimic.training.saved import AVERAGE, OPTIMISER, WEIGHTS, gather, optimiser_by_name, save_engine
 from mimic.training.settings import TrainSettings, learning_rate
-from mimic.training.setup import Run, set_up
+from mimic.training.setup import TrainingRun, set_up
 from mimic.training.signals import StopRequest
 from mimic.training.state import checkpoints, save_state
 from mimic.training.validate import validate
@@ -46,7 +46,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepResult:
     """What one step gave, the same in all processes."""
 
     loss: float
@@ -104,7 +104,7 @@ def train(
         return Outcome(run.progress.step, folder)
 
 
-def _steps(run: Run, log: TrainingLog | None, stop: StopRequest) -> str | None:
+def _steps(run: TrainingRun, log: TrainingLog | None, stop: StopRequest) -> str | None:
     """All steps that are left; the name of the signal that ended them before the last."""
     settings, progress = run.settings, run.progress
     batches = iter(run.loader())
@@ -128,8 +128,8 @@ def _steps(run: Run, log: TrainingLog | None, stop: StopRequest) -> str | None:
 
 
 def one_step(
-    run: Run, batches: Iterator[list[Sample]], *, is_asked_to_stop: bool = False
-) -> tuple[Step, bool]:
+    run: TrainingRun, batches: Iterator[list[Sample]], *, is_asked_to_stop: bool = False
+) -> tuple[StepResult, bool]:
     """Make a step and count it.
 
     Returns:
@@ -160,10 +160,10 @@ def one_step(
     progress.skipped_in_row = progress.skipped_in_row + 1 if is_skipped else 0
     if not is_skipped:
         _follow(run)
-    return Step(mean_loss, dict(zip(names, mean_terms)), norm, is_skipped, keys), asked > 0
+    return StepResult(mean_loss, dict(zip(names, mean_terms)), norm, is_skipped, keys), asked > 0
 
 
-def _one_pass(run: Run, samples: list[Sample], number: int) -> tuple[Tensor, dict[str, Tensor]]:
+def _one_pass(run: TrainingRun, samples: list[Sample], number: int) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradients of one part of this process's share."""
     settings, accelerator = run.settings, run.accelerator
     places = own_numbers(
@@ -188,7 +188,7 @@ def _one_pass(run: Run, samples: list[Sample], number: int) -> tuple[Tensor, dic
     return loss.detach(), terms
 
 
-def _apply(run: Run, loss: float) -> tuple[float, bool]:
+def _apply(run: TrainingRun, loss: float) -> tuple[float, bool]:
     """Clip and step, unless loss or gradients are not finite; returns the gradients' norm and if it was
     skipped."""
     accelerator, optimiser = run.accelerator, run.optimiser
@@ -207,7 +207,7 @@ def _apply(run: Run, loss: float) -> tuple[float, bool]:
 
 
 @torch.no_grad()
-def _follow(run: Run) -> None:
+def _follow(run: TrainingRun) -> None:
     """Let the average follow the weights; at first faster than `ema_decay`, so that it forgets the start."""
     if run.average is None or run.settings.ema_decay is None:
         return
@@ -216,7 +216,7 @@ def _follow(run: Run) -> None:
         local(run.average[name]).lerp_(local(parameter.detach()).float(), 1 - decay)
 
 
-def _record(run: Run, step: Step) -> dict[str, Any]:
+def _record(run: TrainingRun, step: StepResult) -> dict[str, Any]:
     """A line of the log. JSON has no NaN: what is not finite is null."""
     progress, settings = run.progress, run.settings
     position = (progress.step - 1) * settings.batch_size
@@ -237,7 +237,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _stop_if_hopeless(run: Run, step: Step) -> None:
+def _stop_if_hopeless(run: TrainingRun, step: StepResult) -> None:
     progress = run.progress
     if progress.skipped_in_row < run.settings.max_skipped:
         return
@@ -255,7 +255,7 @@ def _stop_if_hopeless(run: Run, step: Step) -> None:
     )
 
 
-def _validate(run: Run) -> dict[str, float]:
+def _validate(run: TrainingRun) -> dict[str, float]:
     settings, progress = run.settings.validation, run.progress
     path = run.settings.output_dir / "validation" / f"step-{progress.step:06d}.mp4"
     figures: dict[str, float] = {}
@@ -281,7 +281,7 @@ def _validate(run: Run) -> dict[str, float]:
     return figures
 
 
-def save(run: Run) -> None:
+def save(run: TrainingRun) -> None:
     """Write a checkpoint of the step at hand, if there is none yet. All processes have to call this.
 
     Raises:
@@ -322,7 +322,7 @@ def _move(folder: Path, to: Path) -> None:
     folder.rename(to)
 
 
-def _open_log(run: Run, *, is_quiet: bool) -> TrainingLog:
+def _open_log(run: TrainingRun, *, is_quiet: bool) -> TrainingLog:
     settings = run.settings
     return TrainingLog(
         settings.output_dir,

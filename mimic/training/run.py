@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """What changes along the steps, besides tensors."""
 
     step: int = 0
@@ -38,14 +38,14 @@ class Progress:
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """A training, ready to go on from `progress.step`."""
 
     settings: TrainSettings
     accelerator: Any
     task: TrainingTask
     model: nn.Module
-    """`Step` around the task's model, as the engine runs it."""
+    """`EngineModel` around the task's model, as the engine runs it."""
     optimiser: Any
     parameters: dict[str, nn.Parameter]
     """What is trained, by its name in the task's model; may be shared out among processes."""
@@ -53,7 +53,7 @@ class Run:
     """Average of `parameters`, shared out alike; None where none is kept."""
     dataset: Any
     validation: list[Sample]
-    progress: Progress
+    progress: TrainingProgress
     say: Say
 
     @property
@@ -85,7 +85,7 @@ class Run:
         )
 
 
-def describe(run: Run) -> list[str]:
+def describe(run: TrainingRun) -> list[str]:
     """What is trained, what memory it needs at least, and how large a step's batch is."""
     settings, accelerator = run.settings, run.accelerator
     number = sum(p.numel() for p in run.task.model.parameters())
@@ -113,7 +113,7 @@ def describe(run: Run) -> list[str]:
     ]
 
 
-def memory_parts(run: Run) -> dict[str, int]:
+def memory_parts(run: TrainingRun) -> dict[str, int]:
     """Bytes in each process that do not depend on the batch: an estimate from counts of parameters."""
     settings, num_processes = run.settings, run.accelerator.num_processes
     is_sharing_all = shares_weights(run.parameters)
@@ -130,7 +130,7 @@ def memory_parts(run: Run) -> dict[str, int]:
     }
 
 
-def checkpoint_bytes(run: Run) -> int:
+def checkpoint_bytes(run: TrainingRun) -> int:
     """How large a checkpoint will be, about."""
     trained = sum(4 * p.numel() for p in run.parameters.values())
     moments = 2 * trained if run.settings.optimiser.name == "adamw" else trained // 2

@@ -20,9 +20,9 @@ from mimic.families.task import TrainingTask
 from mimic.files import remove_partial
 from mimic.models.memory import save_memory
 from mimic.training import trainable
-from mimic.training.engine import Step, is_deepspeed, make_accelerator, make_optimiser
+from mimic.training.engine import EngineModel, is_deepspeed, make_accelerator, make_optimiser
 from mimic.training.lora import add_lora
-from mimic.training.run import Progress, Run, Say, as_bytes, checkpoint_bytes, describe
+from mimic.training.run import TrainingProgress, TrainingRun, Say, as_bytes, checkpoint_bytes, describe
 from mimic.training.saved import (
     AVERAGE,
     OPTIMISER,
@@ -39,7 +39,7 @@ from mimic.weights.strict import align_memory
 _WRAPPER = "_checkpoint_wrapped_module."  # what FSDP's own checkpointing puts into names
 
 
-def set_up(settings: TrainSettings, *, say: Say, is_dry_run: bool = False) -> Run:
+def set_up(settings: TrainSettings, *, say: Say, is_dry_run: bool = False) -> TrainingRun:
     """Everything up to the first step: engine, model, data, and what the last checkpoint holds.
 
     Args:
@@ -72,7 +72,7 @@ def set_up(settings: TrainSettings, *, say: Say, is_dry_run: bool = False) -> Ru
     dataset = build_dataset(data, split="train", seed=settings.seed)
     optimised = _trained(task)
     optimiser = make_optimiser(optimised, settings)
-    model: nn.Module = Step(task.model, is_offloading=settings.memory.offload_activations)
+    model: nn.Module = EngineModel(task.model, is_offloading=settings.memory.offload_activations)
     align_memory(model)
     for module in task.frozen.values():
         module.to(accelerator.device)
@@ -85,8 +85,18 @@ def set_up(settings: TrainSettings, *, say: Say, is_dry_run: bool = False) -> Ru
     average = None
     if settings.ema_decay is not None:
         average = {name: p.detach().clone().float() for name, p in parameters.items()}
-    run = Run(
-        settings, accelerator, task, model, optimiser, parameters, average, dataset, [], Progress(), say
+    run = TrainingRun(
+        settings,
+        accelerator,
+        task,
+        model,
+        optimiser,
+        parameters,
+        average,
+        dataset,
+        [],
+        TrainingProgress(),
+        say,
     )
     for line in describe(run):
         say(line)
@@ -180,7 +190,7 @@ def _trained(task: TrainingTask) -> dict[str, nn.Parameter]:
     }
 
 
-def _resume(run: Run, checkpoint: Path) -> None:
+def _resume(run: TrainingRun, checkpoint: Path) -> None:
     tensors, facts = load_state(checkpoint)
     if facts.get("family") != run.settings.family:
         raise ConfigError(
@@ -195,7 +205,7 @@ def _resume(run: Run, checkpoint: Path) -> None:
         restore_optimiser(run.optimiser.optimizer, run.parameters, tensors.get(OPTIMISER, {}))
     if run.accelerator.scaler is not None and facts.get("scaler"):
         run.accelerator.scaler.load_state_dict(facts["scaler"])
-    run.progress = Progress(**facts["progress"])
+    run.progress = TrainingProgress(**facts["progress"])
     run.progress.saved = run.progress.step
     run.say(f"going on from {checkpoint}")
     now = run.settings.model_dump(mode="json")
@@ -229,7 +239,7 @@ def _check_folder(folder: Path) -> None:
     remove_partial(folder)
 
 
-def _check_room(run: Run) -> None:
+def _check_room(run: TrainingRun) -> None:
     """All that will stay, and the one checkpoint more that is there before an old one goes."""
     settings = run.settings
     number = settings.checkpoints.keep + 1 + settings.checkpoints.keep_best * bool(settings.validation.every)
