@@ -22,7 +22,7 @@ from mimic.models.memory import save_memory
 from mimic.training import trainable
 from mimic.training.engine import EngineModel, is_deepspeed, make_accelerator, make_optimiser
 from mimic.training.lora import add_lora
-from mimic.training.run import TrainingProgress, TrainingRun, Say, as_bytes, checkpoint_bytes, describe
+from mimic.training.run import Say, TrainingProgress, TrainingRun, as_bytes, checkpoint_bytes, describe
 from mimic.training.saved import (
     AVERAGE,
     OPTIMISER,
