@@ -1,7 +1,7 @@
 """Which process may write to a folder? The first to lock it; others are told who that is.
 
-The lock is the operating system's (`fcntl` or `msvcrt`), on one byte of a small file in the folder, so that it
-ends with its process, however that ends. The file also says who holds it.
+The lock is the operating system's (`fcntl` or `msvcrt`), on one byte of a small file in the folder, so that
+it ends with its process, however that ends. The file also says who holds it.
 """
 
 from __future__ import annotations

@@ -33,9 +33,7 @@ def never(line):
 
 
 def test_the_second_is_told_who_holds_it_and_the_lock_of_a_dead_process_does_not_block(tmp_path, holder):
-    told = (
-        rf"{tmp_path.name} is in use by training of process {holder.pid} on .+, since 20\d\d-.*another folder"
-    )
+    told = rf"{tmp_path.name} is in use by training of process {holder.pid} on .+, since 20\d\d-.*give"
     for _ in range(2):  # being refused does not loosen it
         with pytest.raises(FolderInUseError, match=told), locked_folder(tmp_path, work="other", say=never):
             pass

@@ -124,3 +124,22 @@ def train_together(
 
 def _say_nothing(line: str) -> None:
     pass
+
+
+class Said(list[str]):
+    """What a training reported."""
+
+    def __call__(self, line: str) -> None:
+        self.append(line)
+
+    def __str__(self) -> str:
+        return "\n".join(self)
+
+
+def facts_of(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / "facts.json").read_text())
+
+
+def quick_settings(folder: Path, **changes: Any) -> TrainSettings:
+    """As `small_settings`, with 85 trained numbers; the settings of tests/goldens/training/first_format."""
+    return small_settings(folder, trainable=["pose_net.conv_layers.0", "pose_net.scale"], **changes)
