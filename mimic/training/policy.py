@@ -8,7 +8,7 @@ Legend: F frames of a sample, T frames that the model sees together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -65,13 +65,19 @@ def cast_frozen(task: TrainingTask, policy: Policy, *, is_divided: bool) -> bool
     if policy.frozen == torch.float32:
         return False
     for module in task.frozen.values():
-        module.to(policy.dtype_of(module))
+        _cast(module.parameters(), policy.dtype_of(module))
+        _cast(module.buffers(), policy.dtype_of(module))
     if policy.casts_networks and not is_divided:
-        for parameter in task.model.parameters():
-            # Norms and biases stay: they are small, and autocast computes norms in float32.
-            if not parameter.requires_grad and parameter.ndim > 1 and parameter.is_floating_point():
-                parameter.data = parameter.data.to(policy.frozen)
+        frozen = (parameter for parameter in task.model.parameters() if not parameter.requires_grad)
+        # Norms and biases stay: they are small, and autocast computes norms in float32.
+        _cast((parameter for parameter in frozen if parameter.ndim > 1), policy.frozen)
     return True
+
+
+def _cast(tensors: Iterable[Tensor], dtype: torch.dtype) -> None:
+    for tensor in tensors:
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
 
 
 def as_float(batch: Batch) -> Batch:

@@ -1,4 +1,4 @@
-"""A validation is made after its step was saved and recorded in that checkpoint; a failing one ends nothing."""
+"""Validation comes after its step was saved, is recorded in that checkpoint, and ends nothing if it fails."""
 
 import os
 import signal
