@@ -25,10 +25,12 @@ from mimic.training.settings import TrainSettings
 
 _BLOCK = re.compile(r"\b(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.\w+\.\d+$")
 """Names of a UNet's residual blocks, transformers and motion modules."""
+_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Where launchers write how many processes they have started."""
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
-class Step(nn.Module):
+class EngineModel(nn.Module):
     """A task's model as the engine takes it: what comes out are plain tensors, which all engines find.
 
     Args:
@@ -71,6 +73,11 @@ def check_engine(settings: TrainSettings) -> None:
         and not torch.cuda.is_bf16_supported(including_emulation=False)
     ):
         raise ConfigError("precision is bf16, which this GPU does not compute; use fp16 or fp32")
+    if settings.optimiser.name == "adamw_8bit" and _is_asked("ACCELERATE_USE_FSDP"):
+        raise ConfigError(
+            "optimiser.name is adamw_8bit, which cannot step weights that FSDP2 shares out; use adamw, whose "
+            "state FSDP2 shares out as well, or launch with configs/accelerate/ddp.yaml"
+        )
     if settings.optimiser.name == "adamw_8bit" and find_spec("bitsandbytes") is None:
         raise ConfigError(
             "optimiser.name is adamw_8bit, which needs bitsandbytes; `pip install 'mimic-motion[train]'`, or "
@@ -82,7 +89,8 @@ def make_accelerator(settings: TrainSettings) -> Any:
     """The `Accelerator` of a training.
 
     Raises:
-        ConfigError: see `check_engine`; or the batch cannot be divided by the processes.
+        ConfigError: see `check_engine`; the launcher's processes would not train together; or the batch
+            cannot be divided by them.
     """
     check_engine(settings)
     from accelerate import Accelerator
@@ -91,7 +99,10 @@ def make_accelerator(settings: TrainSettings) -> Any:
 
     # accelerate keeps its settings for the life of the process; another training may have other ones.
     AcceleratorState._reset_state()
+    launched = launched_processes()
     accelerator = Accelerator(
+        # Without a GPU accelerate sees several processes only when it is told to use the CPU.
+        cpu=launched > 1 and not _has_accelerator(),
         mixed_precision=_PRECISIONS[settings.precision],
         gradient_accumulation_steps=settings.accumulate,
         kwargs_handlers=[
@@ -102,6 +113,12 @@ def make_accelerator(settings: TrainSettings) -> Any:
         ],
         step_scheduler_with_optimizer=False,
     )
+    if accelerator.num_processes != launched:
+        raise ConfigError(
+            f"the launcher started {launched} processes ({_SIZES[0]}), but {accelerator.num_processes} would "
+            f"train together on {accelerator.device}, the others by themselves in the same output_dir; start "
+            "one with `python train.py …`, or launch as many as there are GPUs with `accelerate launch`"
+        )
     _share_out_on_cpu(accelerator)
     passes = accelerator.num_processes * settings.accumulate
     if settings.batch_size % passes:
@@ -111,6 +128,38 @@ def make_accelerator(settings: TrainSettings) -> Any:
         )
     _configure_deepspeed(accelerator, settings)
     return accelerator
+
+
+def launched_processes() -> int:
+    """How many processes the launcher (torchrun, `accelerate launch`, MPI) says there are; 1 without any.
+
+    Raises:
+        ConfigError: it says no number, or starts more processes on this machine than there are GPUs.
+    """
+    sizes = [1]
+    for name in (*_SIZES, "LOCAL_WORLD_SIZE"):
+        text = os.environ.get(name, "1")
+        if not text.isascii() or not text.isdigit() or int(text) < 1:
+            raise ConfigError(f"the environment has {name}={text!r}; expected a number, as launchers set it")
+        sizes.append(int(text))
+    here, num_gpus = sizes.pop(), torch.cuda.device_count()
+    if here > num_gpus > 0 and not _is_asked("ACCELERATE_USE_CPU"):
+        raise ConfigError(
+            f"the launcher started {here} processes on this machine, which has {num_gpus} "
+            f"GPU{'s' * (num_gpus > 1)}; start one for each"
+        )
+    return max(sizes)
+
+
+def divides_networks(accelerator: Any) -> bool:
+    """Whether an engine (FSDP2, DeepSpeed) regroups the weights of networks among processes."""
+    return str(accelerator.distributed_type).endswith(("FSDP", "DEEPSPEED"))
+
+
+def _has_accelerator() -> bool:
+    if hasattr(torch, "accelerator"):
+        return torch.accelerator.is_available()
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def shares_weights(parameters: Mapping[str, Tensor]) -> bool:

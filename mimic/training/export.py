@@ -1,6 +1,7 @@
-"""The trained weights as others use them: in the task for a while, or as files in a folder.
+"""How do trained weights get to those who use them? In the task for a while, or as files in a folder.
 
-Where processes share the weights out, a second task, whole and in the main process alone, takes their place.
+Where several processes hold parts of the weights, a second task, whole and in the main process alone, takes
+their place; so it does for the export where frozen weights were cast.
 """
 
 from __future__ import annotations
@@ -17,28 +18,34 @@ from mimic.families.task import TrainingTask
 from mimic.files import whole_folder
 from mimic.training.engine import is_deepspeed, shares_weights
 from mimic.training.lora import adapted_layers, lora_state, merged
+from mimic.training.policy import cast_frozen
+from mimic.training.run import TrainingRun
 from mimic.training.saved import gather
-from mimic.training.setup import Run, make_task
 from mimic.training.state import StateError
+from mimic.training.tasks import make_task
 
 FINAL = "final"
 LORA_FILE = "lora.safetensors"
 
 
-def is_shared_out(run: Run) -> bool:
+def is_shared_out(run: TrainingRun) -> bool:
     """Whether no process alone has a model that it could call outside a training step."""
     return shares_weights(run.parameters) or is_deepspeed(run.accelerator)
 
 
 @contextmanager
-def finished(run: Run) -> Iterator[TrainingTask | None]:
+def finished(run: TrainingRun, *, is_exact: bool = False) -> Iterator[TrainingTask | None]:
     """The task with the weights that count (averaged, where an average is kept), ready to generate.
 
-    All processes have to enter. None in the processes that have nothing to do: all but the main one, where
-    the weights are shared out.
+    All processes have to enter. Gives None in the processes that have nothing to do: all but the main one,
+    where a second task is built.
+
+    Args:
+        is_exact: frozen weights as exact as in the model they came from, for export; the task is on the CPU
+            then, unless nothing was cast.
     """
     weights = run.average if run.average is not None else run.parameters
-    if is_shared_out(run):
+    if is_shared_out(run) or (is_exact and run.is_cast):
         whole = gather(weights, is_kept=run.is_main)
         if not run.is_main:
             yield None
@@ -48,8 +55,10 @@ def finished(run: Run) -> Iterator[TrainingTask | None]:
         with torch.no_grad():
             for name, tensor in whole.items():
                 places[name].copy_(tensor)
-        for module in (task.model, *task.frozen.values()):
-            module.to(run.accelerator.device)
+        if not (is_exact and run.is_cast):
+            cast_frozen(task, run.policy, is_divided=False)
+            for module in (task.model, *task.frozen.values()):
+                module.to(run.accelerator.device)
         task.model.eval()
         yield task
         return
@@ -63,8 +72,8 @@ def finished(run: Run) -> Iterator[TrainingTask | None]:
 
 
 def export(task: TrainingTask, folder: Path) -> Path:
-    """Write a diffusers folder, in it one file in the published checkpoint's layout, and the low-rank
-    differences where there are any (both others have them merged). The same weights give the same bytes.
+    """Write a diffusers folder with one more file in the published checkpoint's layout, and the low-rank
+    differences where there are any (all other files have them merged). The same weights give the same bytes.
 
     Raises:
         StateError: the disk is full or the folder cannot be written. What had its name before stays.
@@ -82,12 +91,12 @@ def export(task: TrainingTask, folder: Path) -> Path:
     except (OSError, SafetensorError) as error:
         raise StateError(
             f"the finished model {folder} could not be written: {' '.join(str(error).split())}. Checkpoints "
-            "are untouched; make room, then the same command writes it"
+            "are untouched; make room, then rerun the command to write it"
         ) from error
     return folder
 
 
-def _swap(run: Run) -> None:
+def _swap(run: TrainingRun) -> None:
     """The averaged weights in place of the trained ones, or back; nothing is copied."""
     if run.average is not None:
         for name, parameter in run.parameters.items():

@@ -1,9 +1,10 @@
-"""What a training tells while it runs: a bar or lines, one JSON line a step, curves for TensorBoard."""
+"""What does a training report while it runs? A bar or lines, one JSON line a step, curves for TensorBoard."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ class TrainingLog:
 
     Args:
         folder: where the files go.
-        step: steps that were made before; what a killed run noted after them is removed.
+        step: steps made before this start; lines that a killed run wrote of later ones are removed.
         max_steps: where the bar ends.
         batch_size: clips a step.
         log_every: steps to a printed line, where the bar has no terminal.
@@ -52,8 +53,10 @@ class TrainingLog:
         self._has_terminal = sys.stderr.isatty()
         self._is_quiet = is_quiet
         with _explained(self._path):
-            cut_log(self._path, step)
-            self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`
+            self._last_line = cut_log(self._path, step)
+            # Its end is where the next line goes; opened like this, the last one can be written anew.
+            self._file = open(self._path, "r+b" if self._path.exists() else "w+b")  # noqa: SIM115
+            self._file.seek(0, os.SEEK_END)
         self._curves = _curves(folder / "tensorboard", step, say) if tensorboard else None
         self._bar: tqdm[Any] = tqdm(
             total=max_steps,
@@ -78,13 +81,19 @@ class TrainingLog:
         self._seconds_a_step = seconds if before is None else 0.9 * before + 0.1 * seconds
         rate = self._batch_size / max(seconds, 1e-9)
         line = {"step": step, **record, "clips_per_s": round(rate, 4)}
-        with _explained(self._path):
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+        self._write_line(line)
         self._show(step, record)
-        if self._curves is not None:
-            for name, value in _numbers({**record, "clips_per_s": rate}):
-                self._curves.add_scalar(name, value, step)
+        self._draw(step, {**record, "clips_per_s": rate})
+
+    def add(self, step: int, record: Mapping[str, Any]) -> None:
+        """Complete the line of the step written last, if that was `step`, with what was found out since."""
+        self._draw(step, record)
+        if self._last_line.get("step") != step:
+            return
+        line = self._last_line | record
+        with _explained(self._path):
+            self._file.seek(-len(_encoded(self._last_line)), os.SEEK_END)
+        self._write_line(line)
 
     def pause(self) -> None:
         """What was done since the last step (validating, saving) counts to no step."""
@@ -98,6 +107,17 @@ class TrainingLog:
         if self._curves is not None:
             self._curves.close()
 
+    def _write_line(self, line: dict[str, Any]) -> None:
+        with _explained(self._path):
+            self._file.write(_encoded(line))
+            self._file.flush()
+        self._last_line = line
+
+    def _draw(self, step: int, record: Mapping[str, Any]) -> None:
+        if self._curves is not None:
+            for name, value in _numbers(record):
+                self._curves.add_scalar(name, value, step)
+
     def _show(self, step: int, record: Mapping[str, Any]) -> None:
         assert self._seconds_a_step is not None
         rate = self._batch_size / max(self._seconds_a_step, 1e-9)
@@ -110,18 +130,26 @@ class TrainingLog:
         self._say(f"step {step}/{self._max_steps}  loss {loss}  lr {lr}  {rate:.2f} clips/s  {left} left")
 
 
-def cut_log(path: Path, step: int) -> None:
-    """Keep of a log only whole lines of steps up to `step`."""
+def cut_log(path: Path, step: int) -> dict[str, Any]:
+    """Keep of a log only whole lines of steps up to `step`; returns the last of them, empty without any."""
     if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and 0 < _step_of(line) <= step]
+        return {}
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith(b"\n") and 0 < _step_of(line) <= step]
+    last = json.loads(kept[-1]) if kept else {}
+    if kept:
+        kept[-1] = _encoded(last)
     if kept != lines:
         with whole_file(path) as beside:
-            beside.write_text("".join(kept), encoding="utf-8")
+            beside.write_bytes(b"".join(kept))
+    return last
 
 
-def _step_of(line: str) -> int:
+def _encoded(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line).encode() + b"\n"
+
+
+def _step_of(line: bytes) -> int:
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
@@ -159,5 +187,5 @@ def _explained(path: Path) -> Any:
     except OSError as error:
         raise StateError(
             f"{path} could not be written: {error.strerror or error}. Checkpoints are untouched; make room "
-            "or give another output_dir, then the same command goes on from the last one."
+            "or give another output_dir, then rerun the command to resume from the last one"
         ) from error

@@ -1,15 +1,16 @@
-"""How does a training go? Step after step, with logs, validation and checkpoints, until it is told to stop.
+"""What happens in a training? Steps, logs, checkpoints and validations, until the last step or a signal.
 
 The order of a step: its clips → random draws → encoding → the model's loss → gradients → weights → average.
 Everything random is a function of (seed, step, place in the batch), so that a training that was killed and
-goes on from its last checkpoint ends in the same bytes as one that was never disturbed.
+resumes from its last checkpoint ends in the same bytes as one that was never disturbed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,19 @@ import torch
 from torch import Tensor
 
 from mimic.data.batch import Sample, collate
-from mimic.training.engine import averages, is_deepspeed, local
-from mimic.training.export import FINAL, export, finished, is_shared_out
+from mimic.locks import locked_folder
+from mimic.training.assess import assess, is_due, is_pending
+from mimic.training.checkpoints import save
+from mimic.training.engine import averages, is_deepspeed, local, make_accelerator
+from mimic.training.export import FINAL, export, finished
 from mimic.training.logs import TrainingLog
 from mimic.training.order import generator_of, own_numbers, seed_of
-from mimic.training.saved import AVERAGE, OPTIMISER, WEIGHTS, gather, optimiser_by_name, save_engine
+from mimic.training.policy import as_float
+from mimic.training.run import TrainingRun
 from mimic.training.settings import TrainSettings, learning_rate
-from mimic.training.setup import Run, set_up
+from mimic.training.setup import check_folder, set_up
 from mimic.training.signals import StopRequest
-from mimic.training.state import checkpoints, save_state
-from mimic.training.validate import validate
+from mimic.training.state import checkpoints
 
 
 class TrainingError(RuntimeError):
@@ -46,7 +50,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepResult:
     """What one step gave, the same in all processes."""
 
     loss: float
@@ -65,20 +69,27 @@ def train(
     is_quiet: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Train as the settings say; go on from the last checkpoint if there is one.
+    """Train as the settings say; resume from the last whole checkpoint if there is one.
 
     Args:
-        is_dry_run: stop before the first step, having told what would be done; nothing is written.
+        is_dry_run: stop before the first step, having reported what would be done; nothing is written.
         is_quiet: show no bar and no lines of steps.
         say: prints a sentence; `print` unless given.
 
     Raises:
-        ConfigError: settings that cannot be.
-        StateError: the output folder is full or cannot be written; the last checkpoint stays usable.
+        ConfigError: invalid settings, or settings that this machine cannot serve.
+        FolderInUseError: another process trains in the same output folder.
+        StateError: the output folder is full or cannot be written, and the last checkpoint stays usable; or
+            none of its checkpoints is whole.
         TrainingError: too many losses in a row were not finite.
     """
-    with StopRequest() as stop:
-        run = set_up(settings, say=_print if say is None else say, is_dry_run=is_dry_run)
+    with StopRequest() as stop, ExitStack() as held:
+        accelerator = make_accelerator(settings)
+        say = _silent if not accelerator.is_main_process else _print if say is None else say
+        if accelerator.is_main_process and not is_dry_run:
+            check_folder(settings.output_dir)
+            held.enter_context(locked_folder(settings.output_dir, work="a training", say=say))
+        run = set_up(settings, accelerator, say=say, is_dry_run=is_dry_run)
         if is_dry_run:
             return Outcome(run.progress.step, None)
         log = _open_log(run, is_quiet=is_quiet) if run.is_main else None
@@ -89,37 +100,39 @@ def train(
                 log.close()
         if stopped_by is not None:
             run.say(
-                f"stopped by {stopped_by} after step {run.progress.step}, which is saved; the same command "
-                "goes on from there"
+                f"stopped by {stopped_by} after step {run.progress.step}, which is saved; rerun the command "
+                "to resume"
             )
-            run.accelerator.end_training()
+            accelerator.end_training()
             return Outcome(run.progress.step, None, stopped_by)
         folder = settings.output_dir / FINAL
-        with finished(run) as task:
+        with finished(run, is_exact=True) as task:
             if task is not None and run.is_main:
                 export(task, folder)
-        run.accelerator.wait_for_everyone()
+        accelerator.wait_for_everyone()
         run.say(f"done: {folder}")
-        run.accelerator.end_training()
+        accelerator.end_training()
         return Outcome(run.progress.step, folder)
 
 
-def _steps(run: Run, log: TrainingLog | None, stop: StopRequest) -> str | None:
+def _steps(run: TrainingRun, log: TrainingLog | None, stop: StopRequest) -> str | None:
     """All steps that are left; the name of the signal that ended them before the last."""
     settings, progress = run.settings, run.progress
-    batches = iter(run.loader())
+    if is_pending(run):
+        assess(run, log)
+    batches = run.batches()
     while progress.step < settings.max_steps:
         step, is_asked = one_step(run, batches, is_asked_to_stop=stop.name is not None)
         is_last = progress.step == settings.max_steps
-        record = _record(run, step)
-        if settings.validation.every and (progress.step % settings.validation.every == 0 or is_last):
-            record["validation"] = _validate(run)
         if log is not None:
-            log.write(progress.step, record)
+            log.write(progress.step, _record(run, step))
         _stop_if_hopeless(run, step)
-        is_best = progress.best.get("step") == progress.step and settings.checkpoints.keep_best
-        if is_last or is_asked or is_best or progress.step % settings.checkpoints.every == 0:
+        is_validated = is_due(settings, progress.step)
+        if is_last or is_asked or is_validated or progress.step % settings.checkpoints.every == 0:
             save(run)
+        # Whoever asked to stop may not wait; the next start makes the validation that is due.
+        if is_validated and (is_last or not is_asked):
+            assess(run, log)
         if log is not None:
             log.pause()
         if is_asked and not is_last:
@@ -128,8 +141,8 @@ def _steps(run: Run, log: TrainingLog | None, stop: StopRequest) -> str | None:
 
 
 def one_step(
-    run: Run, batches: Iterator[list[Sample]], *, is_asked_to_stop: bool = False
-) -> tuple[Step, bool]:
+    run: TrainingRun, batches: Iterator[list[Sample]], *, is_asked_to_stop: bool = False
+) -> tuple[StepResult, bool]:
     """Make a step and count it.
 
     Returns:
@@ -160,10 +173,10 @@ def one_step(
     progress.skipped_in_row = progress.skipped_in_row + 1 if is_skipped else 0
     if not is_skipped:
         _follow(run)
-    return Step(mean_loss, dict(zip(names, mean_terms)), norm, is_skipped, keys), asked > 0
+    return StepResult(mean_loss, dict(zip(names, mean_terms)), norm, is_skipped, keys), asked > 0
 
 
-def _one_pass(run: Run, samples: list[Sample], number: int) -> tuple[Tensor, dict[str, Tensor]]:
+def _one_pass(run: TrainingRun, samples: list[Sample], number: int) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradients of one part of this process's share."""
     settings, accelerator = run.settings, run.accelerator
     places = own_numbers(
@@ -179,7 +192,7 @@ def _one_pass(run: Run, samples: list[Sample], number: int) -> tuple[Tensor, dic
     ]
     draws = {name: torch.stack([own[name] for own in drawn]).to(accelerator.device) for name in drawn[0]}
     with torch.no_grad():
-        batch = run.task.encode(collate(samples).to(accelerator.device))
+        batch = as_float(run.task.encode(collate(samples).to(accelerator.device)))
     with accelerator.accumulate(run.model):
         loss, terms = run.model(batch, draws)
         # DeepSpeed steps within `backward`, so that what is not finite must not get there.
@@ -188,7 +201,7 @@ def _one_pass(run: Run, samples: list[Sample], number: int) -> tuple[Tensor, dic
     return loss.detach(), terms
 
 
-def _apply(run: Run, loss: float) -> tuple[float, bool]:
+def _apply(run: TrainingRun, loss: float) -> tuple[float, bool]:
     """Clip and step, unless loss or gradients are not finite; returns the gradients' norm and if it was
     skipped."""
     accelerator, optimiser = run.accelerator, run.optimiser
@@ -207,7 +220,7 @@ def _apply(run: Run, loss: float) -> tuple[float, bool]:
 
 
 @torch.no_grad()
-def _follow(run: Run) -> None:
+def _follow(run: TrainingRun) -> None:
     """Let the average follow the weights; at first faster than `ema_decay`, so that it forgets the start."""
     if run.average is None or run.settings.ema_decay is None:
         return
@@ -216,7 +229,7 @@ def _follow(run: Run) -> None:
         local(run.average[name]).lerp_(local(parameter.detach()).float(), 1 - decay)
 
 
-def _record(run: Run, step: Step) -> dict[str, Any]:
+def _record(run: TrainingRun, step: StepResult) -> dict[str, Any]:
     """A line of the log. JSON has no NaN: what is not finite is null."""
     progress, settings = run.progress, run.settings
     position = (progress.step - 1) * settings.batch_size
@@ -237,7 +250,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _stop_if_hopeless(run: Run, step: Step) -> None:
+def _stop_if_hopeless(run: TrainingRun, step: StepResult) -> None:
     progress = run.progress
     if progress.skipped_in_row < run.settings.max_skipped:
         return
@@ -255,74 +268,7 @@ def _stop_if_hopeless(run: Run, step: Step) -> None:
     )
 
 
-def _validate(run: Run) -> dict[str, float]:
-    settings, progress = run.settings.validation, run.progress
-    path = run.settings.output_dir / "validation" / f"step-{progress.step:06d}.mp4"
-    figures: dict[str, float] = {}
-    with finished(run) as task:
-        if task is not None:
-            figures = validate(
-                task,
-                run.validation,
-                seed=settings.seed,
-                path=path,
-                fps=settings.fps,
-                accelerator=None if is_shared_out(run) else run.accelerator,
-            )
-    if run.accelerator.num_processes > 1:
-        shared = [figures]
-        torch.distributed.broadcast_object_list(shared)
-        figures = shared[0]
-    value = figures.get(settings.best_by)
-    if value is not None and value > progress.best.get("value", -math.inf):
-        progress.best = {"step": progress.step, "value": value}
-    text = ", ".join(f"{name} {number:.4g}" for name, number in figures.items())
-    run.say(f"validation after step {progress.step}: {text} ({path})")
-    return figures
-
-
-def save(run: Run) -> None:
-    """Write a checkpoint of the step at hand, if there is none yet. All processes have to call this.
-
-    Raises:
-        StateError: it could not be written.
-    """
-    progress, settings, accelerator = run.progress, run.settings, run.accelerator
-    if progress.saved == progress.step:
-        return
-    tensors = {WEIGHTS: gather(run.parameters, is_kept=run.is_main)}
-    if run.average is not None:
-        tensors[AVERAGE] = gather(run.average, is_kept=run.is_main)
-    engine = save_engine(accelerator, settings.output_dir, progress.step)
-    if engine is None:
-        state = optimiser_by_name(run.optimiser.optimizer, run.parameters)
-        tensors[OPTIMISER] = gather(state, is_kept=run.is_main)
-    progress.saved = progress.step
-    if run.is_main:
-        is_best_kept = settings.checkpoints.keep_best and progress.best
-        save_state(
-            settings.output_dir,
-            progress.step,
-            tensors=tensors,
-            facts={
-                "family": settings.family,
-                "progress": asdict(progress),
-                "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
-                "processes": accelerator.num_processes,
-                "settings": settings.model_dump(mode="json"),
-            },
-            keep=settings.checkpoints.keep,
-            also_keep=[int(progress.best["step"])] if is_best_kept else [],
-            add=None if engine is None else lambda folder: _move(engine, folder / "engine"),
-        )
-    accelerator.wait_for_everyone()
-
-
-def _move(folder: Path, to: Path) -> None:
-    folder.rename(to)
-
-
-def _open_log(run: Run, *, is_quiet: bool) -> TrainingLog:
+def _open_log(run: TrainingRun, *, is_quiet: bool) -> TrainingLog:
     settings = run.settings
     return TrainingLog(
         settings.output_dir,
@@ -338,3 +284,7 @@ def _open_log(run: Run, *, is_quiet: bool) -> TrainingLog:
 
 def _print(line: str) -> None:
     print(line, flush=True)
+
+
+def _silent(line: str) -> None:
+    """Processes other than the main one print nothing."""

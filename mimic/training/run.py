@@ -1,11 +1,11 @@
-"""What is a training made of, once it is set up, and what is told of it at the start?
+"""What is a training made of, once it is set up, and what is reported of it at the start?
 
-Everything here is the same in all processes of a training, but for the samples that each is given.
+Everything here is the same in all processes of a training, except for the samples that each is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,20 +16,21 @@ from mimic.data.batch import Sample
 from mimic.families.task import TrainingTask
 from mimic.training.engine import is_deepspeed, shares_weights
 from mimic.training.order import Order
+from mimic.training.policy import Policy
 from mimic.training.settings import TrainSettings
-from mimic.training.signals import leave_signals_to_the_parent
+from mimic.training.workers import START_METHOD, HandingOver, samples_or_raise, set_up_worker
 
 Say = Callable[[str], None]
 
 
 @dataclass
-class Progress:
-    """What changes along the steps, besides tensors."""
+class TrainingProgress:
+    """What changes along the steps and is no tensor."""
 
     step: int = 0
-    """Steps made, skipped ones included."""
+    """Steps made, including skipped ones."""
     skipped: int = 0
-    """Steps that had no finite loss."""
+    """Steps without a finite loss."""
     skipped_in_row: int = 0
     best: dict[str, float] = field(default_factory=dict)
     """`step` and `value` of the best validation; empty before the first."""
@@ -38,14 +39,14 @@ class Progress:
 
 
 @dataclass
-class Run:
-    """A training, ready to go on from `progress.step`."""
+class TrainingRun:
+    """A training, ready to continue from `progress.step`."""
 
     settings: TrainSettings
     accelerator: Any
     task: TrainingTask
     model: nn.Module
-    """`Step` around the task's model, as the engine runs it."""
+    """`EngineModel` around the task's model, as the engine runs it."""
     optimiser: Any
     parameters: dict[str, nn.Parameter]
     """What is trained, by its name in the task's model; may be shared out among processes."""
@@ -53,16 +54,26 @@ class Run:
     """Average of `parameters`, shared out alike; None where none is kept."""
     dataset: Any
     validation: list[Sample]
-    progress: Progress
+    progress: TrainingProgress
+    policy: Policy
+    is_cast: bool
+    """Whether frozen weights are less exact than in the model that they came from."""
     say: Say
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Of the newest checkpoint: what its `facts.json` holds; empty before the first."""
+    no_validation: str | None = None
+    """Why no validation is tried until the next start; None: it is."""
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes and speaks."""
         return bool(self.accelerator.is_main_process)
 
-    def loader(self) -> DataLoader[Any]:
-        """This process's samples from the step at hand on, one list for each pass."""
+    def batches(self) -> Iterator[list[Sample]]:
+        """This process's samples from the current step on, one list for each pass.
+
+        Errors of a clip are the same with and without processes that load data.
+        """
         settings, accelerator = self.settings, self.accelerator
         order = Order(
             num_clips=len(self.dataset),
@@ -74,18 +85,20 @@ class Run:
             rank=accelerator.process_index,
             num_ranks=accelerator.num_processes,
         )
-        return DataLoader(
-            self.dataset,
+        if not settings.num_workers:
+            return iter(DataLoader(self.dataset, batch_sampler=order, collate_fn=list))
+        loader = DataLoader(
+            HandingOver(self.dataset),
             batch_sampler=order,
             collate_fn=list,
             num_workers=settings.num_workers,
-            worker_init_fn=leave_signals_to_the_parent,
-            # A forked worker would wait for ever for the threads that OpenCV had in its parent.
-            multiprocessing_context="forkserver" if settings.num_workers else None,
+            worker_init_fn=set_up_worker,
+            multiprocessing_context=START_METHOD,
         )
+        return samples_or_raise(iter(loader))
 
 
-def describe(run: Run) -> list[str]:
+def describe(run: TrainingRun) -> list[str]:
     """What is trained, what memory it needs at least, and how large a step's batch is."""
     settings, accelerator = run.settings, run.accelerator
     number = sum(p.numel() for p in run.task.model.parameters())
@@ -113,7 +126,7 @@ def describe(run: Run) -> list[str]:
     ]
 
 
-def memory_parts(run: Run) -> dict[str, int]:
+def memory_parts(run: TrainingRun) -> dict[str, int]:
     """Bytes in each process that do not depend on the batch: an estimate from counts of parameters."""
     settings, num_processes = run.settings, run.accelerator.num_processes
     is_sharing_all = shares_weights(run.parameters)
@@ -130,7 +143,7 @@ def memory_parts(run: Run) -> dict[str, int]:
     }
 
 
-def checkpoint_bytes(run: Run) -> int:
+def checkpoint_bytes(run: TrainingRun) -> int:
     """How large a checkpoint will be, about."""
     trained = sum(4 * p.numel() for p in run.parameters.values())
     moments = 2 * trained if run.settings.optimiser.name == "adamw" else trained // 2

@@ -33,7 +33,7 @@ class OptimiserSettings(Config):
     """How weights follow gradients."""
 
     name: Literal["adamw", "adamw_8bit"] = "adamw"
-    """adamw_8bit keeps its two moments in a byte each instead of four (needs bitsandbytes)."""
+    """adamw_8bit keeps its two moments in a byte each instead of four (needs bitsandbytes, not FSDP2)."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
     """The paper's is 1e-5."""
@@ -52,7 +52,8 @@ class ScheduleSettings(Config):
     """How the learning rate goes along the steps."""
 
     name: Literal["constant", "cosine"] = "constant"
-    """After the warm-up: stay, or fall along half a cosine until `max_steps`."""
+    """After the warm-up: stay, or fall along half a cosine until `max_steps`. Resuming with another
+    `max_steps` stretches the cosine; the jump of the rate is reported."""
 
     warmup_steps: int = Field(default=0, ge=0)
     """Steps in which the rate grows linearly from 0."""
@@ -74,10 +75,15 @@ class ValidationSettings(Config):
     """Of the noise that videos begin with."""
 
     best_by: Literal["psnr", "ssim", "hand_psnr"] = "psnr"
-    """The checkpoint that is best by this mean is kept besides the last ones."""
+    """The checkpoint with the best mean of this is kept as well as the last ones. hand_psnr needs hands among
+    `data.regions`."""
 
     fps: float = Field(default=7.0, gt=0)
     """Of the grid's video."""
+
+    decode_chunk_size: int | None = Field(default=None, ge=1)
+    """Frames decoded together, which is what validation needs most memory for; none: the model's default
+    (8 for released weights). Decoders that look along time give slightly other frames with another number."""
 
 
 class CheckpointSettings(Config):
@@ -160,6 +166,12 @@ class TrainSettings(Config):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """What the networks compute in; weights that are trained stay float32."""
 
+    frozen_dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Precision of weights that are not trained: VAE and image encoder, and, where `precision` is not fp32,
+    what is frozen inside the trained networks (not under FSDP2 and DeepSpeed, which want one precision).
+    auto: bf16 on a CUDA device with precision bf16, else fp32. The finished model has its frozen weights as
+    exact as they came."""
+
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
 
@@ -204,17 +216,27 @@ class TrainSettings(Config):
             )
         if self.model == "tiny" and self.checkpoint is not None:
             raise ValueError("model is tiny, which no released checkpoint fits; leave checkpoint out")
+        best_by = self.validation.best_by
+        if self.validation.every and best_by == "hand_psnr" and "hands" not in self.data.regions:
+            raise ValueError(
+                f"validation.best_by is hand_psnr, but data.regions is {list(self.data.regions)}: no hand is "
+                "ever measured; add hands to data.regions, or use best_by: psnr"
+            )
         return self
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:
     """The rate of a step, counted from 0: linear warm-up, then constant or half a cosine."""
-    schedule, top = settings.schedule, settings.optimiser.learning_rate
+    return rate_of(settings.schedule, settings.optimiser.learning_rate, settings.max_steps, step)
+
+
+def rate_of(schedule: ScheduleSettings, top: float, max_steps: int, step: int) -> float:
+    """As `learning_rate`, of the settings that it depends on; `top` is the highest rate."""
     if step < schedule.warmup_steps:
         return top * (step + 1) / schedule.warmup_steps
     if schedule.name == "constant":
         return top
-    length = max(1, settings.max_steps - schedule.warmup_steps)
+    length = max(1, max_steps - schedule.warmup_steps)
     progress = min(1.0, (step - schedule.warmup_steps) / length)
     share = schedule.final_share + (1 - schedule.final_share) * (1 + math.cos(math.pi * progress)) / 2
     return top * share

@@ -1,10 +1,9 @@
-"""From settings to everything a training needs, checked before anything heavy is done."""
+"""How do settings become everything that a training needs, checked before anything heavy is done?"""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +11,36 @@ import torch
 from torch import nn
 
 from mimic.config.loading import ConfigError, build
+from mimic.data.batch import Sample
 from mimic.data.cache import EncodingCache, weights_digest
 from mimic.data.dataset import ClipDataset, build_dataset
 from mimic.data.settings import DataSettings
-from mimic.families.registry import load_pipeline, load_task
 from mimic.families.task import TrainingTask
 from mimic.files import remove_partial
-from mimic.models.memory import save_memory
-from mimic.training import trainable
-from mimic.training.engine import Step, is_deepspeed, make_accelerator, make_optimiser
-from mimic.training.lora import add_lora
-from mimic.training.run import Progress, Run, Say, as_bytes, checkpoint_bytes, describe
-from mimic.training.saved import (
-    AVERAGE,
-    OPTIMISER,
-    WEIGHTS,
-    restore_engine,
-    restore_optimiser,
-    restore_tensors,
-)
+from mimic.training.assess import VALIDATION
+from mimic.training.checkpoints import resume
+from mimic.training.engine import EngineModel, divides_networks, make_optimiser
+from mimic.training.policy import cast_frozen, resolve
+from mimic.training.run import Say, TrainingProgress, TrainingRun, as_bytes, checkpoint_bytes, describe
 from mimic.training.settings import TrainSettings
-from mimic.training.state import StateError, checkpoints, load_state
-from mimic.weights.sources import SourceError
+from mimic.training.state import StateError, checkpoints
+from mimic.training.tasks import make_task
 from mimic.weights.strict import align_memory
 
 _WRAPPER = "_checkpoint_wrapped_module."  # what FSDP's own checkpointing puts into names
 
 
-def set_up(settings: TrainSettings, *, say: Say, is_dry_run: bool = False) -> Run:
-    """Everything up to the first step: engine, model, data, and what the last checkpoint holds.
+def set_up(settings: TrainSettings, accelerator: Any, *, say: Say, is_dry_run: bool = False) -> TrainingRun:
+    """Everything up to the first step: model, data, and what the last checkpoint holds.
 
     Args:
+        accelerator: of `make_accelerator`.
         say: prints a sentence; called in the main process only.
         is_dry_run: write nothing, not even the output folder.
 
     Raises:
-        ConfigError: settings that cannot be, or that this machine cannot serve.
-        StateError: the output folder cannot be written, or its last checkpoint cannot be read.
+        ConfigError: invalid settings, or settings that this machine cannot serve.
+        StateError: no checkpoint of the output folder can be read, or there is too little room for more.
     """
     if settings.cpu_threads is not None:
         torch.set_num_threads(settings.cpu_threads)
@@ -57,12 +49,9 @@ def set_up(settings: TrainSettings, *, say: Say, is_dry_run: bool = False) -> Ru
         raise ConfigError(
             f"{settings.output_dir} holds {found[-1].name}; set resume: auto to go on, or another output_dir"
         )
-    accelerator = make_accelerator(settings)
-    if not accelerator.is_main_process:
-        say = _silent
     if not is_dry_run and accelerator.is_main_process:
-        _check_folder(settings.output_dir)
-    # What the data lacks is told before a large model is loaded.
+        _remove_partial(settings)
+    # What the data lacks is reported before a large model is loaded.
     build_dataset(settings.data, split="train", seed=settings.seed)
     if settings.validation.every:
         build_dataset(settings.data, split="val", seed=settings.seed)
@@ -70,9 +59,10 @@ def set_up(settings: TrainSettings, *, say: Say, is_dry_run: bool = False) -> Ru
         task = make_task(settings)
     data = fit_data(settings.data, task)
     dataset = build_dataset(data, split="train", seed=settings.seed)
-    optimised = _trained(task)
-    optimiser = make_optimiser(optimised, settings)
-    model: nn.Module = Step(task.model, is_offloading=settings.memory.offload_activations)
+    optimiser = make_optimiser(_trained(task), settings)
+    policy = resolve(settings, accelerator.device)
+    is_cast = cast_frozen(task, policy, is_divided=divides_networks(accelerator))
+    model: nn.Module = EngineModel(task.model, is_offloading=settings.memory.offload_activations)
     align_memory(model)
     for module in task.frozen.values():
         module.to(accelerator.device)
@@ -85,21 +75,49 @@ def set_up(settings: TrainSettings, *, say: Say, is_dry_run: bool = False) -> Ru
     average = None
     if settings.ema_decay is not None:
         average = {name: p.detach().clone().float() for name, p in parameters.items()}
-    run = Run(
-        settings, accelerator, task, model, optimiser, parameters, average, dataset, [], Progress(), say
+    run = TrainingRun(
+        settings=settings,
+        accelerator=accelerator,
+        task=task,
+        model=model,
+        optimiser=optimiser,
+        parameters=parameters,
+        average=average,
+        dataset=dataset,
+        validation=[],
+        progress=TrainingProgress(),
+        policy=policy,
+        is_cast=is_cast,
+        say=say,
     )
     for line in describe(run):
         say(line)
     if found:
-        _resume(run, found[-1])
+        resume(run, found, is_dry_run=is_dry_run)
     elif not is_dry_run and accelerator.is_main_process:
         _check_room(run)
     if settings.validation.every and not is_dry_run:
-        clips = build_dataset(data, split="val", seed=settings.seed)
-        run.validation = [
-            clips[0, number] for number in range(min(len(clips), settings.validation.num_clips))
-        ]
+        run.validation = _validation_clips(settings, data)
     return run
+
+
+def _validation_clips(settings: TrainSettings, data: DataSettings) -> list[Sample]:
+    """The clips of every validation.
+
+    Raises:
+        ConfigError: no hand in them has a mask, and the best checkpoint is chosen by hands.
+    """
+    clips = build_dataset(data, split="val", seed=settings.seed)
+    chosen = [clips[0, number] for number in range(min(len(clips), settings.validation.num_clips))]
+    if settings.validation.best_by == "hand_psnr" and not any(
+        bool((sample.masks["hands"][1:] > 0).any()) for sample in chosen
+    ):
+        raise ConfigError(
+            f"validation.best_by is hand_psnr, but no hand has a mask in the {len(chosen)} validation clips "
+            f"(data.hand_threshold is {data.hand_threshold:g}); lower data.hand_threshold, raise "
+            "validation.num_clips, or use best_by: psnr"
+        )
+    return chosen
 
 
 def _encoded(
@@ -117,44 +135,6 @@ def _encoded(
     accelerator.wait_for_everyone()
     say(f"latents of all clips are in {folder}; {num_written} of this process's were made now")
     return dataset.with_cache(cache)
-
-
-def make_task(settings: TrainSettings) -> TrainingTask:
-    """The family's task around the model that is trained further, on the CPU, with what trains chosen."""
-    family = load_task(settings.family)
-    objective = build(family.Settings, settings.objective, "objective")
-    if settings.model == "tiny":
-        pipeline = family.tiny_pipeline(
-            height=settings.data.height, width=settings.data.width, seed=settings.seed
-        )
-    else:
-        try:
-            pipeline = load_pipeline(
-                settings.model, checkpoint=settings.checkpoint, dtype=torch.float32, device="cpu"
-            )
-        except SourceError as error:
-            raise ConfigError(
-                f"model: {error}; where the model comes from an earlier stage or another command, run that "
-                "first (the shipped YAMLs name it in their first lines)"
-            ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    task = family.from_pipeline(pipeline, objective)
-    _choose_trained(task, settings)
-    save_memory(
-        task.model,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        chunk_frames=settings.memory.chunk_frames,
-    )
-    return task
-
-
-def _choose_trained(task: TrainingTask, settings: TrainSettings) -> None:
-    names = settings.trainable
-    if not names and settings.lora is None:
-        names = tuple(name for name, _ in task.model.named_children())
-    trainable.select(task.model, names, task.parts)
-    if settings.lora is not None:
-        add_lora(task.model, settings.lora, task.parts, seed=settings.seed)
 
 
 def fit_data(settings: DataSettings, task: TrainingTask) -> DataSettings:
@@ -180,43 +160,12 @@ def _trained(task: TrainingTask) -> dict[str, nn.Parameter]:
     }
 
 
-def _resume(run: Run, checkpoint: Path) -> None:
-    tensors, facts = load_state(checkpoint)
-    if facts.get("family") != run.settings.family:
-        raise ConfigError(
-            f"{checkpoint} is of a training of {facts.get('family', 'another kind')}, not of "
-            f"{run.settings.family}; give another output_dir"
-        )
-    restore_tensors(run.parameters, tensors[WEIGHTS], source=checkpoint)
-    restore_tensors(run.average or {}, tensors.get(AVERAGE, {}), source=checkpoint)
-    if is_deepspeed(run.accelerator):
-        restore_engine(run.accelerator, checkpoint)
-    else:
-        restore_optimiser(run.optimiser.optimizer, run.parameters, tensors.get(OPTIMISER, {}))
-    if run.accelerator.scaler is not None and facts.get("scaler"):
-        run.accelerator.scaler.load_state_dict(facts["scaler"])
-    run.progress = Progress(**facts["progress"])
-    run.progress.saved = run.progress.step
-    run.say(f"going on from {checkpoint}")
-    now = run.settings.model_dump(mode="json")
-    for line in differences(facts["settings"], now):
-        run.say(f"changed since then: {line}")
+def check_folder(folder: Path) -> None:
+    """Make the output folder and write to it once.
 
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings that are not as they were, as `key: old → new`; where and how far a run goes is left out."""
-    lines = []
-    for name in dict.fromkeys([*before, *now]):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            lines += differences(old, new, f"{prefix}{name}.")
-        elif old != new and prefix + name not in ("output_dir", "max_steps", "resume"):
-            lines.append(f"{prefix}{name}: {old} → {new}")
-    return lines
-
-
-def _check_folder(folder: Path) -> None:
-    """Make the output folder, write to it once, and clear away what a killed run left half-written."""
+    Raises:
+        StateError: it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trial = folder / f".{os.getpid()}.partial"
@@ -226,10 +175,16 @@ def _check_folder(folder: Path) -> None:
         raise StateError(
             f"output_dir {folder} cannot be written: {error.strerror or error}; give another one"
         ) from error
-    remove_partial(folder)
 
 
-def _check_room(run: Run) -> None:
+def _remove_partial(settings: TrainSettings) -> None:
+    """Remove what killed runs left half-written in the output folder, which nobody else uses now."""
+    folder = settings.output_dir
+    for place in (folder, folder / VALIDATION, *checkpoints(folder)):
+        remove_partial(place)
+
+
+def _check_room(run: TrainingRun) -> None:
     """All that will stay, and the one checkpoint more that is there before an old one goes."""
     settings = run.settings
     number = settings.checkpoints.keep + 1 + settings.checkpoints.keep_best * bool(settings.validation.every)
@@ -240,7 +195,3 @@ def _check_room(run: Run) -> None:
             f"output_dir {settings.output_dir} has {as_bytes(free)} free; {number} checkpoints need "
             f"{as_bytes(needed)}. Make room, or set checkpoints.keep lower"
         )
-
-
-def _silent(line: str) -> None:
-    """Processes other than the main one say nothing."""

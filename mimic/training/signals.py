@@ -1,4 +1,4 @@
-"""How a training is asked to stop: SIGTERM and SIGINT are noted, and heeded after the step at hand."""
+"""How is a training asked to stop? SIGTERM and SIGINT are noted, and heeded after the step at hand."""
 
 from __future__ import annotations
 
@@ -35,9 +35,3 @@ class StopRequest:
         if self.name is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.name = signal.Signals(number).name
-
-
-def leave_signals_to_the_parent(worker: int) -> None:
-    """For processes that load data: Ctrl-C reaches them too, but they are needed for the step at hand."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,10 +1,11 @@
-"""What a training must remember to go on as if it had never stopped, and how that reaches the disk whole."""
+"""How does the state of a training reach the disk whole, and come back whole or not at all?"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -15,7 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mimic.files import whole_folder
+from mimic.files import whole_file, whole_folder
+
+_NAME = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
+"""Of the folders that are the trainer's; all others, whatever their names begin with, are the user's."""
+_FACTS = "facts.json"
 
 
 class StateError(OSError):
@@ -39,7 +44,7 @@ def save_state(
     Args:
         tensors: group (model, optimiser, ...) to its tensors.
         keep: how many checkpoints stay; older ones are removed after the new one is whole.
-        also_keep: steps whose checkpoints stay besides.
+        also_keep: steps whose checkpoints stay as well.
         add: writes more into the folder, before it gets its name.
 
     Raises:
@@ -50,18 +55,34 @@ def save_state(
         for group, values in tensors.items():
             own = {name: value.detach().contiguous() for name, value in values.items()}
             save_file(own, beside / f"{group}.safetensors")
-        (beside / "facts.json").write_text(json.dumps(facts | {"step": step}))
+        written = json.dumps(facts | {"step": step, "groups": sorted(tensors)})
+        (beside / _FACTS).write_text(written, encoding="utf-8")
         if add is not None:
             add(beside)
-    for old in checkpoints(folder)[:-keep]:
-        if step_of(old) not in also_keep:
-            _remove(old)
+    remove_old(folder, keep=keep, also_keep=also_keep)
     return final
 
 
+def update_facts(checkpoint: Path, facts: dict[str, Any]) -> None:
+    """Put other facts in place of a checkpoint's, all or none of them.
+
+    Raises:
+        StateError: they cannot be written.
+    """
+    with _explained(checkpoint), whole_file(checkpoint / _FACTS) as beside:
+        beside.write_text(json.dumps(facts), encoding="utf-8")
+
+
+def remove_old(folder: Path, *, keep: int, also_keep: Collection[int] = ()) -> None:
+    """Remove all checkpoints but the last `keep` and those of the steps `also_keep`."""
+    for old in checkpoints(folder)[:-keep]:
+        if step_of(old) not in also_keep:
+            _remove(old)
+
+
 def checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints of a run, oldest first."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
+    """The folders named exactly ``checkpoint-<number>``, oldest first."""
+    found = [path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name) and path.is_dir()]
     return sorted(found, key=step_of)
 
 
@@ -74,14 +95,57 @@ def load_state(checkpoint: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str
     """The tensors by group and the facts of a checkpoint.
 
     Raises:
-        StateError: the checkpoint is missing or damaged.
+        StateError: the checkpoint is missing or damaged; the message says what is wrong with it.
+    """
+    facts = load_facts(checkpoint)
+    tensors = {}
+    for file in sorted(checkpoint.glob("*.safetensors")):
+        try:
+            tensors[file.stem] = load_file(file)
+        except (OSError, SafetensorError, ValueError) as error:
+            raise damage(checkpoint, f"{file.name} cannot be read ({error})") from error
+    missing = [group for group in facts.get("groups", []) if group not in tensors]
+    if missing:
+        raise damage(checkpoint, f"{missing[0]}.safetensors is missing")
+    return tensors, facts
+
+
+def load_facts(checkpoint: Path) -> dict[str, Any]:
+    """The facts of a checkpoint, `step` among them.
+
+    Raises:
+        StateError: they are missing or damaged.
     """
     try:
-        facts = json.loads((checkpoint / "facts.json").read_text())
-        tensors = {file.stem: load_file(file) for file in sorted(checkpoint.glob("*.safetensors"))}
-    except Exception as error:
-        raise StateError(f"{checkpoint} is not a whole checkpoint: {error}") from error
-    return tensors, facts
+        facts = json.loads((checkpoint / _FACTS).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise damage(checkpoint, f"{_FACTS} is missing") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise damage(checkpoint, f"{_FACTS} cannot be read ({error})") from error
+    if not isinstance(facts, dict):
+        raise damage(checkpoint, f"{_FACTS} holds no JSON object")
+    step, groups = facts.get("step"), facts.get("groups", [])
+    if type(step) is not int or step < 0:
+        raise damage(checkpoint, f"step in {_FACTS} is {step!r}; expected a number of steps")
+    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+        raise damage(checkpoint, f"groups in {_FACTS} is {groups!r}; expected a list of names")
+    return facts
+
+
+def damage(checkpoint: Path, what: str) -> StateError:
+    """The error that says what is wrong with a checkpoint."""
+    return StateError(f"{checkpoint} is not a whole checkpoint: {what}")
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Rename a damaged checkpoint, so that it is neither resumed from nor counted nor removed.
+
+    Returns:
+        its new place, ``checkpoint-<number>-damaged``, or that with another number after it.
+    """
+    names = (f"{checkpoint.name}-damaged{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
+    free = next(name for name in names if not os.path.lexists(checkpoint.with_name(name)))
+    return checkpoint.rename(checkpoint.with_name(free))
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -110,7 +174,7 @@ def _explained(final: Path) -> Iterator[None]:
         text = " ".join(str(error).split())
         raise StateError(
             f"checkpoint {final} could not be written: {text}. Earlier checkpoints are untouched; make room "
-            "or give another output_dir, then the same command goes on from the last one."
+            "or give another output_dir, then rerun the command to resume from the last one"
         ) from error
 
 

@@ -1,11 +1,11 @@
-"""How good is the model now? Videos of clips it is not trained on, beside the truth, and their numbers.
+"""How good is a model? Videos of clips it is not trained on, beside the truth, and their figures.
 
 Legend: F frames, H height, W width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ from mimic.video import VideoWriter
 
 Pictures = NDArray[np.uint8]
 GAP = 2  # white pixels between the pictures of a grid
+
+
+class ValidationError(RuntimeError):
+    """A clip could not be generated; the message has the reason of each process that failed."""
 
 
 def show_clip(sample: Sample, generated: torch.Tensor) -> Pictures:
@@ -100,20 +104,46 @@ def validate(
         seed: of the noise; clip number i begins with `seed + i`.
         path: of the video.
         fps: of the video.
-        accelerator: its processes divide the clips among them (all have to call this); None: this one process
-            does all.
+        accelerator: its processes divide the clips among them (all have to call this); None: this process
+            alone generates all.
+
+    Raises:
+        ValidationError: in all processes, where one of them could not generate a clip.
+        OSError: the video cannot be written; in the main process only.
     """
     rank, num_ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    own = {}
-    for number in range(rank, len(samples), num_ranks):
-        generated = task.generate(samples[number], seed=seed + number).float().cpu()
-        own[number] = (measure(samples[number], generated), show_clip(samples[number], generated))
-    gathered = own
+    own, reason = _generated(task, samples, range(rank, len(samples), num_ranks), seed)
+    parts, reasons = [own], [reason]
     if num_ranks > 1:
         everyone: list[Any] = [None] * num_ranks
-        torch.distributed.all_gather_object(everyone, own)
-        gathered = {number: clip for part in everyone for number, clip in part.items()}
+        torch.distributed.all_gather_object(everyone, (own, reason))
+        parts, reasons = [part for part, _ in everyone], [why for _, why in everyone]
+    failed = list(dict.fromkeys(why for why in reasons if why is not None))
+    if failed:
+        raise ValidationError("; ".join(failed))
+    gathered = {number: clip for part in parts for number, clip in part.items()}
     clips = [gathered[number] for number in range(len(samples))]
     if rank == 0:
         write_grid(path, [picture for _, picture in clips], fps=fps)
     return means([figures for figures, _ in clips])
+
+
+def _generated(
+    task: TrainingTask, samples: Sequence[Sample], numbers: Iterable[int], seed: int
+) -> tuple[dict[int, tuple[dict[str, float], Pictures]], str | None]:
+    """Figures and pictures of each clip by its number; or none and the reason why one could not be made, for
+    the other processes, which would wait for this one."""
+    own = {}
+    try:
+        for number in numbers:
+            generated = task.generate(samples[number], seed=seed + number).float().cpu()
+            own[number] = (measure(samples[number], generated), show_clip(samples[number], generated))
+    except Exception as error:  # out of memory is as good a reason as any
+        return {}, told(error)
+    return own, None
+
+
+def told(error: Exception) -> str:
+    """An error as one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

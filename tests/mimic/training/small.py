@@ -98,9 +98,7 @@ def train_together(
     settings: TrainSettings, num_processes: int, environment: dict[str, str] | None = None
 ) -> None:
     """Train in several processes, as torchrun starts them (gloo); raises if one fails."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     processes = [
         start(
             train_here,
@@ -112,7 +110,7 @@ def train_together(
                 "LOCAL_WORLD_SIZE": str(num_processes),
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
-                "ACCELERATE_USE_CPU": "true",
+                **({"ACCELERATE_USE_CPU": "true"} if torch.cuda.is_available() else {}),
                 **(environment or {}),
             },
         )
@@ -122,5 +120,31 @@ def train_together(
     assert codes == [0] * num_processes, f"processes ended with {codes}"
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def _say_nothing(line: str) -> None:
     pass
+
+
+class Said(list[str]):
+    """What a training reported."""
+
+    def __call__(self, line: str) -> None:
+        self.append(line)
+
+    def __str__(self) -> str:
+        return "\n".join(self)
+
+
+def facts_of(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / "facts.json").read_text())
+
+
+def quick_settings(folder: Path, **changes: Any) -> TrainSettings:
+    """As `small_settings`, with 85 trained numbers; the settings of tests/goldens/training/first_format."""
+    return small_settings(folder, trainable=["pose_net.conv_layers.0", "pose_net.scale"], **changes)

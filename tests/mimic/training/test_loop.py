@@ -23,6 +23,7 @@ from mimic.training.settings import learning_rate
 from mimic.training.state import StateError, checkpoints
 from mimic.video import probe
 from tests.mimic.training.small import (
+    Said,
     digests,
     finish,
     log_of,
@@ -31,16 +32,6 @@ from tests.mimic.training.small import (
     start,
     train_here,
 )
-
-
-class Said(list):
-    """What a training told."""
-
-    def __call__(self, line: str) -> None:
-        self.append(line)
-
-    def __str__(self) -> str:
-        return "\n".join(self)
 
 
 @pytest.fixture(scope="module")

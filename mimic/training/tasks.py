@@ -1,0 +1,54 @@
+"""Which model is trained further, and what of it? The family's task, made from the settings."""
+
+from __future__ import annotations
+
+import torch
+
+from mimic.config.loading import ConfigError, build
+from mimic.families.registry import load_pipeline, load_task
+from mimic.families.task import TrainingTask
+from mimic.models.memory import save_memory
+from mimic.training import trainable
+from mimic.training.lora import add_lora
+from mimic.training.policy import set_window
+from mimic.training.settings import TrainSettings
+from mimic.weights.sources import SourceError
+
+
+def make_task(settings: TrainSettings) -> TrainingTask:
+    """The family's task around the model that is trained further, on the CPU, with what trains chosen."""
+    family = load_task(settings.family)
+    objective = build(family.Settings, settings.objective, "objective")
+    if settings.model == "tiny":
+        pipeline = family.tiny_pipeline(
+            height=settings.data.height, width=settings.data.width, seed=settings.seed
+        )
+    else:
+        try:
+            pipeline = load_pipeline(
+                settings.model, checkpoint=settings.checkpoint, dtype=torch.float32, device="cpu"
+            )
+        except SourceError as error:
+            raise ConfigError(
+                f"model: {error}; where the model comes from an earlier stage or another command, run that "
+                "first (the shipped YAMLs name it in their first lines)"
+            ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    set_window(pipeline, objective, num_frames=settings.data.num_frames)
+    task = family.from_pipeline(pipeline, objective)
+    _choose_trained(task, settings)
+    save_memory(
+        task.model,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        chunk_frames=settings.memory.chunk_frames,
+    )
+    return task
+
+
+def _choose_trained(task: TrainingTask, settings: TrainSettings) -> None:
+    names = settings.trainable
+    if not names and settings.lora is None:
+        names = tuple(name for name, _ in task.model.named_children())
+    trainable.select(task.model, names, task.parts)
+    if settings.lora is not None:
+        add_lora(task.model, settings.lora, task.parts, seed=settings.seed)

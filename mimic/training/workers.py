@@ -1,0 +1,98 @@
+"""How do processes that load clips behave? They hand errors over whole, and end when their training does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from mimic.data.batch import Sample
+
+# A forked worker would wait for ever for threads that OpenCV had in its parent. Windows has no forkserver.
+START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An error in place of a sample, so that `DataLoader` does not wrap it in its worker's traceback."""
+
+    error: Exception
+    trace: str
+    """The worker's traceback, which does not travel with the error."""
+
+
+class HandingOver(Dataset[Any]):
+    """A dataset whose errors are values.
+
+    Args:
+        dataset: of samples.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, place: Any) -> Sample | Unreadable:
+        try:
+            return self._dataset[place]
+        except Exception as error:  # all of them: they are raised again in the process that trains
+            return Unreadable(_portable(error), traceback.format_exc())
+
+
+def samples_or_raise(batches: Iterable[list[Sample | Unreadable]]) -> Iterator[list[Sample]]:
+    """Batches of a `HandingOver`.
+
+    Raises:
+        Exception: the error of the first sample that could not be made, with the worker's traceback as its
+            cause.
+    """
+    for batch in batches:
+        for sample in batch:
+            if isinstance(sample, Unreadable):
+                raise sample.error from RuntimeError(f"in a process that loads data:\n{sample.trace}")
+        yield [sample for sample in batch if isinstance(sample, Sample)]
+
+
+def set_up_worker(worker: int) -> None:
+    """Prepare a process that loads data: for `DataLoader`'s `worker_init_fn`."""
+    _leave_signals_to_the_parent()
+    _end_with_the_parent()
+
+
+def _leave_signals_to_the_parent() -> None:
+    """Ctrl-C reaches workers too, but they are needed for the step at hand."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end_with_the_parent() -> None:
+    """End this process as soon as the one that asked for it has ended, however that ended.
+
+    The fork server that started this process lives as long as it does, so that watching one's parent's
+    process id, as `DataLoader` does, never sees an end.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with the parent", daemon=True).start()
+
+
+def _portable(error: Exception) -> Exception:
+    """The error itself, or one that says the same where it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever an unknown class's own methods raise
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -1,0 +1,108 @@
+"""Processes that load data: their errors read as without them, and none outlives its training."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from torch.utils.data import DataLoader
+
+from mimic.locks import FolderInUseError, locked_folder
+from mimic.training.loop import train
+from mimic.training.workers import START_METHOD, HandingOver, samples_or_raise, set_up_worker
+from mimic.video import VideoError
+from tests.mimic.training.small import Said, quick_settings
+
+SENTENCE = "videos/dance.mp4 cannot be read: no video stream; give another file"
+
+
+class OddError(Exception):
+    """Cannot be sent to another process: it is made of two things, and remembers one."""
+
+    def __init__(self, name, number):
+        super().__init__(f"{name} {number}")
+
+
+class Unreadable:
+    """A dataset whose clips cannot be read."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, number):
+        raise VideoError(SENTENCE) if number == 0 else OddError("clip", number)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "told"), [(0, VideoError, SENTENCE), (1, RuntimeError, "OddError: clip 1")]
+)
+def test_a_clip_that_a_worker_cannot_read_is_the_same_sentence_as_without_workers(number, kind, told):
+    loader = DataLoader(
+        HandingOver(Unreadable()), sampler=[number], batch_size=1, collate_fn=list, num_workers=1,
+        worker_init_fn=set_up_worker, multiprocessing_context=START_METHOD,
+    )  # fmt: skip
+    with pytest.raises(kind) as caught:
+        next(samples_or_raise(iter(loader)))
+    assert str(caught.value) == told
+    assert "in __getitem__" in str(caught.value.__cause__), "where it happened is not lost"
+
+
+LOADING = """
+import os, sys, time
+from torch.utils.data import DataLoader
+from mimic.training.workers import START_METHOD, set_up_worker
+
+class Numbers:
+    def __len__(self):
+        return 1000
+    def __getitem__(self, number):
+        return os.getpid()
+
+if __name__ == "__main__":
+    numbers = iter(DataLoader(Numbers(), num_workers=1, batch_size=None,
+                              worker_init_fn=set_up_worker, multiprocessing_context=START_METHOD))
+    print(next(numbers), flush=True)
+    time.sleep(60)
+"""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_workers_end_when_their_training_is_killed(tmp_path, name):
+    script = tmp_path / "loading.py"
+    script.write_text(LOADING)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
+        worker = int(process.stdout.readline())
+        assert is_running(worker)
+        process.send_signal(signal.Signals[name])
+        process.wait()
+    end = time.monotonic() + 20
+    while is_running(worker) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_running(worker)
+
+
+def test_a_second_training_in_one_folder_is_refused_and_what_a_killed_one_left_is_removed(tmp_path):
+    for left in (".final.1.partial", "validation/.step-000001.1.partial.mp4"):
+        (tmp_path / left).parent.mkdir(exist_ok=True)
+        (tmp_path / left).write_text("half")
+    with locked_folder(tmp_path, work="a training", say=print):
+        with pytest.raises(
+            FolderInUseError, match=f"is in use by a training of process {os.getpid()} on .*since"
+        ):
+            train(quick_settings(tmp_path, max_steps=1), say=Said())
+        assert (tmp_path / ".final.1.partial").exists(), "the one that holds the folder may be writing it"
+        train(quick_settings(tmp_path, max_steps=1), say=Said(), is_dry_run=True)
+    train(quick_settings(tmp_path, max_steps=1), say=Said())
+    assert not list(tmp_path.rglob("*.partial*"))
+    assert not list(tmp_path.glob(".*"))
