@@ -61,9 +61,9 @@ RESULT = Path(__file__).parent / "results" / "pose_quality.json"
 
 # Of scikit-image's own pictures those that show no person.
 WITHOUT_PEOPLE = (
-    "brick", "cell", "chelsea", "chessboard_GRAY", "chessboard_RGB", "clock_motion", "coffee", "coins", "color",
-    "grass", "gravel", "horse", "ihc", "logo", "microaneurysms", "moon", "motorcycle_left", "motorcycle_right",
-    "page", "phantom", "text",
+    "brick", "cell", "chelsea", "chessboard_GRAY", "chessboard_RGB", "clock_motion", "coffee", "coins",
+    "color", "grass", "gravel", "horse", "ihc", "logo", "microaneurysms", "moon", "motorcycle_left",
+    "motorcycle_right", "page", "phantom", "text",
 )  # fmt: skip
 
 Frames = NDArray[np.uint8]
@@ -250,7 +250,7 @@ def distance(poses: PoseSequence, one: int, truth: PoseSequence, true: int) -> f
 
 
 def trunk(points: NDArray[np.float64]) -> float:
-    """Length from the neck to the middle of the hips; at least the shoulders' breadth, for bodies that lean."""
+    """Length from the neck to the middle of the hips; at least the shoulders' breadth."""
     hips = (points[LEFT_HIP] + points[RIGHT_HIP]) / 2
     shoulders = float(np.linalg.norm(points[LEFT_SHOULDER] - points[RIGHT_SHOULDER]))
     return max(float(np.linalg.norm(points[NECK] - hips)), shoulders, 1.0)

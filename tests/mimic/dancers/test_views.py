@@ -48,8 +48,8 @@ def test_who_sits_has_bent_knees_and_keeps_the_arms():
         )
         assert sitting[LEFT_HIP, 1] > standing[LEFT_HIP, 1] + 0.15  # lower in the picture
         assert sitting[LEFT_ANKLE, 1] - sitting[LEFT_HIP, 1] < standing[LEFT_ANKLE, 1] - standing[LEFT_HIP, 1]
-        trunk = sitting[LEFT_WRIST] - sitting[LEFT_SHOULDER]
-        assert np.isfinite(trunk).all()
+        arms = [points[LEFT_WRIST, 1] - points[LEFT_SHOULDER, 1] for points in (sitting, standing)]
+        assert arms[0] == pytest.approx(arms[1], abs=0.05)
 
 
 def test_a_turn_shows_front_back_and_front_again():
@@ -66,8 +66,8 @@ def test_two_dancers_change_places_and_the_one_behind_is_hidden():
     background = paint_background(dancer(0)[0].background, SIZE, 2 * SIZE)
     clip = crossing(clips[0], clips[1], background)
     noses = clip.poses.points[:, :, NOSE, 0]
-    assert noses[0, 0] < 0.4 < 0.6 < noses[0, 1]
-    assert noses[-1, 1] < 0.4 < 0.6 < noses[-1, 0]
+    assert noses[0, 1] - noses[0, 0] > 0.2
+    assert noses[-1, 0] - noses[-1, 1] > 0.2
     behind, front = clip.poses.scores[4, 0, :14], clip.poses.scores[4, 1, :14]
     assert (behind <= 0.1).sum() > (front <= 0.1).sum()
     assert clip.frames.shape == (9, SIZE, 2 * SIZE, 3)
