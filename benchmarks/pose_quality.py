@@ -11,6 +11,7 @@ Columns, each over what the truth says is in plain view:
 
     PCK       joints of the body within a fifth of the trunk's length (neck to hips); a missed one is wrong
     hands     hands longer than 30 pixels that are found: mean error below a third of the hand's length
+    wrong     hands that are claimed (score above 0.3) and lie elsewhere or nowhere, of those claimed
     flips     bodies whose left and right are exchanged, of those where the two can be told apart
     switches  changes from one true person to another while one person is followed
     false     people found where nobody is, and second readings of one person
@@ -86,6 +87,8 @@ class Tally:
     joints_right: int = 0
     hands: int = 0
     hands_found: int = 0
+    hands_claimed: int = 0
+    hands_wrong: int = 0
     sides: int = 0
     flips: int = 0
     switches: int = 0
@@ -126,7 +129,7 @@ def main() -> None:
 
 def table(tallies: dict[str, Tally]) -> str:
     """One row of Markdown for each case."""
-    names = ("PCK", "hands", "flips", "switches", "false", "missed", "frames/s")
+    names = ("PCK", "hands", "wrong", "flips", "switches", "false", "missed", "frames/s")
     lines = ["| case | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
 
     def share(part: int, whole: int) -> str:
@@ -136,6 +139,7 @@ def table(tallies: dict[str, Tally]) -> str:
         cells = (
             share(t.joints_right, t.joints),
             share(t.hands_found, t.hands),
+            share(t.hands_wrong, t.hands_claimed),
             share(t.flips, t.sides),
             str(t.switches) if t.followed else "",
             f"{t.false_people} in {t.pictures}",
@@ -224,6 +228,10 @@ def judge_person(poses: PoseSequence, found: int | None, truth: PoseSequence, tr
     for hand in visible:
         is_close = errors[hand].mean() < HAND_REACH * extent(points[hand])
         tally.hands_found += bool(is_close and surety[hand].min() > VISIBLE_ABOVE)
+    for hand in HANDS:
+        if surety[hand].min() > VISIBLE_ABOVE and extent(points[hand]) > MIN_HAND / 2:
+            tally.hands_claimed += 1
+            tally.hands_wrong += bool(errors[hand].mean() > extent(points[hand]) / 2)
     paired = np.flatnonzero((MIRROR[BODY] != np.arange(18)) & is_in_view & (surety[BODY] > VISIBLE_ABOVE))
     paired = paired[np.isin(MIRROR[paired], paired)]
     if len(paired):

@@ -20,6 +20,7 @@ from pose.session import Network
 NOSE = 0
 HEAD = slice(0, 11)
 SHOULDERS = np.array([11, 12])
+HIPS = np.array([23, 24])
 MAIN_JOINTS = np.array([0, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 SQUARE_MIDDLE, SQUARE_RIM = 33, 34
 
@@ -62,6 +63,13 @@ class Body:
     def quality(self) -> float:
         """How sure the body as a whole is: its score times the mean of its eight clearest joints."""
         return self.score * float(np.sort(self.confidence[MAIN_JOINTS])[-8:].mean())
+
+    @property
+    def trunk(self) -> float:
+        """Length of the trunk in pixels; at least the breadth of the shoulders, for who bends or turns."""
+        left, right = self.points[SHOULDERS]
+        height = float(np.linalg.norm((left + right) / 2 - self.points[HIPS].mean(axis=0)))
+        return max(height, float(np.linalg.norm(left - right)))
 
     @property
     def next_square(self) -> Square:

@@ -76,6 +76,21 @@ def test_left_and_right_hands_and_the_face_lie_where_they_are_drawn(dancers, fol
             assert np.median(np.linalg.norm(centre - true, axis=1)) < 0.03
 
 
+def test_large_hands_in_plain_view_are_found(dancers, followed):
+    found = visible = 0
+    for clip, poses in zip(dancers, followed):
+        for hand in (LEFT_HAND, RIGHT_HAND):
+            true = clip.poses.points[:, 0, hand] * SIZE
+            length = np.ptp(true, axis=1).max(axis=1)
+            is_visible = (clip.poses.scores[:, 0, hand].min(axis=1) > 0.7) & (length > 30)
+            error = np.linalg.norm(poses.points[:, 0, hand] * SIZE - true, axis=2).mean(axis=1)
+            is_found = (poses.scores[:, 0, hand.start] > 0.3) & (error < length / 3)
+            visible += is_visible.sum()
+            found += (is_visible & is_found).sum()
+    assert visible >= 10
+    assert found >= 0.8 * visible
+
+
 def test_a_detection_is_read_twice_and_refined_on_the_heat_maps(estimator, dancers):
     picture, networks = dancers[0].frames[0], estimator.networks
     (hit,) = find_persons(networks.persons, picture, windows=False)
