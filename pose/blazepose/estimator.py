@@ -23,6 +23,7 @@ from pose.blazepose.hands import find_hands
 from pose.blazepose.layout import Person
 from pose.blazepose.networks import Networks
 from pose.estimators import Estimator, Progress, checked_frames, checked_picture
+from pose.sides import repair_sides
 from pose.tracking import (
     Followed,
     PersonTracker,
@@ -112,15 +113,21 @@ class BlazePose(Estimator):
             return None
         return replace(body, detection_score=previous.detection_score, is_followed=True)
 
-    def read_parts(self, picture: Picture, body: Body, previous: Person | None = None) -> Person:
-        """The hands and the face of a body, steadied by the same person in the frame before."""
-        hands = previous.hands if previous is not None else (None, None)
-        face = previous.face if previous is not None else None
-        return Person(
-            body,
-            find_hands(self.networks, picture, body, hands),
-            find_face(self.networks, picture, body, face),
+    def read_parts(
+        self, picture: Picture, body: Body, previous: Person | None = None, *, number: int = 0
+    ) -> Person:
+        """The hands and the face of a body, looked for where the person had them in the frame before.
+
+        Args:
+            number: of the frame; it decides where hands are looked for that were missing before, too.
+        """
+        if previous is None:
+            hands = find_hands(self.networks, picture, body)
+            return Person(body, hands, find_face(self.networks, picture, body))
+        hands = find_hands(
+            self.networks, picture, body, previous.hands, previous.body, num_tries=1, first_try=number
         )
+        return Person(body, hands, find_face(self.networks, picture, body, previous.face))
 
     def _read(self, picture: Picture, hits: list[Hit]) -> list[Body]:
         return [read_hit(self.networks.body, picture, hit) for hit in hits]
@@ -164,13 +171,13 @@ class _One:
             self._doubtful.append(number)
         elif self._doubtful:
             self._settle(body)
-        self._person = self._estimator.read_parts(picture, body, self._person)
+        self._person = self._estimator.read_parts(picture, body, self._person, number=number)
         points, scores = self._person.points(self._nobody.height, self._nobody.width)
         self._tracker.see(points, scores)
         self._found.append((points, scores))
 
     def sequence(self) -> PoseSequence:
-        return sequence_of_one(self._found, like=self._nobody)
+        return repair_sides(sequence_of_one(self._found, like=self._nobody))
 
     def _confirm(self, picture: Picture, body: Body) -> Body:
         """Look again for a followed body that is in doubt: the same person read anew, or somebody clear."""
@@ -241,12 +248,15 @@ class _Everyone:
         if not bodies or len(self._frames) % DETECT_EVERY == 0:
             bodies += estimator.find_bodies(picture)
         bodies = without_duplicates(bodies, *size)[:MAX_PERSONS]
-        self._persons = [estimator.read_parts(picture, body, before.get(id(body))) for body in bodies]
+        number = len(self._frames)
+        self._persons = [
+            estimator.read_parts(picture, body, before.get(id(body)), number=number) for body in bodies
+        ]
         self._frames.append(_frame(self._persons, *size))
 
     def sequence(self) -> PoseSequence:
         everybody = stack_people(self._frames, self._nobody.height, self._nobody.width, self._nobody.fps)
-        return follow_person(everybody, "all")
+        return repair_sides(follow_person(everybody, "all"))
 
 
 def _frame(persons: list[Person], height: int, width: int) -> Frame:
