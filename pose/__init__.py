@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pose.align import align_pose
     from pose.draw import draw_pose
+    from pose.gaps import bridge_gaps
     from pose.load import load_estimator
     from pose.smooth import smooth_pose
     from pose.tracking import follow_person
@@ -17,6 +18,7 @@ __all__ = [
     "PoseError",
     "PoseSequence",
     "align_pose",
+    "bridge_gaps",
     "draw_pose",
     "follow_person",
     "load_estimator",
@@ -28,6 +30,7 @@ _HOMES = {
     "PoseError": "pose.types",
     "PoseSequence": "pose.types",
     "align_pose": "pose.align",
+    "bridge_gaps": "pose.gaps",
     "draw_pose": "pose.draw",
     "follow_person": "pose.tracking",
     "load_estimator": "pose.load",

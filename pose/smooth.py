@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pose.sides import is_flip
 from pose.skeletons import BODY
 from pose.types import PoseError, PoseSequence
 
@@ -21,8 +22,9 @@ def smooth_pose(sequence: PoseSequence, *, window: int = 5, jump: float = 0.5) -
     by nearness in time (raised cosine); its value at the frame is the new position. The window is
     symmetric, so nothing is delayed, and a line keeps steady motion as it is, at the ends of the clip too.
 
-    A window ends where the person is absent (not present, or all scores 0) and where they jump. Scores stay
-    as they are; a point whose score is 0 stays where it is and moves no other.
+    A window ends where the person is absent (not present, or all scores 0), where they jump and where left
+    and right are exchanged. Scores stay as they are; a point whose score is 0 stays where it is and moves no
+    other.
 
     Args:
         sequence: the poses. Each place along P must hold the same person throughout, as `follow_person`
@@ -93,7 +95,7 @@ def _stretches(sequence: PoseSequence, is_here: NDArray[np.bool_], jump: float) 
     distances = np.where(is_common, np.linalg.norm(body[1:] - body[:-1], axis=-1), np.nan)
     distances[~is_common.any(axis=-1)] = 0.0  # nothing to compare: no sign of a jump
     is_jump = np.nanmedian(distances, axis=-1) > jump * np.maximum(sizes[1:], sizes[:-1])
-    is_break = is_jump | (is_here[1:] != is_here[:-1])
+    is_break = is_jump | (is_here[1:] != is_here[:-1]) | is_flip(sequence)
     return np.concatenate([np.zeros((1, sequence.num_people), np.int64), is_break.cumsum(axis=0)])
 
 

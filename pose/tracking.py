@@ -21,6 +21,7 @@ MIN_JOINT_SCORE = 0.3
 MIN_AFFINITY = 0.05
 REACH = 0.15  # of a figure's longer side: how far joints seem to move between two looks at a person at rest
 REACH_PER_SECOND = 0.6  # and how much farther they come in a second
+CLEAR_AFFINITY = 0.3  # of two figures that surely are one person
 PATIENCE_SECONDS = 2.0
 
 
@@ -77,6 +78,7 @@ class PersonTracker:
         self._size = np.array([width, height], dtype=np.float64)
         self._seconds_a_frame = 1.0 / fps
         self._last: Figure | None = None
+        self._has_chosen = False
         self.num_missed = 0
 
     def choose(self, points_PK2: NDArray[np.float64], scores_PK: NDArray[np.float64]) -> int | None:
@@ -105,16 +107,17 @@ class PersonTracker:
     def see(self, points_K2: NDArray[np.float64], scores_K: NDArray[np.float64]) -> None:
         """The person is here in this frame (points as fractions)."""
         self._last = figure_of(points_K2 * self._size, scores_K)
+        self._has_chosen = True
         self.num_missed = 0
 
     def miss(self) -> None:
         """The person is not in this frame."""
         self.num_missed += 1
 
-    @property
-    def has_seen(self) -> bool:
-        """Whether the person has been in any frame yet."""
-        return self._last is not None
+    def forget(self) -> None:
+        """The person seen so far was the wrong one: choose anew, by the rule of the first frame."""
+        self._last = None
+        self.num_missed = 0
 
     @property
     def is_new(self) -> bool:
@@ -127,12 +130,13 @@ class PersonTracker:
         if self.person == "center":
             return int(np.argmin([np.linalg.norm(figure.centre - self._centre) for figure in figures]))
         wanted = int(self.person)
-        if wanted >= len(figures):
+        if wanted >= len(figures) and not self._has_chosen:
             raise PoseError(
                 f"person {wanted} was asked for, but the first frame with people shows {len(figures)} "
                 f"(0 to {len(figures) - 1}, left to right); choose another index, largest or center"
             )
-        return int(np.argsort([figure.centre[0] for figure in figures], kind="stable")[wanted])
+        order = np.argsort([figure.centre[0] for figure in figures], kind="stable")
+        return int(order[min(wanted, len(figures) - 1)])
 
     def _nearest(self, figures: list[Figure]) -> int:
         assert self._last is not None
@@ -186,6 +190,19 @@ def affinity(before: Figure, now: Figure, seconds: float) -> float:
         distance = float(np.linalg.norm(before.centre - now.centre))
     reach = (REACH + REACH_PER_SECOND * seconds) * max(float(before.sides.max()), 1.0)
     return 0.5 * overlap + 0.5 * float(np.exp(-((distance / reach) ** 2)))
+
+
+def are_one_person(
+    before: tuple[NDArray[np.float64], NDArray[np.float64]],
+    now: tuple[NDArray[np.float64], NDArray[np.float64]],
+    seconds: float,
+    *,
+    like: PoseSequence,
+) -> bool:
+    """Whether two people (points as fractions, scores), so many seconds apart, surely are the same."""
+    size = np.array([like.width, like.height], dtype=np.float64)
+    figures = [figure_of(points * size, scores) for points, scores in (before, now)]
+    return affinity(figures[0], figures[1], seconds) >= CLEAR_AFFINITY
 
 
 def sequence_of_one(

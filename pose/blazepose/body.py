@@ -17,6 +17,10 @@ from pose.blazepose.geometry import UP, Points, Square, align
 from pose.blazepose.networks import BODY_SIZE
 from pose.session import Network
 
+NOSE = 0
+HEAD = slice(0, 11)
+SHOULDERS = np.array([11, 12])
+HIPS = np.array([23, 24])
 MAIN_JOINTS = np.array([0, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 SQUARE_MIDDLE, SQUARE_RIM = 33, 34
 
@@ -25,9 +29,17 @@ MAP_REACH = 3  # cells around the peak, so 7 x 7
 MIN_MAP_PEAK = 0.5
 
 MIN_FRESH_PRESENCE = 0.9
-MIN_FRESH_QUALITY = 0.7
 MIN_TRACKED_PRESENCE = 0.5
 MIN_JOINT = 0.3
+MIN_NOSE = 0.5
+MIN_SHOULDERS = 0.5  # mean of both
+MIN_QUALITY = 0.7  # of a body whose head is hidden or out of the picture
+
+# Most bodies are detected with scores of 0.72 to 0.99; what is none mostly scores 0.5 to 0.6.
+CLEAR_DETECTION = 0.7
+FOLLOWED_BONUS = 0.15  # of detection score: two readings of one person do not take turns
+QUALITY_BONUS = 0.1
+SAME_HEAD = 0.5  # of the larger head: bodies whose noses are closer share one head
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +52,7 @@ class Body:
     presence: NDArray[np.float64]
     score: float
     detection_score: float = 1.0
+    is_followed: bool = False
 
     @property
     def confidence(self) -> NDArray[np.float64]:
@@ -52,6 +65,13 @@ class Body:
         return self.score * float(np.sort(self.confidence[MAIN_JOINTS])[-8:].mean())
 
     @property
+    def trunk(self) -> float:
+        """Length of the trunk in pixels; at least the breadth of the shoulders, for who bends or turns."""
+        left, right = self.points[SHOULDERS]
+        height = float(np.linalg.norm((left + right) / 2 - self.points[HIPS].mean(axis=0)))
+        return max(height, float(np.linalg.norm(left - right)))
+
+    @property
     def next_square(self) -> Square:
         """Where to look for this body again, be it in a second pass or in the next frame."""
         return align(self.points[SQUARE_MIDDLE], self.points[SQUARE_RIM], UP).grow(1.25)
@@ -62,9 +82,34 @@ class Body:
         return self.score >= MIN_TRACKED_PRESENCE
 
     @property
-    def is_sure(self) -> bool:
-        """Whether a freshly detected body is one."""
-        return self.score >= MIN_FRESH_PRESENCE and self.quality >= MIN_FRESH_QUALITY
+    def rank(self) -> float:
+        """Decides which of several readings of one person is kept: above all how clearly it was detected."""
+        bonus = FOLLOWED_BONUS * self.is_followed + QUALITY_BONUS * self.quality
+        return self.score * (self.detection_score + bonus)
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether the detector was hardly sure of the person when this body was found."""
+        return self.detection_score < CLEAR_DETECTION
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the network is sure enough of a body for one that was not followed here."""
+        return self.score >= MIN_FRESH_PRESENCE
+
+    @property
+    def has_nose(self) -> bool:
+        return bool(self.confidence[NOSE] >= MIN_NOSE)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether a freshly detected body needs no face as proof.
+
+        It was clearly detected, and nose and shoulders or most of the joints are to be seen: head and
+        shoulders are enough for a portrait.
+        """
+        has_bust = self.has_nose and self.confidence[SHOULDERS].mean() >= MIN_SHOULDERS
+        return bool(self.is_there and not self.is_weak and (has_bust or self.quality >= MIN_QUALITY))
 
 
 def read_body(network: Network, picture: NDArray[np.uint8], square: Square) -> Body:
@@ -113,7 +158,7 @@ def refine(fractions: Points, heatmap: NDArray[np.float32]) -> Points:
 def without_duplicates(bodies: list[Body], height: int, width: int) -> list[Body]:
     """The bodies that are not another reading of a better one; best first."""
     kept: list[Body] = []
-    for body in sorted(bodies, key=lambda body: -body.quality * body.detection_score):
+    for body in sorted(bodies, key=lambda body: -body.rank):
         if len(visible_joints(body, height, width)) < 3:
             continue
         if not any(_is_duplicate(body, other, height, width) for other in kept):
@@ -122,13 +167,24 @@ def without_duplicates(bodies: list[Body], height: int, width: int) -> list[Body
 
 
 def visible_joints(body: Body, height: int, width: int) -> Points:
-    """The visible main joints, clipped to the picture."""
-    is_visible = body.confidence[MAIN_JOINTS] > MIN_JOINT
-    joints: Points = np.clip(body.points[MAIN_JOINTS[is_visible]], 0, [width, height])
+    """The visible main joints, or all visible points where those are under three; clipped to the picture."""
+    visible = np.flatnonzero(body.confidence[:SQUARE_MIDDLE] > MIN_JOINT)
+    main = visible[np.isin(visible, MAIN_JOINTS)]
+    joints: Points = np.clip(body.points[main if len(main) >= 3 else visible], 0, [width, height])
     return joints
 
 
+def have_one_head(body: Body, other: Body) -> bool:
+    """Whether the noses of two bodies are so close that both are readings of one person."""
+    if not (body.has_nose and other.has_nose):
+        return False
+    size = max(float(np.ptp(one.points[HEAD], axis=0).max()) for one in (body, other))
+    return float(np.linalg.norm(body.points[NOSE] - other.points[NOSE])) < SAME_HEAD * size
+
+
 def _is_duplicate(body: Body, kept: Body, height: int, width: int) -> bool:
+    if have_one_head(body, kept):
+        return True
     box, kept_box = (_box(visible_joints(b, height, width)) for b in (body, kept))
     extent = max(*(box[1] - box[0]), *(kept_box[1] - kept_box[0]))
     distances = np.linalg.norm(body.points[MAIN_JOINTS] - kept.points[MAIN_JOINTS], axis=1)

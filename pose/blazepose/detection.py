@@ -67,6 +67,17 @@ def find_persons(network: Network, picture: NDArray[np.uint8], *, windows: bool)
     return kept
 
 
+def find_framed_persons(network: Network, picture: NDArray[np.uint8]) -> list[Hit]:
+    """Persons who fill the picture or are cut off by its frame, best first: black is put around it."""
+    view = whole_view(picture, PERSON_SIZE // 2)
+    image = np.zeros((PERSON_SIZE, PERSON_SIZE, 3), dtype=np.uint8)
+    rim = PERSON_SIZE // 4
+    image[rim : rim + PERSON_SIZE // 2, rim : rim + PERSON_SIZE // 2] = view.image
+    sides = (2 * view.sides[0], 2 * view.sides[1])
+    corner = (view.corner[0] - sides[0] / 4, view.corner[1] - sides[1] / 4)
+    return _hits(network, [View(image, corner, sides)])
+
+
 def whole_view(picture: NDArray[np.uint8], size: int) -> View:
     """The whole picture, scaled to fit and centred on a black square."""
     height, width = picture.shape[:2]

@@ -8,17 +8,26 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pose.blazepose.body import Body, read_body, read_hit, visible_joints, without_duplicates
-from pose.blazepose.detection import find_persons
+from pose.blazepose.body import (
+    Body,
+    have_one_head,
+    read_body,
+    read_hit,
+    visible_joints,
+    without_duplicates,
+)
+from pose.blazepose.detection import Hit, find_framed_persons, find_persons
 from pose.blazepose.face import find_face
 from pose.blazepose.geometry import box_sides
 from pose.blazepose.hands import find_hands
 from pose.blazepose.layout import Person
 from pose.blazepose.networks import Networks
 from pose.estimators import Estimator, Progress, checked_frames, checked_picture
+from pose.sides import repair_sides
 from pose.tracking import (
     Followed,
     PersonTracker,
+    are_one_person,
     check_choice,
     follow_person,
     sequence_of_one,
@@ -30,6 +39,7 @@ MAX_PERSONS = 8
 LARGE = 0.3  # of the picture's height: larger than anybody whom only windows show
 WINDOWS_EVERY = 5  # frames, while the followed person is lost
 DETECT_EVERY = 10  # frames between detections while several persons are followed
+CONFIRM_EVERY = 3  # frames between detections while the followed person is in doubt
 
 Picture = NDArray[np.uint8]
 Frame = tuple[NDArray[np.float64], NDArray[np.float64]]  # points P x K x 2 as fractions, scores P x K
@@ -82,28 +92,52 @@ class BlazePose(Estimator):
     def find_bodies(self, picture: Picture, *, windows: bool = True) -> list[Body]:
         """Every sure body of a picture, best first, at most eight."""
         hits = find_persons(self.networks.persons, picture, windows=windows)
-        bodies = [read_hit(self.networks.body, picture, hit) for hit in hits]
-        kept = without_duplicates([body for body in bodies if body.is_sure], *picture.shape[:2])
-        return kept[:MAX_PERSONS]
+        bodies = [body for body in self._read(picture, hits) if self.is_person(picture, body)]
+        if not bodies and windows:
+            hits = find_framed_persons(self.networks.persons, picture)
+            bodies = [body for body in self._read(picture, hits) if self.has_face(picture, body)]
+        return without_duplicates(bodies, *picture.shape[:2])[:MAX_PERSONS]
+
+    def is_person(self, picture: Picture, body: Body) -> bool:
+        """Whether a freshly detected body is one: clear by itself, or with a face where its head is."""
+        return body.is_clear or self.has_face(picture, body)
+
+    def has_face(self, picture: Picture, body: Body) -> bool:
+        """Whether a freshly detected body has a face where its head is."""
+        return body.is_there and body.has_nose and find_face(self.networks, picture, body) is not None
 
     def follow_body(self, picture: Picture, previous: Body) -> Body | None:
         """The body of the frame before in this frame, None when it is lost."""
         body = read_body(self.networks.body, picture, previous.next_square)
-        return body if body.is_tracked else None
+        if not body.is_tracked:
+            return None
+        return replace(body, detection_score=previous.detection_score, is_followed=True)
 
-    def read_parts(self, picture: Picture, body: Body, previous: Person | None = None) -> Person:
-        """The hands and the face of a body, steadied by the same person in the frame before."""
-        hands = previous.hands if previous is not None else (None, None)
-        face = previous.face if previous is not None else None
-        return Person(
-            body,
-            find_hands(self.networks, picture, body, hands),
-            find_face(self.networks, picture, body, face),
+    def read_parts(
+        self, picture: Picture, body: Body, previous: Person | None = None, *, number: int = 0
+    ) -> Person:
+        """The hands and the face of a body, looked for where the person had them in the frame before.
+
+        Args:
+            number: of the frame; it decides where hands are looked for that were missing before, too.
+        """
+        if previous is None:
+            hands = find_hands(self.networks, picture, body)
+            return Person(body, hands, find_face(self.networks, picture, body))
+        hands = find_hands(
+            self.networks, picture, body, previous.hands, previous.body, num_tries=1, first_try=number
         )
+        return Person(body, hands, find_face(self.networks, picture, body, previous.face))
+
+    def _read(self, picture: Picture, hits: list[Hit]) -> list[Body]:
+        return [read_hit(self.networks.body, picture, hit) for hit in hits]
 
 
 class _One:
     """One person, followed through a clip.
+
+    A person whom the detector was hardly sure of is followed until somebody clear is found. If that is
+    somebody else, the frames with the doubtful person are taken back.
 
     Args:
         nobody: a sequence of no frames, of the clip's size and rate.
@@ -115,35 +149,76 @@ class _One:
         self._tracker = PersonTracker(person, nobody.height, nobody.width, nobody.fps)
         self._person: Person | None = None
         self._found: list[tuple[NDArray[np.float64], NDArray[np.float64]] | None] = []
+        self._doubtful: list[int] = []  # frames whose person nothing clear has confirmed
 
     def add(self, picture: Picture) -> None:
+        number = len(self._found)
         body = None
         if self._person is not None:
             body = self._estimator.follow_body(picture, self._person.body)
         if body is None:
+            if self._person is not None and self._person.body.is_weak:
+                self._tracker.forget()
             self._person = None
             body = self._detect(picture)
+        elif (body.is_weak or not body.is_there) and number % CONFIRM_EVERY == 0:
+            body = self._confirm(picture, body)
         if body is None:
             self._tracker.miss()
             self._found.append(None)
             return
-        self._person = self._estimator.read_parts(picture, body, self._person)
+        if body.is_weak:
+            self._doubtful.append(number)
+        elif self._doubtful:
+            self._settle(body)
+        self._person = self._estimator.read_parts(picture, body, self._person, number=number)
         points, scores = self._person.points(self._nobody.height, self._nobody.width)
         self._tracker.see(points, scores)
         self._found.append((points, scores))
 
     def sequence(self) -> PoseSequence:
-        return sequence_of_one(self._found, like=self._nobody)
+        return repair_sides(sequence_of_one(self._found, like=self._nobody))
+
+    def _confirm(self, picture: Picture, body: Body) -> Body:
+        """Look again for a followed body that is in doubt: the same person read anew, or somebody clear."""
+        others = self._estimator.find_bodies(picture, windows=False)
+        clear = [other for other in others if not other.is_weak]
+        same = self._tracker.find(*self._bodies(clear)) if clear else None
+        if same is not None and (not body.is_weak or have_one_head(clear[same], body)):
+            return clear[same]
+        if not body.is_weak or not clear:
+            return body
+        self._person = None
+        self._tracker.forget()
+        index = self._tracker.find(*self._bodies(clear))
+        assert index is not None
+        return clear[index]
+
+    def _settle(self, body: Body) -> None:
+        """Somebody clear is found after doubtful frames: take these back unless they show the same person."""
+        last = self._found[self._doubtful[-1]]
+        assert last is not None
+        points, scores = self._bodies([body])
+        seconds = (len(self._found) - self._doubtful[-1]) / self._nobody.fps
+        if not are_one_person(last, (points[0], scores[0]), seconds, like=self._nobody):
+            for number in self._doubtful:
+                self._found[number] = None
+        self._doubtful = []
+
+    def _bodies(self, bodies: list[Body]) -> Frame:
+        return _frame(
+            [Person(body, (None, None), None) for body in bodies], self._nobody.height, self._nobody.width
+        )
 
     def _detect(self, picture: Picture) -> Body | None:
         """The followed person among everybody in the picture; windows, which take long, where they matter."""
         tracker, size = self._tracker, (self._nobody.height, self._nobody.width)
-        may_take_long = not tracker.has_seen or tracker.num_missed % WINDOWS_EVERY == 0
+        may_take_long = tracker.num_missed % WINDOWS_EVERY == 0
         needs_everybody = tracker.is_new and tracker.person != "largest"
         rounds = [windows for windows in (False, True) if (may_take_long if windows else not needs_everybody)]
         for windows in rounds:
             bodies = self._estimator.find_bodies(picture, windows=windows)
-            index = tracker.find(*_frame([Person(body, (None, None), None) for body in bodies], *size))
+            index = tracker.find(*self._bodies(bodies))
             if index is None:
                 continue
             body = bodies[index]
@@ -168,19 +243,20 @@ class _Everyone:
         for person in self._persons:
             body = estimator.follow_body(picture, person.body)
             if body is not None:
-                # More than any detection has: of two readings of one person the followed one is kept.
-                body = replace(body, detection_score=2.0)
                 bodies.append(body)
                 before[id(body)] = person
         if not bodies or len(self._frames) % DETECT_EVERY == 0:
             bodies += estimator.find_bodies(picture)
         bodies = without_duplicates(bodies, *size)[:MAX_PERSONS]
-        self._persons = [estimator.read_parts(picture, body, before.get(id(body))) for body in bodies]
+        number = len(self._frames)
+        self._persons = [
+            estimator.read_parts(picture, body, before.get(id(body)), number=number) for body in bodies
+        ]
         self._frames.append(_frame(self._persons, *size))
 
     def sequence(self) -> PoseSequence:
         everybody = stack_people(self._frames, self._nobody.height, self._nobody.width, self._nobody.fps)
-        return follow_person(everybody, "all")
+        return repair_sides(follow_person(everybody, "all"))
 
 
 def _frame(persons: list[Person], height: int, width: int) -> Frame:

@@ -50,6 +50,10 @@ class Square:
         """Points of the picture as fractions of the square; the inverse of `to_picture`."""
         return (points - (self.x, self.y)) @ _axes(self.rotation).T / self.side + 0.5
 
+    def moved(self, step: Points) -> Square:
+        """The same square, moved by ``2`` pixels."""
+        return replace(self, x=self.x + float(step[0]), y=self.y + float(step[1]))
+
     def grow(self, scale: float, shift: float = 0.0, *, height: float | None = None) -> Square:
         """Scaled, and first moved down along its own axis by `shift` of a height (its side, unless given)."""
         step = (self.side if height is None else height) * shift

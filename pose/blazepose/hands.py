@@ -14,7 +14,6 @@ from pose.blazepose.geometry import (
     UP,
     Points,
     Square,
-    Tolerance,
     align,
     box_centre,
     box_sides,
@@ -30,11 +29,35 @@ MIN_DISTANCE_APART = 0.3  # of the larger hand
 LEFT, RIGHT = 0, 1
 # Body points of the left and of the right hand.
 _WRIST = (15, 16)
+_ELBOW = (13, 14)
 _LITTLE_FINGER = (17, 18)
 _INDEX_FINGER = (19, 20)
 _PALM = np.array([0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18])
 
-TOLERANCE = Tolerance(rotation=math.radians(40), centre=0.2, side=0.4, inside=0.9)
+CENTRE_FROM_WRIST = 0.24  # of the square's side
+MAX_DISAGREEMENT = 0.3  # of the hand's longer side, between two readings of a guessed square
+
+
+@dataclass(frozen=True)
+class Try:
+    """A square to look for a hand in: its direction from the wrist, and its side in lengths of the trunk."""
+
+    along_hand: bool
+    """Along the hand as the body network has it; otherwise along the forearm."""
+    side: float
+    turn: float
+    """Radians by which the square is turned away from that direction."""
+
+
+# The most fruitful first, measured on rendered dancers whose hands were missed.
+TRIES = (
+    Try(True, 0.75, 0.0),
+    Try(True, 0.5, 0.7),
+    Try(False, 0.75, 0.0),
+    Try(False, 0.5, 0.7),
+    Try(False, 0.75, 0.7),
+    Try(True, 0.75, -0.7),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,28 +90,62 @@ Pair = tuple[Hand | None, Hand | None]  # left, right
 
 
 def find_hands(
-    networks: Networks, picture: NDArray[np.uint8], body: Body, previous: Pair = (None, None)
+    networks: Networks,
+    picture: NDArray[np.uint8],
+    body: Body,
+    previous: Pair = (None, None),
+    previous_body: Body | None = None,
+    *,
+    num_tries: int = len(TRIES),
+    first_try: int = 0,
 ) -> Pair:
     """The hands of a body, left and right; None where none is to be seen.
 
+    Each is looked for where it was in the frame before, moved with the wrist; then in the square that a
+    network suggests; then in squares of several scales and turns at the wrist.
+
     Args:
-        previous: the same person's hands in the frame before, for a steadier square.
+        previous, previous_body: the same person's hands and body in the frame before.
+        num_tries, first_try: how many of `TRIES`, from which on, are looked at for a hand that is missing.
     """
-    sides = [side for side in (LEFT, RIGHT) if body.visibility[_WRIST[side]] > MIN_WRIST_VISIBILITY]
-    if not sides:
-        return None, None
-    rough = [rough_square(body, side) for side in sides]
-    outputs = networks.recrop(np.stack([square.crop(picture, RECROP_SIZE) for square in rough]))
-    squares = []
-    for square, points, side in zip(rough, outputs["points"], sides):
-        middle, rim = square.to_picture(points.astype(np.float64) / RECROP_SIZE)
-        current = align(middle, rim, DOWN).grow(1.0, -0.1)
-        squares.append(_steadied(current, previous[side]))
     hands: list[Hand | None] = [None, None]
-    for side, hand in zip(sides, _read_hands(networks, picture, squares)):
-        if hand.score >= MIN_PRESENCE and wrist_distance(hand, body, side) <= MAX_WRIST_DISTANCE:
-            hands[side] = hand
+    for side in (LEFT, RIGHT):
+        if body.visibility[_WRIST[side]] <= MIN_WRIST_VISIBILITY:
+            continue
+        followed = previous[side]
+        if followed is not None and previous_body is not None:
+            step = body.points[_WRIST[side]] - previous_body.points[_WRIST[side]]
+            square = _with_side(followed.next_square.moved(step))
+            hands[side] = _accepted(_read_hand(networks, picture, square), body, side)
+        if hands[side] is None:
+            square = suggested_square(networks, picture, body, side)
+            hands[side] = _accepted(_read_hand(networks, picture, square), body, side)
+        for number in range(first_try, first_try + num_tries):
+            if hands[side] is None:
+                square = tried_square(body, side, TRIES[number % len(TRIES)])
+                hands[side] = _confirmed(networks, picture, square, body, side)
     return _told_apart(hands[LEFT], hands[RIGHT], body)
+
+
+def suggested_square(networks: Networks, picture: NDArray[np.uint8], body: Body, side: int) -> Square:
+    """The square of a hand that a network finds around the body's wrist and fingers."""
+    rough = rough_square(body, side)
+    points = networks.recrop(rough.crop(picture, RECROP_SIZE)[None])["points"][0]
+    middle, rim = rough.to_picture(points.astype(np.float64) / RECROP_SIZE)
+    return _with_side(align(middle, rim, DOWN).grow(1.0, -0.1))
+
+
+def tried_square(body: Body, side: int, attempt: Try) -> Square:
+    """A square at the wrist, along the forearm or the body's own hand."""
+    wrist = body.points[_WRIST[side]]
+    fingers = (2 * body.points[_INDEX_FINGER[side]] + body.points[_LITTLE_FINGER[side]]) / 3
+    start, end = (wrist, fingers) if attempt.along_hand else (body.points[_ELBOW[side]], wrist)
+    length = max(float(np.linalg.norm(end - start)), 1e-6)
+    cos, sin = math.cos(attempt.turn), math.sin(attempt.turn)
+    along = (end - start) / length @ np.array([[cos, sin], [-sin, cos]])
+    side_length = max(attempt.side * body.trunk, 1.0)
+    x, y = wrist + CENTRE_FROM_WRIST * side_length * along
+    return Square(float(x), float(y), side_length, direction(wrist, wrist + along, UP))
 
 
 def rough_square(body: Body, side: int) -> Square:
@@ -106,20 +163,29 @@ def wrist_distance(hand: Hand, body: Body, side: int) -> float:
     return float(np.linalg.norm(hand.points[0] - body.points[_WRIST[side]])) / hand.size
 
 
-def _read_hands(networks: Networks, picture: NDArray[np.uint8], squares: list[Square]) -> list[Hand]:
-    outputs = networks.hand(np.stack([square.crop(picture, HAND_SIZE) for square in squares]))
-    return [
-        Hand(square, square.to_picture(points[:, :2] / HAND_SIZE), float(score[0]), float(handedness[0]))
-        for square, points, score, handedness in zip(
-            squares, outputs["landmarks"].astype(np.float64), outputs["presence"], outputs["handedness"]
-        )
-    ]
+def _read_hand(networks: Networks, picture: NDArray[np.uint8], square: Square) -> Hand:
+    outputs = networks.hand(square.crop(picture, HAND_SIZE)[None])
+    points = square.to_picture(outputs["landmarks"][0, :, :2].astype(np.float64) / HAND_SIZE)
+    return Hand(square, points, float(outputs["presence"][0, 0]), float(outputs["handedness"][0, 0]))
 
 
-def _steadied(current: Square, previous: Hand | None) -> Square:
-    if previous is not None and TOLERANCE.keeps(current, previous.next_square, previous.points):
-        return previous.next_square
-    return _with_side(current)
+def _accepted(hand: Hand, body: Body, side: int) -> Hand | None:
+    is_hand = hand.score >= MIN_PRESENCE and wrist_distance(hand, body, side) <= MAX_WRIST_DISTANCE
+    return hand if is_hand else None
+
+
+def _confirmed(
+    networks: Networks, picture: NDArray[np.uint8], square: Square, body: Body, side: int
+) -> Hand | None:
+    """A hand in a square that is only a guess: one that a second look from its own square agrees with."""
+    first = _accepted(_read_hand(networks, picture, square), body, side)
+    if first is None:
+        return None
+    second = _accepted(_read_hand(networks, picture, _with_side(first.next_square)), body, side)
+    if second is None:
+        return None
+    distance = float(np.linalg.norm(second.points - first.points, axis=1).mean())
+    return second if distance <= MAX_DISAGREEMENT * second.size else None
 
 
 def _with_side(square: Square) -> Square:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pose.blazepose.body import Body, refine, without_duplicates
+from pose.blazepose.body import HEAD, Body, have_one_head, refine, without_duplicates
 from pose.blazepose.geometry import Square
 
 BODY_POINTS = np.random.default_rng(0).uniform(20, 80, (39, 2))
@@ -64,3 +64,48 @@ def test_quality_is_the_score_times_the_eight_clearest_joints():
     visibility[[0, 11, 12, 13, 14, 15, 16, 23]] = 0.8
     one = Body(Square(0, 0, 1), BODY_POINTS, visibility, np.full(39, 0.5), 0.9)
     assert one.quality == pytest.approx(0.9 * 0.4)
+
+
+def portrait(
+    *, detection: float = 0.9, presence: float = 0.99, shoulders: float = 0.9, nose: float = 0.99
+) -> Body:
+    """Head and shoulders in the picture, everything else outside."""
+    visibility = np.zeros(39)
+    visibility[HEAD] = nose
+    visibility[[11, 12]] = shoulders
+    return Body(Square(50, 50, 300), BODY_POINTS, visibility, np.ones(39), presence, detection)
+
+
+def test_head_and_shoulders_are_enough_where_the_detection_is_clear():
+    assert portrait().is_clear
+    assert portrait().quality < 0.5
+    for doubt in ({"detection": 0.6}, {"presence": 0.8}, {"shoulders": 0.3}, {"nose": 0.3}):
+        assert not portrait(**doubt).is_clear
+
+
+def test_a_body_without_a_head_is_clear_by_its_other_joints():
+    visibility = np.ones(39)
+    visibility[HEAD] = 0.0
+    assert Body(Square(0, 0, 1), BODY_POINTS, visibility, np.ones(39), 0.99, 0.9).is_clear
+
+
+def test_the_better_detection_of_one_head_wins_over_more_joints():
+    right, squeezed = portrait(detection=0.91), body(50 + 0.5 * (BODY_POINTS - 50), side=150)
+    squeezed.points[HEAD] = right.points[HEAD]
+    squeezed = Body(squeezed.square, squeezed.points, squeezed.visibility, squeezed.presence, 1.0, 0.59)
+    assert squeezed.quality > 2 * right.quality
+    assert have_one_head(right, squeezed)
+    assert without_duplicates([squeezed, right], 100, 400) == [right]
+
+
+def test_a_followed_body_gives_way_to_a_clearly_better_one_only():
+    def reading(detection: float, *, is_followed: bool) -> Body:
+        return Body(Square(50, 50, 100), BODY_POINTS, np.ones(39), np.ones(39), 1.0, detection, is_followed)
+
+    followed, similar, better = (
+        reading(0.7, is_followed=True),
+        reading(0.8, is_followed=False),
+        reading(0.95, is_followed=False),
+    )
+    assert without_duplicates([similar, followed], 100, 400) == [followed]
+    assert without_duplicates([better, followed], 100, 400) == [better]

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from mimic.dancers import World, render, sample_character, sample_motion
+from mimic.dancers.rooms import paint_pattern, paint_room
+from mimic.dancers.views import CHEST, SHOULDERS, framed
 from pose.blazepose import BlazePose
 from pose.blazepose.body import read_body, read_hit
 from pose.blazepose.detection import find_persons
@@ -74,6 +76,21 @@ def test_left_and_right_hands_and_the_face_lie_where_they_are_drawn(dancers, fol
             assert np.median(np.linalg.norm(centre - true, axis=1)) < 0.03
 
 
+def test_large_hands_in_plain_view_are_found(dancers, followed):
+    found = visible = 0
+    for clip, poses in zip(dancers, followed):
+        for hand in (LEFT_HAND, RIGHT_HAND):
+            true = clip.poses.points[:, 0, hand] * SIZE
+            length = np.ptp(true, axis=1).max(axis=1)
+            is_visible = (clip.poses.scores[:, 0, hand].min(axis=1) > 0.7) & (length > 30)
+            error = np.linalg.norm(poses.points[:, 0, hand] * SIZE - true, axis=2).mean(axis=1)
+            is_found = (poses.scores[:, 0, hand.start] > 0.3) & (error < length / 3)
+            visible += is_visible.sum()
+            found += (is_visible & is_found).sum()
+    assert visible >= 10
+    assert found >= 0.8 * visible
+
+
 def test_a_detection_is_read_twice_and_refined_on_the_heat_maps(estimator, dancers):
     picture, networks = dancers[0].frames[0], estimator.networks
     (hit,) = find_persons(networks.persons, picture, windows=False)
@@ -131,6 +148,69 @@ def test_nobody_is_nobody(estimator):
     for person in ("largest", "all"):
         with pytest.raises(PoseError, match="nobody was found in any of the 2 frames"):
             estimator.frames([empty, empty], fps=8, person=person)
+
+
+def picture_of(seed, lower=None, side=192):
+    """A dancer at a moment, whole or cut off below."""
+    rng, world = np.random.default_rng(seed), World.plain()
+    character, motion = sample_character(rng, world), sample_motion(rng, world, duration_s=2.0)
+    if lower is not None:
+        character = framed(character, rng, lower)
+    return render(character, motion, [0.2], side, side, supersample=1)
+
+
+@pytest.mark.parametrize("lower", [SHOULDERS, CHEST])
+def test_portraits_and_busts_show_one_person(estimator, lower):
+    for seed in range(4):
+        clip = picture_of(seed, lower)
+        found = estimator.image(clip.frames[0])
+        assert found.num_people == 1
+        nose = found.points[0, 0, 0] - clip.poses.points[0, 0, 0]
+        assert np.linalg.norm(nose) < 0.06
+
+
+def test_two_busts_side_by_side_are_two_people_in_every_frame(estimator):
+    busts = beside(picture_of(0, CHEST).frames[0], picture_of(3, CHEST).frames[0])
+    assert estimator.image(busts).num_people == 2
+    for person in (0, 1):
+        followed = estimator.frames([busts] * 2, fps=8, person=person)
+        assert (followed.scores.max(axis=2) > 0.5).all()
+        assert ((followed.points[:, 0, 0, 0] > 0.5) == bool(person)).all()
+
+
+def test_rooms_and_patterns_show_nobody(estimator):
+    for seed in range(3):
+        for paint in (paint_room, paint_pattern):
+            assert estimator.image(paint(np.random.default_rng(seed), 90, 120)).num_people == 0
+
+
+@pytest.fixture(scope="module")
+def doubtful():
+    """Somebody whom the detector is hardly sure of, on the left; and the same with a clear dancer beside."""
+    shade = np.clip(picture_of(2, CHEST).frames[0] * 0.12, 0, 255).astype(np.uint8)
+    dancer = picture_of(0).frames[0]
+    return beside(shade, np.full_like(dancer, 200)), beside(shade, dancer)
+
+
+def test_a_clear_person_takes_over_and_doubtful_frames_are_taken_back(estimator, doubtful):
+    alone, together = doubtful
+    assert [body.is_weak for body in estimator.find_bodies(alone)] == [True]
+    found = estimator.frames([alone] * 4 + [together] * 5, fps=8)
+    is_seen = found.scores[:, 0].max(axis=1) > 0
+    np.testing.assert_array_equal(is_seen, [False] * 6 + [True] * 3)
+    assert (found.points[:, 0, 1, 0] > 0.5).all()
+
+
+def test_a_doubtful_person_is_kept_where_nobody_clear_comes(estimator, doubtful):
+    found = estimator.frames([doubtful[0]] * 4, fps=8)
+    assert (found.scores[:, 0].max(axis=1) > 0).all()
+    assert (found.points[:, 0, 0, 0] < 0.5).all()
+
+
+def test_after_a_doubtful_person_is_lost_anybody_clear_is_followed_at_once(estimator, doubtful):
+    dancer = beside(np.full((192, 192, 3), 200, np.uint8), picture_of(0).frames[0])
+    found = estimator.frames([doubtful[0]] * 2 + [dancer] * 3, fps=8)
+    np.testing.assert_array_equal(found.scores[:, 0].max(axis=1) > 0, [False] * 2 + [True] * 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 2), (17, 23)])

@@ -9,7 +9,7 @@ from pose.blazepose import layout
 from pose.blazepose.body import Body
 from pose.blazepose.face import Face
 from pose.blazepose.geometry import Square
-from pose.blazepose.hands import Hand, _told_apart, rough_square, wrist_distance
+from pose.blazepose.hands import TRIES, Hand, _told_apart, rough_square, tried_square, wrist_distance
 from pose.blazepose.layout import FACE_POINTS, Person, faces_away
 from pose.skeletons import BODY, FACE, FEET, LEFT_HAND, RIGHT_HAND, VISIBLE_ABOVE
 
@@ -134,3 +134,22 @@ def test_the_next_square_of_a_hand_turns_and_grows_with_it(turn):
     assert math.cos(turned.rotation - upright.rotation - turn) == pytest.approx(1)
     expected = 2 * np.array([[upright.x, upright.y]]) @ rotation + [50, 60]
     np.testing.assert_allclose([[turned.x, turned.y]], expected, atol=1e-9)
+
+
+def test_a_missing_hand_is_looked_for_at_the_wrist_along_forearm_and_hand():
+    points = np.zeros((39, 2))
+    points[[11, 12, 23, 24]] = [(120, 50), (80, 50), (110, 150), (90, 150)]  # a trunk of 100 pixels
+    points[14], points[16], points[18], points[20] = (60, 100), (60, 140), (75, 150), (75, 150)
+    squares = [tried_square(body(points), 1, attempt) for attempt in TRIES]
+    assert len({(square.side, round(square.rotation, 3)) for square in squares}) == len(TRIES)
+    for square, attempt in zip(squares, TRIES):
+        assert square.side == pytest.approx(100 * attempt.side)
+        assert math.hypot(square.x - 60, square.y - 140) < 0.3 * square.side
+    straight = next(i for i, attempt in enumerate(TRIES) if not attempt.along_hand and attempt.turn == 0)
+    assert (squares[straight].x, squares[straight].y) == pytest.approx((60, 140 + 0.24 * 75))
+    assert math.cos(squares[straight].rotation) == pytest.approx(-1)  # fingers down
+
+
+def test_a_square_moves_without_turning():
+    square = Square(1.0, 2.0, 3.0, 0.5)
+    assert square.moved(np.array([4.0, -1.0])) == Square(5.0, 1.0, 3.0, 0.5)

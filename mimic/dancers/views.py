@@ -1,0 +1,153 @@
+"""Views that are hard for pose estimators: portraits, half bodies, seats, turns, two dancers who cross.
+
+Each function changes the camera of a character or some tracks of a motion; whatever is drawn at random comes
+from the generator that it is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic.dancers.character import Body, Character
+from mimic.dancers.clip import RenderedClip
+from mimic.dancers.motion import Motion, Steps, Track
+from pose.types import PoseSequence
+
+SHOULDERS, CHEST, HIPS = 0.71, 0.62, 0.45
+"""Lower edges of a picture in body heights, for `framed`."""
+
+HIDDEN_SCORE = 0.1
+"""Score of a point that somebody else stands in front of."""
+
+_TOP = (1.04, 1.14)  # upper edge of a framed picture, body heights
+
+
+def framed(character: Character, rng: np.random.Generator, lower: float) -> Character:
+    """Move the camera so that a square picture shows the body from `lower` to a little above the head.
+
+    Args:
+        lower: lower edge of the picture in body heights: `SHOULDERS` and `CHEST` give portraits and busts,
+            `HIPS` half bodies.
+    """
+    height = character.body.height
+    bottom = lower * height * float(rng.uniform(0.98, 1.02))
+    top = height * float(rng.uniform(*_TOP))
+    camera = replace(
+        character.camera,
+        zoom=1.15 / (top - bottom),
+        look_at=(float(rng.uniform(-0.1, 0.1)) * (top - bottom), (top + bottom) / 2),
+        distance=float(rng.uniform(3.0, 8.0)),
+    )
+    return replace(character, camera=camera)
+
+
+def seated(motion: Motion, body: Body, rng: np.random.Generator) -> Motion:
+    """Sit down: the pelvis is lowered to a seat or nearly to the ground and the feet rest in front of it.
+
+    Returns:
+        A motion whose arms, head and trunk move as before.
+    """
+    seat = float(rng.uniform(0.1, 0.95)) * body.shin  # height of the hips above the ankles
+    leg = float(rng.uniform(0.72, 0.9)) * body.leg  # from hip to ankle
+    ahead = float(np.sqrt(max(leg**2 - seat**2, 0.01)))
+    yaw = float(rng.uniform(-0.7, 0.7))
+    feet = []
+    for sign in (1.0, -1.0):
+        out = float(rng.uniform(0.05, 0.13))
+        place = [
+            sign * out * np.cos(yaw) + ahead * np.sin(yaw),
+            -sign * out * np.sin(yaw) + ahead * np.cos(yaw),
+            yaw + sign * 0.2,
+        ]
+        feet.append(_rest(place))
+    return replace(
+        motion,
+        root=_still([0.0, 0.0, yaw]),
+        dip=_still([0.993 * body.leg - seat]),
+        bounce=replace(motion.bounce, amplitude=np.zeros_like(motion.bounce.amplitude)),
+        feet=(feet[0], feet[1]),
+    )
+
+
+def turning(motion: Motion, *, turns_per_second: float, start_rad: float = 0.0) -> Motion:
+    """Turn on the spot at a steady rate; the feet turn with the body, the head looks ahead."""
+    times = np.arange(0.0, motion.duration_s + 0.05, 0.05)
+    yaw = start_rad + 2 * np.pi * turns_per_second * times
+    nowhere = np.zeros_like(yaw)
+    feet = []
+    for sign in (1.0, -1.0):
+        out = sign * 0.08
+        place = np.stack([out * np.cos(yaw), -out * np.sin(yaw), yaw + sign * 0.2], axis=1)
+        feet.append(Steps(Track(times, place), times[:1], np.ones(1), np.zeros(1)))
+    return replace(
+        motion,
+        root=Track(times, np.stack([nowhere, nowhere, yaw], axis=1)),
+        head=replace(motion.head, values=motion.head.values * [0.2, 1.0, 1.0]),
+        feet=(feet[0], feet[1]),
+    )
+
+
+def crossing(
+    behind: RenderedClip, front: RenderedClip, background: NDArray[np.uint8], *, margin: float = 0.2
+) -> RenderedClip:
+    """Two dancers who change places: one walks from left to right, the other in front of them to the left.
+
+    Args:
+        behind, front: clips of one person, of equal length and size ``H x W``, not wider than the background.
+        background: uint8 ``H x wide x 3``.
+        margin: of the background's width, how far from the edge the middle of each clip starts.
+
+    Returns:
+        A clip with P = 2, the person who starts on the left first. Points that are hidden by the other
+        person have a score of at most 0.1.
+    """
+    num_frames, height, width = behind.frames.shape[:3]
+    wide = background.shape[1]
+    frames = np.broadcast_to(background, (num_frames, *background.shape)).copy()
+    part_ids, densepose_ids = (np.zeros((num_frames, height, wide), np.uint8) for _ in range(2))
+    points, scores = np.zeros((num_frames, 2, 134, 2)), np.zeros((num_frames, 2, 134))
+    way = np.linspace(margin, 1 - margin, num_frames) * wide - width / 2
+    for person, (clip, start) in enumerate(((behind, way), (front, way[::-1]))):
+        for i, left in enumerate(np.rint(start).astype(int)):
+            columns = np.arange(max(0, left), min(wide, left + width))
+            mask = clip.figure_mask[i][:, columns - left]
+            for canvas, picture in (
+                (frames, clip.frames),
+                (part_ids, clip.part_ids),
+                (densepose_ids, clip.densepose_ids),
+            ):
+                part = canvas[i][:, columns]
+                part[mask] = picture[i][:, columns - left][mask]
+                canvas[i][:, columns] = part
+            points[i, person] = (clip.poses.points[i, 0] * [width, 1] + [left, 0]) / [wide, 1]
+            scores[i, person] = np.where(_is_inside(points[i, person]), clip.poses.scores[i, 0], 0.0)
+            if person == 1:
+                covered = np.zeros((height, wide), np.bool_)
+                covered[:, columns] = mask
+                _hide(points[i, 0], scores[i, 0], covered)
+    poses = PoseSequence(points, scores, height, wide, fps=behind.poses.fps)
+    return RenderedClip(frames, poses, part_ids > 0, part_ids, densepose_ids)
+
+
+def _hide(points: NDArray[np.float64], scores: NDArray[np.float64], covered: NDArray[np.bool_]) -> None:
+    """Lower the scores of the points ``K x 2`` (fractions) that lie where a mask is set."""
+    height, width = covered.shape
+    column = np.clip((points[:, 0] * width).astype(int), 0, width - 1)
+    row = np.clip((points[:, 1] * height).astype(int), 0, height - 1)
+    is_hidden = covered[row, column] & _is_inside(points)
+    scores[is_hidden] = np.minimum(scores[is_hidden], HIDDEN_SCORE)
+
+
+def _is_inside(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray(((points >= 0) & (points < 1)).all(axis=-1))
+
+
+def _still(values: list[float]) -> Track:
+    return Track(np.array([0.0, 1.0]), np.array([values, values], dtype=np.float64))
+
+
+def _rest(place: list[float]) -> Steps:
+    return Steps(_still(place), np.zeros(1), np.ones(1), np.zeros(1))
