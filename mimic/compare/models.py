@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mimic.compare.settings import CompareConfig, VariantSettings
+from mimic.devices import chosen_device
 from mimic.families.registry import find_sources, load_pipeline
-from mimic.generation.run import chosen_device
 from mimic.provenance import described_model, weights_of
 from mimic.weights.sources import resolve, sha256
 

@@ -16,8 +16,8 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from mimic.models.image_embedding import image_processor_class
 from mimic.files import apply_umask
+from mimic.models.image_embedding import image_processor_class
 from mimic.weights.lora import merge_lora
 from mimic.weights.parts import load_parts
 from mimic.weights.sources import MODEL_TEXTS, resolve
