@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from mimic import load_pipeline
 from mimic.families.base import AnimationPipeline
-from mimic.families.registry import TASKS, load_task
+from mimic.families.registry import load_task, trained_families
 from mimic.weights.sources import SourceError
 from mimic.weights.strict import WeightsError
 
 
-@pytest.fixture(params=list(TASKS), scope="module")
+@pytest.fixture(params=trained_families(), scope="module")
 def saved(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[AnimationPipeline, Path]:

@@ -8,7 +8,7 @@ import torch
 
 from mimic.config.loading import ConfigError
 from mimic.families.mimicmotion.training import MimicMotionTask
-from mimic.families.registry import TASKS
+from mimic.families.registry import FAMILIES
 from mimic.training.loop import train
 from mimic.training.settings import TrainSettings
 from tests.mimic.training.small import (
@@ -48,12 +48,13 @@ def settings(folder, **changes) -> TrainSettings:
 
 
 def train_deadly(folder, flag, once):
-    TASKS["deadly"] = f"{__name__}:Deadly"
+    FAMILIES["deadly"] = replace(FAMILIES["mimicmotion"], name="deadly", task=f"{__name__}:Deadly")
     train_here(settings(folder, family="deadly"), {"DEADLY": str(flag), "ONCE": once})
 
 
 def test_a_validation_that_fails_is_recorded_with_its_reason_and_the_training_ends(tmp_path, monkeypatch):
-    monkeypatch.setitem(TASKS, "failing", f"{__name__}:OutOfMemory")
+    record = replace(FAMILIES["mimicmotion"], name="failing", task=f"{__name__}:OutOfMemory")
+    monkeypatch.setitem(FAMILIES, "failing", record)
     said = Said()
     outcome = train(settings(tmp_path, family="failing"), say=said)
     assert outcome.final is not None

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from mimic.families.mimicmotion.training import MimicMotionTask
-from mimic.families.registry import TASKS
+from mimic.families.registry import FAMILIES
 from mimic.training.loop import train
 from mimic.training.policy import Policy, cast_frozen, resolve
 from mimic.training.tasks import make_task
@@ -43,7 +43,8 @@ class Watched(MimicMotionTask):
 @pytest.fixture
 def _watched(monkeypatch):
     SEEN.clear()
-    monkeypatch.setitem(TASKS, "watched", f"{__name__}:Watched")
+    record = replace(FAMILIES["mimicmotion"], name="watched", task=f"{__name__}:Watched")
+    monkeypatch.setitem(FAMILIES, "watched", record)
 
 
 @pytest.mark.parametrize(
