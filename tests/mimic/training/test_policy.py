@@ -1,6 +1,7 @@
 """Precision and window are resolved once: training, validation and export compute and see the same."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
