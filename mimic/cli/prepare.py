@@ -132,7 +132,7 @@ def _settings(options: argparse.Namespace) -> PrepareSettings:
     from mimic.config.loading import build, split_override
     from mimic.data.prepare import PrepareSettings
 
-    content = dict(split_override(override) for override in options.overrides)
+    content = dict(split_override(override, PrepareSettings) for override in options.overrides)
     for name in ("estimator", "weights", "person", "seed"):
         if getattr(options, name) is not None:
             content[name] = getattr(options, name)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from mimic import names
 from mimic.config.loading import Config, ConfigError, build, read_yaml, split_override
 from mimic.config.sampling import ControlSettings, SVDSettings
 from mimic.files import local_path
+
+_ONE_CASE = re.compile(r"^test_case\.(\d+)\.(\w+=.*)$", re.DOTALL)
 
 
 class CaseSettings(SVDSettings, ControlSettings):
@@ -136,8 +140,18 @@ class CaseConfig(CaseSettings):
     ref_video_path: str = Field(min_length=1)
     """The driving clip: whose movements the result has. Or a `.npz` of poses, as `mimic pose` writes it."""
 
-    name: str | None = Field(None, min_length=1, pattern=r"^[^/\\]+$")
-    """Results are `<output-dir>/<name>.mp4` and `.json`. Left out: the names of clip and picture."""
+    name: str | None = None
+    """Results are `<output-dir>/<name>.mp4` and `.json`. Left out: the names of clip and picture, shortened
+    and without characters that some system refuses."""
+
+    @field_validator("name", mode="after")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        fault = None if name is None else names.fault_of(name)
+        if fault is not None:
+            remedy = f"Choose another, such as {names.made_safe(name or '')!a}"
+            raise ValueError(f"name is {name!a}; {fault}. {remedy}")
+        return name
 
 
 class InferenceConfig(Config):
@@ -189,10 +203,13 @@ class InferenceConfig(Config):
     def _check_cases(self) -> InferenceConfig:
         if not self.test_case:
             raise ValueError("test_case is empty; expected at least one case")
-        given = [case.name for case in self.test_case if case.name is not None]
-        twice = sorted({name for name in given if given.count(name) > 1})
-        if twice:
-            raise ValueError(f"two cases have the name {twice[0]!r}; one result would overwrite the other")
+        clash = names.first_clash(case.name for case in self.test_case if case.name is not None)
+        if clash is not None:
+            is_one = clash[0] == clash[1]
+            twice = "two cases have the name" if is_one else f"two cases are called {clash[0]!r} and"
+            raise ValueError(
+                f"{twice} {clash[1]!r}; one result would overwrite the other, on some systems at least"
+            )
         return self
 
     def missing_inputs(self) -> list[str]:
@@ -206,16 +223,18 @@ class InferenceConfig(Config):
 
     def case_names(self) -> list[str]:
         """The name of each case, made of its files' names where none is given; all different."""
-        names: list[str] = []
-        taken = {case.name for case in self.test_case}
+        chosen: list[str] = []
+        taken = {names.same_place(case.name) for case in self.test_case if case.name is not None}
         for case in self.test_case:
-            stem = f"{_stem(case.ref_video_path)}_{_stem(case.ref_image_path)}"
+            stem = names.made_safe(f"{_stem(case.ref_video_path)}_{_stem(case.ref_image_path)}")
             name, number = case.name or stem, 2
-            while case.name is None and name in taken:
-                name, number = f"{stem}_{number}", number + 1
-            taken.add(name)
-            names.append(name)
-        return names
+            while case.name is None and names.same_place(name) in taken:
+                ending = f"_{number}"
+                name = names.shortened(stem, names.MAX_STEM_BYTES - len(ending)) + ending
+                number += 1
+            taken.add(names.same_place(name))
+            chosen.append(name)
+        return chosen
 
 
 def load_inference_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> InferenceConfig:
@@ -225,18 +244,36 @@ def load_inference_config(path: str | os.PathLike[str], overrides: Sequence[str]
         ConfigError: see `mimic.config.load_config`.
     """
     case_keys = InferenceConfig.FOR_ALL_CASES
-    changes = [(item, *split_override(item)) for item in overrides]
-    for_all_cases = {key: value for _, key, value in changes if key in case_keys}
-    others = [item for item, key, _ in changes if key not in case_keys]
-    content = read_yaml(path, others)
+    for_all_cases = dict(
+        split_override(item, CaseConfig) for item in overrides if item.partition("=")[0].strip() in case_keys
+    )
+    one_case = [(item, match) for item in overrides if (match := _ONE_CASE.match(item))]
+    chosen = {item for item, _ in one_case}
+    others = [
+        item for item in overrides if item.partition("=")[0].strip() not in case_keys and item not in chosen
+    ]
+    content = read_yaml(path, others, InferenceConfig)
     defaults = {key: content.pop(key) for key in [*content] if key in case_keys}
     cases = content.get("test_case")
-    if isinstance(cases, list):
-        content["test_case"] = [
-            _merged(defaults, case, for_all_cases) if isinstance(case, Mapping) else case for case in cases
-        ]
-    elif cases is not None:
-        raise ConfigError(f"{path}: test_case is {cases!r}; expected a list of cases (`- ref_image_path: …`)")
+    if not isinstance(cases, list):
+        if cases is not None:
+            raise ConfigError(
+                f"{path}: test_case is {cases!r}; expected a list of cases (`- ref_image_path: …`)"
+            )
+        return build(InferenceConfig, content, source=path)
+    own: dict[int, dict[str, Any]] = {}
+    for item, match in one_case:
+        if int(match[1]) >= len(cases):
+            raise ConfigError(
+                f"cannot set {item.partition('=')[0]}: test_case has {len(cases)} entries, numbered from 0; "
+                f"there is no {match[1]}"
+            )
+        own.setdefault(int(match[1]), {}).update([split_override(match[2], CaseConfig)])
+    content["test_case"] = [
+        # What is said of one case counts more than what is said of all.
+        _merged(defaults, case, for_all_cases, own.get(number, {})) if isinstance(case, Mapping) else case
+        for number, case in enumerate(cases)
+    ]
     return build(InferenceConfig, content, source=path)
 
 

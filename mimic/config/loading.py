@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -39,11 +40,17 @@ def load_config(
     Raises:
         ConfigError: there is no such file, it is no YAML, or a key or value is wrong.
     """
-    return build(schema, read_yaml(path, overrides), source=path)
+    return build(schema, read_yaml(path, overrides, schema), source=path)
 
 
-def read_yaml(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
+def read_yaml(
+    path: str | os.PathLike[str], overrides: Sequence[str] = (), schema: type[BaseModel] | None = None
+) -> dict[str, Any]:
     """The content of a YAML file with changes made and interpolations (``${…}``) resolved.
+
+    Args:
+        overrides: changes, each ``key=value`` or ``list.0.key=value``.
+        schema: says which settings are text (`split_override`).
 
     Raises:
         ConfigError: there is no such file, it is no YAML with keys, or a change cannot be made.
@@ -58,7 +65,7 @@ def read_yaml(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> di
     if not isinstance(config, DictConfig):
         raise ConfigError(f"{path} holds no keys; expected `key: value` lines")
     for override in overrides:
-        _change(config, override)
+        _change(config, override, schema)
     try:
         content = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
@@ -90,25 +97,49 @@ def shipped_config(name: str) -> Path:
     raise ConfigError(f"the config {name} is not in this installation of mimic; install it anew")
 
 
-def split_override(override: str) -> tuple[str, Any]:
-    """``key=value`` as key and typed value; the value is read as YAML.
+def split_override(override: str, schema: type[BaseModel] | None = None) -> tuple[str, Any]:
+    """``key=value`` as key and typed value.
+
+    The value is read as YAML; that of a setting of `schema` which is text, a path or a name, is taken as it
+    stands (within quotes, if it has them), whatever it looks like.
 
     Raises:
         ConfigError: there is no ``=``, or no key before it.
     """
     key, equals, text = override.partition("=")
-    if not equals or not key.strip():
+    key = key.strip()
+    if not equals or not key:
         raise ConfigError(f"cannot read {override!r}; expected key=value, for example test_case.0.seed=3")
+    if schema is not None and (is_optional := _takes_text(schema, key)) is not None:
+        if is_optional and text == "null":
+            return key, None
+        return key, text[1:-1] if re.fullmatch(r"""'[^']*'|"[^"]*\"""", text) else text
     try:
         value = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))
     except (yaml.YAMLError, OmegaConfBaseException):
-        return key.strip(), text  # characters that mean something in YAML, in what is only text
+        return key, text  # characters that mean something in YAML, in what is only text
     assert isinstance(value, dict)
-    return key.strip(), value["value"]
+    return key, value["value"]
 
 
-def _change(config: DictConfig, override: str) -> None:
-    key, value = split_override(override)
+def _takes_text(schema: type[BaseModel], key: str) -> bool | None:
+    """Whether a setting that is text may also be null; None for one that is no text, or unknown."""
+    *parents, name = (int(part) if part.isdecimal() else part for part in key.split("."))
+    owner = _owner(schema, parents)
+    if owner is None or isinstance(name, int):
+        return None
+    name = getattr(owner, "OTHER_NAMES", {}).get(name, name)
+    if name not in owner.model_fields:
+        return None
+    annotation = owner.model_fields[name].annotation
+    kinds = set(typing.get_args(annotation)) if typing.get_args(annotation) else {annotation}
+    return type(None) in kinds if kinds - {type(None)} in ({str}, {Path}) else None
+
+
+def _change(config: DictConfig, override: str, schema: type[BaseModel] | None) -> None:
+    key, value = split_override(override, schema)
+    if isinstance(value, str) and schema is not None and _takes_text(schema, key) is not None:
+        value = value.replace("${", r"\${")  # no interpolation
     *parents, _ = key.split(".")
     place: Any = config
     for depth, part in enumerate(parents):
@@ -145,7 +176,8 @@ def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not location or kind == "value_error":
         return f"{place}: {message}" if place else message
-    return f"{place} is {value!r}; {message.replace('Input should be', 'expected', 1)}"
+    quotes = "; put it in quotes" if kind == "string_type" and isinstance(value, int | float) else ""
+    return f"{place} is {value!r}; {message.replace('Input should be', 'expected', 1)}{quotes}"
 
 
 def _owner(schema: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:

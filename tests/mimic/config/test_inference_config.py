@@ -140,8 +140,8 @@ def test_cases_without_names_get_different_ones(tmp_path: Path) -> None:
         ("zzz=3", r"zzz is not a setting\. Settings here: .*base_model_path"),
         ("test_case.0.seed=many", r"test_case\[0\]\.seed is 'many'; expected a valid integer"),
         ("test_case.0.num_frames=4", r"frames_overlap is 6, but a window \(num_frames\) has 4 frames"),
-        ("test_case.0.tile_size=4", r"num_frames is 72 and tile_size is 4, two names of one setting"),
-        ("test_case.0.ref_image_path=null", r"test_case\[0\]\.ref_image_path is None"),
+        ("test_case.0.tile_size=4", r"frames_overlap is 6, but a window \(num_frames\) has 4 frames"),
+        ("test_case.0.ref_image_path=", r"test_case\[0\]\.ref_image_path is ''"),
         ("test_case.3.seed=1", "test_case has 1 entries, numbered from 0; there is no 3"),
         ("test_case.0.height=64", "height and width go together"),
         ("test_case.0.min_guidance_scale=1", "go together"),
@@ -154,7 +154,7 @@ def test_cases_without_names_get_different_ones(tmp_path: Path) -> None:
         ("test_case=5", "expected a list of cases"),
         ("seed", "expected key=value"),
         ("=3", "expected key=value"),
-        ("device=${nothing}", "Interpolation key 'nothing' not found"),
+        ("cpu_offload=${nothing}", "Interpolation key 'nothing' not found"),
     ],
 )
 def test_each_mistake_names_key_and_remedy(released: Path, change: str, expected: str) -> None:
@@ -188,3 +188,76 @@ def test_two_cases_may_not_share_a_name(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"test_case:\n{case}{case}")
     with pytest.raises(ConfigError, match="two cases have the name 'same'"):
         load_inference_config(tmp_path / "a.yaml")
+
+
+def write(folder: Path, content: dict) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["my dance #shorts.mp4", "007.mp4", "null", "2024-05-01", "2024-05-01T12:30:00.mp4", "[x].mp4",
+     "a: b.mp4", "true", "${HOME}.mp4", "  two spaces.mp4", "1e3", "!tag.mp4", "*star.mp4", "@at.mp4"],
+)  # fmt: skip
+def test_a_path_on_the_command_line_is_taken_as_it_stands(tmp_path, text):
+    path = write(tmp_path, {"test_case": [{"ref_image_path": "a.png", "ref_video_path": "b.mp4"}]})
+    config = load_inference_config(path, [f"test_case.0.ref_video_path={text}", f"ckpt_path={text}.pth"])
+    assert config.test_case[0].ref_video_path == text
+    assert config.ckpt_path == f"{text}.pth"
+    assert load_inference_config(path, [f"ref_image_path={text}"]).test_case[0].ref_image_path == text
+    assert load_inference_config(path, [f"output_dir='{text}'"]).output_dir == text
+
+
+def test_text_that_may_be_left_out_can_be_null_and_numbers_stay_numbers(tmp_path):
+    path = write(
+        tmp_path, {"ckpt_path": "x.pth", "test_case": [{"ref_image_path": "a", "ref_video_path": "b"}]}
+    )
+    config = load_inference_config(path, ["ckpt_path=null", "seed=7", "person=1"])
+    assert config.ckpt_path is None
+    assert (config.test_case[0].seed, config.test_case[0].person) == (7, 1)
+
+
+def test_what_is_said_of_one_case_counts_more_than_what_is_said_of_all(tmp_path):
+    case = {"ref_image_path": "a.png", "ref_video_path": "b.mp4"}
+    path = write(tmp_path, {"test_case": [case, case]})
+    for overrides in (["num_inference_steps=1", "test_case.0.num_inference_steps=5"],
+                      ["test_case.0.num_inference_steps=5", "num_inference_steps=1"]):  # fmt: skip
+        config = load_inference_config(path, overrides)
+        assert [each.num_inference_steps for each in config.test_case] == [5, 1]
+    config = load_inference_config(path, ["num_frames=9", "test_case.1.tile_size=7"])
+    assert [each.tile_size for each in config.test_case] == [9, 7]
+
+
+def test_names_that_some_system_refuses_are_refused_and_derived_ones_are_made_safe(tmp_path):
+    case = {"ref_image_path": "me?.png", "ref_video_path": "2024-05-01T12:30:00.mp4"}
+    config = load_inference_config(write(tmp_path, {"test_case": [case, case]}))
+    assert config.case_names() == ["2024-05-01T12_30_00_me_", "2024-05-01T12_30_00_me__2"]
+    long = {"ref_image_path": "舞" * 70 + ".png", "ref_video_path": "x" * 200 + ".mp4"}
+    made = load_inference_config(write(tmp_path, {"test_case": [long, long]})).case_names()
+    assert len(set(made)) == 2
+    assert max(len(name.encode()) for name in made) <= 180
+    for name, message in (
+        ("take:1", "not every system takes"),
+        ("con", "a device"),
+        ("x" * 250, "250 bytes"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_inference_config(write(tmp_path, {"test_case": [{**case, "name": name}]}))
+    with pytest.raises(ConfigError, match="'Dance' and 'dance'"):
+        load_inference_config(
+            write(tmp_path, {"test_case": [{**case, "name": "Dance"}, {**case, "name": "dance"}]})
+        )
+
+
+def test_two_names_of_one_setting_in_one_place_are_refused(tmp_path):
+    case = {"ref_image_path": "a.png", "ref_video_path": "b.mp4", "num_frames": 72, "tile_size": 4}
+    with pytest.raises(ConfigError, match="num_frames is 72 and tile_size is 4, two names of one setting"):
+        load_inference_config(write(tmp_path, {"test_case": [case]}))
+
+
+def test_a_path_that_yaml_read_as_a_number_is_told_to_be_quoted(tmp_path):
+    case = {"ref_image_path": 2024, "ref_video_path": "b.mp4"}
+    with pytest.raises(ConfigError, match=r"ref_image_path is 2024; .* put it in quotes"):
+        load_inference_config(write(tmp_path, {"test_case": [case]}))
