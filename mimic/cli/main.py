@@ -100,10 +100,10 @@ def _mistakes() -> tuple[type[Exception], ...]:
         "mimic.metrics.clips": ("EvaluationError",),
         "mimic.compare.run": ("CompareError",),
         "mimic.video.images": ("PictureError",),
-        "mimic.video.probe": ("VideoError",),
         "mimic.weights.sources": ("SourceError",),
         "mimic.weights.strict": ("WeightsError",),
         "pose.types": ("PoseError",),
+        "pose.video.source": ("VideoError",),
     }
     loaded = ((sys.modules.get(module), names) for module, names in homes.items())
     found = [getattr(module, name) for module, names in loaded if module is not None for name in names]
