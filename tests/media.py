@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,30 +44,66 @@ def write_clip(
     sound_s: float | None = None,
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    sound_codec: str = "aac",
+    sound_rate: int = SOUND_RATE,
+    layout: str = "mono",
 ) -> Path:
     """A clip with frame n shown at ``times_s[n]``; with claps (4 ms bursts) at given times on the sound."""
     time_base = Fraction(1, 90_000)
     with av.open(str(path), "w") as container:
-        options = {"crf": "10", "preset": "veryfast"} if codec == "libx264" else {}
+        options = options or ({"crf": "10", "preset": "veryfast"} if codec == "libx264" else {})
+        if codec == "libx265":
+            options["x265-params"] = f"{options.get('x265-params', 'bframes=3')}:log-level=none"
         video = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         video.width, video.height = width, height
         video.pix_fmt = pixel_format
-        video.codec_context.time_base = time_base
+        if codec != "mpeg2video":
+            video.codec_context.time_base = time_base
         if rotation is not None:
             video.set_display_rotation(rotation)
         if pixel_ratio is not None:
             video.codec_context.sample_aspect_ratio = pixel_ratio
-        audio = container.add_stream("aac", rate=SOUND_RATE, layout="mono") if sound_s else None
+        audio = container.add_stream(sound_codec, rate=sound_rate, layout=layout) if sound_s else None
         for number, time in enumerate(times_s):
             picture = av.VideoFrame.from_ndarray(numbered_frame(number, height, width), format="rgb24")
             picture.pts, picture.time_base = round(time / time_base), time_base
             container.mux(video.encode(picture))
         container.mux(video.encode(None))
         if audio is not None and sound_s:
-            for frame in _clapping(clap_times_s, sound_s):
+            for frame in _clapping(clap_times_s, sound_s, sound_rate, layout):
                 container.mux(audio.encode(frame))
             container.mux(audio.encode(None))
     return path
+
+
+def remux(source: Path, target: Path, change: Callable[[av.Packet, int], av.Packet | None]) -> Path:
+    """A copy packet by packet.
+
+    Args:
+        change: given a packet and its number in its stream; gives what is written for it, None for nothing.
+    """
+    with av.open(str(source)) as whole, av.open(str(target), "w") as copy:
+        streams = {stream.index: copy.add_stream_from_template(stream) for stream in whole.streams}
+        numbers = dict.fromkeys(streams, 0)
+        for packet in whole.demux():
+            index = packet.stream.index
+            if packet.size == 0:
+                continue
+            changed = change(packet, numbers[index])
+            numbers[index] += 1
+            if changed is not None:
+                changed.stream = streams[index]
+                copy.mux(changed)
+    return target
+
+
+def with_content(packet: av.Packet, content: bytes) -> av.Packet:
+    """A packet of other bytes in the place of one."""
+    changed = av.Packet(content)
+    changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+    changed.duration, changed.is_keyframe = packet.duration, packet.is_keyframe
+    return changed
 
 
 def even_times(num_frames: int, fps: float) -> list[float]:
@@ -93,16 +129,17 @@ def claps_heard(path: Path) -> list[float]:
     return peaks
 
 
-def _clapping(clap_times_s: Sequence[float], sound_s: float) -> list[av.AudioFrame]:
-    signal = np.zeros(round(sound_s * SOUND_RATE), np.float32)
-    time = np.arange(int(0.004 * SOUND_RATE)) / SOUND_RATE
+def _clapping(clap_times_s: Sequence[float], sound_s: float, rate: int, layout: str) -> list[av.AudioFrame]:
+    signal = np.zeros(round(sound_s * rate), np.float32)
+    time = np.arange(int(0.004 * rate)) / rate
     burst = (0.9 * np.sin(2 * np.pi * 2000 * time)).astype(np.float32)
     for clap in clap_times_s:
-        begin = round(clap * SOUND_RATE)
+        begin = round(clap * rate)
         signal[begin : begin + len(burst)] = burst[: len(signal) - begin]
     frames = []
     for begin in range(0, len(signal), 1024):
-        frame = av.AudioFrame.from_ndarray(signal[None, begin : begin + 1024], format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, begin, Fraction(1, SOUND_RATE)
+        channels = np.repeat(signal[None, begin : begin + 1024], av.AudioLayout(layout).nb_channels, axis=0)
+        frame = av.AudioFrame.from_ndarray(channels, format="fltp", layout=layout)
+        frame.sample_rate, frame.pts, frame.time_base = rate, begin, Fraction(1, rate)
         frames.append(frame)
     return frames

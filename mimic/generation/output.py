@@ -50,6 +50,16 @@ class Output:
         )
 
 
+@dataclass(frozen=True)
+class Written:
+    """What became of the sound in a video that was written."""
+
+    has_audio: bool
+    """There is a sound track in the file."""
+    missing: str | None
+    """What of the driving clip's sound is not in it, in words; None where nothing is missing."""
+
+
 def side_by_side_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}_side_by_side{path.suffix}")
 
@@ -61,15 +71,17 @@ def write_frames(
     maps: DrivingMaps,
     *,
     progress: Progress,
-) -> None:
-    """Encode frames one by one as they are decoded. Files appear when all frames are written, or not at all.
+) -> Written:
+    """Encode frames one by one as they are decoded.
+
+    Files appear under their names when all frames are written; sound that fails does not prevent that.
 
     Args:
         frames: ``H x W x 3``, without the reference's own.
         maps: pose maps, frame 0 the reference's own.
 
     Raises:
-        VideoWriteError: a file cannot be written.
+        VideoWriteError: a file cannot be written; the message names the file of the finished frames, if any.
     """
     with contextlib.ExitStack() as files:
 
@@ -89,6 +101,7 @@ def write_frames(
             if panels is not None and writer_beside is not None:
                 writer_beside.write(panels.draw(number, frame))
             progress(number, output.num_frames)
+    return Written(writer.has_audio, writer.missing)
 
 
 def enlargement(height: int) -> int:

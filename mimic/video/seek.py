@@ -21,11 +21,8 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic.video.probe import VideoError, VideoInfo, open_clip, probe
-from mimic.video.read import read_frames, upright_rgb
-
-# Codecs of which every packet that is not discarded gives one frame, at the packet's time.
-_ONE_FRAME_A_PACKET = {"av1", "ffv1", "h264", "hevc", "mjpeg", "mpeg4", "prores", "vp9"}
+from pose.video import VideoError, VideoInfo, probe, read_frames
+from pose.video.film import ONE_FRAME_A_PACKET, Film, open_film
 
 Image = NDArray[np.uint8]
 
@@ -66,13 +63,15 @@ def frame_table(path: str | os.PathLike[str]) -> FrameTable:
     info = probe(path)
     stamps: list[int] = []
     keys: list[int] = []
-    is_sure = info.codec in _ONE_FRAME_A_PACKET
-    with open_clip(path) as container:
-        stream = container.streams.video[0]
-        base = stream.time_base if stream.time_base is not None else Fraction(1, 1000)
+    is_sure = info.codec in ONE_FRAME_A_PACKET and not info.faults
+    base = Fraction(1, 1000)
+    with open_film(path) as film:
+        if not isinstance(film, Film):
+            return FrameTable(info, None, np.zeros(0, np.int64), info.num_frames)
+        base = film.time_base
         try:
-            for packet in container.demux(stream):
-                if packet.size == 0:
+            for packet in film.packets():
+                if packet.size == 0 or packet.stream.index != film.stream.index:
                     continue
                 if packet.pts is None:
                     is_sure = False
@@ -121,8 +120,7 @@ class FrameReader:
         self.table = table or frame_table(path)
         self._num_threads = num_threads
         self._exit = ExitStack()
-        self._container: Any = None
-        self._stream: Any = None
+        self._film: Any = None
         self._decoded: Iterator[av.VideoFrame] = iter(())
         self._at: int | None = None  # the stamp of the last frame decoded
         self._in_order: Iterator[Image] = iter(())
@@ -150,7 +148,7 @@ class FrameReader:
     def close(self) -> None:
         """Close the file; reading opens it again."""
         self._exit.close()
-        self._container = self._stream = self._at = None
+        self._film = self._at = None
         self._in_order, self._next_in_order = iter(()), None
 
     def _by_seeking(self, wanted: Iterable[int]) -> dict[int, Image] | None:
@@ -187,14 +185,14 @@ class FrameReader:
         return self._decode_until(stamp)
 
     def _open_at(self, key: int | None) -> None:
-        if key is None or self._container is None:
+        if key is None or self._film is None:
             self.close()
-            self._container = self._exit.enter_context(open_clip(self.path))
-            self._stream = self._container.streams.video[0]
-            self._stream.codec_context.thread_count = self._num_threads
+            self._film = self._exit.enter_context(open_film(self.path))
+            self._film.stream.codec_context.thread_count = self._num_threads
+        container, stream = self._film.container, self._film.stream
         if key is not None:
-            self._container.seek(key, stream=self._stream, backward=True)
-        self._decoded = self._container.decode(self._stream)
+            container.seek(key, stream=stream, backward=True)
+        self._decoded = container.decode(stream)
         self._at = None
 
     def _decode_until(self, stamp: int) -> Image:
@@ -204,11 +202,11 @@ class FrameReader:
             _Lost: there is none between here and the end.
         """
         for frame in self._decoded:
-            if frame.pts is None:
-                raise _Lost
+            if frame.pts is None or frame.interlaced_frame:
+                raise _Lost  # what an interlaced frame shows depends on its neighbours
             self._at = frame.pts
             if frame.pts == stamp:
-                return upright_rgb(frame, self._stream)
+                return np.asarray(self._film.shown(frame), np.uint8)
             if frame.pts > stamp:
                 raise _Lost
         self._at = None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,14 +20,21 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from numpy.typing import NDArray
 
 from mimic.files import whole_file
-from mimic.video.audio import SAMPLE_RATE, AudioTrack
-from mimic.video.probe import VideoError
+from mimic.video.audio import SAMPLE_RATE, AudioTrack, missing_of
+from pose.video import VideoError
+
+log = logging.getLogger("mimic")
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
+# What x264 writes depends on the number of its threads, which by default is that of the processors.
+_NUM_THREADS = 2
+
+
 class VideoWriteError(OSError):
-    """A video could not be written: no space, no permission, no encoder. Nothing is left under its name."""
+    """A video could not be written: no space, no permission, no encoder. Nothing is left under its name;
+    frames that were finished are kept beside it where the container allows, and the message says where."""
 
 
 class VideoWriter:
@@ -32,7 +42,11 @@ class VideoWriter:
 
     H.264 (libx264; MPEG-4 part 2 where this build of FFmpeg lacks it), yuv420p, BT.709 and tagged so, index
     at the front (faststart). H.264 in yuv420p needs even sizes: a frame of odd height or width is padded by
-    repeating its last row or column.
+    repeating its last row or column. The same frames give the same bytes on every machine.
+
+    Sound never costs the pictures: where it fails, the video is finished without the rest of it, and
+    `missing` says what is not there. An error while pictures are written leaves those that are finished in a
+    playable file ``<stem>.unfinished<suffix>`` beside (an mp4 needs room for its index: not on a full disk).
 
     Args:
         path: ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
@@ -41,6 +55,11 @@ class VideoWriter:
         crf: quality, 0 (lossless) to 51; 18 is visually lossless.
         audio: sound to carry along, drawn from lazily and never longer than the pictures.
         codec: ``auto``, ``libx264`` or ``mpeg4``.
+
+    Attributes:
+        missing: what of the sound is not in the file, in words, once it is written; None where all is.
+        has_audio: the file has a sound track.
+        unfinished: where the frames are that were finished before an error; None where there are none.
 
     Raises:
         ValueError: suffix, size or rate cannot be.
@@ -69,6 +88,16 @@ class VideoWriter:
         self._codec = best_codec() if codec == "auto" else codec
         self._crf = crf
         self._audio_track = audio
+        self.missing: str | None = None
+        self.unfinished: Path | None = None
+        self._audio: av.AudioStream | None = None
+        self._sound: Iterator[av.AudioFrame] = iter(())
+        self._next_sound: av.AudioFrame | None = None
+
+    @property
+    def has_audio(self) -> bool:
+        """There is a sound track in the file."""
+        return self._audio is not None
 
     @property
     def duration_s(self) -> float:
@@ -77,10 +106,13 @@ class VideoWriter:
 
     def __enter__(self) -> VideoWriter:
         suffix = self.path.suffix.lower()
+        if self.path.is_dir():
+            raise VideoWriteError(f"{self.path} could not be written: it is a folder. Choose another name")
         with contextlib.ExitStack() as stack, self._explained():
-            beside = stack.enter_context(whole_file(self.path))
+            self._kept = free_name(self.path)
+            self._beside = stack.enter_context(whole_file(self._kept))
             options = {"movflags": "+faststart"} if FORMATS[suffix] in ("mp4", "mov") else {}
-            self._container = av.open(str(beside), "w", format=FORMATS[suffix], options=options)
+            self._container = av.open(f"file:{self._beside}", "w", format=FORMATS[suffix], options=options)
             stack.callback(self._close_quietly)
             self._add_streams()
             self._file = stack.pop_all()
@@ -109,11 +141,34 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            with self._explained(), self._file:  # leaving flushes the file to disk and renames it
+        try:
+            if error is not None:
+                raise error
+            with self._explained():
                 self._finish()
-        else:
-            self._file.__exit__(kind, error, trace)  # removes the file beside
+                self._file.close()  # flushes the file to disk
+                os.replace(self._kept, self.path)
+        except BaseException as failure:
+            self._keep()
+            if self.unfinished is not None:
+                told = f"the {self.num_frames} frames that were finished are in {self.unfinished}"
+                if isinstance(failure, VideoWriteError):
+                    raise VideoWriteError(f"{failure}; {told}") from failure
+                log.warning(f"{self.path} was not finished; {told}")
+            if failure is not error:
+                raise
+
+    def _keep(self) -> None:
+        """Finish the file of the frames so far under its other name; remove it where that cannot be."""
+        if self.num_frames and not self._kept.exists():  # else it is whole, but could not be renamed
+            with contextlib.suppress(OSError, av.error.FFmpegError):
+                self._finish()
+                self._file.close()
+            if FORMATS[self.path.suffix.lower()] == "matroska" and self._beside.exists():
+                self._close_quietly()  # can be played wherever it ends
+                os.replace(self._beside, self._kept)
+        self._file.__exit__(*sys.exc_info())
+        self.unfinished = self._kept if self._kept.exists() else None
 
     def _add_streams(self) -> None:
         options = {"crf": str(self._crf), "preset": "medium"} if self._codec == "libx264" else {"qscale": "3"}
@@ -126,35 +181,62 @@ class VideoWriter:
         video.codec_context.color_range = ColorRange.MPEG.value
         video.codec_context.color_primaries = ColorPrimaries.BT709.value
         video.codec_context.color_trc = ColorTrc.BT709.value
+        video.codec_context.thread_count = _NUM_THREADS
         if self._codec != "libx264":
             video.codec_context.bit_rate = int(self.width * self.height * float(self.fps) * 0.2)
         self._video = video
-        self._audio: av.AudioStream | None = None
-        self._sound: Iterator[av.AudioFrame] = iter(())
-        if self._audio_track is not None:
-            audio = self._container.add_stream("aac", rate=SAMPLE_RATE, layout="stereo")
-            assert isinstance(audio, av.AudioStream)
-            audio.codec_context.bit_rate = 192_000
-            self._audio, self._sound = audio, self._audio_track.frames()
         self._sound_until_s = 0.0
+        if self._audio_track is None:
+            return
+        self._sound = self._audio_track.frames()
+        self._next_sound = self._sound_frame()
+        if self._next_sound is None:
+            self.missing = self.missing or "its sound has no samples"
+            return
+        audio = self._container.add_stream("aac", rate=SAMPLE_RATE, layout="stereo")
+        assert isinstance(audio, av.AudioStream)
+        audio.codec_context.bit_rate = 192_000
+        self._audio = audio
+
+    def _sound_frame(self) -> av.AudioFrame | None:
+        """The next frame of the sound; None at its end and where it fails."""
+        try:
+            return next(self._sound, None)
+        except Exception as error:  # whatever it is, the pictures are worth more
+            self._note_lost_sound(error)
+            return None
+
+    def _note_lost_sound(self, error: Exception) -> None:
+        reason = error.strerror if isinstance(error, av.error.FFmpegError) else error
+        self.missing = f"the sound from {self._sound_until_s:.1f} s on is missing ({reason})"
+        log.warning(f"{self.path}: {self.missing}")
 
     def _write_audio_until(self, time_s: float) -> None:
         """Encode sound up to the end of the last picture, so that both lie side by side in the file."""
-        while self._audio is not None and self._sound_until_s < time_s:
-            frame = next(self._sound, None)
-            if frame is None:
-                self._sound_until_s = float("inf")
-                return
+        while self._audio is not None and self._next_sound is not None and self._sound_until_s < time_s:
+            frame = self._next_sound
+            self._mux_sound(frame)
             self._sound_until_s += frame.samples / SAMPLE_RATE
-            self._container.mux(self._audio.encode(frame))
+            self._next_sound = self._sound_frame()
+
+    def _mux_sound(self, frame: av.AudioFrame | None) -> None:
+        assert self._audio is not None
+        try:
+            packets = self._audio.encode(frame)
+        except (av.error.FFmpegError, ValueError) as error:
+            self._note_lost_sound(error)
+            return
+        self._container.mux(packets)
 
     def _finish(self) -> None:
         if self.num_frames == 0:
             raise VideoWriteError(f"{self.path} was not written: it would have no frames")
         self._container.mux(self._video.encode(None))
         if self._audio is not None:
-            self._container.mux(self._audio.encode(None))
+            self._mux_sound(None)
         self._container.close()  # writes the index
+        if self._audio_track is not None and self.missing is None:
+            self.missing = missing_of(self._audio_track)
 
     def _close_quietly(self) -> None:
         """Close what an error left open; that error is the one to tell."""
@@ -169,6 +251,13 @@ class VideoWriter:
             raise
         except (OSError, av.error.FFmpegError) as error:
             raise VideoWriteError(_reason(error, self.path)) from error
+
+
+def free_name(path: Path) -> Path:
+    """``<stem>.unfinished<suffix>`` beside a video, numbered where files of that name are there already."""
+    numbers = itertools.count()
+    names = (f"{path.stem}.unfinished{f'.{n}' if n else ''}{path.suffix}" for n in numbers)
+    return next(place for place in map(path.with_name, names) if not place.exists())
 
 
 def best_codec() -> str:

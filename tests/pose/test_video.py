@@ -45,7 +45,7 @@ def test_a_turned_video_comes_upright(tmp_path):
 
 
 def test_a_missing_file_is_file_not_found(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no video at"):
+    with pytest.raises(FileNotFoundError, match="there is no video"):
         VideoReader(tmp_path / "absent.mp4")
 
 

@@ -71,16 +71,19 @@ def test_any_rate_is_kept(tmp_path: Path, fps: float | Fraction) -> None:
     assert float(info.fps) == pytest.approx(float(fps), rel=1e-4)
 
 
-def test_an_error_midway_leaves_no_file_and_keeps_an_older_one(tmp_path: Path) -> None:
+def test_an_error_midway_keeps_finished_frames_beside_and_an_older_file(tmp_path: Path) -> None:
     write_numbers(tmp_path / "a.mp4", range(3))
     before = (tmp_path / "a.mp4").read_bytes()
     with (
         pytest.raises(KeyError, match="midway"),
         VideoWriter(tmp_path / "a.mp4", height=48, width=64, fps=10) as writer,
     ):
-        writer.write(numbered_frame(0))
+        for number in range(7):
+            writer.write(numbered_frame(number))
         raise KeyError("midway")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.unfinished.mp4"]
+    assert writer.unfinished == tmp_path / "a.unfinished.mp4"
+    assert [number_of(frame) for frame in read_frames(writer.unfinished)] == list(range(7))
     assert (tmp_path / "a.mp4").read_bytes() == before
 
 
