@@ -19,12 +19,29 @@ class TemporalConv(nn.Conv3d):
             self.weight[..., 0],
             self.bias,
             padding=(self.padding[0], 0),  # type: ignore[arg-type]
+            dilation=(self.dilation[0], 1),
+            groups=self.groups,
         )
-        return output.reshape(B, -1, F, H, W)
+        return output.unflatten(-1, (H, W))
 
 
-def use_fast_temporal_convolutions(model: nn.Module) -> None:
-    """Compute the model's k x 1 x 1 convolutions as two-dimensional ones. Same parameters, same result."""
+def use_fast_temporal_convolutions(model: nn.Module, enabled: bool = True) -> None:
+    """Compute the model's k x 1 x 1 convolutions as two-dimensional ones, or as diffusers does.
+
+    Parameters and their names stay; results may differ in the order of sums. Adapters that wrap a convolution
+    and layers of other classes are left as they are.
+    """
+    kind, replacement = (nn.Conv3d, TemporalConv) if enabled else (TemporalConv, nn.Conv3d)
     for module in model.modules():
-        if type(module) is nn.Conv3d and module.kernel_size[1:] == (1, 1) and module.stride == (1, 1, 1):
-            module.__class__ = TemporalConv
+        if type(module) is kind and _is_temporal(module):
+            module.__class__ = replacement
+
+
+def _is_temporal(conv: nn.Conv3d) -> bool:
+    return (
+        conv.kernel_size[1:] == (1, 1)
+        and conv.stride == (1, 1, 1)
+        and conv.padding_mode == "zeros"
+        and not isinstance(conv.padding, str)
+        and tuple(conv.padding[1:]) == (0, 0)
+    )
