@@ -124,7 +124,7 @@ def _pixels(frames: Frames) -> torch.Tensor:
 
 
 def measure(frames: Frames, case: Case) -> dict[str, list[float | None]]:
-    """Each quantity for each driving frame; None where it cannot be told (no hand in sight, frame 0)."""
+    """Each quantity for each driving frame; None where it cannot be measured (no hand in sight, frame 0)."""
     truth, parts = case.clip.frames[1:], case.clip.part_ids[1:]
     squared = ((frames.astype(np.float64) - truth) ** 2).mean(axis=-1)
     hands = np.isin(parts, (LEFT_HAND, RIGHT_HAND)).astype(np.uint8)

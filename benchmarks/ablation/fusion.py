@@ -2,8 +2,7 @@
 
 The jump at a seam is `mimic.metrics.video.seam_jump`: the largest change from frame to frame within the
 passage from one window to the next, over the largest within as many steps elsewhere. All ways have the same
-windows and so the same passages; the truth's own ratio at them, 1 but for chance, says what a seamless clip
-gives.
+windows and so the same seams; the truth's ratio at them, 1 but for chance, is what a seamless clip gives.
 """
 
 from __future__ import annotations

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mimic.cli.options import Subparsers
+from mimic.cli.options import Subparsers
 
 
 def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:

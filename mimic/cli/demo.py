@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from mimic.cli.infer import run_cases
-from mimic.cli.options import add_run_options
-
-if TYPE_CHECKING:
-    from mimic.cli.options import Subparsers
+from mimic.cli.options import Subparsers, add_run_options
 
 
 def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:

@@ -7,10 +7,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mimic.cli.options import Subparsers
+from mimic.cli.options import Subparsers
 
 _GPU_GB_FOR_MIMICMOTION = 16  # what its authors state for 72 frames at 576x1024
 

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimic.cli.options import UsageError, add_estimator_options
+from mimic.cli.options import Subparsers, UsageError, add_estimator_options
 from mimic.sampling.windows import WINDOW_LAYOUTS
 
 if TYPE_CHECKING:
-    from mimic.cli.options import Subparsers
     from mimic.metrics.clips import Pair
     from mimic.metrics.protocols import Protocol
     from mimic.metrics.seams import WindowLayout
@@ -179,9 +178,10 @@ def _layouts(options: argparse.Namespace) -> Callable[[Pair], WindowLayout | Non
 
     def layout(pair: Pair) -> WindowLayout | None:
         beside = layout_beside(pair.generated.path)
-        if given is not None:
-            is_named = options.windows is not None or beside is None
-            return given if is_named else replace(given, layout=beside.layout)
-        return replace(beside, layout=options.windows or beside.layout) if beside is not None else None
+        if given is None:
+            return None if beside is None else replace(beside, layout=options.windows or beside.layout)
+        if beside is None or options.windows is not None:
+            return given
+        return replace(given, layout=beside.layout)
 
     return layout

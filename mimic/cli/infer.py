@@ -7,10 +7,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimic.cli.options import UsageError, add_run_options
+from mimic.cli.options import Subparsers, UsageError, add_run_options
 
 if TYPE_CHECKING:
-    from mimic.cli.options import Subparsers
     from mimic.config import InferenceConfig
 
 

@@ -51,10 +51,20 @@ def main(argv: Sequence[str] | None = None, *, program: str = "mimic") -> int:
     except Exception as error:
         if options.debug:
             raise
-        is_mistake = _is_mistake(error)
-        for line in _message(error, is_mistake=is_mistake).splitlines():
+        code, text = described(error)
+        for line in text.splitlines():
             print(f"{program}: {line}", file=sys.stderr)
-        return MISTAKE if is_mistake else FAILED
+        return code
+
+
+def described(error: Exception) -> tuple[int, str]:
+    """Exit code and message of an error; an unexpected one also shows its class."""
+    ours = (kind for kind in type(error).__mro__ if kind.__module__.partition(".")[0] in ("mimic", "pose"))
+    is_mistake = isinstance(error, FileNotFoundError) or any(kind.__name__ in MISTAKES for kind in ours)
+    text = str(error).strip() or type(error).__name__
+    if is_mistake or isinstance(error, OSError):
+        return (MISTAKE if is_mistake else FAILED), text
+    return FAILED, f"{type(error).__name__}: {text}\n(--debug shows the traceback)"
 
 
 def _parsed(arguments: list[str], program: str) -> argparse.Namespace:
@@ -81,18 +91,6 @@ def _parsed(arguments: list[str], program: str) -> argparse.Namespace:
     if rest:
         options.overrides.extend(rest)
     return options
-
-
-def _is_mistake(error: Exception) -> bool:
-    ours = (kind for kind in type(error).__mro__ if kind.__module__.partition(".")[0] in ("mimic", "pose"))
-    return isinstance(error, FileNotFoundError) or any(kind.__name__ in MISTAKES for kind in ours)
-
-
-def _message(error: Exception, *, is_mistake: bool) -> str:
-    text = str(error).strip() or type(error).__name__
-    if is_mistake or isinstance(error, OSError):
-        return text
-    return f"{type(error).__name__}: {text}\n(--debug shows the traceback)"
 
 
 def _show_messages(*, is_quiet: bool) -> None:

@@ -7,13 +7,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimic.cli.options import PICTURE_SUFFIXES, UsageError, add_estimator_options
+from mimic.cli.options import PICTURE_SUFFIXES, Subparsers, UsageError, add_estimator_options
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mimic.cli.options import Subparsers
     from mimic.video import VideoInfo
     from pose import PoseSequence
     from pose.estimators import Estimator

@@ -10,10 +10,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimic.cli.options import UsageError, add_estimator_options
+from mimic.cli.options import Subparsers, UsageError, add_estimator_options
 
 if TYPE_CHECKING:
-    from mimic.cli.options import Subparsers
     from mimic.data.prepare import PrepareSettings
     from mimic.progress import Progress
 

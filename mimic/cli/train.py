@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mimic.cli.options import Subparsers
+from mimic.cli.options import Subparsers
 
 
 def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:

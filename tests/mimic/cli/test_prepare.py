@@ -1,10 +1,13 @@
 """`mimic prepare`: what it prints, and how it ends when it cannot work."""
 
+import contextlib
+import sys
+
 import numpy as np
 import pytest
 
 from mimic.cli import main
-from mimic.cli.prepare import line
+from mimic.cli.prepare import Stages, line
 from mimic.video import VideoWriter
 
 
@@ -52,6 +55,21 @@ def test_mistakes_end_in_one_sentence_before_any_work(arguments, told, grey, tmp
     assert len(printed.err.strip().splitlines()) == 1
     assert printed.out == ""
     assert not (tmp_path / "data" / ".prepare").exists()
+
+
+def test_stages_are_bars_on_a_terminal_and_lines_elsewhere(monkeypatch, capsys, caplog):
+    with contextlib.ExitStack() as open_bars:
+        show = Stages(open_bars, is_shown=True)
+        with caplog.at_level("INFO", logger="mimic"):
+            for done in (0, 1, 2):
+                show("cuts", "video", done, 2)
+        assert [record.message.partition(",")[0] for record in caplog.records] == ["cuts: 2 of 2 videos"]
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        for stage in ("poses", "clips"):
+            show(stage, "frame", 3, 3)
+    shown = capsys.readouterr().err
+    assert "poses: 100%" in shown
+    assert "clips: 100%" in shown
 
 
 def test_progress_tells_rate_and_time_left():
