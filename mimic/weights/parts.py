@@ -143,7 +143,8 @@ def load_parts(
         SourceError: a file is missing, or no part has files of `variant`.
         WeightsError: listing every missing, surplus and misshapen key; or a file is damaged.
     """
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    require([folder / "model_index.json"], "Give a model folder in diffusers' layout.")
+    index = _read_json(folder / "model_index.json")
     kinds = {
         name: kind
         for name, entry in index.items()
@@ -211,15 +212,23 @@ def _find(folder: Path, name: str, variant: str | None) -> tuple[list[Path], lis
 
 
 def _shards(index: Path) -> list[str]:
-    try:
-        names = sorted(
-            {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict):
         raise SourceError(
-            f"{index} is no index of weight files ({type(error).__name__}: {error})."
-        ) from error
+            f"{index} has no weight_map; expected the names of the files that hold the weights."
+        )
+    names = sorted({str(name) for name in places.values()})
     outside = [name for name in names if Path(name).name != name]
     if outside:
         raise SourceError(f"{index} lists {outside[0]}, which is not in its folder; the index is refused.")
     return names
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SourceError(f"{path} is not valid JSON ({error}). Copy it again.") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{path} holds a {type(content).__name__}; expected a JSON object.")
+    return content
