@@ -56,7 +56,8 @@ def find_files(
     safetensors first. The first of these that is complete counts.
 
     Returns:
-        the files, or an empty list; then what is missing of the first that an index lists, or the usual name.
+        (files, missing): if no file set is complete, files is empty and missing lists the shards that an
+        index names, or the usual name.
     """
     missing: list[str] = []
     for wanted in dict.fromkeys((variant, None, *_OTHER_VARIANTS)):
@@ -171,7 +172,7 @@ def _network_class(library: str | None, name: str | None) -> type[nn.Module] | N
 
 
 def _load_of_transformers(kind: Any, folder: Path, state: State, dtype: torch.dtype) -> Any:
-    """By the library's own loading, which knows how the names of its versions differ."""
+    """Load by the library itself, which renames the keys of its other versions."""
     with quiet_transformers():
         module, info = kind.from_pretrained(
             None,
