@@ -5,9 +5,10 @@ Legend: B batch, F frames, C latent channels, h x w latents; t ``B`` timesteps.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor
 
 from mimic.config.loading import ConfigError
@@ -39,18 +40,18 @@ def draw_timestep(num_steps: int, chosen: tuple[int, int] | None, generator: tor
     return torch.randint(first, end, (), generator=generator)
 
 
-def noised(scheduler: Any, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+def noised(scheduler: DDIMScheduler, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
     """``sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps`` (DDPM, arXiv 2006.11239, equation 4).
 
     Args:
-        scheduler: of diffusers.
+        scheduler: `DDIMScheduler` or another of diffusers' with discrete timesteps.
         x0, eps: ``B x F x C x h x w``.
         t: ``B``.
     """
     return scheduler.add_noise(x0, eps, t)
 
 
-def target_of(scheduler: Any, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+def target_of(scheduler: DDIMScheduler, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
     """What the network is to predict: eps, or v (arXiv 2202.00512) where the scheduler says so.
 
     Raises:

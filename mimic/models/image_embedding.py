@@ -5,13 +5,16 @@ Legend: B batch, H height, W width, D width of the embedding.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
 from mimic.weights.parts import quiet_transformers
+
+if TYPE_CHECKING:
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 
 def resize_antialiased(images_B3HW: Tensor, height: int, width: int) -> Tensor:
@@ -38,7 +41,7 @@ def _blur(images: Tensor, factor: float, axis: int) -> Tensor:
     return nnf.conv2d(padded, kernel.view(shape).expand(channels, 1, *shape[2:]), groups=channels)
 
 
-def clip_pixels(images_B3HW: Tensor, feature_extractor: Any, size: int) -> Tensor:
+def clip_pixels(images_B3HW: Tensor, feature_extractor: CLIPImageProcessor, size: int) -> Tensor:
     """Pictures in [0, 1] as CLIP takes them: ``B x 3 x size x size``, resized in [-1, 1], then normalised.
 
     Args:
@@ -47,12 +50,19 @@ def clip_pixels(images_B3HW: Tensor, feature_extractor: Any, size: int) -> Tenso
         size: side of the image encoder's input.
     """
     resized = (resize_antialiased(images_B3HW * 2 - 1, size, size) + 1) / 2
-    mean = torch.tensor(feature_extractor.image_mean).to(resized).view(1, 3, 1, 1)
-    std = torch.tensor(feature_extractor.image_std).to(resized).view(1, 3, 1, 1)
-    return (resized - mean) / std
+    return normalised(resized, feature_extractor)
 
 
-def embed_images(image_encoder: Any, feature_extractor: Any, images_B3HW: Tensor) -> Tensor:
+def normalised(pixels_B3HW: Tensor, feature_extractor: CLIPImageProcessor) -> Tensor:
+    """Pixels in [0, 1] minus the extractor's mean, divided by its standard deviation."""
+    mean = torch.tensor(feature_extractor.image_mean).to(pixels_B3HW).view(1, 3, 1, 1)
+    std = torch.tensor(feature_extractor.image_std).to(pixels_B3HW).view(1, 3, 1, 1)
+    return (pixels_B3HW - mean) / std
+
+
+def embed_images(
+    image_encoder: CLIPVisionModelWithProjection, feature_extractor: CLIPImageProcessor, images_B3HW: Tensor
+) -> Tensor:
     """``B x 1 x D``: one token a picture; pictures in [0, 1], each embedded by itself."""
     pixels = clip_pixels(images_B3HW, feature_extractor, image_encoder.config.image_size)
     return torch.cat(
@@ -60,7 +70,7 @@ def embed_images(image_encoder: Any, feature_extractor: Any, images_B3HW: Tensor
     )[:, None]
 
 
-def image_processor_class() -> Any:
+def image_processor_class() -> type[CLIPImageProcessor]:
     """transformers' `CLIPImageProcessor`, without the notice that it also works without torchvision."""
     with quiet_transformers():
         import transformers

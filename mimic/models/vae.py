@@ -4,42 +4,42 @@ Legend: B batch, F frames, C latent channels, H height, W width; h, w of latents
 
 The temporal decoder looks along time (its convolutions and its group norms span the frames of one call), so
 the number of frames decoded together is part of the result, not only of the memory needed: the released code
-decodes 8 at a time. Whoever wants the same bytes keeps `chunk` the same; streaming, batching and the length
-of the clip do not change them. The picture VAE of Stable Diffusion knows no time: it decodes frames one at a
-time here, so that chunks change nothing at all.
+decodes 8 at a time. The same `chunk` gives the same bytes, whatever the streaming, batching and length of the
+clip. The picture VAE of Stable Diffusion has no temporal layers: it decodes frames one at a time, and
+chunks change nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TypeAlias
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from torch import Tensor
 
+VAE: TypeAlias = AutoencoderKL | AutoencoderKLTemporalDecoder
 
-def vae_downscale(vae: Any) -> int:
+
+def vae_downscale(vae: VAE) -> int:
     """How many times smaller latents are than pixels, from the VAE's config."""
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
-def encode_images(vae: Any, images_B3HW: Tensor) -> Tensor:
+def encode_images(vae: VAE, images_B3HW: Tensor) -> Tensor:
     """The mode of the posterior of each image, ``B x C x h x w``, not multiplied by the scaling factor.
 
     Args:
-        vae: an `AutoencoderKLTemporalDecoder` or `AutoencoderKL`.
         images_B3HW: in [-1, 1]; encoded one at a time, so that a batch gives what single calls give.
     """
     return torch.cat([vae.encode(image).latent_dist.mode() for image in images_B3HW.to(vae.dtype).split(1)])
 
 
-def decode_frames(vae: Any, latents_FChw: Tensor, chunk: int) -> Iterator[Tensor]:
+def decode_frames(vae: VAE, latents_FChw: Tensor, chunk: int) -> Iterator[Tensor]:
     """Frames of one clip, `chunk` at a time: float32 ``f x 3 x H x W``, about [-1, 1], where the VAE
     computes.
 
     Args:
-        vae: an `AutoencoderKLTemporalDecoder` or `AutoencoderKL`.
         latents_FChw: as the sampler leaves them, that is, times the scaling factor.
         chunk: frames decoded together (see above); the last chunk may be shorter.
     """

@@ -115,11 +115,11 @@ def describe(release: Release, folder: Path) -> str:
 
 
 def fetch(release: Release, folder: Path, *, say: Callable[[str], None]) -> list[Path]:
-    """Fetch what is not there yet and check it; a download that broke off goes on where it stopped.
+    """Skip files already downloaded, resume partial downloads, and check what arrived.
 
     Args:
         folder: where the files go.
-        say: told in a line what is happening.
+        say: called with a line for each step.
 
     Returns:
         The files, then the folder of the base model in the cache if there is one.

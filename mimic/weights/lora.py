@@ -2,7 +2,7 @@
 
 For each changed layer a file has ``<layer>.lora_A.weight`` (rank x inputs), ``<layer>.lora_B.weight``
 (outputs x rank) and ``<layer>.alpha``: the layer's weight becomes ``W + alpha / rank * B A`` (LoRA,
-arXiv 2106.09685). Any other key is a whole tensor that was trained besides and replaces the model's.
+arXiv 2106.09685). Any other key is a whole tensor that was trained, too, and replaces the model's.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def merge_lora(
 
 
 def _split(state: State, layers: set[str], path: Path) -> tuple[State, State]:
-    """What is added to weights, by their keys; and whole tensors."""
+    """Additions to weights by key, and whole tensors by key."""
     keys = {layer: [layer + end for end in (DOWN, UP, ALPHA)] for layer in sorted(layers)}
     own = {key for group in keys.values() for key in group}
     missing = sorted(own - set(state))

@@ -56,7 +56,8 @@ def find_files(
     safetensors first. The first of these that is complete counts.
 
     Returns:
-        the files, or an empty list; then what is missing of the first that an index lists, or the usual name.
+        (files, missing): if no file set is complete, files is empty and missing lists the shards that an
+        index names, or the usual name.
     """
     missing: list[str] = []
     for wanted in dict.fromkeys((variant, None, *_OTHER_VARIANTS)):
@@ -143,7 +144,8 @@ def load_parts(
         SourceError: a file is missing, or no part has files of `variant`.
         WeightsError: listing every missing, surplus and misshapen key; or a file is damaged.
     """
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    require([folder / "model_index.json"], "Give a model folder in diffusers' layout.")
+    index = _read_json(folder / "model_index.json")
     kinds = {
         name: kind
         for name, entry in index.items()
@@ -170,7 +172,7 @@ def _network_class(library: str | None, name: str | None) -> type[nn.Module] | N
 
 
 def _load_of_transformers(kind: Any, folder: Path, state: State, dtype: torch.dtype) -> Any:
-    """By the library's own loading, which knows how the names of its versions differ."""
+    """Load by the library itself, which renames the keys of its other versions."""
     with quiet_transformers():
         module, info = kind.from_pretrained(
             None,
@@ -211,15 +213,23 @@ def _find(folder: Path, name: str, variant: str | None) -> tuple[list[Path], lis
 
 
 def _shards(index: Path) -> list[str]:
-    try:
-        names = sorted(
-            {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict):
         raise SourceError(
-            f"{index} is no index of weight files ({type(error).__name__}: {error})."
-        ) from error
+            f"{index} has no weight_map; expected the names of the files that hold the weights."
+        )
+    names = sorted({str(name) for name in places.values()})
     outside = [name for name in names if Path(name).name != name]
     if outside:
         raise SourceError(f"{index} lists {outside[0]}, which is not in its folder; the index is refused.")
     return names
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SourceError(f"{path} is not valid JSON ({error}). Copy it again.") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{path} holds a {type(content).__name__}; expected a JSON object.")
+    return content

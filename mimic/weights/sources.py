@@ -126,7 +126,7 @@ def snapshot(
 ) -> Path:
     """Files of a hub repository that match ``wanted`` and not ``unwanted``, in the cache or in ``folder``.
 
-    What is there already is not fetched again, and what was broken off goes on where it stopped.
+    Skip files already downloaded; resume partial downloads.
 
     Raises:
         SourceError: see `resolve`.
@@ -147,7 +147,7 @@ def snapshot(
 def hub_file(
     repository: str, name: str, *, folder: Path | None = None, local_files_only: bool = False
 ) -> Path:
-    """One file of a hub repository, in the cache or in ``folder``; a download that broke off goes on.
+    """One file of a hub repository, in the cache or in ``folder``; partial downloads are resumed.
 
     Raises:
         SourceError: see `resolve`.
@@ -187,7 +187,7 @@ def explained(repository: str) -> Iterator[None]:
     except OSError as error:
         reason = (error.strerror or next(iter(str(error).splitlines()), type(error).__name__)).rstrip(".")
         raise SourceError(
-            f"{repository} could not be downloaded: {reason}. Start again, and it goes on where it stopped"
+            f"{repository} could not be downloaded: {reason}. Start again; the download resumes"
         ) from error
 
 

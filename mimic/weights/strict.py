@@ -92,7 +92,7 @@ def read_state(path: str | Path) -> State:
         more = f" and {len(broken) - _LISTED} more" if len(broken) > _LISTED else ""
         raise WeightsError(
             f"{path} holds NaN or infinite values in {', '.join(broken[:_LISTED])}{more}. "
-            f"Take an earlier checkpoint. {_again(path)}"
+            f"Take an earlier checkpoint, or the published file anew. {_again(path)}"
         )
     return content
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
@@ -22,6 +22,9 @@ from mimic.weights.motion_keys import is_motion_key, to_diffusers, to_released
 from mimic.weights.parts import load_part, require
 from mimic.weights.sources import SourceError, resolve
 from mimic.weights.strict import State, WeightsError, load_strictly, read_state, without_prefixes
+
+if TYPE_CHECKING:
+    from transformers import CLIPImageProcessor
 
 SCHEDULER = {
     **stable_diffusion.SCHEDULER,
@@ -133,7 +136,7 @@ def _guider_like(state: Mapping[str, Tensor], width: int) -> nn.Module:
     names = ("conv_in.weight", *(f"blocks.{i}.weight" for i in range(1, num_blocks, 2)))
     missing = [name for name in names if name not in state]
     if missing:
-        return PoseGuider(width)  # what is missing is told when it is loaded
+        return PoseGuider(width)  # loading lists the missing keys
     return PoseGuider(width, channels=tuple(state[name].shape[0] for name in names))
 
 
@@ -199,7 +202,7 @@ def _find_files(folder: Path, motion_module: str | os.PathLike[str] | None) -> d
     return found
 
 
-def _extractor(base: Path, image_encoder: Path) -> Any:
+def _extractor(base: Path, image_encoder: Path) -> CLIPImageProcessor:
     kind = image_processor_class()
     for folder in (image_encoder.parent / "feature_extractor", base / "feature_extractor"):
         if (folder / "preprocessor_config.json").is_file():

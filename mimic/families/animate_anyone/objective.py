@@ -8,9 +8,8 @@ Legend: B batch, F frames, C latent channels, h x w latents; t ``B`` timesteps.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor
 
 
@@ -25,7 +24,7 @@ def offset_noise(noise: Tensor, offset: Tensor, strength: float) -> Tensor:
     return noise + strength * offset
 
 
-def signal_to_noise(scheduler: Any, t: Tensor) -> Tensor:
+def signal_to_noise(scheduler: DDIMScheduler, t: Tensor) -> Tensor:
     """SNR(t) = alpha_bar / (1 - alpha_bar), ``B``, float32; 0 at the end of a zero-terminal-SNR schedule."""
     alpha_bar = scheduler.alphas_cumprod.to(t.device, torch.float32)[t]
     return alpha_bar / (1 - alpha_bar)

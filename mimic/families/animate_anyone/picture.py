@@ -6,24 +6,31 @@ Legend: B batch, C latent channels, H height, W width; h, w of latents; D width 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import PIL.Image
 import torch
 from torch import Tensor
 
 from mimic.data.transforms import frames_to_uint8
-from mimic.models.vae import encode_images
+from mimic.models.image_embedding import normalised
+from mimic.models.vae import VAE, encode_images
+
+if TYPE_CHECKING:
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+Picture: TypeAlias = PIL.Image.Image | Tensor
 
 
-def embed_picture(image_encoder: Any, feature_extractor: Any, picture: PIL.Image.Image | Tensor) -> Tensor:
+def embed_picture(
+    image_encoder: CLIPVisionModelWithProjection, feature_extractor: CLIPImageProcessor, picture: Picture
+) -> Tensor:
     """``1 x 1 x D``: one token for the cross-attention.
 
     The picture is squeezed to the encoder's square, whatever its aspect, as the released code does.
 
     Args:
-        image_encoder: `CLIPVisionModelWithProjection`.
-        feature_extractor: `CLIPImageProcessor`, whose mean and standard deviation are used.
+        feature_extractor: whose mean and standard deviation are used.
         picture: RGB, or a tensor ``1 x 3 x H x W`` in [0, 1].
     """
     pixels = clip_pixels(feature_extractor, picture, image_encoder.config.image_size)
@@ -31,19 +38,16 @@ def embed_picture(image_encoder: Any, feature_extractor: Any, picture: PIL.Image
     return image_encoder(encoder_input).image_embeds[:, None]
 
 
-def clip_pixels(feature_extractor: Any, picture: PIL.Image.Image | Tensor, size: int) -> Tensor:
+def clip_pixels(feature_extractor: CLIPImageProcessor, picture: Picture, size: int) -> Tensor:
     """The picture as CLIP takes it, ``1 x 3 x size x size``: bicubic, rounded to bytes, normalised."""
     if isinstance(picture, Tensor):
         picture = PIL.Image.fromarray(frames_to_uint8(picture.reshape(-1, *picture.shape[-3:])[:1])[0])
     square = picture.convert("RGB").resize((size, size), PIL.Image.Resampling.BICUBIC)
     bytes_HW3 = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8).view(size, size, 3)
-    pixels = bytes_HW3.permute(2, 0, 1)[None] / 255
-    mean = torch.tensor(feature_extractor.image_mean).view(1, 3, 1, 1)
-    std = torch.tensor(feature_extractor.image_std).view(1, 3, 1, 1)
-    return (pixels - mean) / std
+    return normalised(bytes_HW3.permute(2, 0, 1)[None] / 255, feature_extractor)
 
 
-def encode_reference(vae: Any, pictures_B3HW: Tensor) -> Tensor:
+def encode_reference(vae: VAE, pictures_B3HW: Tensor) -> Tensor:
     """``B x C x h x w``: the posterior's mode times the scaling factor; pictures in [0, 1], where the VAE
     computes."""
     return encode_images(vae, pictures_B3HW * 2 - 1) * vae.config.scaling_factor

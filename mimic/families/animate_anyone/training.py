@@ -1,9 +1,9 @@
 """What Animate Anyone trains and how: its networks, the random draws of a sample, the loss, the ways out.
 
-Stage 1 learns of single frames, without temporal layers; stage 2 learns the temporal layers alone, of clips.
+Stage 1 trains on single frames, without temporal layers; stage 2 trains the temporal layers alone, on clips.
 Conditions are those of the inference pipeline: the reference's latents times the scaling factor, its CLIP
-embedding, drawn poses. What is dropped is dropped as in the unconditional branch: nobody looks at the
-reference and the embedding is zero; the pose stays.
+embedding, drawn poses. Dropped samples are conditioned as the unconditional branch is: without reference
+tokens and with a zero embedding; the pose stays.
 
 Legend: B batch, F target frames, C latent channels, H x W pixels, h x w latents, D width of the embedding.
 """
@@ -146,7 +146,7 @@ class AnimateAnyoneTask(TrainingTask[AnimateAnyonePipeline, AnimateAnyoneObjecti
         }
 
     def draw_for(self, sample: Sample, generator: torch.Generator) -> Draws:
-        """Timestep, noise and its offset, what is dropped."""
+        """Timestep, noise and its offset, and which conditions are dropped."""
         num_frames, _, height, width = sample.frames.shape
         channels, h, w = self._pipeline.latent_shape(height, width)
         num_steps = self._pipeline.scheduler.config.num_train_timesteps
@@ -164,7 +164,7 @@ class AnimateAnyoneTask(TrainingTask[AnimateAnyonePipeline, AnimateAnyoneObjecti
         most = self._pipeline.unet.config.motion_max_seq_length
         if self.settings.stage == 2 and len(sample.frames) > most:
             raise ConfigError(
-                f"data.num_frames is {len(sample.frames)}, and the motion modules know {most} positions; use "
+                f"data.num_frames is {len(sample.frames)}, and the motion modules have {most} positions; use "
                 f"{most} at most"
             )
 

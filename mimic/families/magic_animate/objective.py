@@ -1,7 +1,7 @@
-"""MagicAnimate's learning objective, and which picture or clip a sample trains with.
+"""MagicAnimate's training objective: which picture or clip a sample trains on.
 
-Equations and symbols of arXiv 2311.16498, sections 3.1 to 3.4: stage 1 learns without temporal layers,
-``L1 = E |eps - eps_theta|^2``; stage 2 learns the temporal attention alone, of pictures and clips together.
+Equations and symbols of arXiv 2311.16498, sections 3.1 to 3.4: stage 1 trains without temporal layers,
+``L1 = E |eps - eps_theta|^2``; stage 2 trains the temporal attention alone, on pictures and clips together.
 
 Legend: B batch, F frames, C latent channels; h x w latents.
 """
@@ -19,7 +19,7 @@ the clip."""
 def choose(r: Tensor, stage: int, *, tau_0: float, tau_1: float, tau_2: float) -> Tensor:
     """What samples train with, given r, uniform in [0, 1): `RECONSTRUCTION`, `PICTURE` or `CLIP`.
 
-    Stage 1 knows no clips: all frames that are given are pictures. Stage 2 is the paper's equation (5).
+    Stage 1 has no clips: every frame is a single picture. Stage 2 is the paper's equation (5).
     """
     if stage == 1:
         return torch.where(r <= tau_0, RECONSTRUCTION, PICTURE)

@@ -2,7 +2,7 @@
 
 Conditions are those of the inference pipeline: the reference's latents times the scaling factor, the
 appearance encoder at the step's own noise level, the ControlNet on the same noisy latents, the one text.
-What is dropped is dropped as in the unconditional branch: nobody looks at the reference.
+Dropped samples are conditioned as the unconditional branch is: without the reference.
 
 Legend: B batch, F target frames, n pictures or clips of a pass, f frames of each, C latent channels, H x W
 pixels, h x w latents, L tokens of the text, D their width.
@@ -122,7 +122,7 @@ class MagicAnimateNetworks(nn.Module):
     def _targets(
         self, batch: Batch, draws: Draws, kinds: Tensor, chosen: Tensor, *, is_clip: bool
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Latents ``n x f x C x h x w``, maps ``n x f x 3 x H x W`` in [0, 1] and masks of what is learnt."""
+        """Latents ``n x f x C x h x w``, maps ``n x f x 3 x H x W`` in [0, 1] and masks of the targets."""
         assert batch.latents is not None
         assert batch.reference_latents is not None
         x0 = torch.cat([batch.reference_latents[:, None], batch.latents], dim=1)[chosen]

@@ -35,7 +35,7 @@ def c_in(sigma: Tensor) -> Tensor:
 
 
 def c_noise(sigma: Tensor) -> Tensor:
-    """What the network is told of the noise: the continuous timestep of `EulerDiscreteScheduler`."""
+    """Noise level as the network's input: the continuous timestep of `EulerDiscreteScheduler`."""
     return 0.25 * sigma.log()
 
 
@@ -86,7 +86,7 @@ def sample_keeps(
     Args:
         shares: condition to the probability of leaving it out.
         together: compare one uniform number with all shares, so that equal shares leave out all conditions at
-            once; otherwise each condition has a number of its own.
+            once; otherwise draw one number for each condition.
     """
     numbers = torch.rand(len(shares), generator=generator)
     if together:

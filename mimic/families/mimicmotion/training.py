@@ -2,7 +2,7 @@
 
 Conditions are exactly those of the inference pipeline: the reference's latents unscaled, the targets' scaled,
 time ids (fps - 1, motion bucket, noise augmentation), and, unless set otherwise, frame 0 the reference with
-its own pose. What is dropped is dropped as in the unconditional branch: zero embedding, zero latents, no
+its own pose. Dropped conditions are those of the unconditional branch: zero embedding, zero latents, no
 pose.
 
 Legend: B batch, F target frames, T frames that the UNet sees (F, or F + 1 with the reference's own), C latent
@@ -203,7 +203,7 @@ class MimicMotionTask(TrainingTask[MimicMotionPipeline, MimicMotionObjective]):
         return PARTS
 
     def draw_for(self, sample: Sample, generator: torch.Generator) -> Draws:
-        """Noise level, noise, what is dropped, and the reference's noise."""
+        """Noise level, noise, which conditions are dropped, and the reference's noise."""
         settings = self.settings
         num_frames, _, height, width = sample.frames.shape
         T = num_frames + settings.with_reference_frame

@@ -176,7 +176,7 @@ def test_a_damaged_index_is_told(saved: tuple[nn.Module, Path], content: str) ->
     module, folder = saved
     index = folder / f"{weights(folder).name}.index.json"
     index.write_text(content)
-    with pytest.raises(SourceError, match=r"index\.json (is no index|lists \.\./b)"):
+    with pytest.raises(SourceError, match=r"index\.json (is not valid JSON|holds a|has no|lists)"):
         load_part(type(module), folder, dtype=torch.float32)
 
 
@@ -311,5 +311,13 @@ def test_all_networks_of_a_model_are_loaded_but_those_that_are_given(tmp_path: P
     }
     assert set(load_parts(folder, dtype=torch.float32, given={"vae": UNet2DModel})) == {"image_encoder"}
     assert load_parts(folder, dtype=torch.float32, given={"device_map": "balanced"}) == {}
+    (folder / "image_encoder").rename(folder / "clip")
+    with pytest.raises(SourceError, match=r"not found: .*image_encoder"):
+        load_parts(folder, dtype=torch.float32, given={})
     with pytest.raises(SourceError, match="has no files of the variant fp16"):
         load_parts(folder, dtype=torch.float32, variant="fp16", given={})
+    (folder / "model_index.json").write_text("{")
+    with pytest.raises(SourceError, match=r"model_index\.json is not valid JSON"):
+        load_parts(folder, dtype=torch.float32, given={})
+    with pytest.raises(SourceError, match=r"not found: .*model_index\.json"):
+        load_parts(folder / "vae", dtype=torch.float32, given={})

@@ -1,7 +1,10 @@
 """Released weights go in completely, or an error says what is wrong."""
 
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mimic import AnimateAnyonePipeline, load_pipeline
 from mimic.families.animate_anyone.keys import build_on_meta, num_positions, released_state
@@ -167,6 +170,22 @@ def test_a_guider_as_in_the_paper_is_known_by_its_keys(base, tmp_path):
     loaded = AnimateAnyonePipeline.from_original(base, folder).pose_guider
     assert isinstance(loaded, PaperPoseGuider)
     assert loaded.config.channels == (4, 8, 8, 16)
+
+
+@pytest.mark.parametrize("part", ["vae", "image_encoder"])
+def test_parts_of_the_base_load_strictly(base, tmp_path, part):
+    copy = shutil.copytree(base, tmp_path / "base")
+    (file,) = (copy / part).glob("*.safetensors")
+    (copy / part / "old.bin").write_bytes(b"a backup")
+    released = write_released(tmp_path / "released")
+    AnimateAnyonePipeline.from_original(copy, released)
+    state = load_file(file)
+    lost = sorted(state)[0]
+    del state[lost]
+    file.unlink()
+    save_file(state, file, metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=rf"missing \(1\):\n    {lost}"):
+        AnimateAnyonePipeline.from_original(copy, released)
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path):

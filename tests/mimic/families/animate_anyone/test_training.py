@@ -182,7 +182,7 @@ def test_amplified_regions_weigh_more_and_must_be_masked() -> None:
 def test_clips_beyond_the_positions_are_told() -> None:
     task = make_task(stage=2)
     task.pipeline().unet.register_to_config(motion_max_seq_length=2)
-    with pytest.raises(ConfigError, match="num_frames is 3, and the motion modules know 2 positions"):
+    with pytest.raises(ConfigError, match="num_frames is 3, and the motion modules have 2 positions"):
         task.draw(make_sample(), torch.Generator())
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
@@ -153,6 +154,23 @@ def test_a_temporal_attention_that_does_not_load_is_an_error(folders, tmp_path: 
     torch.save({**content, "module.unet.something.weight": torch.zeros(1)}, broken / TEMPORAL)
     with pytest.raises(WeightsError, match=r"surplus \(1\):\s+unet.something.weight"):
         MagicAnimatePipeline.from_original(base, broken, vae=vae_folder)
+
+
+@pytest.mark.parametrize(
+    "part", ["text_encoder", "vae", "appearance_encoder", "densepose_controlnet", "unet"]
+)
+def test_every_part_of_base_and_released_folder_loads_strictly(folders, tmp_path: Path, part: str) -> None:
+    copies = [Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in folders]
+    base, released, vae_folder = copies
+    folder = next(place for place in (base / part, released / part, vae_folder) if place.is_dir())
+    (file,) = folder.glob("*.safetensors")
+    shutil.copy(file, folder / "other.safetensors")
+    state = load_file(file)
+    del state[sorted(state)[-1]]
+    file.unlink()
+    save_file(state, file, metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"missing \(1\)"):
+        MagicAnimatePipeline.from_original(base, released, vae=vae_folder)
 
 
 def test_what_is_not_there_is_named(folders, tmp_path: Path) -> None:
