@@ -102,7 +102,9 @@ class DWPose(Estimator):
                     if progress is not None:
                         progress(len(found), total)
         followed = follow_person(stack_people(found, height, width, fps), person)
-        return replace(followed, metadata={"estimator": self.name, "person": person})
+        most_people = max(len(points) for points, _ in found)
+        told = {"estimator": self.name, "person": person, "most_people": most_people}
+        return replace(followed, metadata=told)
 
     def _people(self, pictures: list[NDArray[np.uint8]], workers: ThreadPoolExecutor) -> list[Frame]:
         """Everyone in each of some pictures, the surest first."""

@@ -139,6 +139,7 @@ def test_a_video_is_its_frames(ours, tmp_path):
     assert sequence.metadata == {
         "estimator": "dwpose",
         "person": "largest",
+        "most_people": 7,
         "source": "clip.mp4",
         "stride": 2,
     }
