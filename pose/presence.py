@@ -1,4 +1,4 @@
-"""Who is there and when: frames that show nobody, how many people there are, who walks out."""
+"""Who is there and when: frames that show nobody, how many people there are, who walks out.
 
 Legend: F frames, P people.
 """
@@ -93,8 +93,7 @@ def summarise_presence(sequence: PoseSequence) -> Presence:
             A person is seen in a frame where any point has a score. `metadata["most_people"]`, which the
             estimators write, tells of people beside a followed one.
     """
-    assert sequence.is_present is not None
-    is_seen = sequence.is_present & (sequence.scores > 0).any(axis=-1)  # F x P
+    is_seen = sequence.is_seen
     is_empty = ~is_seen.any(axis=1)
     num_people, leaves = 0, []
     for person in range(sequence.num_people):
