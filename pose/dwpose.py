@@ -7,6 +7,7 @@ a YOLOX-L finds people, an RTMPose with SimCC heads finds the points of each.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from pose import simcc
 from pose.detector import PersonDetector
 from pose.estimators import Estimator, Progress, checked_frames, checked_picture
 from pose.session import Network, available_cores
+from pose.skeletons import COCO_INDEX
 from pose.tracking import Followed, check_choice, follow_person, stack_people
 from pose.types import NUM_POINTS, PoseError, PoseSequence
 
@@ -31,14 +33,22 @@ MAX_BATCH = 8
 MIN_SHOULDER_SCORE = 0.3
 LEFT_SHOULDER, RIGHT_SHOULDER = 5, 6  # COCO
 
-# COCO-WholeBody index of each of our points; the neck, which COCO has not, is put in afterwards.
-_COCO_INDEX = np.array([0, 0, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3, *range(17, 133)])
-
 Frame = tuple[NDArray[np.float64], NDArray[np.float64]]  # points P x K x 2 as fractions, scores P x K
 
 
-class WeightsError(PoseError, FileNotFoundError):
+class EstimatorWeightsError(PoseError, FileNotFoundError):
     """The DWPose files are not where they were looked for."""
+
+
+def __getattr__(name: str) -> type[EstimatorWeightsError]:
+    if name != "WeightsError":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        "pose.dwpose.WeightsError is now EstimatorWeightsError; the old name goes with the next release",
+        FutureWarning,
+        stacklevel=2,
+    )
+    return EstimatorWeightsError
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,9 @@ class DWPose(Estimator):
                     if progress is not None:
                         progress(len(found), total)
         followed = follow_person(stack_people(found, height, width, fps), person)
-        return replace(followed, metadata={"estimator": self.name, "person": person})
+        most_people = max(len(points) for points, _ in found)
+        told = {"estimator": self.name, "person": person, "most_people": most_people}
+        return replace(followed, metadata=told)
 
     def _people(self, pictures: list[NDArray[np.uint8]], workers: ThreadPoolExecutor) -> list[Frame]:
         """Everyone in each of some pictures, the surest first."""
@@ -165,7 +177,7 @@ def to_openpose(
     The neck is the middle of the shoulders; its score is 1 when both shoulders score above 0.3, else 0.
     """
     shoulders = [LEFT_SHOULDER, RIGHT_SHOULDER]
-    ours, our_scores = points[_COCO_INDEX], scores[_COCO_INDEX].astype(np.float64)
+    ours, our_scores = points[COCO_INDEX], scores[COCO_INDEX].astype(np.float64)
     ours[1] = points[shoulders].mean(axis=0)
     our_scores[1] = float((scores[shoulders] > MIN_SHOULDER_SCORE).all())
     return ours, our_scores
@@ -175,13 +187,13 @@ def find_weights(folder: str | os.PathLike[str] | None = None) -> WeightFiles:
     """Where the DWPose files are: `folder`, else $MIMIC_DWPOSE, else ~/.cache/mimic/dwpose ($XDG_CACHE_HOME).
 
     Raises:
-        WeightsError: a file is missing there.
+        EstimatorWeightsError: a file is missing there.
     """
     place = weights_folder(folder)
     files = WeightFiles(place / DETECTOR_FILE, place / POSE_FILE)
     missing = [file.name for file in (files.detector, files.pose) if not file.is_file()]
     if missing:
-        raise WeightsError(
+        raise EstimatorWeightsError(
             f"DWPose needs {' and '.join(missing)} in {place}, and there is no such file. Get them with "
             f"`mimic download dwpose`, or name the folder that has them (weights= or ${FOLDER_VARIABLE})"
         )
@@ -192,11 +204,11 @@ def has_weights() -> bool:
     """Whether `find_weights()` finds the files.
 
     Raises:
-        WeightsError: $MIMIC_DWPOSE names a folder that lacks them: whoever set it wants DWPose.
+        EstimatorWeightsError: $MIMIC_DWPOSE names a folder that lacks them: whoever set it wants DWPose.
     """
     try:
         find_weights()
-    except WeightsError:
+    except EstimatorWeightsError:
         if os.environ.get(FOLDER_VARIABLE):
             raise
         return False

@@ -35,7 +35,7 @@ def load_estimator(
 
     Raises:
         PoseError: unknown name or device.
-        WeightsError: DWPose was asked for and its files are missing.
+        EstimatorWeightsError: DWPose was asked for and its files are missing.
     """
     if name not in NAMES:
         raise PoseError(f"unknown pose estimator {name!r}; choose one of {', '.join(NAMES)}")

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pose.presence import stretches
 from pose.skeletons import (
     BODY,
     FACE,
@@ -59,10 +60,12 @@ def repair_sides(sequence: PoseSequence) -> PoseSequence:
         and shows no face have scores of 0.
     """
     straight, crossed = side_distances(sequence)
-    is_here = _is_here(sequence)
+    is_here = sequence.is_seen
     is_exchanged = np.zeros(is_here.shape, np.bool_)
     for person in range(sequence.num_people):
-        for start, stop in _runs(is_here[:, person]):
+        for start, stop in stretches(is_here[:, person]):
+            if stop - start < 2:
+                continue
             run = slice(start, stop)
             steps = slice(start, stop - 1)
             costs = _frame_costs(sequence[run], person)
@@ -94,7 +97,7 @@ def side_distances(sequence: PoseSequence) -> tuple[Array, Array]:
     """
     pixels = sequence.points[:, :, _PAIRED] * [sequence.width, sequence.height]  # F x P x J x 2
     is_seen = sequence.scores[:, :, _PAIRED] > VISIBLE_ABOVE
-    is_seen &= np.roll(is_seen, len(_LEFT), axis=-1) & _is_here(sequence)[..., None]  # both of a pair
+    is_seen &= np.roll(is_seen, len(_LEFT), axis=-1) & sequence.is_seen[..., None]  # both of a pair
     is_common = is_seen[1:] & is_seen[:-1]
     enough = is_common.sum(axis=-1) >= 4
     size = np.maximum(_sizes(sequence)[1:], _sizes(sequence)[:-1])
@@ -154,14 +157,3 @@ def _looks_away(sequence: PoseSequence) -> NDArray[np.bool_]:
     length = np.maximum(np.linalg.norm(up, axis=-1), 1.0)
     is_seen = (sequence.scores[:, :, [LEFT_SHOULDER, RIGHT_SHOULDER]] > VISIBLE_ABOVE).all(axis=-1)
     return np.asarray((area / length > 0.25 * length) & is_seen)
-
-
-def _is_here(sequence: PoseSequence) -> NDArray[np.bool_]:
-    assert sequence.is_present is not None
-    return sequence.is_present & (sequence.scores > 0).any(axis=-1)
-
-
-def _runs(is_here: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Start and stop of each stretch of at least two frames."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], is_here, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2]) if b - a > 1]

@@ -83,3 +83,8 @@ MIRROR: NDArray[np.int64] = np.array(
     + list(range(113, 134))
     + list(range(92, 113))
 )
+
+# COCO-WholeBody's index of each of our points. COCO has no neck: the nose's index holds its place.
+COCO_INDEX: NDArray[np.int64] = np.array(
+    [0, 0, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3, *range(17, 133)]
+)

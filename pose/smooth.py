@@ -43,7 +43,7 @@ def smooth_pose(sequence: PoseSequence, *, window: int = 5, jump: float = 0.5) -
     if window == 1 or len(sequence) < 2:
         return sequence
 
-    is_here = _is_here(sequence)
+    is_here = sequence.is_seen
     stretches = _stretches(sequence, is_here, jump)
     weights = np.where(is_here[..., None], np.clip(sequence.scores, 0.0, 1.0), 0.0)
     # Weighted moments of time and position around each frame: w, w t, w t², w x, w t x.
@@ -78,12 +78,6 @@ def _overlap(num_frames: int, step: int) -> tuple[slice, slice]:
         slice(max(0, -step), num_frames - max(0, step)),
         slice(max(0, step), num_frames + min(0, step)),
     )
-
-
-def _is_here(sequence: PoseSequence) -> NDArray[np.bool_]:
-    """F x P: someone is present and something of them is seen."""
-    assert sequence.is_present is not None
-    return sequence.is_present & (sequence.scores > 0).any(axis=-1)
 
 
 def _stretches(sequence: PoseSequence, is_here: NDArray[np.bool_], jump: float) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ Legend: F frames, P people (padded to the largest number in any frame), K = 134 
 
 from __future__ import annotations
 
-import json
+import numbers
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -51,8 +51,7 @@ class PoseSequence:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        points = np.ascontiguousarray(self.points, dtype=np.float64)
-        scores = np.ascontiguousarray(self.scores, dtype=np.float64)
+        points, scores = _as_floats(self.points, "points"), _as_floats(self.scores, "scores")
         if points.ndim != 4 or points.shape[2:] != (NUM_POINTS, 2):
             raise PoseError(f"points have shape {points.shape}; expected (frames, people, {NUM_POINTS}, 2)")
         if scores.shape != points.shape[:3]:
@@ -63,8 +62,12 @@ class PoseSequence:
         is_present = np.ascontiguousarray(is_present, dtype=np.bool_)
         if is_present.shape != points.shape[:2]:
             raise PoseError(f"is_present has shape {is_present.shape}; expected {points.shape[:2]}")
-        if self.height < 1 or self.width < 1 or not self.fps > 0:
-            raise PoseError(f"frames of {self.width}x{self.height} at {self.fps} fps cannot be")
+        is_number = all(isinstance(value, numbers.Real) for value in (self.height, self.width, self.fps))
+        if not is_number or self.height < 1 or self.width < 1 or not 0 < self.fps < float("inf"):
+            raise PoseError(
+                f"frames of {self.width}x{self.height} at {self.fps} fps were given; expected a height and a "
+                "width of at least 1 pixel and a positive frame rate"
+            )
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "scores", scores)
         object.__setattr__(self, "is_present", is_present)
@@ -76,6 +79,12 @@ class PoseSequence:
     @property
     def num_people(self) -> int:
         return self.points.shape[1]
+
+    @property
+    def is_seen(self) -> NDArray[np.bool_]:
+        """F x P: whether the person is present and any of the points has a score."""
+        assert self.is_present is not None
+        return np.asarray(self.is_present & (self.scores > 0).any(axis=-1))
 
     def __len__(self) -> int:
         return self.num_frames
@@ -93,60 +102,56 @@ class PoseSequence:
     def frames(self) -> Iterator[PoseSequence]:
         return (self[i] for i in range(self.num_frames))
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the sequence as a compressed npz, nothing pickled; the file appears whole or not at all."""
-        path = Path(path)
-        header = {
-            "format": FORMAT_NAME,
-            "version": FORMAT_VERSION,
-            "height": int(self.height),
-            "width": int(self.width),
-            "fps": float(self.fps),
-            "metadata": self.metadata,
-        }
-        assert self.is_present is not None
-        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(beside, "wb") as file:
-                np.savez_compressed(
-                    file,
-                    points=self.points,
-                    scores=self.scores,
-                    is_present=self.is_present,
-                    header=np.array(json.dumps(header)),
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
-        return path
+    def save(self, path: str | os.PathLike[str], format: str | None = None) -> Path:
+        """Write the sequence; the file appears whole or not at all.
+
+        Args:
+            path: the file.
+            format: `npz` (our own, which keeps everything), `openpose` (JSON in the layout of ComfyUI's
+                DWPose nodes) or `coco` (COCO-WholeBody's JSON); None takes openpose for ``.json``, else npz.
+
+        Raises:
+            PoseError: there is no such format.
+        """
+        from pose.formats import write_poses
+
+        return write_poses(self, path, format)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> PoseSequence:
-        """Read what `save` wrote.
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        fps: float | None = None,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> PoseSequence:
+        """Read what `save` wrote, or poses of other programs.
+
+        Args:
+            path: an npz; OpenPose's or COCO-WholeBody's JSON; or a folder with OpenPose's files, one a frame.
+            fps, height, width: of JSON files that do not say it; npz files do.
 
         Raises:
             FileNotFoundError: there is no such file.
             PoseError: the file is no pose file, is damaged, or is of a later version.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                header = json.loads(str(file["header"]))
-                if header["format"] == FORMAT_NAME and header["version"] <= FORMAT_VERSION:
-                    arrays = {name: file[name] for name in ("points", "scores", "is_present")}
-                    settings = {name: header[name] for name in ("height", "width", "fps", "metadata")}
-                    return cls(**arrays, **settings)
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise PoseError(f"{path} is not a pose file written by `mimic pose`: {error}") from error
-        if header["format"] != FORMAT_NAME:
-            raise PoseError(f"{path} is not a pose file written by `mimic pose`")
+        from pose.formats import read_poses
+
+        return read_poses(path, fps=fps, height=height, width=width)
+
+
+def _as_floats(array: Any, name: str) -> NDArray[np.float64]:
+    try:
+        floats = np.ascontiguousarray(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise PoseError(f"{name} are not an array of numbers: {error}") from error
+    if not np.isfinite(floats).all():
         raise PoseError(
-            f"{path} has pose format {header['version']}; this release reads up to {FORMAT_VERSION}. "
-            "Update mimic."
+            f"{name} hold {int((~np.isfinite(floats)).sum())} values that are not finite (NaN or infinite); "
+            "points that are not known have a score of 0"
         )
+    return floats
 
 
 def concatenate(sequences: Iterable[PoseSequence]) -> PoseSequence:

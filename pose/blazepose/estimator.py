@@ -39,6 +39,7 @@ MAX_PERSONS = 8
 LARGE = 0.3  # of the picture's height: larger than anybody whom only windows show
 WINDOWS_EVERY = 5  # frames, while the followed person is lost
 DETECT_EVERY = 10  # frames between detections while several persons are followed
+LOOK_EVERY_SECONDS = 2.0  # between looks at how many people there are beside the followed one
 CONFIRM_EVERY = 3  # frames between detections while the followed person is in doubt
 
 Picture = NDArray[np.uint8]
@@ -87,7 +88,8 @@ class BlazePose(Estimator):
             if progress is not None:
                 progress(number + 1, total)
         assert clip is not None  # there is a frame, or checked_frames has raised
-        return replace(clip.sequence(), metadata={"estimator": self.name, "person": person})
+        sequence = clip.sequence()
+        return replace(sequence, metadata={**sequence.metadata, "estimator": self.name, "person": person})
 
     def find_bodies(self, picture: Picture, *, windows: bool = True) -> list[Body]:
         """Every sure body of a picture, best first, at most eight."""
@@ -149,6 +151,8 @@ class _One:
         self._tracker = PersonTracker(person, nobody.height, nobody.width, nobody.fps)
         self._person: Person | None = None
         self._found: list[tuple[NDArray[np.float64], NDArray[np.float64]] | None] = []
+        self._look_every = max(1, round(LOOK_EVERY_SECONDS * nobody.fps))
+        self._most_people = 0
         self._doubtful: list[int] = []  # frames whose person nothing clear has confirmed
 
     def add(self, picture: Picture) -> None:
@@ -163,6 +167,8 @@ class _One:
             body = self._detect(picture)
         elif (body.is_weak or not body.is_there) and number % CONFIRM_EVERY == 0:
             body = self._confirm(picture, body)
+        elif number % self._look_every == 0:
+            self._bodies_of(picture, windows=False)
         if body is None:
             self._tracker.miss()
             self._found.append(None)
@@ -177,11 +183,12 @@ class _One:
         self._found.append((points, scores))
 
     def sequence(self) -> PoseSequence:
-        return repair_sides(sequence_of_one(self._found, like=self._nobody))
+        followed = sequence_of_one(self._found, like=self._nobody)
+        return repair_sides(replace(followed, metadata={"most_people": self._most_people}))
 
     def _confirm(self, picture: Picture, body: Body) -> Body:
         """Look again for a followed body that is in doubt: the same person read anew, or somebody clear."""
-        others = self._estimator.find_bodies(picture, windows=False)
+        others = self._bodies_of(picture, windows=False)
         clear = [other for other in others if not other.is_weak]
         same = self._tracker.find(*self._bodies(clear)) if clear else None
         if same is not None and (not body.is_weak or have_one_head(clear[same], body)):
@@ -205,6 +212,11 @@ class _One:
                 self._found[number] = None
         self._doubtful = []
 
+    def _bodies_of(self, picture: Picture, *, windows: bool) -> list[Body]:
+        bodies = self._estimator.find_bodies(picture, windows=windows)
+        self._most_people = max(self._most_people, len(bodies))
+        return bodies
+
     def _bodies(self, bodies: list[Body]) -> Frame:
         return _frame(
             [Person(body, (None, None), None) for body in bodies], self._nobody.height, self._nobody.width
@@ -217,7 +229,7 @@ class _One:
         needs_everybody = tracker.is_new and tracker.person != "largest"
         rounds = [windows for windows in (False, True) if (may_take_long if windows else not needs_everybody)]
         for windows in rounds:
-            bodies = self._estimator.find_bodies(picture, windows=windows)
+            bodies = self._bodies_of(picture, windows=windows)
             index = tracker.find(*self._bodies(bodies))
             if index is None:
                 continue

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from pose.dwpose import DWPose, WeightsError, find_weights, to_openpose
+from pose.dwpose import DWPose, EstimatorWeightsError, find_weights, to_openpose
 from pose.released import to_dwpose_dict
 from pose.types import PoseError
 from tests.media import even_times, write_clip
@@ -139,6 +139,7 @@ def test_a_video_is_its_frames(ours, tmp_path):
     assert sequence.metadata == {
         "estimator": "dwpose",
         "person": "largest",
+        "most_people": 7,
         "source": "clip.mp4",
         "stride": 2,
     }
@@ -179,7 +180,9 @@ def test_weights_are_found_where_they_may_be(tmp_path, monkeypatch, place):
 
 def test_missing_weights_tell_what_and_how(tmp_path):
     (tmp_path / "yolox_l.onnx").touch()
-    with pytest.raises(WeightsError, match=r"dw-ll_ucoco_384\.onnx in .*`mimic download dwpose`") as caught:
+    with pytest.raises(
+        EstimatorWeightsError, match=r"dw-ll_ucoco_384\.onnx in .*`mimic download dwpose`"
+    ) as caught:
         find_weights(tmp_path)
     assert isinstance(caught.value, FileNotFoundError)
     assert "yolox_l" not in str(caught.value)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from pose import load_estimator
-from pose.dwpose import WeightsError
+from pose.dwpose import EstimatorWeightsError
 from pose.types import PoseError
 from tests.pose.released_onnx import DETECTOR, POSE
 
@@ -59,7 +59,7 @@ def test_a_name_is_taken_without_a_word(weights, caplog):
 
 
 def test_dwpose_without_weights_is_an_error(no_weights):
-    with pytest.raises(WeightsError, match="mimic download dwpose"):
+    with pytest.raises(EstimatorWeightsError, match="mimic download dwpose"):
         load_estimator("dwpose")
 
 
@@ -67,5 +67,11 @@ def test_dwpose_without_weights_is_an_error(no_weights):
 def test_auto_does_not_ignore_a_folder_that_was_named(no_weights, monkeypatch, named_by):
     if named_by == "variable":
         monkeypatch.setenv("MIMIC_DWPOSE", str(no_weights / "typo"))
-    with pytest.raises(WeightsError, match="typo"):
+    with pytest.raises(EstimatorWeightsError, match="typo"):
         load_estimator("auto", weights=no_weights / "typo" if named_by == "argument" else None)
+
+
+def test_the_old_name_of_the_weights_error_still_imports_for_now():
+    with pytest.warns(FutureWarning, match="EstimatorWeightsError"):
+        from pose.dwpose import WeightsError
+    assert WeightsError is EstimatorWeightsError

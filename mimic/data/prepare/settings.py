@@ -73,7 +73,7 @@ def remembered(settings: PrepareSettings) -> dict[str, Any]:
     """The settings as a prepared folder remembers them: with the estimator that `auto` means here.
 
     Raises:
-        pose.dwpose.WeightsError: DWPose was asked for and its files are missing.
+        pose.dwpose.EstimatorWeightsError: DWPose was asked for and its files are missing.
     """
     content = settings.model_dump(mode="json", exclude={"weights", "estimator"})
     name = settings.estimator

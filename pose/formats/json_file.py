@@ -1,0 +1,84 @@
+"""JSON files of poses: read and checked, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose.types import PoseError
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        PoseError: it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise PoseError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def write_json(content: Any, path: Path) -> None:
+    with whole_file(path) as file:
+        file.write(json.dumps(content, allow_nan=False).encode())
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears under its name when it is written completely."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def triples(value: Any, counts: tuple[int, ...], where: str) -> NDArray[np.float64] | None:
+    """A flat list x, y, score, x, y, … as ``N x 3``; None where there is none.
+
+    Args:
+        counts: the numbers of points that the list may have.
+        where: what the list is, for the message.
+
+    Raises:
+        PoseError: it is no list of numbers, of another length, or a number is not finite.
+    """
+    if value is None or (isinstance(value, list) and not value):
+        return None
+    is_numbers = isinstance(value, list) and all(type(number) in (int, float) for number in value)
+    if not is_numbers or len(value) not in [3 * count for count in counts]:
+        found = f"a list of {len(value)}" if isinstance(value, list) else f"a {type(value).__name__}"
+        wanted = " or ".join(str(3 * count) for count in counts)
+        raise PoseError(f"{where} is {found}; expected {wanted} numbers (x, y, score of each point)")
+    numbers = np.array(value, dtype=np.float64).reshape(-1, 3)
+    if not np.isfinite(numbers).all():
+        raise PoseError(f"{where} holds numbers that are not finite; expected x, y, score of each point")
+    return numbers
+
+
+def positive_int(value: Any, where: str) -> int:
+    """A size in pixels.
+
+    Raises:
+        PoseError: it is no whole number of at least 1.
+    """
+    is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+    if not is_whole or value < 1:
+        raise PoseError(f"{where} is {value!r}; expected a size in pixels, 1 or more")
+    return int(value)
