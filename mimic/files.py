@@ -127,4 +127,4 @@ def local_path(text: str | os.PathLike[str]) -> Path:
     name = os.fspath(text)
     if name.startswith("bundled:"):
         return ASSETS / name.removeprefix("bundled:")
-    return Path(name).expanduser()
+    return Path(os.path.expanduser(name))

@@ -14,6 +14,7 @@ import torch
 from mimic.devices import device_name
 from mimic.files import local_path
 from mimic.weights.sources import sha256, weight_files
+from pose.load import estimator_files
 
 _PACKAGES = (
     "torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "av",
@@ -90,6 +91,12 @@ def file_facts(source: Any) -> dict[str, Any]:
     if not isinstance(source, str | os.PathLike):
         return {"file": None, "type": type(source).__name__}
     return {"file": os.fspath(source), "sha256": sha256(local_path(source))}
+
+
+def estimator_facts(name: str, weights: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Which pose estimator a name means here, and the SHA-256 of each of its files."""
+    files = estimator_files(name, weights=None if weights is None else local_path(weights))
+    return {path.name: _hash(path, path.stat().st_mtime_ns) for path in files}
 
 
 def _version(package: str) -> str | None:

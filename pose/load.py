@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 from pose import dwpose
 from pose.blazepose import BlazePose
 from pose.estimators import Estimator
+from pose.session import BUNDLED
 from pose.types import PoseError
 
 NAMES = ("auto", "dwpose", "blazepose")
@@ -37,9 +39,7 @@ def load_estimator(
         PoseError: unknown name or device.
         EstimatorWeightsError: DWPose was asked for and its files are missing.
     """
-    if name not in NAMES:
-        raise PoseError(f"unknown pose estimator {name!r}; choose one of {', '.join(NAMES)}")
-    if name == "blazepose" or (name == "auto" and weights is None and not dwpose.has_weights()):
+    if _is_bundled(name, weights):
         estimator: Estimator = BlazePose(device=device, num_threads=num_threads)
         reason = "the bundled one; `mimic download dwpose` gets DWPose, which is more accurate"
     else:
@@ -49,3 +49,22 @@ def load_estimator(
     if name == "auto":
         log.info("pose estimator: %s (%s)", estimator.name, reason)
     return estimator
+
+
+def estimator_files(name: str = "auto", *, weights: str | os.PathLike[str] | None = None) -> list[Path]:
+    """The files of networks that `load_estimator` would load, by which its results are known again.
+
+    Raises:
+        PoseError: unknown name.
+        EstimatorWeightsError: DWPose was asked for and its files are missing.
+    """
+    if _is_bundled(name, weights):
+        return sorted(BUNDLED.glob("*.onnx"))
+    found = dwpose.find_weights(weights)
+    return [found.detector, found.pose]
+
+
+def _is_bundled(name: str, weights: str | os.PathLike[str] | None) -> bool:
+    if name not in NAMES:
+        raise PoseError(f"unknown pose estimator {name!r}; choose one of {', '.join(NAMES)}")
+    return name == "blazepose" or (name == "auto" and weights is None and not dwpose.has_weights())

@@ -58,7 +58,11 @@ def run_cases(config: InferenceConfig, options: argparse.Namespace) -> int:
 
     log = logging.getLogger("mimic")
     outcome = run_config(
-        config, output_dir=options.output_dir, is_progress_shown=not options.quiet, say=log.info
+        config,
+        output_dir=options.output_dir,
+        overwrite=options.overwrite,
+        is_progress_shown=not options.quiet,
+        say=log.info,
     )
     if outcome.failures and (options.debug or len(config.test_case) == 1):
         raise outcome.failures[0].error

@@ -19,8 +19,9 @@ COMMANDS = (demo, infer, pose, prepare, synth, evaluate, compare, download, doct
 
 MISTAKES = frozenset(
     {
-        "CompareError", "ConfigError", "DataError", "DensePoseError", "EvaluationError", "InputError",
-        "PictureError", "PoseError", "SourceError", "UsageError", "VideoError", "WeightsError",
+        "CompareError", "ConfigError", "DataError", "DensePoseError", "EvaluationError", "FolderInUseError",
+        "InputError", "PictureError", "PoseError", "ResultError", "SourceError", "UsageError", "VideoError",
+        "WeightsError",
     }
 )  # fmt: skip
 """Our error classes that are about the user's input (exit code 2)."""

@@ -21,6 +21,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--output-dir", "--output_dir", type=Path, metavar="DIR", help="where results go (default: outputs)"
     )
     parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="make all anew and replace former results (default: unchanged ones are kept, others set aside)",
+    )
+    parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",

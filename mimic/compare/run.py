@@ -125,6 +125,7 @@ def _make(cell: Cell, config: CompareConfig, models: Models, tools: Tools, case:
         output=cell.video,
         reference_pose=reference_pose,
         densepose_model=part_model,
+        overwrite=True,
         is_progress_shown=False,
         about={"model": models.facts(cell.variant)},
         **case,

@@ -32,6 +32,8 @@ from mimic.generation.stages import Stages
 from mimic.models.densepose_model import DensePoseModel
 from mimic.progress import bar_style, progress_bar
 from mimic.provenance import described_model, file_facts, versions
+from mimic.results import ResultFiles, check_inputs_stay, hash_of_video, read_result, set_aside
+from mimic.video import SoundCheck, check_audio
 from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
 
@@ -53,8 +55,15 @@ class GenerateResult:
     has_audio: bool
     seconds: float
     """How long it took."""
-    poses: PoseSequence | None = field(repr=False)
-    """The poses that the model was shown, frame 0 the reference's own; None where body parts drive."""
+    missing: str | None = None
+    """What is not in the video although it was asked for (sound that cannot be decoded), in words."""
+    former: Path | None = None
+    """Where the former result of this name was set aside."""
+    is_kept: bool = False
+    """Whether it was there already, made of the same things, and nothing was computed."""
+    poses: PoseSequence | None = field(default=None, repr=False)
+    """The poses that the model was shown, frame 0 the reference's own; None where body parts drive, or where
+    the result was kept."""
 
 
 def generate(
@@ -67,6 +76,7 @@ def generate(
     reference_pose: PoseSequence | None = None,
     densepose_model: DensePoseModel | None = None,
     driver: Driver | None = None,
+    overwrite: bool = False,
     is_progress_shown: bool = True,
     about: Mapping[str, Any] | None = None,
     **settings: Any,
@@ -83,6 +93,7 @@ def generate(
         densepose_model: for models that DensePose drives: makes the maps of an ordinary clip; without one
             the driving clip has to be a DensePose video.
         driver: in place of estimator and densepose_model, what moves the person.
+        overwrite: replace a former result of this name; else it is set aside as ``<name>.1.mp4``.
         is_progress_shown: bars for poses, denoising and decoding on a terminal.
         about: more to write into the report; ``model`` there replaces what is found out about the pipeline.
         settings: any of `mimic.config.CaseSettings`, where their meanings and defaults are.
@@ -91,11 +102,17 @@ def generate(
         ConfigError: a setting is unknown or cannot be.
         FileNotFoundError, PictureError, VideoError: an input is not there or cannot be read.
         PoseError: nobody is in the picture or in the clip, or the one cannot be fitted to the other.
+        ResultError: the result would replace an input, or a file that is no result of mimic's (a
+            `ValueError`).
         ValueError: settings do not fit the model, or the output's suffix is no video's.
-        VideoWriteError: the result cannot be written; no part of it is left.
+        VideoWriteError: the pictures cannot be written; the message names a file with those that are
+            finished.
     """
     chosen = build(CaseSettings, settings, "settings")
-    path, start, stages = Path(output), time.perf_counter(), Stages()
+    path, start, stages = Path(os.path.expanduser(output)), time.perf_counter(), Stages()
+    files = ResultFiles(path, side_by_side_path(path) if chosen.side_by_side else None)
+    check_inputs_stay(files, [reference, driving])
+    read_result(files)
     if "warning" in pipeline.generation_defaults and "model" not in (about or {}):
         warnings.warn(pipeline.generation_defaults["warning"], stacklevel=2)
     if driver is None:
@@ -109,12 +126,18 @@ def generate(
     with stages("poses"), progress_bar("poses", "frame", is_shown=is_progress_shown) as show:
         moves = driver.read(_local(driving), seen, pipeline, chosen, progress=show)
     plan = case_plan(pipeline, chosen, moves.num_frames, seen.height, seen.width)
+    sound = _sound_of(moves, chosen)
+    result = _output(files, moves, chosen, has_audio=sound.is_usable)
     with stages("denoising"), _bar_of(pipeline, is_shown=is_progress_shown):
         latents = _denoise(pipeline, plan, seen, moves.maps)
-    result = _output(path, moves, chosen)
-    with stages("decoding"), progress_bar("decoding", "frame", is_shown=is_progress_shown) as show:
-        write_frames(_decoded(pipeline, plan, latents, chosen), result, seen, moves.maps, progress=show)
-
+    frames = _decoded(pipeline, plan, latents, chosen)
+    with (
+        set_aside(files, is_kept=not overwrite) as former,
+        stages("decoding"),
+        progress_bar("decoding", "frame", is_shown=is_progress_shown) as show,
+    ):
+        written = write_frames(frames, result, seen, moves.maps, progress=show)
+    missing = sound.missing or written.missing
     seconds = time.perf_counter() - start
     report = {
         "name": path.stem,
@@ -125,21 +148,23 @@ def generate(
         "reference": file_facts(reference),
         "driving": file_facts(driving) | _facts_of(moves),
         "poses": moves.facts,
-        "output": _facts_of_output(result, seen),
+        "output": _facts_of_output(result, seen) | {"has_audio": written.has_audio, "missing": missing},
         "versions": versions(),
         "stages": stages.as_dicts(),
         "seconds": round(seconds, 3),
     }
     return GenerateResult(
         path=path,
-        side_by_side=result.side_by_side,
+        side_by_side=files.side_by_side,
         report=write_json(path.with_suffix(".json"), report),
         num_frames=result.num_frames,
         fps=float(result.fps),
         height=seen.height,
         width=seen.width,
-        has_audio=result.has_audio,
+        has_audio=written.has_audio,
         seconds=seconds,
+        missing=missing,
+        former=None if former is None else former.video,
         poses=moves.poses,
     )
 
@@ -201,15 +226,23 @@ def _decoded(
         is_first = False
 
 
-def _output(path: Path, driving: Driving, settings: CaseSettings) -> Output:
+def _sound_of(driving: Driving, settings: CaseSettings) -> SoundCheck:
+    """What of the clip's sound can be used, found out before the long work."""
+    clip = driving.clip
+    if settings.audio != "keep" or clip is None or not clip.has_audio:
+        return SoundCheck(False)
+    return check_audio(clip.path, start_s=clip.start_s, duration_s=driving.source_seconds)
+
+
+def _output(files: ResultFiles, driving: Driving, settings: CaseSettings, *, has_audio: bool) -> Output:
     return Output(
-        path=path,
-        side_by_side=side_by_side_path(path) if settings.side_by_side else None,
+        path=files.video,
+        side_by_side=files.side_by_side,
         fps=driving.output_fps(settings),
         crf=settings.crf,
         driving=driving,
         num_frames=driving.num_frames,
-        has_audio=settings.audio == "keep" and driving.clip is not None and driving.clip.has_audio,
+        has_audio=has_audio,
     )
 
 
@@ -225,8 +258,26 @@ def _facts_of_output(output: Output, reference: Reference) -> dict[str, Any]:
         "height": reference.height,
         "width": reference.width,
         "fps": float(output.fps),
-        "has_audio": output.has_audio,
+        "sha256": hash_of_video(output.path),
     }
+
+
+def kept_result(files: ResultFiles, report: Mapping[str, Any]) -> GenerateResult:
+    """A result that is there already, as its JSON describes it."""
+    output = report["output"]
+    return GenerateResult(
+        path=files.video,
+        side_by_side=files.side_by_side,
+        report=files.report,
+        num_frames=output["num_frames"],
+        fps=output["fps"],
+        height=output["height"],
+        width=output["width"],
+        has_audio=output["has_audio"],
+        seconds=report["seconds"],
+        missing=output.get("missing"),
+        is_kept=True,
+    )
 
 
 def _estimator(estimator: str | Estimator, pipeline: AnimationPipeline[Any, Any]) -> Estimator:

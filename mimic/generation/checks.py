@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimic.config import CaseConfig, InferenceConfig
+from mimic.config import CaseConfig, CaseSettings, InferenceConfig
 from mimic.families.base import AnimationPipeline
 from mimic.files import local_path
 from mimic.generation.animate import case_plan
@@ -18,6 +18,7 @@ from mimic.generation.drivers import Driver
 from mimic.generation.drivers.base import num_driving_frames
 from mimic.generation.output import enlargement, side_by_side_path
 from mimic.generation.reference import fitted, output_size, read_reference
+from mimic.results import ResultFiles, check_inputs_stay, read_result
 from mimic.video import probe
 from pose import PoseSequence
 
@@ -59,9 +60,14 @@ def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
     findings = Findings()
     with findings.about(""):
         _check_writable(output_dir)
-    with findings.about(""):
-        _check_overwriting(config, output_dir)
     for name, case in zip(config.case_names(), config.test_case):
+        with findings.about(name):
+            files = result_files(output_dir, name, case)
+            inputs = [
+                source for each in config.test_case for source in (each.ref_image_path, each.ref_video_path)
+            ]
+            check_inputs_stay(files, inputs)
+            read_result(files)
         with findings.about(name):
             read_reference(case.ref_image_path)
         with findings.about(name):
@@ -69,28 +75,10 @@ def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
     findings.raise_if_any()
 
 
-def _check_overwriting(config: InferenceConfig, output_dir: Path) -> None:
-    """No result replaces another case's result or anything that is read."""
-    writer: dict[Path, str] = {}
-    for name, case in zip(config.case_names(), config.test_case):
-        video = output_dir / f"{name}.mp4"
-        results = [
-            video,
-            video.with_suffix(".json"),
-            *([side_by_side_path(video)] if case.side_by_side else []),
-        ]
-        for result in (path.resolve() for path in results):
-            if result in writer:
-                raise InputError(
-                    f"{name} and {writer[result]} would both write {result}; give one another name"
-                )
-            writer[result] = name
-    for case in config.test_case:
-        for source in (case.ref_image_path, case.ref_video_path):
-            if Path(source).resolve() in writer:
-                raise InputError(
-                    f"{source} would be replaced by a result of that name; choose another output folder"
-                )
+def result_files(output_dir: Path, name: str, case: CaseSettings) -> ResultFiles:
+    """The files that a case writes."""
+    video = output_dir / f"{name}.mp4"
+    return ResultFiles(video, side_by_side_path(video) if case.side_by_side else None)
 
 
 def check_driver(config: InferenceConfig, driver: Driver) -> None:

@@ -13,19 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from mimic.config import CaseSettings
 from mimic.data.transforms import Compatibility, pad_to_aspect, prepare_reference, target_size
 from mimic.families.base import AnimationPipeline
 from mimic.files import local_path
-from mimic.video import read_image
+from mimic.video import PictureSource, picture_from
 from pose import PoseSequence
 
 RELEASED_RESOLUTION = 576
 
 FindPose = Callable[..., PoseSequence | None]
-PictureSource = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,9 @@ def see_reference(
 
 def read_reference(source: PictureSource) -> tuple[str, NDArray[np.uint8]]:
     """(name for messages, picture) of a file or of a picture that is in memory."""
-    if isinstance(source, Image.Image):
-        return "the reference picture", np.array(source.convert("RGB"))
-    if isinstance(source, np.ndarray):
-        return "the reference picture", source
-    return os.fspath(source), read_image(local_path(source))
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source), picture_from(local_path(source))
+    return "the reference picture", picture_from(source, name="the reference picture")
 
 
 def output_size(

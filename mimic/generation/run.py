@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,20 @@ from mimic.families.base import AnimationPipeline
 from mimic.families.family import Family
 from mimic.families.registry import find_family, find_sources, load_pipeline
 from mimic.files import local_path
-from mimic.generation.animate import GenerateResult, generate
-from mimic.generation.checks import InputError, check_driver, check_inputs, check_with_model
+from mimic.generation.animate import GenerateResult, generate, kept_result
+from mimic.generation.checks import (
+    InputError,
+    check_driver,
+    check_inputs,
+    check_with_model,
+    result_files,
+)
 from mimic.generation.drivers import DriverTools, load_driver
+from mimic.locks import locked_folder
 from mimic.models.densepose_model import DensePoseModel
-from mimic.provenance import described_model
+from mimic.provenance import described_model, estimator_facts, weights_of
+from mimic.results import identity_of, is_same, read_result
+from mimic.weights.sources import sha256
 from mimic.weights.strict import WeightsError
 from pose import load_estimator
 from pose.estimators import Estimator
@@ -46,23 +57,63 @@ def run_config(
     config: InferenceConfig,
     *,
     output_dir: Path | None = None,
+    overwrite: bool = False,
     is_progress_shown: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> RunResult:
     """Run all cases of a config. One that fails leaves the others alone.
 
+    A result that is there and was made of the same settings, inputs and weights is kept; one that was made of
+    others is set aside as ``<case>.1.mp4``.
+
     Args:
         output_dir: in place of the config's.
+        overwrite: make all anew, and replace former results.
         say: told in a line what is being done.
 
     Raises:
         ConfigError, InputError: something was wrong with the settings or inputs of a case; none was run.
+        FolderInUseError: another process is writing to the output folder; none was run.
         SourceError, WeightsError: the model is not there or its weights do not fit; none was run.
     """
-    output_dir = output_dir or local_path(config.output_dir)
+    output_dir = Path(os.path.expanduser(output_dir or config.output_dir))
     device = chosen_device(config.device)
+    config = _with_names(config)
     check_inputs(config, output_dir)
     base, checkpoint = find_sources(config.base_model_path, config.ckpt_path)
+    with _folder_of_ours(output_dir, say):
+        identities = {} if overwrite else case_identities(config, base, checkpoint, device)
+        kept = _kept_results(config, output_dir, identities, say)
+        made = RunResult((), ())
+        remaining = tuple(case for case in config.test_case if case.name not in kept)
+        if remaining:
+            made = _run_cases(
+                config.model_copy(update={"test_case": remaining}),
+                base,
+                checkpoint,
+                device,
+                output_dir=output_dir,
+                identities=identities,
+                is_progress_shown=is_progress_shown,
+                say=say,
+            )
+    by_name = kept | {result.path.stem: result for result in made.results}
+    results = (by_name[name] for name in config.case_names() if name in by_name)
+    return RunResult(tuple(results), made.failures)
+
+
+def _run_cases(
+    config: InferenceConfig,
+    base: Path,
+    checkpoint: Path | None,
+    device: torch.device,
+    *,
+    output_dir: Path,
+    identities: Mapping[str, str],
+    is_progress_shown: bool,
+    say: Callable[[str], None],
+) -> RunResult:
+    """Check everything, load the model, run case after case."""
     driver = load_driver(family_of(base, checkpoint).pipeline_class().driven_by, driver_tools(config, device))
     check_driver(config, driver)
     pipeline = load_model(config, base, checkpoint, device)
@@ -84,8 +135,9 @@ def run_config(
                 output=output_dir / f"{name}.mp4",
                 reference_pose=pose,
                 driver=driver,
+                overwrite=not identities,
                 is_progress_shown=is_progress_shown,
-                about={"model": model},
+                about={"model": model, "identity": identities.get(name)},
                 **case.model_dump(include=set(CaseSettings.model_fields)),
             )
         except Exception as error:
@@ -95,7 +147,77 @@ def run_config(
         else:
             results.append(result)
             say(f"{name}: {summary(result)}")
+            if result.missing is not None:
+                say(f"{name}: something is missing in it: {result.missing}")
+            if result.former is not None:
+                say(f"{name}: the former result was made of other things and is kept as {result.former.name}")
     return RunResult(tuple(results), tuple(failures))
+
+
+def _with_names(config: InferenceConfig) -> InferenceConfig:
+    """The same cases, each with the name of its result."""
+    named = (
+        case.model_copy(update={"name": name}) for name, case in zip(config.case_names(), config.test_case)
+    )
+    return config.model_copy(update={"test_case": tuple(named)})
+
+
+@contextlib.contextmanager
+def _folder_of_ours(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Make the folder, keep other runs out of it, and leave none behind that holds nothing."""
+    was_there = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked_folder(folder, work="mimic infer", say=say):
+            yield
+    finally:
+        if not was_there:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def case_identities(
+    config: InferenceConfig, base: Path, checkpoint: Path | None, device: torch.device
+) -> dict[str, str]:
+    """The identity of each case: a hash of its settings, inputs and weights, of nothing that is named only."""
+    vae, part_model = (
+        None if path is None else local_path(path) for path in (config.vae_path, config.densepose_model)
+    )
+    texts = sorted(base.rglob("*.json"))
+    shared = {
+        "model": {path.relative_to(base).as_posix(): sha256(path) for path in texts},
+        "weights": weights_of(base, checkpoint),
+        "vae": weights_of(vae, None),
+        "dtype": str(chosen_dtype(config.dtype, device)),
+        "device": device.type,
+        "estimator": estimator_facts(config.estimator, config.estimator_weights),
+        "densepose_model": None if part_model is None else sha256(part_model),
+    }
+    return {
+        name: identity_of(
+            {
+                **shared,
+                "settings": case.model_dump(exclude={"name", "ref_image_path", "ref_video_path"}),
+                "reference": sha256(local_path(case.ref_image_path)),
+                "driving": sha256(local_path(case.ref_video_path)),
+            }
+        )
+        for name, case in zip(config.case_names(), config.test_case)
+    }
+
+
+def _kept_results(
+    config: InferenceConfig, output_dir: Path, identities: Mapping[str, str], say: Callable[[str], None]
+) -> dict[str, GenerateResult]:
+    """Results that are there already and were made of the same things."""
+    kept: dict[str, GenerateResult] = {}
+    for name, case in zip(config.case_names(), config.test_case):
+        files = result_files(output_dir, name, case)
+        report = read_result(files)
+        if report is not None and name in identities and is_same(report, files, identities[name]):
+            kept[name] = kept_result(files, report)
+            say(f"{name}: kept, unchanged since it was made ({files.video})")
+    return kept
 
 
 def family_of(base: Path, checkpoint: Path | None) -> Family:

@@ -1,0 +1,187 @@
+"""What becomes of results that are there already, and of inputs that would be overwritten: one rule for all.
+
+A result is a video, the JSON beside it, and further files named in the JSON. One that was made of the same
+things (its identity) is kept; another is made anew and the former is set aside as ``<case>.1.mp4``; a file
+that is not ours is never replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mimic.files import local_path
+from mimic.video import VideoError, probe
+from mimic.weights.sources import sha256
+
+RESULT_VERSION = 1
+"""Counted up when the same settings, inputs and weights give other pictures."""
+
+
+class ResultError(ValueError):
+    """Writing a result would replace a file that is not a result of ours."""
+
+
+@dataclass(frozen=True)
+class ResultFiles:
+    """The files of one result."""
+
+    video: Path
+    side_by_side: Path | None = None
+
+    @property
+    def report(self) -> Path:
+        return self.video.with_suffix(".json")
+
+    def __iter__(self) -> Iterator[Path]:
+        yield from (self.video, self.report)
+        if self.side_by_side is not None:
+            yield self.side_by_side
+
+    def numbered(self, number: int) -> ResultFiles:
+        """The names under which a former result is set aside."""
+        side = self.side_by_side
+        return ResultFiles(_numbered(self.video, number), None if side is None else _numbered(side, number))
+
+
+def identity_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of all that makes a result; arrays count by their bytes."""
+    text = json.dumps({"version": RESULT_VERSION, **content}, sort_keys=True, default=_as_text)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def check_inputs_stay(outputs: Iterable[Path], inputs: Iterable[object]) -> None:
+    """No file that is read is written, under whatever name: through links, ``~``, another case of letters.
+
+    Args:
+        inputs: paths, as users write them; what is no path is passed over.
+
+    Raises:
+        ResultError: one is.
+    """
+    sources = [
+        local_path(source) for source in inputs if isinstance(source, str | os.PathLike) and os.fspath(source)
+    ]
+    for output in outputs:
+        for source in sources:
+            if _same_file(Path(output).expanduser(), source):
+                raise ResultError(
+                    f"{source} would be replaced by a result of that name; choose another output folder or "
+                    "name"
+                )
+
+
+def read_result(files: ResultFiles) -> dict[str, Any] | None:
+    """The JSON of the result that is there; None where there is nothing.
+
+    Raises:
+        ResultError: a file of one of these names is not ours: no JSON of ours fits it.
+    """
+    there = [path for path in files if os.path.lexists(path)]
+    if not there:
+        return None
+    report = _report(files.report)
+    if report is None or not _fits(files, report):
+        raise ResultError(
+            f"{there[0]} is there and is no result of mimic's (no {files.report.name} of ours fits it); it "
+            "is not replaced. Choose another output folder or name, or move it away"
+        )
+    return report
+
+
+def is_same(report: Mapping[str, Any] | None, files: ResultFiles, identity: str) -> bool:
+    """Whether a result of this identity is there as a whole."""
+    return report is not None and report.get("identity") == identity and all(path.is_file() for path in files)
+
+
+@contextlib.contextmanager
+def set_aside(files: ResultFiles, *, is_kept: bool) -> Iterator[ResultFiles | None]:
+    """Make room for a new result while the body writes it; undone if the body raises.
+
+    Args:
+        is_kept: keep what is there under its next free number; else it is replaced when the new one is whole.
+
+    Yields:
+        the names of the former result, None where there was none or it is not kept.
+    """
+    there = [path for path in files if path.exists()]
+    if not is_kept or not there:
+        yield None
+        return
+    number = 1
+    while any(os.path.lexists(path) for path in files.numbered(number)):
+        number += 1
+    former = files.numbered(number)
+    moves = [(path, name) for path, name in zip(files, former) if path.exists()]
+    for path, name in moves:
+        os.replace(path, name)
+    try:
+        yield former
+    except BaseException:
+        for path, name in moves:
+            if not path.exists():
+                os.replace(name, path)
+        raise
+
+
+def hash_of_video(path: Path) -> str:
+    """What a run's JSON says of its video, by which it is known again."""
+    return sha256(path)
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+
+def _report(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_ours = isinstance(content, dict) and isinstance(content.get("output"), dict)
+    return content if is_ours and "mimic" in (content.get("versions") or {}) else None
+
+
+def _fits(files: ResultFiles, report: Mapping[str, Any]) -> bool:
+    output = report["output"]
+    if output.get("file") != files.video.name:
+        return False
+    side = files.side_by_side
+    if side is not None and os.path.lexists(side) and output.get("side_by_side") != side.name:
+        return False
+    if not files.video.exists():
+        return not os.path.lexists(files.video)
+    if "sha256" in output:
+        return bool(sha256(files.video) == output["sha256"])
+    try:  # of before results had a hash
+        found = probe(files.video)
+    except (VideoError, OSError):
+        return False
+    keys: Sequence[str] = ("num_frames", "height", "width")
+    return all(output.get(key) == getattr(found, key) for key in keys)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        if one.exists() and other.exists():
+            return os.path.samefile(one, other)
+    except OSError:
+        pass
+    return os.path.normcase(os.path.realpath(one)) == os.path.normcase(os.path.realpath(other))
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return (
+            hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+            + f" {value.shape} {value.dtype}"
+        )
+    return str(value)
