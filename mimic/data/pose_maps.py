@@ -1,4 +1,4 @@
-"""In which forms may a caller give pose maps? One door for drawn maps, and for maps drawn when asked for.
+"""In which forms may a caller give pose maps? Drawn maps, or a callable that draws them on demand.
 
 Legend: B batch, F frames, H height, W width.
 """

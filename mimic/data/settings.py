@@ -1,4 +1,4 @@
-"""Which clips does a training see, and how are they cut, drawn and masked? The `data:` of a training YAML."""
+"""Settings of training data: which clips are used, how they are cut, drawn and masked (`data:` in YAML)."""
 
 from __future__ import annotations
 
@@ -39,12 +39,11 @@ class DataSettings(Config):
     """Frames to be generated in a sample; the reference comes on top."""
 
     stride: int = Field(2, ge=1)
-    """Every how-manieth frame is taken from a clip below 48 fps, of faster ones `stride * int(fps / 24)`: as
-    `sample_stride` at inference."""
+    """Keep every n-th frame of clips below 48 fps; of faster clips every `stride * int(fps / 24)`-th, as
+    `sample_stride` does at inference."""
 
     reference_margin: int = Field(0, ge=0)
-    """How many frames of the video the reference is at least away from the sample's frames. 0: it may be one
-    of them."""
+    """Minimum distance in frames between the reference and the sample's frames. 0: it may be one of them."""
 
     reference_from: Literal["video", "clip"] = "video"
     """video: the reference is any frame of the same video's clips. clip: of the same clip, for videos of

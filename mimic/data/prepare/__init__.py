@@ -1,7 +1,7 @@
 """From a folder of videos to clips with the poses of one person each: `mimic prepare`.
 
-Every video is looked through once for cuts, then the poses of each part are estimated; what is finished is
-noted beside the results, so that a run that was killed goes on where it was.
+Each video is searched for cuts once, then the poses of each part are estimated. Finished work is noted beside
+the results; rerun the command to resume a run that was killed.
 """
 
 from mimic.data.prepare.result import Prepared

@@ -71,17 +71,17 @@ def arranged(pictures: Sequence[Image]) -> Image:
 def _picture(clip: PreparedClip, number: int) -> Image:
     """One frame with its skeleton and a caption beneath, of the size of a cell."""
     cell = np.full((CELL + _CAPTION_HEIGHT, CELL, 3), _PAPER, dtype=np.uint8)
+    lines: tuple[str, ...] = _caption(clip, number)
     try:
         drawn = _drawn(clip, number)
     except MemoryError:
         raise
     except Exception:  # the file has been moved or changed since; the index does not depend on this picture
-        lines = (*_caption(clip, number), "cannot be read any more")
+        lines = (*lines, "cannot be read any more")
     else:
         height, width = drawn.shape[:2]
         top, left = (CELL - height) // 2, (CELL - width) // 2
         cell[top : top + height, left : left + width] = drawn
-        lines = _caption(clip, number)
     for line, text in enumerate(lines):
         place = (4, CELL + 15 + 16 * (line if line < 2 else -10))
         cv2.putText(

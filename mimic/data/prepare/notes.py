@@ -1,4 +1,4 @@
-"""What is finished already: notes beside the results, of each video and of each part of it.
+"""Notes of finished work, kept beside the results for each video and each of its parts.
 
 ``DATA/.prepare/<key>/video.json`` tells what a look through a video found and into which parts it was
 divided; ``DATA/.prepare/<key>/<first frame>.json`` tells what a part gave. Each is whole or absent, and
