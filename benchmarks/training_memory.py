@@ -10,7 +10,9 @@ together). With a CUDA device the same step runs there on random weights and the
 the computed figures stand beside it.
 
 The step is that of one process: its share of the batch, frozen networks (VAE and image encoder of Stable
-Video Diffusion 1.1) on the device, gradients, optimiser and average as `mimic.training` keeps them.
+Video Diffusion 1.1) on the device, gradients, optimiser and average as `mimic.training` keeps them, each in
+the precision that it has on a CUDA device. The last column is the peak of decoding in validation, with all
+that stays on the device then.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as nnf
+from diffusers import AutoencoderKLTemporalDecoder
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -37,13 +40,21 @@ from mimic.files import ASSETS, write_json
 from mimic.models.memory import is_worth_moving, offloaded, save_memory, storages_of
 from mimic.models.pose_net import PoseNet
 from mimic.models.svd_unet import PoseConditionedSVDUNet
+from mimic.models.vae import decode_frames
 from mimic.training import trainable
 from mimic.training.lora import add_lora
+from mimic.training.policy import cast, resolve
 from mimic.training.settings import TrainSettings
 
 RESULT = Path("benchmarks/results/training_memory.json")
 CONFIGS = Path("configs/train")
 _FROZEN_PARAMETERS = 97_742_847 + 632_076_800  # VAE, image encoder
+_SVD_VAE: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+}
+_DECODE_CHUNK = 8  # frames that the released code decodes together
 _GB = 1e9
 
 
@@ -140,6 +151,15 @@ class AsOnGPU(TorchFunctionMode):
         if id(value) not in self._copies:
             self._copies[id(value)] = value.to(self._dtype)
         return self._copies[id(value)]
+
+
+class WithFlashAttention(TorchFunctionMode):
+    """Attention that never holds the matrix of weights, without gradients."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is nnf.scaled_dot_product_attention:
+            return torch.empty_like(args[0])
+        return func(*args, **(kwargs or {}))
 
 
 class Kept(torch.autograd.Function):
@@ -293,6 +313,9 @@ def compute(settings: TrainSettings, processes: int) -> dict[str, float]:
             model, channels, downscale = networks_of(settings)
             choose(model, settings)
         model.to("meta").train()
+        policy = resolve(settings, torch.device("cuda"))
+        if policy.casts_networks:
+            cast((p for p in model.parameters() if not p.requires_grad and p.ndim > 1), policy.frozen)
         batch, draws = inputs(settings, clips, channels, downscale, model.unet.config["cross_attention_dim"])
         offload = settings.memory.offload_activations
         context = (lambda: counted_offload(model, moved)) if offload else nullcontext
@@ -305,7 +328,7 @@ def compute(settings: TrainSettings, processes: int) -> dict[str, float]:
     trained_bytes = sum(4 * p.numel() for p in trained)
     fixed = {
         "trained weights": trained_bytes,
-        "frozen weights": frozen + (4 * _FROZEN_PARAMETERS if settings.model != "bundled:mini" else 0),
+        "frozen weights": frozen + (0 if is_mini(settings) else policy.frozen.itemsize * _FROZEN_PARAMETERS),
         "optimiser": sum(optimiser_bytes(p, settings) for p in trained),
         "average": trained_bytes if settings.ema_decay is not None else 0,
         "DDP's buckets": trained_bytes if processes > 1 else 0,
@@ -317,7 +340,31 @@ def compute(settings: TrainSettings, processes: int) -> dict[str, float]:
         "activations at the peak": memory.peak - trained_bytes,
         "total": sum(fixed.values()) + memory.peak,
         "moved to main memory": moved[0],
+        "in validation": sum(fixed.values()) + (0 if is_mini(settings) else decoding_bytes(settings)),
     }
+
+
+def is_mini(settings: TrainSettings) -> bool:
+    """Whether the frozen networks are small ones, which are not counted."""
+    return settings.model == "bundled:mini"
+
+
+def decoding_bytes(settings: TrainSettings) -> int:
+    """The peak of decoding frames together, with Stable Video Diffusion's VAE in its precision."""
+    data, chunk = settings.data, settings.validation.decode_chunk_size or _DECODE_CHUNK
+    with torch.device("meta"), torch.no_grad():
+        with WithoutValues():
+            vae = AutoencoderKLTemporalDecoder(**_SVD_VAE)
+        vae.to("meta")
+        dtype = resolve(settings, torch.device("cuda")).dtype_of(vae)
+        cast((*vae.parameters(), *vae.buffers()), dtype)
+        latents = torch.empty(chunk, 4, data.height // 8, data.width // 8)
+        memory = LiveMemory()
+        memory.ignore(vae)
+        with memory, WithFlashAttention():
+            for _ in decode_frames(vae, latents, chunk):
+                pass
+    return memory.peak
 
 
 def optimiser_bytes(parameter: Tensor, settings: TrainSettings) -> float:

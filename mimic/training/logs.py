@@ -90,7 +90,7 @@ class TrainingLog:
         self._draw(step, record)
         if self._last_line.get("step") != step:
             return
-        line = self._last_line | record
+        line = {**self._last_line, **record}
         with _explained(self._path):
             self._file.seek(-len(_encoded(self._last_line)), os.SEEK_END)
         self._write_line(line)

@@ -65,16 +65,17 @@ def cast_frozen(task: TrainingTask, policy: Policy, *, is_divided: bool) -> bool
     if policy.frozen == torch.float32:
         return False
     for module in task.frozen.values():
-        _cast(module.parameters(), policy.dtype_of(module))
-        _cast(module.buffers(), policy.dtype_of(module))
+        cast(module.parameters(), policy.dtype_of(module))
+        cast(module.buffers(), policy.dtype_of(module))
     if policy.casts_networks and not is_divided:
         frozen = (parameter for parameter in task.model.parameters() if not parameter.requires_grad)
         # Norms and biases stay: they are small, and autocast computes norms in float32.
-        _cast((parameter for parameter in frozen if parameter.ndim > 1), policy.frozen)
+        cast((parameter for parameter in frozen if parameter.ndim > 1), policy.frozen)
     return True
 
 
-def _cast(tensors: Iterable[Tensor], dtype: torch.dtype) -> None:
+def cast(tensors: Iterable[Tensor], dtype: torch.dtype) -> None:
+    """Give tensors of floating point another precision, in place."""
     for tensor in tensors:
         if tensor.is_floating_point():
             tensor.data = tensor.data.to(dtype)
@@ -97,7 +98,7 @@ def as_in_training(model: nn.Module, accelerator: Any) -> Iterator[None]:
     networks = list(model.children()) if accelerator.mixed_precision != "no" else []
     before = [network.__dict__.get("forward") for network in networks]
     for network in networks:
-        network.forward = _within(accelerator, network.forward)  # type: ignore[method-assign]
+        network.forward = _within(accelerator, network.forward)
     try:
         yield
     finally:

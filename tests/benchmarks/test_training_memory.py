@@ -36,7 +36,9 @@ def test_ways_of_saving_memory_are_seen_to_save_it():
     assert thrifty["activations at the peak"] < 0.3 * plain["activations at the peak"]
     low_rank = compute(settings(lora={"rank": 2, "targets": ["unet.attention"]}, precision="bf16"), 1)
     assert low_rank["gradients"] < 0.05 * plain["gradients"]
-    assert low_rank["frozen weights"] == pytest.approx(plain["trained weights"], rel=0.01)
+    # All that was trained is frozen then, in half the bytes; so are the networks that are never trained.
+    frozen = plain["trained weights"] + plain["frozen weights"]
+    assert low_rank["frozen weights"] == pytest.approx(frozen / 2, rel=0.01)
 
 
 @pytest.mark.slow

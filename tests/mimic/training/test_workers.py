@@ -35,18 +35,17 @@ class Unreadable:
         raise VideoError(SENTENCE) if number == 0 else OddError("clip", number)
 
 
-@pytest.mark.parametrize(
-    ("number", "kind", "told"), [(0, VideoError, SENTENCE), (1, RuntimeError, "OddError: clip 1")]
-)
-def test_a_clip_that_a_worker_cannot_read_is_the_same_sentence_as_without_workers(number, kind, told):
+def test_a_clip_that_a_worker_cannot_read_is_the_same_sentence_as_without_workers():
     loader = DataLoader(
-        HandingOver(Unreadable()), sampler=[number], batch_size=1, collate_fn=list, num_workers=1,
+        HandingOver(Unreadable()), batch_size=1, collate_fn=list, num_workers=1,
         worker_init_fn=set_up_worker, multiprocessing_context=START_METHOD,
     )  # fmt: skip
-    with pytest.raises(kind) as caught:
-        next(samples_or_raise(iter(loader)))
-    assert str(caught.value) == told
-    assert "in __getitem__" in str(caught.value.__cause__), "where it happened is not lost"
+    batches = iter(loader)
+    for kind, told in ((VideoError, SENTENCE), (RuntimeError, "OddError: clip 1")):
+        with pytest.raises(kind) as caught:
+            next(samples_or_raise(batches))
+        assert str(caught.value) == told
+        assert "in __getitem__" in str(caught.value.__cause__), "where it happened is not lost"
 
 
 LOADING = """
@@ -77,7 +76,7 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGKILL", pytest.param("SIGTERM", marks=pytest.mark.slow)])
 def test_workers_end_when_their_training_is_killed(tmp_path, name):
     script = tmp_path / "loading.py"
     script.write_text(LOADING)
@@ -86,7 +85,7 @@ def test_workers_end_when_their_training_is_killed(tmp_path, name):
         assert is_running(worker)
         process.send_signal(signal.Signals[name])
         process.wait()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60  # at once, but machines may be busy
     while is_running(worker) and time.monotonic() < end:
         time.sleep(0.05)
     assert not is_running(worker)
@@ -97,9 +96,7 @@ def test_a_second_training_in_one_folder_is_refused_and_what_a_killed_one_left_i
         (tmp_path / left).parent.mkdir(exist_ok=True)
         (tmp_path / left).write_text("half")
     with locked_folder(tmp_path, work="a training", say=print):
-        with pytest.raises(
-            FolderInUseError, match=f"is in use by a training of process {os.getpid()} on .*since"
-        ):
+        with pytest.raises(FolderInUseError, match=f"by a training of process {os.getpid()} on .*since"):
             train(quick_settings(tmp_path, max_steps=1), say=Said())
         assert (tmp_path / ".final.1.partial").exists(), "the one that holds the folder may be writing it"
         train(quick_settings(tmp_path, max_steps=1), say=Said(), is_dry_run=True)
