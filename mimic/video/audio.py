@@ -28,6 +28,8 @@ _EARLIEST_S = 60.0
 _LATEST_S = 10.0
 # Sound that ends this much before the pictures is worth a word, seconds.
 _SHORT_S = 1.0
+# Sound that overlaps with what came before by more than this is cut to follow it exactly, seconds.
+_OVERLAP_S = 0.02
 _UNBOUNDED_S = 1e6
 
 
@@ -82,7 +84,7 @@ class AudioTrack:
             run: _Run | None = None
             num_given = 0
             for frame in self._wanted(film, track):
-                if run is None or run.kind != _kind(frame):
+                if run is None or not run.continues(frame):
                     for part in run.rest() if run is not None else ():
                         yield _stamped(part, num_given)
                         num_given += part.samples
@@ -108,7 +110,7 @@ class AudioTrack:
                 beyond.clear()  # they had wrong stamps
                 yield frame
         for frame in beyond[:1]:  # ends the stretch within a frame
-            if frame.time - self.start_s < self.duration_s + _LATEST_S:
+            if (frame.time or 0.0) - self.start_s < self.duration_s + _LATEST_S:
                 yield frame
 
 
@@ -224,10 +226,7 @@ def _decoded(
         except av.error.FFmpegError:
             losses.num_damaged += 1
             continue
-        for frame in frames:
-            assert isinstance(frame, av.AudioFrame)
-            if frame.samples > 0 and frame.sample_rate > 0:
-                yield frame
+        yield from (frame for frame in frames if isinstance(frame, av.AudioFrame) and frame.samples > 0)
 
 
 class _Run:
@@ -238,7 +237,7 @@ class _Run:
     """
 
     def __init__(self, track: AudioTrack, first: av.AudioFrame, *, begin_s: float) -> None:
-        self.kind = _kind(first)
+        self._kind, self._end_s = _kind(first), -math.inf
         self._graph = av.filter.Graph()
         nodes = [
             self._graph.add_abuffer(
@@ -259,8 +258,15 @@ class _Run:
         nodes.append(self._graph.add("abuffersink"))
         self._graph.link_nodes(*nodes).configure()
 
+    def continues(self, frame: av.AudioFrame) -> bool:
+        """Whether a frame can follow: of the same kind, and not before the end of what there is."""
+        is_early = frame.time is not None and frame.time < self._end_s - _OVERLAP_S
+        return self._kind == _kind(frame) and not is_early
+
     def pushed(self, frame: av.AudioFrame) -> Iterator[av.AudioFrame]:
         """What comes out for a frame that goes in."""
+        if frame.time is not None:
+            self._end_s = frame.time + frame.samples / frame.sample_rate
         return self._through(frame)
 
     def rest(self) -> Iterator[av.AudioFrame]:
@@ -272,11 +278,11 @@ class _Run:
             self._graph.push(frame)
         while True:
             try:
-                frame = self._graph.pull()
+                pulled = self._graph.pull()
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
-            assert isinstance(frame, av.AudioFrame)
-            yield frame
+            assert isinstance(pulled, av.AudioFrame)
+            yield pulled
 
 
 def _kind(frame: av.AudioFrame) -> tuple[str, str, int]:

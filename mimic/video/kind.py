@@ -48,6 +48,8 @@ def kind_of(path: str | os.PathLike[str]) -> Kind:
         pass  # no picture that Pillow knows
     try:
         with open_film(path) as film:
+            if next(film.frames(is_lenient=True), None) is None:
+                raise VideoError("nothing in it can be decoded")
             is_still = isinstance(film, Film) and film.container.format.name.endswith(_ONE_FRAME_FORMATS)
     except (VideoError, av.error.FFmpegError) as error:
         raise VideoError(f"{path} is neither a picture nor a video that can be read ({error})") from error

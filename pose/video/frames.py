@@ -78,7 +78,7 @@ def _decoded(info: VideoInfo) -> Generator[Decoded, None, None]:
                         num_given += 1
                         yield frame, film
                 break
-            except (av.error.FFmpegError, OSError) as error:
+            except (av.error.FFmpegError, OSError, EOFError) as error:
                 if is_lenient:
                     raise VideoError(f"{info.path} is damaged after {num_given} frames ({error})") from error
     if num_given == 0:

@@ -25,7 +25,7 @@ def deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
 
 def _filtered(first: av.VideoFrame, rest: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
     graph, kind = _graph(first), _kind(first)
-    stamps: deque[tuple[int | None, Fraction]] = deque()
+    stamps: deque[tuple[int | None, Fraction | None]] = deque()
     frame: av.VideoFrame | None = first
     while frame is not None:
         if _kind(frame) != kind:
@@ -54,12 +54,16 @@ def _graph(frame: av.VideoFrame) -> av.filter.Graph:
     return graph
 
 
-def _pulled(graph: av.filter.Graph, stamps: deque[tuple[int | None, Fraction]]) -> Iterator[av.VideoFrame]:
+def _pulled(
+    graph: av.filter.Graph, stamps: deque[tuple[int | None, Fraction | None]]
+) -> Iterator[av.VideoFrame]:
     while True:
         try:
             frame = graph.pull()
         except (av.error.BlockingIOError, av.error.EOFError):
             return
         assert isinstance(frame, av.VideoFrame)
-        frame.pts, frame.time_base = stamps.popleft()  # the filter counts in half ticks
+        frame.pts, base = stamps.popleft()  # the filter counts in half ticks
+        if base is not None:
+            frame.time_base = base
         yield frame

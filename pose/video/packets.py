@@ -27,6 +27,7 @@ class _Track:
     last_key: float | None = None
     before_jump: float | None = None
     recording_before_jump: int = 0
+    has_leapt: bool = False
     end: float = 0.0
 
     def jump_to(self, time: float) -> int:
@@ -37,11 +38,17 @@ class _Track:
         last, self.last = self.last, time
         if last is None or last - _FALL_S <= time <= last + _LEAP_S:
             return 0
-        if self.before_jump is not None and abs(time - self.before_jump) <= _LEAP_S / 2:
+        if self.before_jump is not None and self._is_back(last, time):
             self.before_jump, self.recording = None, self.recording_before_jump
             return 0
         self.before_jump, self.recording_before_jump = last, self.recording
+        self.has_leapt = time > last
         return 1 if time > last else -1
+
+    def _is_back(self, last: float, time: float) -> bool:
+        """Whether stamps are where they were before a jump, by a jump in the other direction."""
+        assert self.before_jump is not None
+        return (time > last) != self.has_leapt and abs(time - self.before_jump) <= _LEAP_S / 2
 
 
 @dataclass

@@ -116,7 +116,7 @@ def _first_frame(film: Film | AnimatedWebP) -> av.VideoFrame | None:
     """
     try:
         return next(film.frames(), None)
-    except (av.error.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
     with open_film(film.path) as again:
         first = next(again.frames(is_lenient=True), None)

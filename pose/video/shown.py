@@ -55,7 +55,7 @@ def upright_rgb(
     if is_hdr(frame):
         image = tone_mapped(image.astype(np.uint16), frame.color_trc)
     elif has_alpha:
-        image = over_white(image)
+        image = over_white(np.asarray(image, np.uint8))
     a, b, c, d = display_matrix(frame)
     if a == 0:
         image, flip_x, flip_y = image.transpose(1, 0, 2), c < 0, b < 0

@@ -25,6 +25,10 @@ _KINDS = {
     stat.S_ISBLK: "a device",
 }
 
+# First bytes of parameter sets and delimiters (H.264), and kinds of such units (HEVC).
+_H264_UNITS = (0x09, 0x27, 0x47, 0x67)
+_HEVC_UNITS = (32, 33, 35)
+
 MAX_SIDE = 20_000
 MAX_PIXELS = 180_000_000
 
@@ -46,6 +50,19 @@ def why_no_file(path: Path) -> str | None:
     return next((name for is_kind, name in _KINDS.items() if is_kind(mode)), None)
 
 
+def _raw_format(path: Path) -> str | None:
+    """H.264 or HEVC without a container, which a suffix would make FFmpeg take for something else."""
+    with open(path, "rb") as file:
+        head = file.read(5)
+    begin = next((len(code) for code in (b"\0\0\0\1", b"\0\0\1") if head.startswith(code)), 0)
+    if begin == 0 or len(head) <= begin:
+        return None
+    unit = head[begin]
+    if unit in _H264_UNITS:
+        return "h264"
+    return "hevc" if unit >> 1 in _HEVC_UNITS else None
+
+
 @contextmanager
 def open_container(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]:
     """Open a regular file with FFmpeg.
@@ -63,7 +80,7 @@ def open_container(path: str | os.PathLike[str]) -> Iterator[av.container.InputC
         raise VideoError(f"{path} is {other}; expected a video file")
     try:
         # The protocol is named because a name such as 12:30.mp4 would be taken for one.
-        container = av.open(f"file:{path}", metadata_errors="replace")
+        container = av.open(f"file:{path}", metadata_errors="replace", format=_raw_format(path))
     except (av.error.PermissionError, PermissionError) as error:
         raise VideoError(f"{path} may not be read: permission denied") from error
     except av.error.FFmpegError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -51,19 +52,17 @@ class AnimatedWebP:
         """Decode frame by frame; from a damaged frame on there are none, if lenient.
 
         Raises:
-            OSError: the file is damaged, and this is not the lenient pass.
+            OSError, EOFError: the file is damaged, and this is not the lenient pass.
         """
         shown_ms = 0
-        with Image.open(self.path) as animation:
+        with contextlib.ExitStack() as stack:
+            if is_lenient:
+                stack.enter_context(contextlib.suppress(OSError, EOFError))
+            animation = stack.enter_context(Image.open(self.path))
             check_size(animation.height, animation.width, self.path)
             for number, duration in enumerate(_durations_ms(self.path)):
-                try:
-                    animation.seek(number)
-                    rgba = np.asarray(animation.convert("RGBA"))
-                except (OSError, EOFError):
-                    if is_lenient:
-                        return
-                    raise
+                animation.seek(number)
+                rgba = np.asarray(animation.convert("RGBA"))
                 frame = av.VideoFrame.from_ndarray(rgba, format="rgba")
                 frame.pts, frame.time_base = shown_ms, Fraction(1, 1000)
                 yield frame

@@ -1,8 +1,13 @@
-"""The small video reader: order, stride, upright frames, clear errors."""
+"""Estimators and `mimic` read the same clips alike: order, times, shape; clear errors."""
+
+import subprocess
+import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from mimic.video import probe, read_frames
 from pose.types import PoseError
 from pose.video import VideoReader
 from tests.media import even_times, number_of, write_clip
@@ -61,3 +66,45 @@ def test_a_file_that_is_no_video_is_named(tmp_path, content):
 def test_stride_and_max_frames_start_at_one(clip, wrong):
     with pytest.raises(PoseError, match=f"{next(iter(wrong))} is .* must be 1 or more"):
         VideoReader(clip, **wrong)
+
+
+UNEVEN = [0.1 * n for n in range(10)] + [0.9 + n for n in range(1, 5)]
+CLIPS = {
+    "even": lambda path: write_clip(path / "a.mp4", even_times(12, 20), fps=20),
+    "turned": lambda path: write_clip(path / "a.mp4", even_times(4, 20), rotation=-90),
+    "oblong pixels": lambda path: write_clip(path / "a.mp4", even_times(4, 20), pixel_ratio=Fraction(2, 1)),
+    "uneven": lambda path: write_clip(path / "a.mkv", UNEVEN),
+    "later": lambda path: write_clip(path / "a.mkv", [1 + time for time in even_times(12, 20)], fps=20),
+    "stream": lambda path: write_clip(path / "a.ts", even_times(12, 25), fps=25, codec="mpeg2video"),
+}
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("name", CLIPS)
+def test_poses_are_found_in_the_frames_that_mimic_sees(tmp_path, name, stride):
+    path = CLIPS[name](tmp_path)
+    info = probe(path)
+    reader = VideoReader(path, stride=stride)
+    ours, theirs = list(reader), list(read_frames(path, stride=stride))
+    assert len(ours) == len(theirs)
+    for our_frame, their_frame in zip(ours, theirs):
+        np.testing.assert_array_equal(our_frame, their_frame)
+    assert reader.fps == pytest.approx(float(info.fps) / stride)
+    assert ours[0].shape == (info.height, info.width, 3)
+    assert len(ours) / reader.fps == pytest.approx(info.duration_s, abs=1.01 * stride / float(info.fps))
+
+
+def test_a_clip_of_variable_rate_lasts_as_long_as_it_plays(tmp_path):
+    reader = VideoReader(CLIPS["uneven"](tmp_path))
+    assert len(list(reader)) / reader.fps == pytest.approx(5.1, abs=0.4)
+
+
+def test_reading_videos_needs_neither_torch_nor_mimic(clip):
+    code = f"""
+import sys
+from pose.video import VideoReader
+assert len(list(VideoReader({str(clip)!r}))) == 11
+print(sorted({{"torch", "mimic", "diffusers"}} & set(sys.modules)))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

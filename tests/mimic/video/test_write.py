@@ -1,5 +1,6 @@
 """A video file holds the frames and the sound given to it, at their moments, and appears whole or never."""
 
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -114,6 +115,83 @@ def test_wrong_arguments_are_said(tmp_path: Path) -> None:
         pass
 
 
+def test_frames_are_kept_beside_when_the_name_is_taken_by_a_folder_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with (
+        pytest.raises(VideoWriteError, match=r"the 3 frames that were finished are in .*a\.unfinished\.mp4"),
+        VideoWriter(path, height=48, width=64, fps=10) as writer,
+    ):
+        for number in range(3):
+            writer.write(numbered_frame(number))
+        (path / "in the way").mkdir(parents=True)
+    assert [number_of(frame) for frame in read_frames(tmp_path / "a.unfinished.mp4")] == [0, 1, 2]
+
+
+def test_a_folder_of_that_name_is_said_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").mkdir()
+    with (
+        pytest.raises(VideoWriteError, match=r"a\.mp4 could not be written: it is a folder"),
+        VideoWriter(tmp_path / "a.mp4", height=48, width=64, fps=10),
+    ):
+        pass
+
+
+def test_a_file_that_is_not_ours_is_not_replaced_by_unfinished_frames(tmp_path: Path) -> None:
+    (tmp_path / "a.unfinished.mp4").write_text("of the user")
+    with (
+        pytest.raises(KeyError),
+        VideoWriter(tmp_path / "a.mp4", height=48, width=64, fps=10) as writer,
+    ):
+        writer.write(numbered_frame(0))
+        raise KeyError("midway")
+    assert (tmp_path / "a.unfinished.mp4").read_text() == "of the user"
+    assert writer.unfinished is not None
+    assert probe(writer.unfinished).num_frames == 1
+
+
+ENCODE = """
+import hashlib, sys
+from pathlib import Path
+import numpy as np
+from mimic.video import VideoWriter
+path = Path(sys.argv[1]) / f"{sys.argv[2]}.mp4"
+if sys.argv[2] == "one":
+    import os
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+rng = np.random.default_rng(0)
+picture = rng.integers(0, 255, (14, 30, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+with VideoWriter(path, height=112, width=240, fps=15) as writer:
+    for number in range(30):
+        writer.write(np.roll(picture, (number, 2 * number), (0, 1)))
+print(hashlib.sha256(path.read_bytes()).hexdigest())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no way to hide processors here")
+def test_the_same_frames_give_the_same_bytes_on_any_number_of_processors(tmp_path: Path) -> None:
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", ENCODE, str(tmp_path), name], capture_output=True, text=True, check=True
+        ).stdout
+        for name in ("one", "all")
+    }
+    assert len(hashes) == 1
+
+
+def test_the_same_frames_give_the_same_bytes_again_and_again(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.mp4", even_times(75, 30), clap_times_s=(0.25, 0.9), sound_s=1.0)
+    contents = set()
+    for number in range(8):
+        junk = np.random.default_rng(number).integers(0, 255, (number + 1, 99_991), dtype=np.uint8)
+        track = in_step(clip, start_s=0.0, source_s=1.0, result_s=0.8)
+        with VideoWriter(tmp_path / "a.mp4", height=50, width=70, fps=20, audio=track) as writer:
+            for frame in range(16):
+                writer.write(numbered_frame(frame, 50, 70))
+        contents.add((tmp_path / "a.mp4").read_bytes())
+        del junk
+    assert len(contents) == 1
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
@@ -123,7 +201,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 noise = np.random.default_rng(0)
 try:
-    with VideoWriter(Path(sys.argv[1]) / "a.mp4", height=120, width=160, fps=10, crf=4) as writer:
+    with VideoWriter(Path(sys.argv[1]) / sys.argv[2], height=120, width=160, fps=10, crf=4) as writer:
         for _ in range(40):
             writer.write(noise.integers(0, 255, (120, 160, 3), dtype=np.uint8))
 except VideoWriteError as error:
@@ -134,7 +212,7 @@ except VideoWriteError as error:
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are a POSIX matter")
 def test_a_full_disk_is_one_sentence_and_no_file(tmp_path: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        [sys.executable, "-c", FULL_DISK, str(tmp_path), "a.mp4"],
         capture_output=True,
         text=True,
         check=True,
@@ -143,6 +221,21 @@ def test_a_full_disk_is_one_sentence_and_no_file(tmp_path: Path) -> None:
     assert "no space is left on the disk" in run.stdout
     assert run.stdout.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are a POSIX matter")
+def test_a_full_disk_keeps_the_finished_frames_of_a_container_without_an_index(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path), "a.mkv"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "no space is left on the disk" in run.stdout
+    assert "a.unfinished.mkv" in run.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["a.unfinished.mkv"]
+    assert len(list(read_frames(tmp_path / "a.unfinished.mkv"))) >= 1
 
 
 CLAPS = (0.25, 0.9, 1.55, 2.2)
