@@ -1,1 +1,1 @@
-"""Networks: what Stable Video Diffusion and Stable Diffusion have not got themselves."""
+"""Networks that extend those of Stable Video Diffusion and Stable Diffusion."""

@@ -1,13 +1,13 @@
-"""Which part of the body does each pixel of an ordinary picture show? A DensePose network of the user's.
+"""Run a DensePose network provided by the user: the body part that each pixel of a picture shows.
 
 The file is ONNX (``.onnx``) or TorchScript (``.pt``, ``.pth``, ``.ts``, ``.torchscript``) and has one input
 and one output:
 
-* input: float32 ``1 x 3 x H x W``, RGB in [0, 1]. An ONNX file whose H and W are fixed is given pictures of
-  that size; any other is given them as they come.
+* input: float32 ``1 x 3 x H x W``, RGB in [0, 1]. Pictures are resized for an ONNX file whose H
+  and W are fixed; other files get them in their own size.
 * output: scores ``1 x 25 x h x w`` of the background (0) and DensePose's 24 parts, of which the largest
-  counts; or the numbers of the parts themselves, ``1 x h x w`` or ``1 x 1 x h x w``. Any h, w: the map is
-  brought to the picture's size. Further outputs are not looked at.
+  is taken; or the part numbers themselves, ``1 x h x w`` or ``1 x 1 x h x w``. Any h, w: the map is
+  brought to the picture's size. Further outputs are ignored.
 
 Legend: H, W pixels of the picture; h, w of the network's output.
 """
@@ -31,7 +31,7 @@ _TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")
 
 
 class DensePoseError(ValueError):
-    """A file is no DensePose network of the interface that is described above."""
+    """A file does not contain a DensePose network with the interface described above."""
 
 
 class DensePoseModel:
@@ -67,7 +67,7 @@ class DensePoseModel:
         """Numbers of the parts, uint8 ``H x W``, of an RGB picture uint8 ``H x W x 3``.
 
         Raises:
-            DensePoseError: the network's output is none that is described above.
+            DensePoseError: the network's output does not have one of the forms described above.
         """
         height, width = picture.shape[:2]
         shown = picture

@@ -1,10 +1,10 @@
-"""Networks that train in less memory: activations computed anew in the backward pass, frames a few at a time.
+"""Training in less memory: recompute activations in the backward pass, process a few frames at a time.
 
-A UNet for video has layers that see each frame by itself (all that is spatial) and layers that look along
-time. The former can be computed for a few frames after each other, the latter for a few positions after each
-other where attention is all they do; with each portion's activations made anew when its gradient is due, no
-more than a portion's are ever there at once. Modules change their class for a subclass that computes so;
-parameters and their names stay. Results differ from the plain ones by no more than the order of sums.
+A UNet for video has spatial layers, which process each frame separately, and temporal layers. Spatial layers
+can be computed for a few frames at a time, temporal attention for a few positions at a time. When activations
+are also recomputed in the backward pass, only those of one portion exist at once. Modules change their class
+to a subclass that computes this way; parameters and their names stay. Results differ from the plain ones only
+in the order of sums.
 
 Legend: B batch, F frames, S positions (pixels of latents), C channels.
 """
@@ -33,14 +33,14 @@ _SMALL = 2**20
 def save_memory(
     model: nn.Module, *, gradient_checkpointing: bool = False, chunk_frames: int | None = None
 ) -> None:
-    """Let every network inside `model` train in less memory. Nothing changes for inference without gradients.
+    """Make every network inside `model` train in less memory.
 
     Args:
-        model: any module. In it Stable Video Diffusion's UNets and PoseNets are known; other networks of
-            diffusers' get their own gradient checkpointing.
-        gradient_checkpointing: each residual and each transformer block keeps its input alone.
-        chunk_frames: spatial layers take so many frames at a time, temporal attention the like share of
-            positions; each portion keeps its input alone.
+        model: any module. Stable Video Diffusion's UNets and PoseNets inside it are changed as described
+            above; for other diffusers networks their own gradient checkpointing is enabled.
+        gradient_checkpointing: each residual and each transformer block keeps only its input.
+        chunk_frames: number of frames that spatial layers process at a time; temporal attention processes the
+            same share of positions. Each portion keeps only its input.
 
     Raises:
         ValueError: `chunk_frames` is less than 1.
@@ -70,10 +70,10 @@ def _save_in_svd(unet: nn.Module, gradient_checkpointing: bool, chunk_frames: in
 
 @contextmanager
 def offloaded(model: nn.Module, *, smallest: int = _SMALL) -> Iterator[None]:
-    """What a forward pass in here keeps for the backward pass waits in the main memory, the weights aside.
+    """Keep the tensors saved for the backward pass, except for weights, in main memory.
 
-    Copies go over while the device computes on. Pays only where the model is on a device of its own; on the
-    CPU it makes copies and nothing else. Tensors of fewer bytes than `smallest` stay.
+    Copying overlaps with computation on the device. Useful only if the model is on an accelerator; on the CPU
+    it only adds copies. Tensors of fewer bytes than `smallest` stay where they are.
     """
     weights = storages_of(model)
 
@@ -95,7 +95,7 @@ def offloaded(model: nn.Module, *, smallest: int = _SMALL) -> Iterator[None]:
 
 
 def storages_of(model: nn.Module) -> frozenset[int]:
-    """Which memory is parameters and buffers."""
+    """Storages of the parameters and buffers."""
     return frozenset(t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers()))
 
 
@@ -105,20 +105,20 @@ def is_worth_moving(tensor: Tensor, weights: frozenset[int], smallest: int = _SM
 
 
 def remade(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The function's result, of which nothing but the arguments is kept for the backward pass."""
+    """Call a function and keep only its arguments for the backward pass."""
     if not torch.is_grad_enabled():
         return function(*arguments)
     return checkpoint(function, *arguments, use_reentrant=False)
 
 
 def in_portions(function: Callable[..., Tensor], size: int | None, first: Tensor, *rest: Any) -> Tensor:
-    """``function(first, *rest)``, computed for `size` entries of the first axis after each other.
+    """Compute ``function(first, *rest)`` for `size` entries of the first axis at a time.
 
     Args:
-        function: sees each entry of the first axis by itself.
-        size: entries of a portion; None is all.
+        function: processes each entry of the first axis separately.
+        size: entries of a portion; None means all.
         first: ``B x ...``.
-        rest: tensors that begin with B are divided alike, all else is passed as it is.
+        rest: tensors whose first axis is B are divided in the same way; other arguments are passed unchanged.
     """
     num = len(first)
     if size is None or size >= num:
@@ -135,14 +135,14 @@ def in_portions(function: Callable[..., Tensor], size: int | None, first: Tensor
 
 
 class CheckpointedResBlock(SpatioTemporalResBlock):
-    """Keeps its input alone."""
+    """Keeps only its input for the backward pass."""
 
     def forward(self, hidden_states: Tensor, temb: Any = None, image_only_indicator: Any = None) -> Tensor:
         return remade(super().forward, hidden_states, temb, image_only_indicator)
 
 
 class CheckpointedTransformer(TransformerSpatioTemporalModel):
-    """Keeps its input alone."""
+    """Keeps only its input for the backward pass."""
 
     def forward(
         self,
@@ -157,14 +157,14 @@ class CheckpointedTransformer(TransformerSpatioTemporalModel):
 
 
 class ChunkedResnetBlock(ResnetBlock2D):
-    """Frames a few at a time."""
+    """Processes a few frames at a time."""
 
     def forward(self, input_tensor: Tensor, temb: Any, *args: Any, **kwargs: Any) -> Tensor:
         return in_portions(super().forward, self.chunk_frames, input_tensor, temb)
 
 
 class ChunkedTransformerBlock(BasicTransformerBlock):
-    """Frames a few at a time."""
+    """Processes a few frames at a time."""
 
     def forward(
         self,
@@ -188,7 +188,8 @@ class ChunkedTransformerBlock(BasicTransformerBlock):
 
 
 class ChunkedTemporalBlock(TemporalBasicTransformerBlock):
-    """Positions in as many portions as the frames would have: attention along time sees each by itself."""
+    """Processes positions in as many portions as the frames would have: temporal attention treats each
+    position separately."""
 
     def forward(self, hidden_states: Tensor, num_frames: int, encoder_hidden_states: Any = None) -> Tensor:
         B, S = len(hidden_states) // num_frames, hidden_states.shape[1]
@@ -206,21 +207,21 @@ class ChunkedTemporalBlock(TemporalBasicTransformerBlock):
 
 
 class ChunkedDownsample(Downsample2D):
-    """Frames a few at a time."""
+    """Processes a few frames at a time."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return in_portions(super().forward, self.chunk_frames, hidden_states)
 
 
 class ChunkedUpsample(Upsample2D):
-    """Frames a few at a time."""
+    """Processes a few frames at a time."""
 
     def forward(self, hidden_states: Tensor, output_size: Any = None, *args: Any, **kwargs: Any) -> Tensor:
         return in_portions(super().forward, self.chunk_frames, hidden_states, output_size)
 
 
 class ChunkedSequential(nn.Sequential):
-    """Frames a few at a time."""
+    """Processes a few frames at a time."""
 
     def forward(self, input: Tensor) -> Tensor:
         return in_portions(super().forward, self.chunk_frames, input)  # type: ignore[arg-type]

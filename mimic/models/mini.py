@@ -1,4 +1,4 @@
-"""What a miniature needs besides the released networks' classes: a narrow VAE trained in minutes on CPUs."""
+"""A narrow VAE for miniature models, which trains in minutes on a CPU."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Stable Diffusion's UNet with AnimateDiff-style motion modules, the scope of every group norm explicit.
+"""Stable Diffusion's UNet with AnimateDiff-style motion modules and an explicit scope for every group norm.
 
-Built on diffusers' `UNetMotionModel`. What differs from it is what the released weights of Animate Anyone and
-MagicAnimate were trained with:
+Built on diffusers' `UNetMotionModel`. The released weights of Animate Anyone and MagicAnimate were trained
+with other scopes than diffusers':
 
 ========================  =================  ===================================  ==========================
 norm                      diffusers          Animate Anyone                       MagicAnimate
@@ -67,7 +67,7 @@ class ClipResnetBlock(ResnetBlock2D):
 
 
 class FrameGroupNorm(nn.GroupNorm):
-    """Group norm of each frame by itself, of features ``B x C x F x H x W``."""
+    """Group norm of each frame separately, of features ``B x C x F x H x W``."""
 
     def forward(self, features_BCFHW: Tensor) -> Tensor:
         frames = features_BCFHW.transpose(1, 2)
@@ -79,8 +79,8 @@ class FrameGroupNorm(nn.GroupNorm):
 
 
 class MotionModule(AnimateDiffTransformer3D):
-    """A temporal transformer: two self-attentions along time with sinusoidal positions, normed frame by
-    frame. Its last layer starts at zero, so that a fresh one changes nothing."""
+    """A temporal transformer: two self-attentions along time with sinusoidal positions, with norms over
+    each frame. The last layer is initialised to zero, so that a new module returns its input."""
 
     def __init__(
         self, in_channels: int, *, num_attention_heads: int, norm_num_groups: int, max_positions: int
@@ -96,7 +96,7 @@ class MotionModule(AnimateDiffTransformer3D):
         self.norm = FrameGroupNorm(norm_num_groups, in_channels, eps=1e-6)  # diffusers' own eps
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
-        # diffusers' blocks do not checkpoint all of their motion modules, so each does it for itself.
+        # diffusers' blocks do not checkpoint all of their motion modules, so each one does it itself.
         self.gradient_checkpointing = False
 
     def forward(self, hidden_states: Tensor, *args: Any, num_frames: int = 1, **_: Any) -> Tensor:
@@ -115,7 +115,7 @@ class MotionModule(AnimateDiffTransformer3D):
 
 
 class MotionUNet(AttentionSwitches, OwnConfig, UNetMotionModel):
-    """`UNetMotionModel` with explicit norm scopes, a pose term after `conv_in` and a reference to look at.
+    """`UNetMotionModel` with explicit norm scopes, a pose term after `conv_in` and attention to a reference.
 
     Args:
         num_attention_heads: heads of spatial attention; an SD 1.5 config calls this number
@@ -217,12 +217,13 @@ class MotionUNet(AttentionSwitches, OwnConfig, UNetMotionModel):
         Args:
             sample: noisy latents, ``B x F x C x H x W``.
             timestep: one, or ``B``.
-            encoder_hidden_states: ``B x L x D``, the same for all frames of a video.
+            encoder_hidden_states: ``B x L x D``, shared by all frames of a video.
             pose_features: added to the output of `conv_in`, ``B x F x C0 x H x W`` (B may be 1).
-            reference: whose tokens self-attention looks at besides its own; None is nobody's.
-            use_motion: off, frames are unrelated pictures (and F is no more than a number of them).
-            down_block_additional_residuals, mid_block_additional_residual: a ControlNet's, ``BF x …``.
-            return_dict: an output object, or else a tuple.
+            reference: tokens appended to the keys and values of self-attention; None disables it.
+            use_motion: whether motion modules run; without them frames are unrelated pictures.
+            down_block_additional_residuals, mid_block_additional_residual: outputs of a ControlNet,
+                ``BF x …``.
+            return_dict: return an output object instead of a tuple.
 
         Returns:
             sample ``B x F x C x H x W``.

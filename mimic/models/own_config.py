@@ -1,4 +1,4 @@
-"""Saved configs that hold a subclass's own arguments, and not all those of the diffusers model it narrows."""
+"""Save in a config only the arguments of our own constructor, not all those of the diffusers parent."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 
 
 class OwnConfig:
-    """Mixin, to stand before the diffusers model in a class's bases.
+    """Mixin, to be placed before the diffusers model in the list of base classes.
 
-    The parent's constructor registers its many arguments, too, and its `forward` looks them up; in a file
-    they would only be refused when it is read again.
+    The parent's constructor registers its arguments as well, and its `forward` reads them. A config file must
+    not contain them, because our constructor does not accept them when the file is loaded.
     """
 
     def to_json_string(self) -> str:

@@ -1,7 +1,7 @@
 """Pose guiders: small convolutional networks that turn drawn poses into a term after the UNet's first
 convolution.
 
-Two are in use. The public re-implementation of Animate Anyone has the embedding of a ControlNet, 3x3
+There are two. The public re-implementation of Animate Anyone has the embedding of a ControlNet, 3x3
 convolutions of 16/32/96/256 channels; the paper (arXiv 2311.17117, section 3.2) has four 4x4 convolutions
 with stride 2 and 16/32/64/128 channels. Both end in a projection that starts at zero.
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 
 class PoseGuider(ModelMixin, ConfigMixin):
-    """The re-implementation's guider: pairs of 3x3 convolutions, of which the second halves the map.
+    """The re-implementation's guider: pairs of 3x3 convolutions; the second of each pair halves the map.
 
     Args:
         noise_latent_channels: width of the UNet's first convolution, to whose output the result is added.
@@ -41,14 +41,14 @@ class PoseGuider(ModelMixin, ConfigMixin):
 
     @property
     def downscale(self) -> int:
-        """How many times smaller its maps are than the pose maps."""
+        """Size of the pose maps divided by that of the output."""
         return 2 ** (len(self.config.channels) - 1)
 
     def forward(self, pose_pixels: Tensor) -> Tensor:
         """Features of pose maps.
 
         Args:
-            pose_pixels: ``F x 3 x H x W`` in [-1, 1], RGB; the released weights know [0, 1] and get that.
+            pose_pixels: ``F x 3 x H x W`` in [-1, 1], RGB; converted to [0, 1] for the released weights.
 
         Returns:
             ``F x C x H/d x W/d``
@@ -63,7 +63,7 @@ class PaperPoseGuider(ModelMixin, ConfigMixin):
     """The paper's guider: 4x4 convolutions with stride 2, Gaussian weights, a zero projection.
 
     Four halvings make maps 16 times smaller, where the latents of Stable Diffusion are 8 times smaller; the
-    paper says that they meet, and not how. Here the pose maps are enlarged first by what is missing.
+    paper does not say how they are matched. Here the pose maps are enlarged first by the missing factor.
 
     Args:
         noise_latent_channels: width of the UNet's first convolution.
@@ -93,7 +93,7 @@ class PaperPoseGuider(ModelMixin, ConfigMixin):
 
     @property
     def downscale(self) -> int:
-        """How many times smaller its maps are than the pose maps."""
+        """Size of the pose maps divided by that of the output."""
         return int(self.config.downscale)
 
     def forward(self, pose_pixels: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ BLOCKS = ("full", "midup")
 
 @dataclass
 class ReferenceBank:
-    """What the writer saw, block by block. A fresh one for each run of the writer."""
+    """Features of the writer by block. Each run of the writer needs a new bank."""
 
     blocks: str = "full"
     """One of `BLOCKS`."""
@@ -50,13 +50,13 @@ class ReferenceBank:
             )
 
     def write(self, block: str, features_BMC: Tensor) -> None:
-        """Keep a block's features, if that block takes part."""
+        """Store the features of a block if it takes part."""
         if takes_part(block, self.blocks):
             self.features[block] = features_BMC
 
     def rounded(self, dtype: torch.dtype) -> ReferenceBank:
-        """The same features in `dtype`: the released pipelines keep them in float16 whatever the models'
-        precision."""
+        """Return a bank with the features in `dtype`: the released pipelines store them in float16 whatever
+        the precision of the models is."""
         return ReferenceBank(self.blocks, {name: value.to(dtype) for name, value in self.features.items()})
 
     def of_videos(self, block: str, videos: Sequence[int] | None) -> ReferenceTokens:
@@ -83,18 +83,18 @@ class ReferenceBank:
         return ReferenceBank(self.blocks, self.features, projected)
 
     def read(self, attends: Sequence[bool]) -> ReferenceReading:
-        """What a reader's call is given: `attends` tells of each video of its batch whether it looks at the
-        reference (the unconditional half of guidance does not)."""
+        """Return the argument for a reader's call. `attends` says for each video of the batch whether it
+        attends to the reference (the unconditional half of guidance does not)."""
         return ReferenceReading(self, tuple(bool(each) for each in attends))
 
 
 @dataclass(frozen=True)
 class ReferenceReading:
-    """A filled bank, and who of a batch looks at it."""
+    """A filled bank, and which videos of a batch attend to it."""
 
     bank: ReferenceBank
     attends: tuple[bool, ...]
-    """``B``; the bank holds one reference for all, or one for each."""
+    """One entry for each video; the bank holds one reference for all videos, or one for each."""
 
     def attend(self, block: str, hidden: Tensor, attention: Attend) -> Tensor:
         """Self-attention of ``BF x N x C`` in `block`, computed by `attention` for the videos that look at
@@ -184,9 +184,10 @@ def _each_frame(tokens_BMC: Tensor, frames: torch.Size) -> Tensor:
 
 
 class NormAlone(nn.Module):
-    """A transformer block of which only the first norm is left: it feeds the bank, and nothing follows.
+    """A transformer block reduced to its first norm, whose output goes into the bank.
 
-    The last block of a writer needs no more; MagicAnimate's released appearance encoder has no more.
+    This is all that the last block of a writer needs and all that MagicAnimate's released appearance encoder
+    contains.
     """
 
     def __init__(self, block: BasicTransformerBlock, name: str) -> None:
@@ -204,7 +205,7 @@ class NormAlone(nn.Module):
         cross_attention_kwargs: dict[str, Any] | None = None,
         class_labels: Tensor | None = None,
     ) -> Tensor:
-        """The arguments of diffusers' block, which gradient checkpointing gives by position."""
+        """The arguments of diffusers' block, which gradient checkpointing passes by position."""
         reference = (cross_attention_kwargs or {}).get("reference")
         if isinstance(reference, ReferenceBank):
             reference.write(self._name, self.norm1(hidden_states))
@@ -218,7 +219,8 @@ def takes_part(block: str, blocks: str) -> bool:
 
 def reference_blocks(unet: nn.Module, blocks: str = "full") -> list[str]:
     """Names of the spatial transformer blocks that write or read, in the order in which the released code
-    pairs them: widest first, then by its way through the UNet. UNets of equal layout pair name by name."""
+    pairs them: by decreasing width, then in its order of the parts of the UNet. In UNets of equal layout
+    blocks of the same name correspond."""
     widths = {
         name: block.norm1.normalized_shape[0]
         for name, block in unet.named_modules()

@@ -1,5 +1,4 @@
-"""A Stable Diffusion UNet that is run on the reference picture for what its self-attention sees, and for
-nothing else.
+"""A Stable Diffusion UNet that collects the inputs of its self-attention for a reference picture.
 
 Legend: B batch, C latent channels, L tokens of the conditioning, D their width, H height, W width (of
 latents).
@@ -30,7 +29,7 @@ class ReferenceUNet(AttentionSwitches, OwnConfig, UNet2DConditionModel):
     Args:
         num_attention_heads: heads of spatial attention; an SD 1.5 config calls this number
             `attention_head_dim`.
-        ends_with_norm: of the last transformer block keep the first norm alone, all that the bank needs.
+        ends_with_norm: keep only the first norm of the last transformer block; the bank needs no more.
     """
 
     _repeated_blocks = ("ResnetBlock2D", "FeedForward")
@@ -96,7 +95,7 @@ class ReferenceUNet(AttentionSwitches, OwnConfig, UNet2DConditionModel):
         bank: ReferenceBank | None = None,
         **others: Any,
     ) -> Tensor:
-        """Features before the output layers, ``B x C0 x H x W``; what counts goes into `bank`.
+        """Fill `bank`; return the features before the output layers, ``B x C0 x H x W``.
 
         Args:
             sample: latents of the reference, ``B x C x H x W``.
@@ -121,9 +120,8 @@ class ReferenceUNet(AttentionSwitches, OwnConfig, UNet2DConditionModel):
         return features
 
     def parameters_behind_the_bank(self) -> list[nn.Parameter]:
-        """Parameters that no feature of the bank depends on: training gives them no gradient.
-
-        They are those of the last transformer block behind its first norm.
+        """Parameters that no feature of the bank depends on, so that they get no gradient in training: those
+        of the last transformer block after its first norm.
         """
         name = max(reference_blocks(self), key=_place)
         owner, _, _ = name.rpartition(".transformer_blocks.")
@@ -135,6 +133,6 @@ _BEHIND_NORM1 = ("attn1", "norm2", "attn2", "norm3", "ff")
 
 
 def _place(name: str) -> tuple[int, ...]:
-    """A name's place in the order of computation."""
+    """Sort key: the position of a block in the order of computation."""
     part = ("down_blocks", "mid_block", "up_blocks").index(name.split(".", 1)[0])
     return (part, *(int(piece) for piece in name.split(".") if piece.isdecimal()))
