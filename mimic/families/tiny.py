@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from mimic.families.base import AnimationPipeline
+from mimic.families.task import PipelineT
 from mimic.models.mini import MiniTemporalVAE, initialise_as_averaging
 from mimic.models.temporal_convolution import use_fast_temporal_convolutions
 
@@ -23,8 +22,6 @@ SPATIAL = {
     "cross_attention_dim": WIDTH,
 }
 """Arguments that the UNets of all families share."""
-
-PipelineT = TypeVar("PipelineT", bound=AnimationPipeline)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from mimic.config.loading import Config, ConfigError
+from mimic.files import whole_folder
 from mimic.miniature.dancers import Dancer, DancerSettings, as_network_input, stream_dancers
 from mimic.models.mini import (
     MiniTemporalVAE,
@@ -155,7 +156,8 @@ def _finish(vae: MiniTemporalVAE, settings: MiniVAESettings) -> Path:
     print(f"PSNR of fresh dancers {-10 * torch.log10(error):.2f} dB")
     print(f"latent channels' std {[round(c, 2) for c in channels]}")
     folder = settings.output_dir / "final"
-    vae.save_pretrained(folder)
+    with whole_folder(folder) as beside:
+        vae.save_pretrained(beside)
     return folder
 
 

@@ -53,7 +53,8 @@ def find_files(
     """The files that hold a part's weights, and the names of those that are missing.
 
     Looked for are, in this order, files of `variant`, without variant, of fp16 and of bf16; of each,
-    safetensors first. The first of these that is complete counts.
+    safetensors first. The first of these that is complete counts. A broken link, or an index of which some
+    files are there, is a gap: no other precision is taken in its place.
 
     Returns:
         (files, missing): if no file set is complete, files is empty and missing lists the shards that an
@@ -61,11 +62,15 @@ def find_files(
     """
     missing: list[str] = []
     for wanted in dict.fromkeys((variant, None, *_OTHER_VARIANTS)):
+        is_begun = False
         for name in names:
             found, lost = _find(folder, name, wanted)
-            if found:
+            if found and not lost:
                 return found, []
             missing = missing or lost
+            is_begun = is_begun or bool(found) or any((folder / each).is_symlink() for each in lost)
+        if is_begun:
+            break
     return [], missing or [names[0]]
 
 
@@ -77,7 +82,8 @@ def require(paths: Iterable[Path], remedy: str) -> None:
     """
     missing = [path for path in paths if not path.exists()]
     if missing:
-        hint = " ".join(filter(None, (fetch_hint(path.parent, [path.name]) for path in missing)))
+        hints = dict.fromkeys(fetch_hint(path.parent, [path.name]) for path in missing)
+        hint = " ".join(filter(None, hints))
         raise SourceError(f"not found: {', '.join(map(str, missing))}. {remedy} {hint}".rstrip())
 
 
@@ -199,17 +205,17 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _find(folder: Path, name: str, variant: str | None) -> tuple[list[Path], list[str]]:
-    """Complete files of one format and variant, or the names of those that are missing of it."""
+    """The files of one format and variant that are there, and the names of those that are missing."""
     stem, suffix = name.rsplit(".", 1)
     middle = f".{variant}" if variant else ""
     single, index = folder / f"{stem}{middle}.{suffix}", folder / f"{name}.index{middle}.json"
-    shards = _shards(index) if index.is_file() else []
-    missing = [shard for shard in shards if not (folder / shard).is_file()]
-    if shards and not missing:
-        return [folder / shard for shard in shards], []
-    if single.is_file():
+    shards = [folder / shard for shard in _shards(index)] if index.is_file() else []
+    found = [shard for shard in shards if shard.is_file()]
+    if single.is_file() and (not shards or found != shards):
         return [single], []
-    return [], missing or ([single.name] if single.is_symlink() else [])
+    if single.is_symlink() and not shards:
+        return [], [single.name]
+    return found, [shard.name for shard in shards if shard not in found]
 
 
 def _shards(index: Path) -> list[str]:

@@ -203,6 +203,28 @@ def test_files_of_a_variant_are_taken_where_asked_for_or_where_only_they_are_the
     assert_loads(module, folder)
 
 
+def test_a_gap_is_not_filled_with_another_precision(saved: tuple[nn.Module, Path]) -> None:
+    module, folder = saved
+    path = weights(folder)
+    state = load_file(path)
+    path.rename(path.with_name(f"{path.stem}.fp16.safetensors"))
+    names = [f"{path.stem}-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    write_shards(folder, state, names, f"{path.name}.index.json")
+    assert_loads(module, folder)
+    (folder / names[0]).unlink()
+    with pytest.raises(SourceError, match=f"part lacks {names[0]} "):
+        load_part(type(module), folder, dtype=torch.float32)
+    (folder / names[1]).unlink()  # an index alone is left from an older save
+    assert_loads(module, folder)
+    try:
+        path.symlink_to(folder / "gone")
+    except OSError:
+        pytest.skip("this system makes no links")
+    (folder / f"{path.name}.index.json").unlink()
+    with pytest.raises(SourceError, match=rf"part lacks {path.name} \({path.name} is a broken link"):
+        load_part(type(module), folder, dtype=torch.float32)
+
+
 def test_a_part_without_weights_names_the_file_and_what_lies_there(saved: tuple[nn.Module, Path]) -> None:
     module, folder = saved
     name = weights(folder).name
