@@ -18,6 +18,7 @@ from mimic.generation.drivers import Driver
 from mimic.generation.drivers.base import num_driving_frames
 from mimic.generation.output import enlargement, side_by_side_path
 from mimic.generation.reference import fitted, output_size, read_reference
+from mimic.names import same_place
 from mimic.results import ResultFiles, check_inputs_stay, read_result
 from mimic.video import probe
 from pose import PoseSequence
@@ -60,6 +61,8 @@ def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
     findings = Findings()
     with findings.about(""):
         _check_writable(output_dir)
+    with findings.about(""):
+        _check_names_differ(config, output_dir)
     for name, case in zip(config.case_names(), config.test_case):
         with findings.about(name):
             files = result_files(output_dir, name, case)
@@ -73,6 +76,16 @@ def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
         with findings.about(name):
             _num_frames(case)
     findings.raise_if_any()
+
+
+def _check_names_differ(config: InferenceConfig, output_dir: Path) -> None:
+    """No result replaces that of another case."""
+    writer: dict[str, str] = {}
+    for name, case in zip(config.case_names(), config.test_case):
+        for path in result_files(output_dir, name, case):
+            other = writer.setdefault(same_place(path.name), name)
+            if other != name:
+                raise InputError(f"{name} and {other} would both write {path}; give one another name")
 
 
 def result_files(output_dir: Path, name: str, case: CaseSettings) -> ResultFiles:

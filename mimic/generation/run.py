@@ -179,7 +179,7 @@ def _folder_of_ours(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 def case_identities(
     config: InferenceConfig, base: Path, checkpoint: Path | None, device: torch.device
 ) -> dict[str, str]:
-    """The identity of each case: a hash of its settings, inputs and weights, of nothing that is named only."""
+    """The identity of each case: a hash of the content of its settings, inputs and weights."""
     vae, part_model = (
         None if path is None else local_path(path) for path in (config.vae_path, config.densepose_model)
     )

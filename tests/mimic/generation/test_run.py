@@ -14,9 +14,11 @@ from mimic.devices import chosen_device
 from mimic.generation import RunResult, run_config
 from mimic.generation.checks import InputError, check_space
 from mimic.generation.run import one_line
+from mimic.locks import FolderInUseError, locked_folder
 from mimic.video import PictureError, probe, write_image
 from mimic.weights.sources import SourceError
 from mimic.weights.strict import WeightsError
+from pose import PoseSequence
 from tests.dancers import Stage
 from tests.media import even_times, write_clip
 from tests.tiny import CHECKPOINT, write_base
@@ -229,3 +231,51 @@ def test_results_replace_neither_each_other_nor_what_is_read(
     with pytest.raises(InputError, match="would be replaced"):
         run(stage, tmp_path, [{"ref_video_path": str(clip), "name": "self"}], output_dir=str(tmp_path))
     assert clip.read_bytes() == before
+
+
+def test_unchanged_results_are_kept_and_others_set_aside(stage: Stage, tmp_path: Path, moves: Path) -> None:
+    case = {"ref_video_path": str(moves), "name": "case", "num_inference_steps": 1}
+    out = {"output_dir": str(tmp_path / "out")}
+    first = run(stage, tmp_path, [case], **out)
+    assert not first.results[0].is_kept
+    video = (tmp_path / "out" / "case.mp4").read_bytes()
+    kept = run(stage, tmp_path, [case], **out).results[0]
+    assert kept.is_kept
+    assert (kept.num_frames, kept.fps, kept.path) == (
+        first.results[0].num_frames, first.results[0].fps, first.results[0].path,
+    )  # fmt: skip
+    other = run(stage, tmp_path, [case | {"seed": 7}], **out).results[0]
+    assert (other.former.name, other.former.read_bytes()) == ("case.1.mp4", video)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "case.1.json", "case.1.mp4", "case.json", "case.mp4",
+    ]  # fmt: skip
+
+
+def test_another_input_of_the_same_name_makes_another_result(
+    stage: Stage, tmp_path: Path, moves: Path
+) -> None:
+    case = {"ref_video_path": str(moves), "name": "case", "num_inference_steps": 1}
+    out = {"output_dir": str(tmp_path / "out")}
+    run(stage, tmp_path, [case], **out)
+    PoseSequence.load(moves)[slice(1, 5)].save(moves)
+    again = run(stage, tmp_path, [case], **out).results[0]
+    assert (again.is_kept, again.former is not None) == (False, True)
+
+
+def test_a_file_that_is_not_ours_is_refused_before_any_work(
+    stage: Stage, tmp_path: Path, moves: Path
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "case.mp4").write_bytes(b"holiday")
+    with pytest.raises(InputError, match="is no result of mimic's"):
+        run(stage, tmp_path, [{"ref_video_path": str(moves), "name": "case"}], output_dir=str(folder))
+    assert (folder / "case.mp4").read_bytes() == b"holiday"
+
+
+def test_a_second_run_in_a_folder_is_told_who_holds_it(stage: Stage, tmp_path: Path, moves: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    case = {"ref_video_path": str(moves), "name": "case"}
+    with locked_folder(folder, work="mimic infer", say=lambda line: None), pytest.raises(FolderInUseError):
+        run(stage, tmp_path, [case], output_dir=str(folder))
