@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import av.error
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,13 +56,32 @@ def read_frames(
         for index, (frame, film) in enumerate(placed):
             if index < first_frame or (index - first_frame) % stride:
                 continue
-            yield film.shown(frame)
+            yield _of_size(film.shown(frame), info)
             num_given += 1
             if num_given == max_frames:
                 return
     finally:
         placed.close()
         gaps.tell()
+
+
+def _of_size(image: NDArray[np.uint8], info: VideoInfo) -> NDArray[np.uint8]:
+    """A frame at the clip's size: where a stream changes its own midway, resized as a whole, over black."""
+    size = info.height, info.width
+    if image.shape[:2] == size:
+        return image
+    info.note(
+        f"changes its size midway, to {image.shape[1]}x{image.shape[0]}; shown at {info.width}x{info.height}"
+    )
+    factor = min(size[0] / image.shape[0], size[1] / image.shape[1])
+    high, wide = (max(1, round(side * factor)) for side in image.shape[:2])
+    resized = cv2.resize(
+        image, (wide, high), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    )
+    canvas = np.zeros((*size, 3), np.uint8)
+    top, left = (size[0] - high) // 2, (size[1] - wide) // 2
+    canvas[top : top + high, left : left + wide] = resized
+    return canvas
 
 
 def _decoded(info: VideoInfo) -> Generator[Decoded, None, None]:
