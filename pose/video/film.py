@@ -81,7 +81,7 @@ class Film:
         except av.error.FFmpegError:
             pass  # what lies behind the damage is missing; what lies before is used
         stated = self.stream.average_rate or self.stream.guessed_rate
-        is_even = not stamps
+        is_even = not stamps or not self.time_base
         if is_even:  # raw streams: frames follow one another at the rate that the codec's header states
             stated = self.stream.guessed_rate or self.stream.average_rate
             times = np.arange(num_frames) / float(stated or 25)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -112,7 +113,7 @@ def _without_gaps(frames: Iterator[Decoded], info: VideoInfo, gaps: Gaps) -> Gen
     held: Decoded | None = None
     num_given = 0
     for decoded in frames:
-        time = decoded[0].time
+        time = _time_of(decoded)
         num_missing = 0
         if time is not None:
             place = int(np.searchsorted(times, time - 0.25 / fps))
@@ -127,7 +128,7 @@ def _without_gaps(frames: Iterator[Decoded], info: VideoInfo, gaps: Gaps) -> Gen
         yield decoded
         num_given += 1
         held = decoded
-    if held is not None and is_told and held[0].time is not None and num_given < info.num_frames:
+    if held is not None and is_told and _time_of(held) is not None and num_given < info.num_frames:
         gaps.add(num_given, info.num_frames - num_given)
         yield from itertools.repeat(held, info.num_frames - num_given)
 
@@ -139,7 +140,7 @@ def _on_even_grid(frames: Iterator[Decoded], info: VideoInfo, gaps: Gaps) -> Gen
     held: Decoded | None = None
     tick = num_passed = 0
     for decoded in frames:
-        stamp = decoded[0].time
+        stamp = _time_of(decoded)
         time = stamp if stamp is not None else info.start_s + tick / fps
         place = int(np.searchsorted(times, time - 0.25 / fps))
         if is_told and stamp is not None and num_passed < place:
@@ -152,11 +153,16 @@ def _on_even_grid(frames: Iterator[Decoded], info: VideoInfo, gaps: Gaps) -> Gen
     if held is None:
         return
     yield held
-    last = held[0].time
+    last = _time_of(held)
     if is_told and last is not None and times[-1] - last > 0.75 / fps:
         num_missing = round((times[-1] - last) * fps)
         gaps.add(tick + 1, num_missing)
         yield from itertools.repeat(held, num_missing)
+
+
+def _time_of(decoded: Decoded) -> float | None:
+    time = decoded[0].time
+    return time if time is not None and math.isfinite(time) else None
 
 
 class Gaps:
