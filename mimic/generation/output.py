@@ -87,7 +87,13 @@ def write_frames(
 
         def open_writer(path: Path, height: int, width: int) -> VideoWriter:
             writer = VideoWriter(
-                path, height=height, width=width, fps=output.fps, crf=output.crf, audio=output.sound
+                path,
+                height=height,
+                width=width,
+                fps=output.fps,
+                crf=output.crf,
+                audio=output.sound,
+                keep_unfinished=True,
             )
             return files.enter_context(writer)
 

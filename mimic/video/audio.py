@@ -226,7 +226,9 @@ def _decoded(
         except av.error.FFmpegError:
             losses.num_damaged += 1
             continue
-        yield from (frame for frame in frames if isinstance(frame, av.AudioFrame) and frame.samples > 0)
+        for frame in frames:
+            if isinstance(frame, av.AudioFrame) and frame.samples > 0:
+                yield frame
 
 
 class _Run:

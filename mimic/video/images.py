@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ from pose.video.source import MAX_PIXELS, MAX_SIDE, why_no_file
 PictureSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 MAX_ASPECT = 16
+
+# What Pillow's readers raise for files that are damaged.
+BROKEN = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, OverflowError, struct.error),
+    Image.DecompressionBombError,
+)
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
@@ -78,7 +85,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         ) from error
     except PictureError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except BROKEN as error:
         raise PictureError(f"{path} cannot be read as a picture: {error}") from error
 
 
@@ -121,7 +128,7 @@ def _from_pil(image: Image.Image, name: str) -> NDArray[np.uint8]:
     try:
         image = ImageOps.exif_transpose(image)
         image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except BROKEN as error:
         raise PictureError(f"{name} cannot be read as a picture: {error}") from error
     if image.mode.startswith("I;16") or image.mode == "I":
         return _from_integers(np.asarray(image), image)
@@ -182,10 +189,14 @@ def _float_tiff(path: Path) -> NDArray[Any] | None:
     with open(path, "rb") as file:
         if file.read(4) not in (b"II*\0", b"MM\0*"):
             return None
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said by us
     try:
         array = cv2.imread(os.fspath(path), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if array is None or array.ndim != 3 or array.shape[2] not in (3, 4):
         return None
     return np.asarray(array[..., [2, 1, 0, 3][: array.shape[2]]])

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 import av.error
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from mimic.video.images import BROKEN
 from pose.video import VideoError
 from pose.video.film import Film, open_film
 from pose.video.source import why_no_file
@@ -44,7 +45,7 @@ def kind_of(path: str | os.PathLike[str]) -> Kind:
             if image.format != "MPEG":
                 is_animated = image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1
                 return "video" if is_animated else "picture"
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except BROKEN:
         pass  # no picture that Pillow knows
     try:
         with open_film(path) as film:

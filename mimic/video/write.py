@@ -34,7 +34,7 @@ _NUM_THREADS = 2
 
 class VideoWriteError(OSError):
     """A video could not be written: no space, no permission, no encoder. Nothing is left under its name;
-    frames that were finished are kept beside it where the container allows, and the message says where."""
+    where finished frames are kept beside it, the message says where."""
 
 
 class VideoWriter:
@@ -45,7 +45,7 @@ class VideoWriter:
     repeating its last row or column. The same frames give the same bytes on every machine.
 
     Sound never costs the pictures: where it fails, the video is finished without the rest of it, and
-    `missing` says what is not there. An error while pictures are written leaves those that are finished in a
+    `missing` says what is not there. With ``keep_unfinished`` an error leaves the finished frames in a
     playable file ``<stem>.unfinished<suffix>`` beside (an mp4 needs room for its index: not on a full disk).
 
     Args:
@@ -55,6 +55,7 @@ class VideoWriter:
         crf: quality, 0 (lossless) to 51; 18 is visually lossless.
         audio: sound to carry along, drawn from lazily and never longer than the pictures.
         codec: ``auto``, ``libx264`` or ``mpeg4``.
+        keep_unfinished: keep the frames that are finished when an error ends the work.
 
     Attributes:
         missing: what of the sound is not in the file, in words, once it is written; None where all is.
@@ -76,6 +77,7 @@ class VideoWriter:
         crf: int = 18,
         audio: AudioTrack | None = None,
         codec: str = "auto",
+        keep_unfinished: bool = False,
     ) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in FORMATS:
@@ -87,7 +89,7 @@ class VideoWriter:
         self.num_frames = 0
         self._codec = best_codec() if codec == "auto" else codec
         self._crf = crf
-        self._audio_track = audio
+        self._audio_track, self._keep_unfinished = audio, keep_unfinished
         self.missing: str | None = None
         self.unfinished: Path | None = None
         self._audio: av.AudioStream | None = None
@@ -160,7 +162,8 @@ class VideoWriter:
 
     def _keep(self) -> None:
         """Finish the file of the frames so far under its other name; remove it where that cannot be."""
-        if self.num_frames and not self._kept.exists():  # else it is whole, but could not be renamed
+        is_whole = self._kept.exists()  # but could not be renamed
+        if self._keep_unfinished and self.num_frames and not is_whole:
             with contextlib.suppress(OSError, av.error.FFmpegError):
                 self._finish()
                 self._file.close()

@@ -81,22 +81,27 @@ class Film:
         except av.error.FFmpegError:
             pass  # what lies behind the damage is missing; what lies before is used
         stated = self.stream.average_rate or self.stream.guessed_rate
-        is_even = not stamps
+        is_even = not stamps or not self.time_base
         if is_even:  # raw streams: frames follow one another at the rate that the codec's header states
             stated = self.stream.guessed_rate or self.stream.average_rate
             times = np.arange(num_frames) / float(stated or 25)
         else:
             times = np.sort(np.array(stamps, dtype=np.float64)) * float(self.time_base)
         lasts = self.stream.duration
+        is_timed = "matroska" in self.container.format.name and not self.container.streams.subtitles
+        ends = (self.container.duration or 0) / av.time_base if is_timed else 0.0
         return Timing(
             times=times,
             rate=Fraction(stated) if stated else None,
-            is_stamped=num_presented == len(stamps) > 0,
+            # avi states the order of decoding alone
+            is_stamped=num_presented == len(stamps) > 0 and self.container.format.name != "avi",
             num_cut_off=self._num_cut_off(),
+            missing_s=ends - packets.end_s,
             num_stated=self.stream.frames,
             stated_s=float(lasts * self.time_base) if lasts is not None else 0.0,
             num_recordings=len(packets.offsets),
             num_undecodable=num_before_key if has_key else 0,
+            is_stream=packets.may_leap,
             is_even=is_even,
         )
 

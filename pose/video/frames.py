@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import av
 import av.error
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,13 +57,32 @@ def read_frames(
         for index, (frame, film) in enumerate(placed):
             if index < first_frame or (index - first_frame) % stride:
                 continue
-            yield film.shown(frame)
+            yield _of_size(film.shown(frame), info)
             num_given += 1
             if num_given == max_frames:
                 return
     finally:
         placed.close()
         gaps.tell()
+
+
+def _of_size(image: NDArray[np.uint8], info: VideoInfo) -> NDArray[np.uint8]:
+    """A frame at the clip's size: where a stream changes its own midway, resized as a whole, over black."""
+    size = info.height, info.width
+    if image.shape[:2] == size:
+        return image
+    info.note(
+        f"changes its size midway, to {image.shape[1]}x{image.shape[0]}; shown at {info.width}x{info.height}"
+    )
+    factor = min(size[0] / image.shape[0], size[1] / image.shape[1])
+    high, wide = (max(1, round(side * factor)) for side in image.shape[:2])
+    resized = cv2.resize(
+        image, (wide, high), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    )
+    canvas = np.zeros((*size, 3), np.uint8)
+    top, left = (size[0] - high) // 2, (size[1] - wide) // 2
+    canvas[top : top + high, left : left + wide] = resized
+    return canvas
 
 
 def _decoded(info: VideoInfo) -> Generator[Decoded, None, None]:
@@ -92,7 +113,7 @@ def _without_gaps(frames: Iterator[Decoded], info: VideoInfo, gaps: Gaps) -> Gen
     held: Decoded | None = None
     num_given = 0
     for decoded in frames:
-        time = decoded[0].time
+        time = _time_of(decoded)
         num_missing = 0
         if time is not None:
             place = int(np.searchsorted(times, time - 0.25 / fps))
@@ -107,7 +128,7 @@ def _without_gaps(frames: Iterator[Decoded], info: VideoInfo, gaps: Gaps) -> Gen
         yield decoded
         num_given += 1
         held = decoded
-    if held is not None and is_told and held[0].time is not None and num_given < info.num_frames:
+    if held is not None and is_told and _time_of(held) is not None and num_given < info.num_frames:
         gaps.add(num_given, info.num_frames - num_given)
         yield from itertools.repeat(held, info.num_frames - num_given)
 
@@ -119,7 +140,7 @@ def _on_even_grid(frames: Iterator[Decoded], info: VideoInfo, gaps: Gaps) -> Gen
     held: Decoded | None = None
     tick = num_passed = 0
     for decoded in frames:
-        stamp = decoded[0].time
+        stamp = _time_of(decoded)
         time = stamp if stamp is not None else info.start_s + tick / fps
         place = int(np.searchsorted(times, time - 0.25 / fps))
         if is_told and stamp is not None and num_passed < place:
@@ -132,11 +153,16 @@ def _on_even_grid(frames: Iterator[Decoded], info: VideoInfo, gaps: Gaps) -> Gen
     if held is None:
         return
     yield held
-    last = held[0].time
+    last = _time_of(held)
     if is_told and last is not None and times[-1] - last > 0.75 / fps:
         num_missing = round((times[-1] - last) * fps)
         gaps.add(tick + 1, num_missing)
         yield from itertools.repeat(held, num_missing)
+
+
+def _time_of(decoded: Decoded) -> float | None:
+    time = decoded[0].time
+    return time if time is not None and math.isfinite(time) else None
 
 
 class Gaps:

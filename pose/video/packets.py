@@ -61,6 +61,7 @@ class JoinedPackets:
         sound: streams that follow it.
 
     Attributes:
+        may_leap: the format is one for broadcasting, in which stamps may go on anywhere.
         offsets: seconds added to the stamps of each recording found so far; the first is 0.
     """
 
@@ -71,8 +72,13 @@ class JoinedPackets:
     def __post_init__(self) -> None:
         self.offsets = [0.0]
         self._tracks = {stream.index: _Track() for stream in (self.film, *self.sound)}
-        self._may_leap = bool(self.container.format.flags & 0x0200)  # AVFMT_TS_DISCONT
+        self.may_leap = bool(self.container.format.flags & 0x0200)  # AVFMT_TS_DISCONT
         self._leaps: set[int] = set()  # recordings of which the film's stamps began later, not earlier
+
+    @property
+    def end_s(self) -> float:
+        """Where the packets read so far end, seconds."""
+        return max(track.end for track in self._tracks.values())
 
     def __iter__(self) -> Iterator[av.Packet]:
         waiting: list[tuple[int, av.Packet]] = []
@@ -106,7 +112,7 @@ class JoinedPackets:
             jump = track.jump_to(time)
             if is_film:  # after a slip there are fewer
                 del self.offsets[track.recording + 1 :]
-            is_leap = jump > 0 and is_film and self._may_leap
+            is_leap = jump > 0 and is_film and self.may_leap
             is_new = is_leap or jump < 0
             if is_leap:
                 self._leaps.add(track.recording + 1)

@@ -87,7 +87,7 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
     times, faults = _visible(timing, first)
     fps = replace(timing, times=times).frame_rate()
     num_frames = len(times)
-    if timing.num_cut_off:
+    if timing.is_cut_off or timing.is_stream:
         num_frames = round(float(times[-1] - times[0]) * float(fps)) + 1
     ideal = times[0] + np.arange(len(times)) / float(fps)
     info = VideoInfo(
@@ -168,6 +168,8 @@ def _visible(timing: Timing, first: av.VideoFrame) -> tuple[NDArray[np.float64],
     if timing.num_cut_off:
         num_left = timing.num_stated - timing.num_cut_off
         faults.append(f"is cut off: {num_left} of its {timing.num_stated} frames are there")
+    elif timing.is_cut_off:
+        faults.append(f"is cut off: its last {_seconds(timing.missing_s)} are not there")
     if timing.num_recordings > 1:
         faults.append(
             f"its time stamps begin anew {timing.num_recordings - 1} times: read as "

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from pose.video.hdr import is_hdr, tone_mapped
 
+# The display matrix of each turn, degrees counter-clockwise.
+_TURNS = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
+
 
 class Crop(NamedTuple):
     """The part of a stored frame that is shown, pixels."""
@@ -66,7 +69,11 @@ def upright_rgb(
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """Signs of the 2x2 display matrix (a, b, c, d): a stored pixel (x, y) is shown at (ax + cy, bx + dy)."""
-    for data in cast(Iterable[SideData], frame.side_data):
+    try:
+        side_data = list(cast(Iterable[SideData], frame.side_data))
+    except ValueError:  # of a kind that PyAV does not know; the turn can be asked for alone
+        return _TURNS.get(frame.rotation % 360, _TURNS[0])
+    for data in side_data:
         if data.type == SideDataType.DISPLAYMATRIX:
             matrix = np.frombuffer(bytes(data)[:36], dtype=np.int32).reshape(3, 3)
             a, b, c, d = (int(np.sign(matrix[i, j])) for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)))

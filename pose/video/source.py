@@ -45,7 +45,9 @@ def why_no_file(path: Path) -> str | None:
     """
     try:
         mode = path.stat().st_mode
-    except NotADirectoryError as error:
+    except PermissionError:
+        return "in a folder that may not be read"
+    except (OSError, ValueError) as error:  # also names that no file can have
         raise FileNotFoundError(str(path)) from error
     return next((name for is_kind, name in _KINDS.items() if is_kind(mode)), None)
 

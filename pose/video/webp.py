@@ -58,7 +58,10 @@ class AnimatedWebP:
         with contextlib.ExitStack() as stack:
             if is_lenient:
                 stack.enter_context(contextlib.suppress(OSError, EOFError))
-            animation = stack.enter_context(Image.open(self.path))
+            try:
+                animation = stack.enter_context(Image.open(self.path))
+            except Image.DecompressionBombError as error:
+                raise VideoError(f"{self.path} is too large: {error}") from error
             check_size(animation.height, animation.width, self.path)
             for number, duration in enumerate(_durations_ms(self.path)):
                 animation.seek(number)

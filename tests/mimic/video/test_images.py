@@ -7,6 +7,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -309,3 +310,11 @@ def test_heic_is_read_or_the_extra_is_named(tmp_path: Path) -> None:
         return
     pillow_heif.from_pillow(muted()).save(tmp_path / "a.heic", quality=95)
     assert np.abs(read_image(tmp_path / "a.heic").astype(int) - np.asarray(muted())).mean() < 3
+
+
+@pytest.mark.parametrize("num_channels", [3, 4])
+def test_float_tiffs_of_several_channels_are_read(tmp_path: Path, num_channels: int) -> None:
+    colours = np.dstack([UPRIGHT, np.full(UPRIGHT.shape[:2], 255, np.uint8)])[..., :num_channels]
+    stored = np.ascontiguousarray(colours[..., [2, 1, 0, 3][:num_channels]].astype(np.float32) / 255)
+    assert cv2.imwrite(str(tmp_path / "a.tif"), stored)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), UPRIGHT)

@@ -95,7 +95,7 @@ def test_raw_streams_are_films_at_the_rate_of_their_header(
 
 
 def with_still(path: Path, *, is_first: bool, disposition: Disposition, num_stills: int = 1) -> Path:
-    """A clip of 12 frames with a small picture as another video stream; the index of the mp4 is at its end."""
+    """A clip of 12 frames with a small picture as another video stream, the index of the mp4 at its end."""
     plain = path.with_name(f"plain{path.suffix}")
     with av.open(str(plain), "w") as container:
         film = container.add_stream("libx264", rate=10)

@@ -84,6 +84,14 @@ def test_small_unevenness_of_time_stamps_changes_nothing(tmp_path: Path) -> None
     assert [number_of(frame) for frame in read_frames(clip)] == list(range(60))
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_picture_with_exif_is_a_clip_of_one_frame(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(numbered_frame(5)).save(tmp_path / "a.tif", exif=exif)
+    assert len(list(read_frames(tmp_path / "a.tif"))) == 1
+
+
 def test_odd_size_clip(tmp_path: Path) -> None:
     pictures = [Image.fromarray(numbered_frame(n, 47, 63)) for n in range(5)]
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=70)

@@ -72,20 +72,26 @@ def test_any_rate_is_kept(tmp_path: Path, fps: float | Fraction) -> None:
     assert float(info.fps) == pytest.approx(float(fps), rel=1e-4)
 
 
-def test_an_error_midway_keeps_finished_frames_beside_and_an_older_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_kept", [True, False])
+@pytest.mark.parametrize("kind", [KeyError, KeyboardInterrupt])
+def test_an_error_midway_keeps_an_older_file_and_finished_frames_if_asked(
+    tmp_path: Path, is_kept: bool, kind: type[BaseException]
+) -> None:
     write_numbers(tmp_path / "a.mp4", range(3))
     before = (tmp_path / "a.mp4").read_bytes()
     with (
-        pytest.raises(KeyError, match="midway"),
-        VideoWriter(tmp_path / "a.mp4", height=48, width=64, fps=10) as writer,
+        pytest.raises(kind),
+        VideoWriter(tmp_path / "a.mp4", height=48, width=64, fps=10, keep_unfinished=is_kept) as writer,
     ):
         for number in range(7):
             writer.write(numbered_frame(number))
-        raise KeyError("midway")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.unfinished.mp4"]
-    assert writer.unfinished == tmp_path / "a.unfinished.mp4"
-    assert [number_of(frame) for frame in read_frames(writer.unfinished)] == list(range(7))
+        raise kind("midway")
+    kept = ["a.unfinished.mp4"] if is_kept else []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", *kept]
     assert (tmp_path / "a.mp4").read_bytes() == before
+    assert writer.unfinished == (tmp_path / "a.unfinished.mp4" if is_kept else None)
+    if writer.unfinished is not None:
+        assert [number_of(frame) for frame in read_frames(writer.unfinished)] == list(range(7))
 
 
 def test_a_video_without_frames_is_an_error_not_a_file(tmp_path: Path) -> None:
@@ -140,7 +146,7 @@ def test_a_file_that_is_not_ours_is_not_replaced_by_unfinished_frames(tmp_path: 
     (tmp_path / "a.unfinished.mp4").write_text("of the user")
     with (
         pytest.raises(KeyError),
-        VideoWriter(tmp_path / "a.mp4", height=48, width=64, fps=10) as writer,
+        VideoWriter(tmp_path / "a.mp4", height=48, width=64, fps=10, keep_unfinished=True) as writer,
     ):
         writer.write(numbered_frame(0))
         raise KeyError("midway")
@@ -201,7 +207,8 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 noise = np.random.default_rng(0)
 try:
-    with VideoWriter(Path(sys.argv[1]) / sys.argv[2], height=120, width=160, fps=10, crf=4) as writer:
+    with VideoWriter(Path(sys.argv[1]) / sys.argv[2], height=120, width=160, fps=10, crf=4,
+                     keep_unfinished=True) as writer:
         for _ in range(40):
             writer.write(noise.integers(0, 255, (120, 160, 3), dtype=np.uint8))
 except VideoWriteError as error:
