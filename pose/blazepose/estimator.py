@@ -126,9 +126,7 @@ class BlazePose(Estimator):
         if previous is None:
             hands = find_hands(self.networks, picture, body)
             return Person(body, hands, find_face(self.networks, picture, body))
-        hands = find_hands(
-            self.networks, picture, body, previous.hands, previous.body, num_tries=1, first_try=number
-        )
+        hands = find_hands(self.networks, picture, body, previous.hands, previous.body, number=number)
         return Person(body, hands, find_face(self.networks, picture, body, previous.face))
 
     def _read(self, picture: Picture, hits: list[Hit]) -> list[Body]:
