@@ -166,7 +166,7 @@ class _One:
         elif (body.is_weak or not body.is_there) and number % CONFIRM_EVERY == 0:
             body = self._confirm(picture, body)
         elif number % self._look_every == 0:
-            self._bodies_of(picture, windows=False)
+            self._bodies_of(picture, windows=number == self._look_every)
         if body is None:
             self._tracker.miss()
             self._found.append(None)
