@@ -94,7 +94,7 @@ def summarise_presence(sequence: PoseSequence) -> Presence:
             estimators write, tells of people beside a followed one.
     """
     is_seen = sequence.is_seen
-    is_empty = ~is_seen.any(axis=1)
+    is_empty = np.asarray(~is_seen.any(axis=1))
     num_people, leaves = 0, []
     for person in range(sequence.num_people):
         visits = stretches(is_seen[:, person])
@@ -113,7 +113,7 @@ def summarise_presence(sequence: PoseSequence) -> Presence:
         num_people=max(num_people, most_at_once),
         most_at_once=most_at_once,
         leaves=sorted(leaves),
-        outside=stretches(_is_outside(sequence, is_seen).any(axis=1)),
+        outside=stretches(np.asarray(_is_outside(sequence, is_seen).any(axis=1))),
         fps=float(sequence.fps),
     )
 
@@ -136,10 +136,10 @@ def _is_same(sequence: PoseSequence, person: int, last: int, first: int) -> bool
 def _walks_out(sequence: PoseSequence, person: int, start: int, stop: int) -> bool:
     """Whether a visit ends at an edge of the picture that the person was moving to."""
     earlier = max(start, stop - 1 - max(1, round(LOOK_BACK_SECONDS * sequence.fps)))
-    boxes = [_box(sequence, person, frame) for frame in (earlier, stop - 1)]
-    if boxes[0] is None or boxes[1] is None:
+    before, last = (_box(sequence, person, frame) for frame in (earlier, stop - 1))
+    if before is None or last is None:
         return False
-    (low_before, high_before), (low, high) = boxes
+    (low_before, high_before), (low, high) = before, last
     step = (low + high - low_before - high_before) / 2
     at_start = (low < EDGE) & (step < -MIN_STEP)
     at_end = (high > 1 - EDGE) & (step > MIN_STEP)

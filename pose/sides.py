@@ -34,6 +34,7 @@ Array = NDArray[np.float64]
 
 _LEFT = np.array([LEFT_SHOULDER, LEFT_ELBOW, LEFT_WRIST, LEFT_HIP, LEFT_KNEE, LEFT_ANKLE])
 _PAIRED = np.concatenate([_LEFT, MIRROR[_LEFT]])
+_JAW_START, _JAW_END, _NOSE_TIP = 0, 16, 30  # of the face's 68 points
 # The face keeps its points: where they lie follows from the picture, not from the sides of the body.
 _EXCHANGED = np.where(
     np.isin(np.arange(NUM_POINTS), np.arange(NUM_POINTS)[FACE]), np.arange(NUM_POINTS), MIRROR
@@ -43,7 +44,11 @@ MIN_GAIN = 0.05  # body sizes by which the exchanged sides have to fit better
 MAX_SHARE = 0.6  # of the distance that is left when the sides are exchanged
 LONGEST_FLIP = 0.5  # seconds: what lasts longer is left as the estimator has it
 _USUAL_GAIN = 0.2  # body sizes that the joints of a body seen from the front move when sides are exchanged
-_WRONG_FACE = 0.2  # cost of a frame that shows a face on a body that looks away
+_WRONG_FACE = 0.2  # cost of a frame that shows a face from the front on a body that looks away
+_NO_FACE = 0.06  # cost of a frame that shows no face on a body that looks at the camera
+_USUAL_FACES = 0.25  # share of a stretch's frames with a face for one that is missing to tell anything
+_FRONTAL = (0.3, 0.7)  # where the tip of the nose lies between the ends of the jaw
+_CLEARLY = 0.25  # breadth of the shoulders in lengths of the trunk: neither a profile nor nearly one
 _FAR = 0.3  # body sizes: distances beyond say no more
 
 
@@ -51,9 +56,10 @@ def repair_sides(sequence: PoseSequence) -> PoseSequence:
     """Give every joint the side that it has in the frames around it.
 
     In each unbroken stretch of a person the cheapest assignment of sides is chosen: movement from frame to
-    frame costs its distance, an exchanged frame costs a little, and a body that looks away though its face is
-    seen costs more. An exchange that lasts for at most about half a second is so undone; a person who really
-    turns passes through the profile, where both assignments fit.
+    frame costs its distance, an exchanged frame costs a little, and so does a body that looks away though its
+    face is seen from the front, or that looks at the camera without a face. An exchange that lasts for at
+    most about half a second is so undone; a person who really turns passes through the profile, where both
+    assignments fit.
 
     Returns:
         The sequence, its own arrays where nothing was exchanged. Nose and eyes of a body that now looks away
@@ -76,7 +82,7 @@ def repair_sides(sequence: PoseSequence) -> PoseSequence:
     points[is_exchanged] = points[is_exchanged][:, _EXCHANGED]
     scores[is_exchanged] = scores[is_exchanged][:, _EXCHANGED]
     repaired = replace(sequence, points=points, scores=scores)
-    is_back = is_exchanged & _looks_away(repaired) & ~_has_face(repaired)
+    is_back = is_exchanged & (_facing(repaired) < -_CLEARLY) & ~_has_face(repaired)
     for joint in (NOSE, RIGHT_EYE, LEFT_EYE):
         scores[is_back, joint] = 0.0
     return replace(sequence, points=points, scores=scores)
@@ -122,9 +128,13 @@ def _frame_costs(run: PoseSequence, person: int) -> Array:
     """``F x 2``: what the sides of each frame cost as they are, and exchanged."""
     costs = np.zeros((len(run), 2))
     costs[:, 1] = 2 * _USUAL_GAIN / max(LONGEST_FLIP * run.fps, 1.0)
-    has_face, looks_away = _has_face(run)[:, person], _looks_away(run)[:, person]
-    costs[has_face & looks_away, 0] += _WRONG_FACE
-    costs[has_face & ~looks_away, 1] += _WRONG_FACE
+    has_face, is_frontal = _has_face(run)[:, person], _is_frontal(run)[:, person]
+    facing = _facing(run)[:, person]
+    costs[is_frontal & (facing < -_CLEARLY), 0] += _WRONG_FACE
+    costs[is_frontal & (facing > _CLEARLY), 1] += _WRONG_FACE
+    if has_face.mean() >= _USUAL_FACES:
+        costs[~has_face & (facing > _CLEARLY), 0] += _NO_FACE
+        costs[~has_face & (facing < -_CLEARLY), 1] += _NO_FACE
     return costs
 
 
@@ -147,13 +157,25 @@ def _has_face(sequence: PoseSequence) -> NDArray[np.bool_]:
     return np.asarray((sequence.scores[:, :, FACE] > 0.5).any(axis=-1))
 
 
-def _looks_away(sequence: PoseSequence) -> NDArray[np.bool_]:
-    """F x P: clearly seen from behind, that is, with the left shoulder on the left of the upright body."""
+def _is_frontal(sequence: PoseSequence) -> NDArray[np.bool_]:
+    """F x P: a face is seen, and from the front: the tip of the nose is between the ends of the jaw."""
+    across = sequence.points[:, :, FACE, 0]
+    first, last, tip = (across[..., i] for i in (_JAW_START, _JAW_END, _NOSE_TIP))
+    width = np.where(np.abs(last - first) > 0, last - first, np.inf)
+    place = (tip - first) / width
+    return _has_face(sequence) & (place > _FRONTAL[0]) & (place < _FRONTAL[1])
+
+
+def _facing(sequence: PoseSequence) -> Array:
+    """F x P: breadth of the shoulders in lengths of the trunk, negative for a body seen from behind.
+
+    0 where the shoulders are not seen. From behind the left shoulder is on the left of the upright body.
+    """
     pixels = sequence.points * [sequence.width, sequence.height]
     shoulders = pixels[:, :, [LEFT_SHOULDER, RIGHT_SHOULDER]]
     across = shoulders[:, :, 0] - shoulders[:, :, 1]
     up = shoulders.mean(axis=2) - pixels[:, :, [LEFT_HIP, RIGHT_HIP]].mean(axis=2)
-    area = across[..., 0] * up[..., 1] - across[..., 1] * up[..., 0]
+    area = across[..., 1] * up[..., 0] - across[..., 0] * up[..., 1]
     length = np.maximum(np.linalg.norm(up, axis=-1), 1.0)
     is_seen = (sequence.scores[:, :, [LEFT_SHOULDER, RIGHT_SHOULDER]] > VISIBLE_ABOVE).all(axis=-1)
-    return np.asarray((area / length > 0.25 * length) & is_seen)
+    return np.where(is_seen, area / length**2, 0.0)

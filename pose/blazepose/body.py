@@ -37,6 +37,8 @@ MIN_QUALITY = 0.7  # of a body whose head is hidden or out of the picture
 
 # Most bodies are detected with scores of 0.72 to 0.99; what is none mostly scores 0.5 to 0.6.
 CLEAR_DETECTION = 0.7
+FAIR_DETECTION = 0.65  # enough where presence and joints leave no doubt
+NO_DOUBT = (0.99, 0.95)  # presence, quality
 FOLLOWED_BONUS = 0.15  # of detection score: two readings of one person do not take turns
 QUALITY_BONUS = 0.1
 SAME_HEAD = 0.5  # of the larger head: bodies whose noses are closer share one head
@@ -85,7 +87,7 @@ class Body:
     def rank(self) -> float:
         """Decides which of several readings of one person is kept: above all how clearly it was detected."""
         bonus = FOLLOWED_BONUS * self.is_followed + QUALITY_BONUS * self.quality
-        return self.score * (self.detection_score + bonus)
+        return self.score**2 * (self.detection_score + bonus)
 
     @property
     def is_weak(self) -> bool:
@@ -108,8 +110,12 @@ class Body:
         It was clearly detected, and nose and shoulders or most of the joints are to be seen: head and
         shoulders are enough for a portrait.
         """
+        if self.is_weak:
+            return self.detection_score >= FAIR_DETECTION and bool(
+                self.score >= NO_DOUBT[0] and self.quality >= NO_DOUBT[1]
+            )
         has_bust = self.has_nose and self.confidence[SHOULDERS].mean() >= MIN_SHOULDERS
-        return bool(self.is_there and not self.is_weak and (has_bust or self.quality >= MIN_QUALITY))
+        return bool(self.is_there and (has_bust or self.quality >= MIN_QUALITY))
 
 
 def read_body(network: Network, picture: NDArray[np.uint8], square: Square) -> Body:

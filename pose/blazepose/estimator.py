@@ -126,9 +126,7 @@ class BlazePose(Estimator):
         if previous is None:
             hands = find_hands(self.networks, picture, body)
             return Person(body, hands, find_face(self.networks, picture, body))
-        hands = find_hands(
-            self.networks, picture, body, previous.hands, previous.body, num_tries=1, first_try=number
-        )
+        hands = find_hands(self.networks, picture, body, previous.hands, previous.body, number=number)
         return Person(body, hands, find_face(self.networks, picture, body, previous.face))
 
     def _read(self, picture: Picture, hits: list[Hit]) -> list[Body]:
@@ -168,7 +166,7 @@ class _One:
         elif (body.is_weak or not body.is_there) and number % CONFIRM_EVERY == 0:
             body = self._confirm(picture, body)
         elif number % self._look_every == 0:
-            self._bodies_of(picture, windows=False)
+            self._bodies_of(picture, windows=number == self._look_every)
         if body is None:
             self._tracker.miss()
             self._found.append(None)

@@ -49,14 +49,18 @@ class Try:
     """Radians by which the square is turned away from that direction."""
 
 
-# The most fruitful first, measured on rendered dancers whose hands were missed.
+TRIES_WHEN_LOST = 2  # for a hand that was there in the frame before
+
+# The most fruitful first: of rendered dancers and of people in clips whose hands were missed.
 TRIES = (
+    Try(True, 0.4, 0.0),
     Try(True, 0.75, 0.0),
+    Try(False, 0.4, -0.7),
     Try(True, 0.5, 0.7),
     Try(False, 0.75, 0.0),
+    Try(True, 0.4, -0.7),
     Try(False, 0.5, 0.7),
-    Try(False, 0.75, 0.7),
-    Try(True, 0.75, -0.7),
+    Try(False, 0.4, -1.4),
 )
 
 
@@ -96,8 +100,7 @@ def find_hands(
     previous: Pair = (None, None),
     previous_body: Body | None = None,
     *,
-    num_tries: int = len(TRIES),
-    first_try: int = 0,
+    number: int | None = None,
 ) -> Pair:
     """The hands of a body, left and right; None where none is to be seen.
 
@@ -106,7 +109,8 @@ def find_hands(
 
     Args:
         previous, previous_body: the same person's hands and body in the frame before.
-        num_tries, first_try: how many of `TRIES`, from which on, are looked at for a hand that is missing.
+        number: of the frame of a clip, where a hand that is missing for longer is looked for in one of
+            `TRIES` every other frame, so that hidden hands cost little. None looks at all of them.
     """
     hands: list[Hand | None] = [None, None]
     for side in (LEFT, RIGHT):
@@ -120,11 +124,24 @@ def find_hands(
         if hands[side] is None:
             square = suggested_square(networks, picture, body, side)
             hands[side] = _accepted(_read_hand(networks, picture, square), body, side)
-        for number in range(first_try, first_try + num_tries):
-            if hands[side] is None:
-                square = tried_square(body, side, TRIES[number % len(TRIES)])
-                hands[side] = _confirmed(networks, picture, square, body, side)
+        if hands[side] is None and _is_inside(body.points[_WRIST[side]], picture):
+            for attempt in _tries(number, side, was_there=followed is not None):
+                hands[side] = _confirmed(networks, picture, tried_square(body, side, attempt), body, side)
+                if hands[side] is not None:
+                    break
     return _told_apart(hands[LEFT], hands[RIGHT], body)
+
+
+def _tries(number: int | None, side: int, *, was_there: bool) -> list[Try]:
+    if number is None:
+        return list(TRIES)
+    count = TRIES_WHEN_LOST if was_there else (number + side) % 2
+    return [TRIES[(number // 2 + i) % len(TRIES)] for i in range(count)]
+
+
+def _is_inside(point: Points, picture: NDArray[np.uint8]) -> bool:
+    height, width = picture.shape[:2]
+    return bool(0 <= point[0] < width and 0 <= point[1] < height)
 
 
 def suggested_square(networks: Networks, picture: NDArray[np.uint8], body: Body, side: int) -> Square:

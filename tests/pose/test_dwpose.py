@@ -180,9 +180,8 @@ def test_weights_are_found_where_they_may_be(tmp_path, monkeypatch, place):
 
 def test_missing_weights_tell_what_and_how(tmp_path):
     (tmp_path / "yolox_l.onnx").touch()
-    with pytest.raises(
-        EstimatorWeightsError, match=r"dw-ll_ucoco_384\.onnx in .*`mimic download dwpose`"
-    ) as caught:
+    message = r"dw-ll_ucoco_384\.onnx in .*`mimic download dwpose`"
+    with pytest.raises(EstimatorWeightsError, match=message) as caught:
         find_weights(tmp_path)
     assert isinstance(caught.value, FileNotFoundError)
     assert "yolox_l" not in str(caught.value)

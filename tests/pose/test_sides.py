@@ -74,8 +74,20 @@ def test_a_long_exchange_is_left_but_ends_the_stretch_that_is_smoothed():
 
 
 def test_a_face_tells_which_of_two_assignments_is_wrong():
-    poses = clip(num_frames=60, fps=25.0)  # the face is seen throughout
+    poses = clip(num_frames=60, fps=25.0)
+    for point, x in ((0, -0.04), (16, 0.04), (30, 0.0)):  # the face is seen from the front throughout
+        poses.points[:, :, FACE.start + point, 0] = poses.points[:, :, NOSE, 0] + x
     repaired = repair_sides(exchanged(poses, np.arange(20, 45)))
+    np.testing.assert_array_equal(repaired.points, poses.points)
+
+
+def test_a_back_without_a_face_tells_the_same():
+    """Somebody with a face, then a back of which half is exchanged: that half is the wrong one."""
+    front = clip(num_frames=10, fps=25.0)
+    back = exchanged(without_face(clip(num_frames=8, fps=25.0)), np.arange(8))
+    back.scores[:, :, [0, 14, 15]] = 0.0
+    poses = concatenate([front, back])
+    repaired = repair_sides(exchanged(poses, np.arange(10, 14)))
     np.testing.assert_array_equal(repaired.points, poses.points)
 
 
