@@ -118,7 +118,9 @@ def _flush(path: str | os.PathLike[str]) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> Path:
     """Write ``content`` as indented UTF-8 JSON, whole or not at all."""
     with whole_file(path) as beside:
-        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        # A file name that is no UTF-8 comes as lone surrogates; written as \udcff they are valid JSON.
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
     return Path(path)
 
 

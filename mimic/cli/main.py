@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -37,6 +38,9 @@ def main(argv: Sequence[str] | None = None, *, program: str = "mimic") -> int:
         argv: the command and its arguments; the process's own unless given.
         program: name to use in messages: a script that runs one command gives its own.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is replaced, not an error
+            stream.reconfigure(errors="backslashreplace")
     options = _parsed(list(sys.argv[1:] if argv is None else argv), program)
     _show_messages(is_quiet=options.quiet)
     try:

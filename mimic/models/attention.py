@@ -227,8 +227,9 @@ def are_plain(*layers: nn.Module) -> bool:
 def projected_together(tokens: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
     """The results of several linear layers of equal inputs, by one matrix multiplication."""
     weight = torch.cat([layer.weight for layer in layers])
-    biases = [layer.bias for layer in layers]
-    bias = None if any(each is None for each in biases) else torch.cat(biases)
+    biases: list[Tensor | None] = [layer.bias for layer in layers]
+    given = [bias for bias in biases if bias is not None]
+    bias = torch.cat(given) if len(given) == len(layers) else None
     return functional.linear(tokens, weight, bias).split([layer.out_features for layer in layers], dim=-1)
 
 

@@ -197,7 +197,7 @@ class MotionUNet(AttentionSwitches, OwnConfig, UNetMotionModel):
             if isinstance(block, ResnetBlock2D):
                 block.__class__ = ClipResnetBlock
                 block.norm1, block.norm2 = _over_clip(block.norm1), _over_clip(block.norm2)
-        self.conv_norm_out = _over_clip(self.conv_norm_out)
+        self.conv_norm_out: nn.GroupNorm = _over_clip(self.conv_norm_out)
 
     def forward(
         self,

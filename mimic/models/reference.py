@@ -170,8 +170,8 @@ class ReferenceAttention(SwitchableAttention):
             seen = super().forward(own)
         elif tokens.projected is not None and isinstance(self.processor, DispatchedAttnProcessor):
             query, key, value = self.processor.project(self, own, None)
-            of_reference = (_each_frame(each, frames).flatten(0, 1) for each in tokens.projected)
-            keys, values = (torch.cat(pair, dim=1) for pair in zip((key, value), of_reference))
+            projected = (_each_frame(each, frames).flatten(0, 1) for each in tokens.projected)
+            keys, values = (torch.cat(pair, dim=1) for pair in zip((key, value), projected))
             seen = output_of(self, self.processor.attend(self, query, keys, values))
         else:
             of_reference = _each_frame(tokens.features.to(own.dtype), frames)
