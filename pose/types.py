@@ -9,6 +9,7 @@ import numbers
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,8 @@ class PoseSequence:
         Raises:
             PoseError: there is no such format.
         """
-        from pose.formats import write_poses
-
-        return write_poses(self, path, format)
+        written: Path = _formats().write_poses(self, path, format)
+        return written
 
     @classmethod
     def load(
@@ -136,9 +136,13 @@ class PoseSequence:
             FileNotFoundError: there is no such file.
             PoseError: the file is no pose file, is damaged, or is of a later version.
         """
-        from pose.formats import read_poses
+        read: PoseSequence = _formats().read_poses(path, fps=fps, height=height, width=width)
+        return read
 
-        return read_poses(path, fps=fps, height=height, width=width)
+
+def _formats() -> Any:
+    """The formats of files, found by name: they are built on the class above."""
+    return import_module("pose.formats")
 
 
 def _as_floats(array: Any, name: str) -> NDArray[np.float64]:

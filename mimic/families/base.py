@@ -268,7 +268,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         return plan
 
     def _side(self, name: str, given: int | None) -> int:
-        return int(given if given is not None else self.generation_defaults.get(name) or self.released[name])
+        return int(self.default(name) if given is None else given)
 
     @torch.no_grad()
     def animate(

@@ -71,7 +71,7 @@ class FramePipeline(StoredPipeline):
             latents = latents[0]
         self._align_weights()
         try:
-            yield from self._stream(latents, self._chunk(chunk))
+            yield from self._stream(latents, self.default("decode_chunk_size") if chunk is None else chunk)
         finally:
             self.maybe_free_model_hooks()
 
@@ -81,6 +81,6 @@ class FramePipeline(StoredPipeline):
         for frames in decode_frames(self.vae, latents_FChw.to(self.execution_device), chunk):
             yield (frames / 2 + 0.5).clamp(0, 1).cpu()
 
-    def _chunk(self, given: int | None) -> int:
-        stored = self.generation_defaults.get("decode_chunk_size", self.released["decode_chunk_size"])
-        return int(stored if given is None else given)
+    def default(self, name: str) -> Any:
+        """The value of a setting that a call leaves out: the weights' own, else the released one."""
+        return self.generation_defaults.get(name, self.released.get(name))

@@ -26,6 +26,7 @@ from mimic.dancers import (
     sample_character,
     sample_motion,
 )
+from mimic.data.processes import end_with_parent, start_method
 from pose.draw import draw_pose
 
 HAND_PARTS = (LEFT_HAND, RIGHT_HAND)
@@ -120,7 +121,8 @@ def stream_dancers(settings: DancerSettings, *, first_seed: int, num_workers: in
         batch_size=None,
         num_workers=num_workers,
         prefetch_factor=16 if num_workers else None,
-        multiprocessing_context="forkserver" if num_workers else None,
+        multiprocessing_context=start_method() if num_workers else None,
+        worker_init_fn=_set_up_worker,
     )
     return iter(loader)
 
@@ -187,3 +189,7 @@ class RollingBuffer:
 def as_network_input(pictures: Tensor | NDArray[np.uint8]) -> Tensor:
     """uint8 RGB to float32 in [-1, 1]."""
     return torch.as_tensor(pictures).float() / 127.5 - 1
+
+
+def _set_up_worker(_worker: int) -> None:
+    end_with_parent()

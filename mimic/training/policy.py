@@ -134,7 +134,7 @@ def set_window(pipeline: Any, objective: Any, *, num_frames: int) -> int | None:
     window = num_frames + bool(getattr(objective, "with_reference_frame", False))
     if is_of_pictures or window < 2:
         return None
-    overlap = min(pipeline.setting("tile_overlap"), window - 1)
+    overlap = min(pipeline.default("tile_overlap"), window - 1)
     pipeline.generation_defaults = pipeline.generation_defaults | {
         "tile_size": window,
         "tile_overlap": overlap,

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mimic.data.batch import Sample
+from mimic.data.processes import start_method
 from mimic.families.task import TrainingTask
 from mimic.training.engine import is_deepspeed, shares_weights
 from mimic.training.order import Order
 from mimic.training.policy import Policy
 from mimic.training.settings import TrainSettings
-from mimic.training.workers import START_METHOD, HandingOver, samples_or_raise, set_up_worker
+from mimic.training.workers import HandingOver, samples_or_raise, set_up_worker
 
 Say = Callable[[str], None]
 
@@ -93,7 +94,7 @@ class TrainingRun:
             collate_fn=list,
             num_workers=settings.num_workers,
             worker_init_fn=set_up_worker,
-            multiprocessing_context=START_METHOD,
+            multiprocessing_context=start_method(),
         )
         return samples_or_raise(iter(loader))
 

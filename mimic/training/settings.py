@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from mimic.config.loading import Config
+from mimic.data.processes import check_num_processes
 from mimic.data.settings import DataSettings
 
 
@@ -188,7 +189,7 @@ class TrainSettings(Config):
     num_workers: int = Field(default=0, ge=0)
     """Processes that prepare clips, for each process that trains; 0: itself."""
 
-    cpu_threads: int | None = Field(default=None, ge=1)
+    cpu_threads: int | None = Field(default=None, ge=1, le=1024)
     """Threads a process computes with on the CPU; none: as many as torch takes. Another number may change the
     last bits of results."""
 
@@ -209,6 +210,7 @@ class TrainSettings(Config):
 
     @model_validator(mode="after")
     def _check(self) -> TrainSettings:
+        check_num_processes(self.num_workers, "num_workers")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size is {self.batch_size}, accumulate {self.accumulate}; a step's batch is divided "

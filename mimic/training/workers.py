@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import pickle
 import signal
-import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,9 +12,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from mimic.data.batch import Sample
-
-# A forked worker would wait for ever for threads that OpenCV had in its parent. Windows has no forkserver.
-START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+from mimic.data.processes import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -63,30 +58,13 @@ def samples_or_raise(batches: Iterable[list[Sample | Unreadable]]) -> Iterator[l
 def set_up_worker(worker: int) -> None:
     """Prepare a process that loads data: for `DataLoader`'s `worker_init_fn`."""
     _leave_signals_to_the_parent()
-    _end_with_the_parent()
+    end_with_parent()
 
 
 def _leave_signals_to_the_parent() -> None:
     """Ctrl-C reaches workers too, but they are needed for the step at hand."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _end_with_the_parent() -> None:
-    """End this process as soon as the one that asked for it has ended, however that ended.
-
-    The fork server that started this process lives as long as it does, so that watching one's parent's
-    process id, as `DataLoader` does, never sees an end.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="end with the parent", daemon=True).start()
 
 
 def _portable(error: Exception) -> Exception:

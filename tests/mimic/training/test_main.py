@@ -70,3 +70,10 @@ def test_a_start_that_was_not_made_is_told_with_what_to_do(tmp_path):
     config = SHIPPED[0].with_name("mini_animate_anyone_stage1.yaml")
     with pytest.raises(ConfigError, match=r"model: there is no model folder .*none; .*first lines"):
         train(config, [f"model={tmp_path / 'none'}", f"output_dir={tmp_path / 'run'}"])
+
+
+def test_absurd_numbers_of_processes_and_threads_are_refused_before_any_starts(tmp_path):
+    with pytest.raises(ConfigError, match=r"num_workers is 1000; expected a whole number from 0 to \d+"):
+        settings_of(SHIPPED[0].with_name("debug.yaml"), ["num_workers=1000"])
+    with pytest.raises(ConfigError, match="cpu_threads is 1000000"):
+        settings_of(SHIPPED[0].with_name("debug.yaml"), ["cpu_threads=1000000"])

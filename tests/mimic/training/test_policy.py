@@ -33,7 +33,7 @@ class Watched(MimicMotionTask):
             "image_encoder": pipe.image_encoder.visual_projection,
         }
         hooks = [module.register_forward_pre_hook(note(name)) for name, module in inside.items()]
-        SEEN.append(tuple(pipe.setting(name) for name in ("tile_size", "tile_overlap", "decode_chunk_size")))
+        SEEN.append(tuple(pipe.default(name) for name in ("tile_size", "tile_overlap", "decode_chunk_size")))
         try:
             return super().generate(sample, seed=seed)
         finally:
@@ -148,5 +148,5 @@ def test_the_window_is_what_the_model_saw_and_pictures_have_none(tmp_path, famil
     defaults = pipeline.generation_defaults
     assert defaults.get("tile_size") == window
     assert defaults.get("tile_overlap") == (
-        None if window is None else min(pipeline.setting("tile_overlap"), 6)
+        None if window is None else min(pipeline.default("tile_overlap"), 6)
     )

@@ -9,9 +9,10 @@ import time
 import pytest
 from torch.utils.data import DataLoader
 
+from mimic.data.processes import start_method
 from mimic.locks import FolderInUseError, locked_folder
 from mimic.training.loop import train
-from mimic.training.workers import START_METHOD, HandingOver, samples_or_raise, set_up_worker
+from mimic.training.workers import HandingOver, samples_or_raise, set_up_worker
 from mimic.video import VideoError
 from tests.mimic.training.small import Said, quick_settings
 
@@ -35,7 +36,7 @@ class Unreadable:
 def test_a_clip_that_a_worker_cannot_read_is_the_same_sentence_as_without_workers():
     loader = DataLoader(
         HandingOver(Unreadable()), sampler=[0, 1], batch_size=1, collate_fn=list, num_workers=1,
-        worker_init_fn=set_up_worker, multiprocessing_context=START_METHOD,
+        worker_init_fn=set_up_worker, multiprocessing_context=start_method(),
     )  # fmt: skip
     batches = iter(loader)
     for kind, told in ((VideoError, SENTENCE), (RuntimeError, "OddError: clip 1")):
@@ -48,7 +49,8 @@ def test_a_clip_that_a_worker_cannot_read_is_the_same_sentence_as_without_worker
 LOADING = """
 import os, sys, time
 from torch.utils.data import DataLoader
-from mimic.training.workers import START_METHOD, set_up_worker
+from mimic.data.processes import start_method
+from mimic.training.workers import set_up_worker
 
 class Numbers:
     def __len__(self):
@@ -58,7 +60,7 @@ class Numbers:
 
 if __name__ == "__main__":
     numbers = iter(DataLoader(Numbers(), num_workers=1, batch_size=None,
-                              worker_init_fn=set_up_worker, multiprocessing_context=START_METHOD))
+                              worker_init_fn=set_up_worker, multiprocessing_context=start_method()))
     print(next(numbers), flush=True)
     time.sleep(60)
 """
