@@ -19,7 +19,7 @@ from mimic.generation import generate, run_config
 from mimic.generation.checks import InputError
 from mimic.generation.drivers.body_parts import BodyPartMaps, check_is_densepose
 from mimic.video import VideoError, probe, read_frames, write_image
-from pose.densepose import BACKGROUND_COLOUR, densepose_palette
+from pose.densepose import densepose_palette
 from tests.mimic.models.test_densepose_model import ByBrightness, script
 from tests.tiny import quiet
 
@@ -79,7 +79,7 @@ def test_a_densepose_video_drives_frame_by_frame(scene: Path, pipeline: Any, tmp
     brightness = [pictures.mean(-1).ravel() for pictures in (written, frames_to_uint8(frames))]
     assert np.corrcoef(*brightness)[0, 1] > 0.9
     middle = np.stack(list(read_frames(result.side_by_side)))[0, :, 384:768]
-    assert np.abs(middle[2, 2].astype(int) - BACKGROUND_COLOUR).max() < 12
+    assert np.abs(middle[2, 2].astype(int) - densepose_palette()[0]).max() < 12
 
 
 def test_an_ordinary_video_drives_through_a_model_named_in_the_yaml(scene: Path, tmp_path: Path) -> None:
@@ -116,5 +116,5 @@ def test_kept_maps_come_back_as_they_were_and_number_0_is_background() -> None:
     maps = BodyPartMaps(16, 12, frames)
     assert len(maps) == 4
     assert np.array_equal(maps([1, 2, 3]), np.stack(frames))
-    assert (maps.draw(0) == BACKGROUND_COLOUR).all()
+    assert (maps.draw(0) == densepose_palette()[0]).all()
     assert maps.resized(32, 24).draw(1).shape == (32, 24, 3)
