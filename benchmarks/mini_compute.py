@@ -29,7 +29,8 @@ from mimic.data.batch import collate
 from mimic.data.dataset import build_dataset
 from mimic.files import ASSETS, write_json
 from mimic.miniature.dancers import RollingBuffer, as_network_input, make_dancer
-from mimic.miniature.unet import Mini, MiniSettings, pose_strides, window_loss
+from mimic.miniature.loss import window_loss
+from mimic.miniature.network import Mini, MiniSettings, pose_strides
 from mimic.models.mini import MiniTemporalVAE
 from mimic.training.order import generator_of
 from mimic.training.settings import TrainSettings

@@ -13,7 +13,7 @@ from diffusers import EulerDiscreteScheduler
 from mimic.families.base import AnimationPipeline
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.files import write_json
-from mimic.miniature.unet import Mini, MiniSettings, pose_strides
+from mimic.miniature.network import Mini, MiniSettings, pose_strides
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.mini import MiniTemporalVAE
 from mimic.training.main import settings_of

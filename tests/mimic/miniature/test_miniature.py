@@ -10,7 +10,8 @@ from mimic.families.registry import load_pipeline
 from mimic.miniature.bundle import assemble, save_bundle
 from mimic.miniature.dancers import DancerSettings, RollingBuffer, make_dancer
 from mimic.miniature.train_vae import MiniVAESettings, train_mini_vae
-from mimic.miniature.unet import MiniSettings, pose_strides, train_mini
+from mimic.miniature.unet import train_mini
+from mimic.miniature.network import MiniSettings, pose_strides
 from mimic.models.mini import (
     MiniTemporalVAE,
     initialise_as_averaging,
