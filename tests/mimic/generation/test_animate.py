@@ -40,28 +40,43 @@ def make(stage: Stage, pipeline: Any, output: Path, **settings: Any) -> Any:
     )
 
 
-def test_estimated_poses_drive_the_picture_and_the_sound_stays(
-    stage: Stage, pipeline: Any, estimator: Estimator, output: Path
-) -> None:
-    result = generate(
+@pytest.fixture(scope="module")
+def estimated(
+    stage: Stage, pipeline: Any, estimator: Estimator, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """The stage's picture, driven by poses that were estimated in its clip."""
+    return generate(
         stage.reference,
         stage.driving,
         pipeline=pipeline,
-        output=output,
+        output=tmp_path_factory.mktemp("estimated") / "result.mp4",
         estimator=estimator,
         sample_stride=2,
         align="robust",
         smooth=3,
         side_by_side=True,
     )
-    info = probe(output)
+
+
+def test_estimated_poses_drive_the_picture(estimated: Any) -> None:
+    info = probe(estimated.path)
     assert (info.num_frames, info.fps, info.height, info.width) == (5, 5, 32, 32)
-    assert (result.num_frames, result.fps, result.has_audio) == (5, 5, True)
-    assert claps_heard(output) == pytest.approx(CLAPS, abs=0.03)  # through two AAC encodings
-    assert len(result.poses) == 6
-    beside = probe(output.with_name("result_side_by_side.mp4"))
+    assert (estimated.num_frames, estimated.fps) == (5, 5)
+    assert len(estimated.poses) == 6
+
+
+def test_the_sound_of_the_clip_stays(estimated: Any) -> None:
+    assert estimated.has_audio
+    assert claps_heard(estimated.path) == pytest.approx(CLAPS, abs=0.03)  # through two AAC encodings
+
+
+def test_reference_skeleton_and_result_are_shown_beside_each_other(estimated: Any) -> None:
+    beside = probe(estimated.path.with_name("result_side_by_side.mp4"))
     assert (beside.num_frames, beside.height, beside.width, beside.has_audio) == (5, 384, 3 * 384, True)
-    report = json.loads(result.report.read_text())
+
+
+def test_the_report_tells_clip_and_estimator(stage: Stage, estimated: Any) -> None:
+    report = json.loads(estimated.report.read_text())
     assert report["poses"]["estimator"] == "blazepose"
     assert report["driving"]["sha256"] == hashlib.sha256(stage.driving.read_bytes()).hexdigest()
     assert (report["driving"]["stride"], report["driving"]["clip_fps"]) == (2, 10)
@@ -229,10 +244,23 @@ def test_released_roundings_make_the_frames_darker_by_less_than_a_level(
     assert 0.2 < np.mean(darker) < 1.0
 
 
-def test_each_wrong_input_is_said(stage: Stage, pipeline: Any, estimator: Estimator, tmp_path: Path) -> None:
+def test_wrong_settings_are_told_and_nothing_is_written(stage: Stage, pipeline: Any, tmp_path: Path) -> None:
     output = tmp_path / "a.mp4"
     with pytest.raises(ConfigError, match=r"tile_sise is not a setting; did you mean tile_size\?"):
         make(stage, pipeline, output, tile_sise=3)
+    with pytest.raises(ValueError, match="this model makes multiples of 8; use height: 32 and width: 32"):
+        make(stage, pipeline, output, height=33, width=32)
+    with pytest.raises(ValueError, match="overlap is 6"):
+        make(stage, pipeline, output, tile_overlap=6)
+    with pytest.raises(ValueError, match="ends in one of"):
+        make(stage, pipeline, tmp_path / "a.avi", max_frames=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_are_missing_or_something_else_are_told(
+    stage: Stage, pipeline: Any, tmp_path: Path
+) -> None:
+    output = tmp_path / "a.mp4"
     with pytest.raises(FileNotFoundError, match="there is no picture"):
         make(stage, pipeline, output, reference=tmp_path / "none.png")
     with pytest.raises(PictureError, match="not a picture"):
@@ -241,12 +269,13 @@ def test_each_wrong_input_is_said(stage: Stage, pipeline: Any, estimator: Estima
         make(stage, pipeline, output, driving=tmp_path / "none.mp4")
     with pytest.raises(VideoError, match="not a video"):
         make(stage, pipeline, output, driving=stage.model / "model_index.json")
-    with pytest.raises(ValueError, match="this model makes multiples of 8; use height: 32 and width: 32"):
-        make(stage, pipeline, output, height=33, width=32)
-    with pytest.raises(ValueError, match="overlap is 6"):
-        make(stage, pipeline, output, tile_overlap=6)
-    with pytest.raises(ValueError, match="ends in one of"):
-        make(stage, pipeline, tmp_path / "a.avi", max_frames=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_clips_and_pictures_without_a_person_are_told(
+    stage: Stage, pipeline: Any, estimator: Estimator, tmp_path: Path
+) -> None:
+    output = tmp_path / "a.mp4"
     nobody = write_clip(tmp_path / "nobody.mp4", even_times(3, 10), height=128, width=128)
     with pytest.raises(PoseError, match=r"nobody\.mp4: nobody"):
         make(stage, pipeline, output, driving=nobody, estimator=estimator)

@@ -16,6 +16,7 @@ from mimic.dancers.write import synth
 from mimic.data.transforms import frames_to_uint8, prepare_reference
 from mimic.families.magic_animate.tiny import tiny_pipeline
 from mimic.generation import generate, run_config
+from mimic.generation.animate import GenerateResult
 from mimic.generation.checks import InputError
 from mimic.generation.drivers.body_parts import BodyPartMaps, check_is_densepose
 from mimic.video import VideoError, probe, read_frames, write_image
@@ -42,23 +43,33 @@ def pipeline() -> Any:
     return quiet(tiny_pipeline(height=SIZE, width=SIZE, seed=0))
 
 
-def test_a_densepose_video_drives_frame_by_frame(scene: Path, pipeline: Any, tmp_path: Path) -> None:
-    result = generate(
+@pytest.fixture(scope="module")
+def driven(scene: Path, pipeline: Any) -> GenerateResult:
+    """The picture of the scene, driven by its DensePose video."""
+    return generate(
         scene / "picture.png",
         scene / "clip_0000.densepose.mp4",
         pipeline=pipeline,
-        output=tmp_path / "a.mp4",
+        output=scene / "driven.mp4",
         is_progress_shown=False,
         side_by_side=True,
         **SETTINGS,
     )
+
+
+def test_a_densepose_video_drives_without_poses(driven: GenerateResult) -> None:
+    result = driven
     assert result.num_frames == NUM_FRAMES
     assert result.poses is None
     assert probe(result.path).num_frames == NUM_FRAMES
     report = json.loads(result.report.read_text())
     assert report["poses"] == {"driven_by": "densepose"}
     assert report["settings"]["windows"] == "closed"
-    # The same frames as the pipeline gives for the same maps.
+
+
+def test_a_densepose_video_gives_the_frames_that_the_pipeline_gives_for_its_maps(
+    driven: GenerateResult, scene: Path, pipeline: Any
+) -> None:
     maps = np.stack(
         [
             prepare_reference(np.ascontiguousarray(frame), height=SIZE, width=SIZE)
@@ -74,11 +85,15 @@ def test_a_densepose_video_drives_frame_by_frame(scene: Path, pipeline: Any, tmp
         generator=torch.Generator().manual_seed(42),
         output_type="pt",
     ).frames[0]
-    written = np.stack(list(read_frames(result.path)))
+    written = np.stack(list(read_frames(driven.path)))
     # Brightness alone: the file halves the resolution of colours, and random weights make coloured noise.
     brightness = [pictures.mean(-1).ravel() for pictures in (written, frames_to_uint8(frames))]
     assert np.corrcoef(*brightness)[0, 1] > 0.9
-    middle = np.stack(list(read_frames(result.side_by_side)))[0, :, 384:768]
+
+
+def test_the_maps_are_shown_between_reference_and_result(driven: GenerateResult) -> None:
+    assert driven.side_by_side is not None
+    middle = np.stack(list(read_frames(driven.side_by_side)))[0, :, 384:768]
     assert np.abs(middle[2, 2].astype(int) - densepose_palette()[0]).max() < 12
 
 
