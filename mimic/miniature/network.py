@@ -14,6 +14,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from mimic.config.loading import Config
 from mimic.miniature.dancers import DancerSettings
 from mimic.models.image_embedding import clip_pixels, image_processor_class
+from mimic.models.mini import MiniTemporalVAE
 from mimic.models.pose_net import PoseNet
 from mimic.models.svd_unet import PoseConditionedSVDUNet
 
@@ -121,6 +122,17 @@ class Mini(nn.Module):
                 if name.endswith("temporal_res_block.conv2"):
                     nn.init.zeros_(module.weight)
                     nn.init.zeros_(module.bias)
+
+    @classmethod
+    def for_vae(cls, vae: MiniTemporalVAE, settings: MiniSettings) -> Mini:
+        """Networks for the latents of a VAE."""
+        downscale = 2 ** (len(vae.config["block_out_channels"]) - 1)
+        return cls(
+            settings,
+            latent_channels=vae.config["latent_channels"],
+            latent_size=settings.dancers.height // downscale,
+            pose_strides=pose_strides(downscale),
+        )
 
     def embed(self, reference: Tensor) -> Tensor:
         """Image embedding ``B x 1 x D`` of pictures ``B x 3 x H x W`` in [-1, 1]."""

@@ -20,7 +20,7 @@ from mimic.miniature.dancers import (
     stream_dancers,
 )
 from mimic.miniature.loss import window_loss
-from mimic.miniature.network import Mini, MiniSettings, pose_strides
+from mimic.miniature.network import Mini, MiniSettings
 from mimic.models.mini import MiniTemporalVAE
 from mimic.models.temporal_convolution import use_fast_temporal_convolutions
 from mimic.training.main import Trainer
@@ -48,13 +48,7 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
         )
     vae = MiniTemporalVAE.from_pretrained(settings.vae)
     vae.requires_grad_(False).eval()
-    downscale = 2 ** (len(vae.config["block_out_channels"]) - 1)
-    model = Mini(
-        settings,
-        latent_channels=vae.config["latent_channels"],
-        latent_size=settings.dancers.height // downscale,
-        pose_strides=pose_strides(downscale),
-    )
+    model = Mini.for_vae(vae, settings)
     use_fast_temporal_convolutions(model)
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
