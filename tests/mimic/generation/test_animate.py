@@ -11,16 +11,16 @@ import torch
 from PIL import Image
 
 from mimic import generate
-from mimic.config import CaseSettings, ConfigError
+from mimic.config import CaseSettings
 from mimic.generation.drivers import DriverTools
 from mimic.generation.drivers.skeleton import SkeletonDriver, SkeletonMaps, fit_to_reference
 from mimic.generation.output import Output, Panels, write_frames
 from mimic.generation.reference import output_size, see_reference
-from mimic.video import PictureError, VideoError, VideoWriteError, probe, read_frames, read_image
+from mimic.video import VideoWriteError, probe, read_frames, read_image
 from pose import PoseError, PoseSequence, draw_pose
 from pose.estimators import Estimator
 from tests.dancers import CLAPS, FPS, NUM_FRAMES, Stage
-from tests.media import claps_heard, even_times, write_clip
+from tests.media import claps_heard
 
 # The test's pipeline says that it is a toy, as the bundled miniature does.
 pytestmark = pytest.mark.filterwarnings("ignore:This is a toy")
@@ -242,47 +242,6 @@ def test_released_roundings_make_the_frames_darker_by_less_than_a_level(
     pairs = zip(read_frames(tmp_path / "a.mp4"), read_frames(tmp_path / "b.mp4"))
     darker = [np.mean(rounded.astype(float) - cut) for rounded, cut in pairs]
     assert 0.2 < np.mean(darker) < 1.0
-
-
-def test_wrong_settings_are_told_and_nothing_is_written(stage: Stage, pipeline: Any, tmp_path: Path) -> None:
-    output = tmp_path / "a.mp4"
-    with pytest.raises(ConfigError, match=r"tile_sise is not a setting; did you mean tile_size\?"):
-        make(stage, pipeline, output, tile_sise=3)
-    with pytest.raises(ValueError, match="this model makes multiples of 8; use height: 32 and width: 32"):
-        make(stage, pipeline, output, height=33, width=32)
-    with pytest.raises(ValueError, match="overlap is 6"):
-        make(stage, pipeline, output, tile_overlap=6)
-    with pytest.raises(ValueError, match="ends in one of"):
-        make(stage, pipeline, tmp_path / "a.avi", max_frames=1)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_files_that_are_missing_or_something_else_are_told(
-    stage: Stage, pipeline: Any, tmp_path: Path
-) -> None:
-    output = tmp_path / "a.mp4"
-    with pytest.raises(FileNotFoundError, match="there is no picture"):
-        make(stage, pipeline, output, reference=tmp_path / "none.png")
-    with pytest.raises(PictureError, match="not a picture"):
-        make(stage, pipeline, output, reference=stage.driving)
-    with pytest.raises(FileNotFoundError, match="there is no video"):
-        make(stage, pipeline, output, driving=tmp_path / "none.mp4")
-    with pytest.raises(VideoError, match="not a video"):
-        make(stage, pipeline, output, driving=stage.model / "model_index.json")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_clips_and_pictures_without_a_person_are_told(
-    stage: Stage, pipeline: Any, estimator: Estimator, tmp_path: Path
-) -> None:
-    output = tmp_path / "a.mp4"
-    nobody = write_clip(tmp_path / "nobody.mp4", even_times(3, 10), height=128, width=128)
-    with pytest.raises(PoseError, match=r"nobody\.mp4: nobody"):
-        make(stage, pipeline, output, driving=nobody, estimator=estimator)
-    empty = np.full((64, 64, 3), 200, np.uint8)
-    with pytest.raises(PoseError, match="nobody is found in the picture"):
-        generate(empty, stage.driving_poses, pipeline=pipeline, output=output, estimator=estimator)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["nobody.mp4"]
 
 
 def test_the_pipelines_own_progress_bar_is_left_as_it_was(stage: Stage, pipeline: Any, output: Path) -> None:
