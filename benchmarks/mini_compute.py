@@ -29,7 +29,8 @@ from mimic.data.batch import collate
 from mimic.data.dataset import build_dataset
 from mimic.files import ASSETS, write_json
 from mimic.miniature.dancers import RollingBuffer, as_network_input, make_dancer
-from mimic.miniature.unet import Mini, MiniSettings, pose_strides, window_loss
+from mimic.miniature.loss import window_loss
+from mimic.miniature.network import Mini, MiniSettings
 from mimic.models.mini import MiniTemporalVAE
 from mimic.training.order import generator_of
 from mimic.training.settings import TrainSettings
@@ -96,13 +97,7 @@ def family_step(settings: TrainSettings) -> Cost:
 def mini_step(settings: MiniSettings) -> Cost:
     """A step of MimicMotion's miniature in one process."""
     vae = MiniTemporalVAE.from_pretrained(ASSETS / "mini" / "vae").requires_grad_(False)
-    downscale = settings.dancers.latent_downscale
-    model = Mini(
-        settings,
-        latent_channels=vae.config["latent_channels"],
-        latent_size=settings.dancers.height // downscale,
-        pose_strides=pose_strides(downscale),
-    )
+    model = Mini.for_vae(vae, settings)
     buffer = RollingBuffer(8, np.random.default_rng(0), scaling_factor=float(vae.config["scaling_factor"]))
     num_new = settings.new_dancers_per_step
     with _counting() as counter:

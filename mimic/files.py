@@ -10,7 +10,6 @@ import stat
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 PACKAGE = Path(__file__).parent
 ASSETS = PACKAGE / "assets"
@@ -115,7 +114,7 @@ def _flush(path: str | os.PathLike[str]) -> None:
         os.close(descriptor)
 
 
-def write_json(path: str | os.PathLike[str], content: Any) -> Path:
+def write_json(path: str | os.PathLike[str], content: object) -> Path:
     """Write ``content`` as indented UTF-8 JSON, whole or not at all."""
     with whole_file(path) as beside:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -15,6 +15,9 @@ from mimic.devices import device_name
 from mimic.files import local_path
 from mimic.weights.sources import sha256, weight_files
 from pose.load import estimator_files
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
 
 _PACKAGES = (
     "torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "av",
@@ -28,7 +31,7 @@ class ModelLike(Protocol):
     config: Any
 
     @property
-    def denoiser(self) -> Any: ...
+    def denoiser(self) -> ModelMixin: ...
 
     @property
     def execution_device(self) -> torch.device: ...
@@ -86,7 +89,7 @@ def described_model(
     }
 
 
-def file_facts(source: Any) -> dict[str, Any]:
+def file_facts(source: object) -> dict[str, Any]:
     """Name and SHA-256 of an input file; of what was given in memory, what it is."""
     if not isinstance(source, str | os.PathLike):
         return {"file": None, "type": type(source).__name__}

@@ -23,7 +23,6 @@ DENSEPOSE_NAMES = (
     "left_forearm_inside", "right_forearm_inside", "left_forearm_outside", "right_forearm_outside",
     "head_right", "head_left",
 )  # fmt: skip
-BACKGROUND_COLOUR = (68, 1, 84)
 
 
 @cache
@@ -42,11 +41,6 @@ def read_densepose(maps: NDArray[np.uint8]) -> NDArray[np.uint8]:
     colours, place = np.unique(flat, axis=0, return_inverse=True)
     far = ((colours[:, None].astype(np.int32) - densepose_palette().astype(np.int32)) ** 2).sum(-1)
     return far.argmin(1).astype(np.uint8)[place].reshape(maps.shape[:-1])
-
-
-def mirror_densepose(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Parts ``... x H x W`` of the mirrored picture: flipped, and left and right exchange their numbers."""
-    return exchange_sides(ids[..., ::-1])
 
 
 def exchange_sides(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:

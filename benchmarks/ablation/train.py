@@ -15,7 +15,7 @@ from benchmarks.ablation.settings import ARMS, AblationSettings
 from mimic.families.amplification import amplify
 from mimic.families.mimicmotion import objective
 from mimic.miniature.dancers import Window
-from mimic.miniature.unet import pose_strides
+from mimic.miniature.network import pose_strides
 from mimic.models.mini import MiniTemporalVAE
 from mimic.training.state import (
     checkpoints,

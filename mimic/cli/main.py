@@ -27,9 +27,6 @@ MISTAKES = frozenset(
 )  # fmt: skip
 """Our error classes that are about the user's input (exit code 2)."""
 
-FAILURES = frozenset({"CacheError", "StateError", "TrainingError", "VideoWriteError", "WorkerError"})
-"""Our error classes that are about anything else (exit code 1)."""
-
 
 def main(argv: Sequence[str] | None = None, *, program: str = "mimic") -> int:
     """Run one command; returns the exit code.

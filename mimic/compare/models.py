@@ -7,6 +7,7 @@ from typing import Any
 
 from mimic.compare.settings import CompareConfig, VariantSettings
 from mimic.devices import chosen_device
+from mimic.families.base import AnimationPipeline
 from mimic.families.registry import find_sources, load_pipeline
 from mimic.provenance import described_model, weights_of
 from mimic.weights.sources import resolve, sha256
@@ -24,7 +25,7 @@ class Models:
     def __init__(self, config: CompareConfig, device: str) -> None:
         self.device = chosen_device(device)
         self._dtype = config.dtype if config.dtype != "auto" else None
-        self._held: tuple[_Key, Any] | None = None
+        self._held: tuple[_Key, AnimationPipeline[Any, Any]] | None = None
         self._facts: dict[_Key, dict[str, Any]] = {}
         self._files: dict[_Key, dict[str, str]] = {}
         self._sizes: dict[_Key, tuple[int, int] | None] = {}
@@ -33,7 +34,7 @@ class Models:
             if _key(variant) not in self._facts:
                 self._describe(variant)
 
-    def __call__(self, variant: VariantSettings) -> Any:
+    def __call__(self, variant: VariantSettings) -> AnimationPipeline[Any, Any]:
         key = _key(variant)
         if self._held is None or self._held[0] != key:
             self._held = None  # frees the previous model before the next one is loaded

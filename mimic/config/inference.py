@@ -79,7 +79,7 @@ class CaseSettings(SVDSettings, ControlSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_released_names(cls, content: Any) -> Any:
+    def _take_released_names(cls, content: object) -> object:
         if not isinstance(content, Mapping):
             return content
         content = dict(content)

@@ -192,7 +192,7 @@ def _owner(schema: type[BaseModel], location: Sequence[int | str]) -> type[BaseM
     return current
 
 
-def _settings_class(annotation: Any) -> type[BaseModel] | None:
+def _settings_class(annotation: object) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if typing.get_origin(annotation) in (Union, types.UnionType, tuple, list):

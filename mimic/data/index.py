@@ -165,7 +165,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def _check_version(path: Path, settings: Any) -> None:
+def _check_version(path: Path, settings: object) -> None:
     if not isinstance(settings, dict):
         raise DataError(f"{path}: settings is {shortened(settings)}; expected an object")
     version = settings.get("version")
@@ -206,7 +206,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     return path
 
 
-def as_json(content: Any) -> str:
+def as_json(content: object) -> str:
     """One line of JSON with all letters as they are, unless a name of a file is not valid text."""
     text = json.dumps(content, ensure_ascii=False)
     try:

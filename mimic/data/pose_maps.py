@@ -5,8 +5,8 @@ Legend: B batch, F frames, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence, Sized
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,8 +17,11 @@ from mimic.data.transforms import pose_maps_to_tensor
 MapDrawer = Callable[[list[int]], Tensor | np.ndarray]
 """Draws the pose maps of the given frames: ``F x 3 x H x W`` in [-1, 1], RGB, or uint8 ``F x H x W x 3``."""
 
+PoseMaps: TypeAlias = "Tensor | np.ndarray | MapDrawer | Sequence[PoseMaps]"
+"""Pose maps in the forms that `as_pose_maps` takes."""
 
-def as_pose_maps(image_pose: Any) -> list[MapDrawer]:
+
+def as_pose_maps(image_pose: PoseMaps) -> list[MapDrawer]:
     """Whatever the caller gave as poses, one drawer for each video, or one for all.
 
     Args:
@@ -39,13 +42,13 @@ def as_pose_maps(image_pose: Any) -> list[MapDrawer]:
     )
 
 
-def num_pose_frames(image_pose: Any) -> int | None:
+def num_pose_frames(image_pose: PoseMaps | None) -> int | None:
     """How many frames the poses are for, where they tell."""
     if isinstance(image_pose, list | tuple):
         return num_pose_frames(image_pose[0])
     if isinstance(image_pose, Tensor | np.ndarray):
         return image_pose.shape[-4]
-    return len(image_pose) if hasattr(image_pose, "__len__") else None
+    return len(image_pose) if isinstance(image_pose, Sized) else None
 
 
 class DrawnPoseMaps:

@@ -6,8 +6,8 @@ import multiprocessing
 import os
 import sys
 import threading
-from multiprocessing.connection import wait
-from typing import Any, Literal
+from multiprocessing.connection import Connection, wait
+from typing import Literal
 
 from pose.session import available_cores
 
@@ -55,22 +55,22 @@ def check_num_processes(count: int, name: str, *, least: int = 0) -> None:
         )
 
 
-def end_with_parent(stop: Any = None) -> None:
+def end_with_parent(stop: Connection | None = None) -> None:
     """End the calling process as soon as its parent process ends, even if the parent is killed.
 
     Call it in a process that `multiprocessing` started; elsewhere it does nothing. A thread waits for the
     parent. No clean-up runs when the process ends, so files must be written whole (`mimic.files`).
 
     Args:
-        stop: a connection or handle; the process also ends when this becomes readable.
+        stop: a connection; the process also ends when this becomes readable.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    handles = [parent.sentinel] if stop is None else [parent.sentinel, stop]
+    handles: list[int | Connection] = [parent.sentinel] if stop is None else [parent.sentinel, stop]
     threading.Thread(target=_end_after, args=(handles,), name="end with parent", daemon=True).start()
 
 
-def _end_after(handles: list[Any]) -> None:
+def _end_after(handles: list[int | Connection]) -> None:
     wait(handles)
     os._exit(1)

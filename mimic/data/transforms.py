@@ -6,8 +6,9 @@ Legend: F frames, H height, W width. Pictures are RGB.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Image = NDArray[np.uint8]
+
+Pictures: TypeAlias = "PIL.Image.Image | Image | Tensor | Sequence[Pictures]"
+"""Pictures in the forms that `as_pictures` takes."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def frames_to_uint8(frames_F3HW: Tensor, compatibility: Compatibility = Compatib
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def as_pictures(image: Any) -> list[PIL.Image.Image | Tensor]:
+def as_pictures(image: Pictures) -> list[PIL.Image.Image | Tensor]:
     """One picture or several, in any usual form, as a list of RGB pictures.
 
     Args:
@@ -170,7 +174,9 @@ def as_pictures(image: Any) -> list[PIL.Image.Image | Tensor]:
                 f"the image's values are in [{image.min():g}, {image.max():g}]; a tensor has to be in [0, 1]."
             )
         return list(image.reshape(-1, *image.shape[-3:]).float())
-    shape = f" of shape {tuple(image.shape)} and {image.dtype}" if hasattr(image, "shape") else ""
+    shape = (
+        f" of shape {tuple(image.shape)} and {image.dtype}" if isinstance(image, np.ndarray | Tensor) else ""
+    )
     raise ValueError(
         f"the image is a {type(image).__name__}{shape}; give a PIL image, uint8 H x W x 3, or a tensor "
         "B x 3 x H x W in [0, 1]."

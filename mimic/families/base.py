@@ -15,14 +15,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
-from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
+from mimic.data.pose_maps import PoseMaps
+from mimic.data.transforms import Pictures
 from mimic.families import checks
 from mimic.families.frames import OUTPUT_TYPES, FramePipeline, Frames
 from mimic.families.inputs import Inputs, read_inputs
 from mimic.families.plan import Plan, SettingsT, resolve, with_settings
+from mimic.families.steps import StepCallback, StepReport, step_report
 from mimic.families.stored import quiet_libraries
 from mimic.sampling import guidance
 from mimic.sampling.denoise import Predict, denoise
@@ -32,7 +35,6 @@ from mimic.sampling.windows import lay_windows
 
 __all__ = ["AnimationOutput", "AnimationPipeline", "Frames", "StepCallback", "quiet_libraries"]
 
-StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
 PredictBranch = Callable[[bool], Tensor]
 """``predict(is_conditional)``: a network's prediction ``1 x f x C x h x w``, float32, of either branch of
 guidance."""
@@ -46,14 +48,6 @@ class AnimationOutput(BaseOutput):
     frames: Frames
     """``pil``: a list of frames for each video; ``np``: ``B x F x H x W x 3`` in [0, 1]; ``pt``: the same as
     ``B x F x 3 x H x W``; ``latent``: ``B x F x C x h x w``, as `decode_stream` takes them."""
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """Callback run after each denoising step, in diffusers' way, and the tensors passed to it."""
-
-    callback: StepCallback | None = None
-    tensor_inputs: tuple[str, ...] = ("latents",)
 
 
 class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
@@ -123,7 +117,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
     # Hooks with a common answer
 
     @property
-    def denoiser(self) -> Any:
+    def denoiser(self) -> ModelMixin:
         """The network that is run at every step; its dtype is the precision of the latents."""
         return self.unet
 
@@ -147,8 +141,8 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
 
     def __call__(
         self,
-        image: Any,
-        image_pose: Any = None,
+        image: Pictures,
+        image_pose: PoseMaps | None = None,
         height: int | None = None,
         width: int | None = None,
         num_frames: int | None = None,
@@ -205,7 +199,9 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
             generator=generator,
             **settings,
         )
-        report = self._step_report(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        report = step_report(
+            callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs
+        )
         if device is not None and not getattr(self, "_all_hooks", None):
             self.to(device)
         frames = self.animate(inputs, plan, output_type=output_type, report=report)
@@ -379,17 +375,6 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
     def num_timesteps(self) -> int:
         """Denoising steps of the current or last run."""
         return self._num_timesteps
-
-    def _step_report(self, callback: StepCallback | None, tensor_inputs: list[str]) -> StepReport:
-        if isinstance(callback, PipelineCallback | MultiPipelineCallbacks):
-            tensor_inputs = callback.tensor_inputs
-        unknown = sorted(set(tensor_inputs) - set(self._callback_tensor_inputs))
-        if unknown:
-            raise ValueError(
-                f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; "
-                f"available are {', '.join(self._callback_tensor_inputs)}."
-            )
-        return StepReport(callback, tuple(tensor_inputs))
 
     def _after_step(self, report: StepReport) -> Callable[[int, Tensor, Tensor], Tensor | None]:
         def after_step(i: int, t: Tensor, latents: Tensor) -> Tensor | None:

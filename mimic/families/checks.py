@@ -19,13 +19,6 @@ def check_known(name: str, value: str, known: Sequence[str]) -> None:
         raise ValueError(f"{name} '{value}' is not known; use one of {', '.join(known)}.")
 
 
-def check_counts(**counts: int) -> None:
-    """Each is at least 1."""
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} is {count}; it has to be at least 1.")
-
-
 def check_size(height: int, width: int, side: int) -> None:
     """Both sides of the video are multiples of `side`."""
     if height % side or width % side or min(height, width) < side:

@@ -38,11 +38,6 @@ class Family:
     """Its bundled miniature, as ``bundled:…``."""
 
     @property
-    def has_released_weights(self) -> bool:
-        """Whether the pipeline has a `from_original` for the released weights."""
-        return self.recognises is not _nothing
-
-    @property
     def pipeline_name(self) -> str:
         """Name of the pipeline's class."""
         return self.pipeline.partition(":")[2]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import PIL.Image
 from torch import Tensor
 
-from mimic.data.pose_maps import MapDrawer, as_pose_maps, as_pose_tensor, num_pose_frames
-from mimic.data.transforms import as_pictures
+from mimic.data.pose_maps import MapDrawer, PoseMaps, as_pose_maps, as_pose_tensor, num_pose_frames
+from mimic.data.transforms import Pictures, as_pictures
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Inputs:
 
 
 def read_inputs(
-    image: Any,
-    image_pose: Any,
+    image: Pictures,
+    image_pose: PoseMaps | None,
     *,
     num_videos_per_prompt: int = 1,
     latents: Tensor | None = None,

@@ -6,12 +6,15 @@ Legend: B batch, F frames, C the UNet's first width, H height, W width; h, w of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mimic.data.pose_maps import MapDrawer, as_pose_tensor
+from mimic.models.pose_guider import PaperPoseGuider, PoseGuider
+from mimic.models.pose_net import PoseNet
+
+PoseEncoder = PoseNet | PoseGuider | PaperPoseGuider
 
 _FRAMES_AT_A_TIME = 8  # fixed, so that the numbers do not depend on what memory there is
 
@@ -26,7 +29,7 @@ class PoseFeatures:
 
     def __init__(
         self,
-        pose_net: Any,
+        pose_net: PoseEncoder,
         pose_maps: Sequence[MapDrawer],
         *,
         device: torch.device,
@@ -44,7 +47,12 @@ class PoseFeatures:
 
     @classmethod
     def of(
-        cls, pose_net: Any, pose_maps: Sequence[MapDrawer], *, device: torch.device, budget_mb: float
+        cls,
+        pose_net: PoseEncoder,
+        pose_maps: Sequence[MapDrawer],
+        *,
+        device: torch.device,
+        budget_mb: float,
     ) -> PoseFeatures | None:
         """Features of a run's maps in the network's precision; None without maps."""
         if not pose_maps:

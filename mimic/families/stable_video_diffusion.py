@@ -25,8 +25,8 @@ _CONFIGS = {
 }
 
 
-def svd_scheduler() -> EulerDiscreteScheduler:
-    """Stable Video Diffusion's noise schedule."""
+def svd_scheduler(*, sigma_min: float = 0.002, sigma_max: float = 700.0) -> EulerDiscreteScheduler:
+    """Stable Video Diffusion's noise schedule, also for another range of noise levels."""
     return EulerDiscreteScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -35,8 +35,8 @@ def svd_scheduler() -> EulerDiscreteScheduler:
         prediction_type="v_prediction",
         interpolation_type="linear",
         use_karras_sigmas=True,
-        sigma_min=0.002,
-        sigma_max=700.0,
+        sigma_min=sigma_min,
+        sigma_max=sigma_max,
         timestep_spacing="leading",
         timestep_type="continuous",
         steps_offset=1,

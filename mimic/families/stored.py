@@ -36,6 +36,10 @@ class StoredPipeline(DiffusionPipeline):
     generation_defaults: dict[str, Any]
     """Settings that belong to these weights."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.generation_defaults = {}
+
     def register_modules(self, **modules: Any) -> None:
         """As in diffusers, but classes go by their public names: saved models outlive our file layout."""
         super().register_modules(**modules)

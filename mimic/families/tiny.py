@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +12,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mimic.families.task import PipelineT
 from mimic.models.mini import MiniTemporalVAE, initialise_as_averaging
+from mimic.models.motion_unet import MotionUNet
+from mimic.models.reference_unet import ReferenceUNet
 from mimic.models.temporal_convolution import use_fast_temporal_convolutions
 
 WIDTH = 32
@@ -22,6 +25,32 @@ SPATIAL = {
     "cross_attention_dim": WIDTH,
 }
 """Arguments that the UNets of all families share."""
+
+
+def tiny_motion_unet(height: int, **own: Any) -> MotionUNet:
+    """A denoising UNet for latents 4x smaller; `own` are the family's arguments."""
+    return MotionUNet(
+        **_of_latents(height),
+        down_block_types=("CrossAttnDownBlockMotion", "DownBlockMotion"),
+        up_block_types=("UpBlockMotion", "CrossAttnUpBlockMotion"),
+        motion_num_attention_heads=2,
+        motion_norm_num_groups=8,
+        **own,
+    )
+
+
+def tiny_reference_unet(height: int, **own: Any) -> ReferenceUNet:
+    """The reference network of `tiny_motion_unet`."""
+    return ReferenceUNet(
+        **_of_latents(height),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        **own,
+    )
+
+
+def _of_latents(height: int) -> dict[str, Any]:
+    return {**SPATIAL, "sample_size": height // 4, "num_attention_heads": 2}
 
 
 @contextmanager

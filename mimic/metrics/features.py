@@ -182,7 +182,7 @@ def is_torchscript(path: Path) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def load_torchscript(path: Path, device: torch.device) -> Any:
+def load_torchscript(path: Path, device: torch.device) -> torch.jit.ScriptModule:
     """A TorchScript module, ready to evaluate.
 
     Raises:

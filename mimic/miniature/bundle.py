@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import EulerDiscreteScheduler
 
 from mimic.families.base import AnimationPipeline
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
+from mimic.families.stable_video_diffusion import svd_scheduler
 from mimic.files import write_json
-from mimic.miniature.unet import Mini, MiniSettings, pose_strides
+from mimic.miniature.network import Mini, MiniSettings
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.mini import MiniTemporalVAE
 from mimic.training.main import settings_of
@@ -30,34 +30,14 @@ def assemble(
         defaults: what suits these weights: size, steps, guidance (kept in the folder's `mimic.json`).
     """
     vae = MiniTemporalVAE.from_pretrained(settings.vae)
-    downscale = 2 ** (len(vae.config["block_out_channels"]) - 1)
-    model = Mini(
-        settings,
-        latent_channels=vae.config["latent_channels"],
-        latent_size=settings.dancers.height // downscale,
-        pose_strides=pose_strides(downscale),
-    )
+    model = Mini.for_vae(vae, settings)
     tensors, _ = load_state(checkpoint)
     model.load_state_dict(tensors["average"])
-    scheduler = EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        num_train_timesteps=1000,
-        prediction_type="v_prediction",
-        interpolation_type="linear",
-        use_karras_sigmas=True,
-        sigma_min=sigma_min,
-        sigma_max=sigma_max,
-        timestep_spacing="leading",
-        timestep_type="continuous",
-        steps_offset=1,
-    )
     pipeline = MimicMotionPipeline(
         vae=vae,
         image_encoder=model.image_encoder,
         unet=model.unet,
-        scheduler=scheduler,
+        scheduler=svd_scheduler(sigma_min=sigma_min, sigma_max=sigma_max),
         feature_extractor=image_processor_class()(),
         pose_net=model.pose_net,
     )

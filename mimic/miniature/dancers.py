@@ -31,7 +31,6 @@ from pose.draw import draw_pose
 
 HAND_PARTS = (LEFT_HAND, RIGHT_HAND)
 HEAD_PARTS = (PART_NAMES.index("head"),)
-REGIONS = ("figure", "hands", "face")
 
 
 class DancerSettings(Config):

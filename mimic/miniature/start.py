@@ -22,6 +22,7 @@ from mimic.families.animate_anyone.keys import SCHEDULER
 from mimic.families.animate_anyone.pipeline import AnimateAnyonePipeline
 from mimic.families.base import AnimationPipeline
 from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
+from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.families.registry import load_pipeline
 from mimic.miniature.bundle import save_bundle
 from mimic.models.motion_unet import MotionUNet
@@ -52,7 +53,7 @@ _DEFAULTS = {
 }
 
 
-def animate_anyone(prior: Any) -> AnimateAnyonePipeline:
+def animate_anyone(prior: MimicMotionPipeline) -> AnimateAnyonePipeline:
     """An untrained miniature of Animate Anyone.
 
     Args:
@@ -85,7 +86,7 @@ def animate_anyone(prior: Any) -> AnimateAnyonePipeline:
     )
 
 
-def magic_animate(prior: Any) -> MagicAnimatePipeline:
+def magic_animate(prior: MimicMotionPipeline) -> MagicAnimatePipeline:
     """An untrained miniature of MagicAnimate; the argument as for `animate_anyone`.
 
     Its scheduler is Animate Anyone's, which ends in pure noise and predicts v: one step can then go all the
@@ -129,7 +130,7 @@ def magic_animate(prior: Any) -> MagicAnimatePipeline:
     )
 
 
-STARTS: Mapping[str, Callable[[Any], AnimationPipeline]] = {
+STARTS: Mapping[str, Callable[[MimicMotionPipeline], AnimationPipeline[Any, Any]]] = {
     "animate_anyone": animate_anyone,
     "magic_animate": magic_animate,
 }
@@ -137,7 +138,7 @@ STARTS: Mapping[str, Callable[[Any], AnimationPipeline]] = {
 _TITLES = {"animate_anyone": "Animate Anyone", "magic_animate": "MagicAnimate"}
 
 
-def start(family: str, prior: Any, *, seed: int = 0) -> AnimationPipeline:
+def start(family: str, prior: MimicMotionPipeline, *, seed: int = 0) -> AnimationPipeline[Any, Any]:
     """An untrained miniature of a family of `STARTS`, with its defaults."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -156,7 +157,7 @@ def start(family: str, prior: Any, *, seed: int = 0) -> AnimationPipeline:
     return pipeline
 
 
-def _architecture(prior: Any) -> dict[str, Any]:
+def _architecture(prior: MimicMotionPipeline) -> dict[str, Any]:
     """What the spatial layers of all networks have in common with the prior's."""
     config = prior.unet.config
     return {
@@ -170,7 +171,7 @@ def _architecture(prior: Any) -> dict[str, Any]:
     }
 
 
-def _block_types(kind: str, prior: Any) -> dict[str, tuple[str, ...]]:
+def _block_types(kind: str, prior: MimicMotionPipeline) -> dict[str, tuple[str, ...]]:
     """Blocks of `kind` with attention where the prior has it."""
     config = prior.unet.config
     return {
@@ -179,12 +180,12 @@ def _block_types(kind: str, prior: Any) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _guider_channels(prior: Any) -> tuple[int, ...]:
+def _guider_channels(prior: MimicMotionPipeline) -> tuple[int, ...]:
     """Widths of a pose encoder, with as many halvings as the VAE has."""
     return tuple(16 * 2**level for level in range(prior.pixels_per_latent.bit_length()))
 
 
-def _spatial_states(prior: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _spatial_states(prior: MimicMotionPipeline) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The prior's spatial weights under Stable Diffusion's names: a denoiser's, a reference network's."""
     shared = {}
     for name, value in prior.unet.state_dict().items():

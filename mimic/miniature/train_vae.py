@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -199,7 +199,7 @@ class _Crops:
         self.rng = rng
         self.pool: list[Dancer] = []
 
-    def draw(self, stream: Any, *, whole_pictures: bool) -> tuple[Tensor, Tensor]:
+    def draw(self, stream: Iterator[Dancer], *, whole_pictures: bool) -> tuple[Tensor, Tensor]:
         for _ in range(1 if self.pool else 24):
             self.pool.append(next(stream))
         self.pool = self.pool[-24:]

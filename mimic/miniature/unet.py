@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from tqdm import tqdm
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from mimic.config.loading import Config, ConfigError
-from mimic.families.amplification import amplify
-from mimic.families.mimicmotion import objective
+from mimic.config.loading import ConfigError
 from mimic.miniature.dancers import (
     Dancer,
-    DancerSettings,
     RollingBuffer,
-    Window,
     as_network_input,
     stream_dancers,
 )
-from mimic.models.image_embedding import clip_pixels, image_processor_class
+from mimic.miniature.loss import window_loss
+from mimic.miniature.network import Mini, MiniSettings
 from mimic.models.mini import MiniTemporalVAE
-from mimic.models.pose_net import PoseNet
-from mimic.models.svd_unet import PoseConditionedSVDUNet
 from mimic.models.temporal_convolution import use_fast_temporal_convolutions
 from mimic.training.main import Trainer
 from mimic.training.state import (
@@ -41,148 +31,6 @@ from mimic.training.state import (
     optimiser_tensors,
     save_state,
 )
-
-# SVD's image encoder sees pictures in CLIP's normalisation.
-_FEATURE_EXTRACTOR = image_processor_class()()
-
-
-class MiniSettings(Config):
-    """Everything that `configs/train/mini.yaml` may set."""
-
-    output_dir: Path = Path("runs/mini")
-    vae: Path = Path("runs/mini_vae/final")
-    start_from: Path | None = None
-    """Where the first weights come from: a checkpoint of another training, or a finished model folder."""
-    seed: int = 0
-    dancers: DancerSettings = DancerSettings()
-
-    block_out_channels: tuple[int, ...] = (64, 96, 96)
-    num_attention_heads: tuple[int, ...] = (2, 3, 3)
-    attention_levels: tuple[bool, ...] = (False, True, True)
-    cross_attention_dim: int = 96
-    norm_num_groups: int = 8
-    image_encoder_width: int = 96
-    image_encoder_layers: int = 3
-
-    max_steps: int = Field(3500, ge=1)
-    batch_size: int = Field(8, ge=1)
-    frames: int = Field(4, ge=2)
-    """Pictures in a window, the reference included."""
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    decay_share: float = 0.3
-    """The rate falls linearly to a twentieth over this last share of the steps."""
-    P_mean: float = 1.0
-    P_std: float = 1.5
-    sigma_range: tuple[float, float] = (0.03, 60.0)
-    dropout: float = 0.05
-    """Share of windows that train without image embedding, reference latents and pose."""
-    region_factors: Mapping[str, float] = {"figure": 4.0, "hands": 8.0, "face": 6.0}
-    palette_weight: float = 0.05
-    """Weight of the image encoder's own task: tell the mean colour of the figure's parts."""
-    palette_steps: int = 250
-    """Steps at the start in which only that task is trained."""
-    buffer_capacity: int = 3000
-    new_dancers_per_step: int = 2
-    ema_decay: float = 0.999
-    save_every: int = Field(100, ge=1)
-    num_workers: int = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: the networks run under autocast, weights stay fp32; pays on processors that compute it (AMX)."""
-    resume: Literal["auto", "never"] = "auto"
-    """auto goes on from the folder's last checkpoint; never wants a folder without any."""
-    max_minutes: float | None = None
-    """Stop cleanly, with a checkpoint, after this long (single process only)."""
-
-
-class Mini(nn.Module):
-    """All that is trained, in one place; `palette` only teaches the image encoder and is not shipped."""
-
-    def __init__(
-        self, settings: MiniSettings, *, latent_channels: int, latent_size: int, pose_strides: tuple[int, ...]
-    ) -> None:
-        super().__init__()
-        attention = settings.attention_levels
-        self.unet = PoseConditionedSVDUNet(
-            sample_size=latent_size,
-            in_channels=2 * latent_channels,
-            out_channels=latent_channels,
-            down_block_types=tuple(
-                "CrossAttnDownBlockSpatioTemporal" if a else "DownBlockSpatioTemporal" for a in attention
-            ),
-            up_block_types=tuple(
-                "CrossAttnUpBlockSpatioTemporal" if a else "UpBlockSpatioTemporal" for a in attention[::-1]
-            ),
-            block_out_channels=settings.block_out_channels,
-            addition_time_embed_dim=32,
-            projection_class_embeddings_input_dim=96,
-            layers_per_block=1,
-            cross_attention_dim=settings.cross_attention_dim,
-            num_attention_heads=settings.num_attention_heads,
-            num_frames=16,
-            norm_num_groups=settings.norm_num_groups,
-        )
-        self.pose_net = PoseNet(noise_latent_channels=settings.block_out_channels[0], strides=pose_strides)
-        self.image_encoder = CLIPVisionModelWithProjection(
-            CLIPVisionConfig(
-                hidden_size=settings.image_encoder_width,
-                intermediate_size=4 * settings.image_encoder_width,
-                num_hidden_layers=settings.image_encoder_layers,
-                num_attention_heads=settings.image_encoder_width // 32,
-                image_size=224,
-                patch_size=32,
-                projection_dim=settings.cross_attention_dim,
-            )
-        )
-        self.palette = nn.Linear(settings.cross_attention_dim, 2 * 3 * _BANDS)
-        with torch.no_grad():
-            # Small, not zero: the pose must matter from the first step, but not drown the picture.
-            nn.init.normal_(self.pose_net.final_proj.weight, std=0.02)
-            nn.init.zeros_(self.unet.conv_out.weight)
-            nn.init.zeros_(self.unet.conv_out.bias)
-            for name, module in self.unet.named_modules():
-                if name.endswith("temporal_res_block.conv2"):
-                    nn.init.zeros_(module.weight)
-                    nn.init.zeros_(module.bias)
-
-    def embed(self, reference: Tensor) -> Tensor:
-        """Image embedding ``B x 1 x D`` of pictures ``B x 3 x H x W`` in [-1, 1]."""
-        pixels = clip_pixels((reference + 1) / 2, _FEATURE_EXTRACTOR, self.image_encoder.config.image_size)
-        return self.image_encoder(pixels).image_embeds[:, None]
-
-
-_BANDS = 6  # heights of the figure, head to feet, whose mean colours the palette task tells
-
-
-def palette_of(window: Window) -> tuple[Tensor, Tensor]:
-    """Mean colours of the reference in `_BANDS` bands of the figure's height, and which bands there are.
-
-    Returns:
-        ``B x bands x 6`` (mean RGB, then RGB of the background at that height) and ``B x bands x 1``.
-    """
-    picture = functional.interpolate(window.reference, size=window.regions.shape[-2:], mode="area")
-    figure = (window.regions[:, 0, 0] > 0.95).float()  # B x h x w
-    values, present = [], []
-    for mask, colours in zip(figure, picture):
-        rows = mask.sum(1).nonzero()[:, 0]
-        top, bottom = (int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, mask.shape[0])
-        edges = np.linspace(top, bottom, _BANDS + 1).round().astype(int)
-        for low, high in itertools.pairwise(edges):
-            inside = mask[low:high]
-            outside = 1 - inside
-            count = inside.sum()
-            mean = (colours[:, low:high] * inside).sum((1, 2)) / count.clamp(min=1)
-            behind = (colours[:, low:high] * outside).sum((1, 2)) / outside.sum().clamp(min=1)
-            values.append(torch.cat([mean, behind]))
-            present.append((count > 0).float())
-    shape = (len(figure), _BANDS)
-    return torch.stack(values).reshape(*shape, 6), torch.stack(present).reshape(*shape, 1)
-
-
-def pose_strides(downscale: int) -> tuple[int, ...]:
-    """PoseNet's strides for latents `downscale` times smaller: the released pattern, cut short."""
-    num_halvings = downscale.bit_length() - 1
-    return tuple(2 if layer in (1, 3, 5)[:num_halvings] else 1 for layer in range(8))
 
 
 def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
@@ -200,13 +48,7 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
         )
     vae = MiniTemporalVAE.from_pretrained(settings.vae)
     vae.requires_grad_(False).eval()
-    downscale = 2 ** (len(vae.config["block_out_channels"]) - 1)
-    model = Mini(
-        settings,
-        latent_channels=vae.config["latent_channels"],
-        latent_size=settings.dancers.height // downscale,
-        pose_strides=pose_strides(downscale),
-    )
+    model = Mini.for_vae(vae, settings)
     use_fast_temporal_convolutions(model)
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
@@ -332,59 +174,6 @@ def _average_gradients(model: nn.Module, num_ranks: int) -> None:
     parts = (flat / num_ranks).split([gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts):
         gradient.copy_(part.view_as(gradient))
-
-
-def window_loss(
-    model: Mini, window: Window, settings: MiniSettings, generator: torch.Generator, *, palette_only: bool
-) -> tuple[Tensor, dict[str, float]]:
-    """The loss of a batch of windows, and what is told of it.
-
-    Args:
-        palette_only: of the image encoder's own task alone.
-    """
-    B, F = window.latents.shape[:2]
-    embedding = model.embed(window.reference)
-    colours, present = palette_of(window)
-    palette = (present * (model.palette(embedding[:, 0]).reshape(colours.shape) - colours).square()).mean()
-    if palette_only:
-        return palette, {"palette": palette.item()}
-
-    sigma = objective.sample_sigma(B, P_mean=settings.P_mean, P_std=settings.P_std, generator=generator)
-    sigma = sigma.clamp(*settings.sigma_range)
-    x0 = window.latents
-    noise = torch.randn(x0.shape, generator=generator)
-    noisy = x0 + objective.as_latent_shape(sigma) * noise
-
-    kept = (torch.rand(B, generator=generator) >= settings.dropout).float()
-    reference = (x0[:, :1] / window.scaling_factor * kept[:, None, None, None, None]).expand_as(x0)
-    embedding = embedding * kept[:, None, None]
-    pose = model.pose_net(window.maps) * kept.repeat_interleave(F)[:, None, None, None]
-
-    ids = torch.tensor([[6.0, 127.0, 0.0]]).expand(B, 3)
-    scaled = objective.c_in(objective.as_latent_shape(sigma)) * noisy
-    output = model.unet(
-        torch.cat([scaled, reference], dim=2), objective.c_noise(sigma), embedding, ids, pose_latents=pose
-    ).sample
-    x0_hat = objective.denoised(output, noisy, sigma)
-    masks = {
-        name: window.regions[:, :, index : index + 1]
-        for index, name in enumerate(("figure", "hands", "face"))
-    }
-    amplification = amplify(masks, settings.region_factors)
-    # The reference's own picture is known: it needs little of the loss.
-    importance = torch.ones(1, F, 1, 1, 1)
-    importance[:, 0] = 0.25
-    amplification = amplification * importance / (amplification * importance).mean()
-    loss = objective.edm_loss(x0_hat, x0, sigma, amplification=amplification)
-    with torch.no_grad():
-        error = (x0_hat - x0).square()[:, 1:].mean((1, 2, 3, 4))
-        high = sigma > 3
-        facts = {"loss": loss.item(), "palette": palette.item()}
-        if high.any():
-            facts["x0_high"] = error[high].mean().item()
-        if (~high).any():
-            facts["x0_low"] = error[~high].mean().item()
-    return loss + settings.palette_weight * palette, facts
 
 
 def _schedule(step: int, settings: MiniSettings) -> float:

@@ -77,14 +77,14 @@ def offloaded(model: nn.Module, *, smallest: int = _SMALL) -> Iterator[None]:
     """
     weights = storages_of(model)
 
-    def pack(tensor: Tensor) -> Any:
+    def pack(tensor: Tensor) -> Tensor | tuple[torch.device, Tensor]:
         if not is_worth_moving(tensor, weights, smallest):
             return tensor
         copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
         # Without waiting: the device's own queue keeps this, and the way back, in order.
         return tensor.device, copy.copy_(tensor, non_blocking=tensor.is_cuda)
 
-    def unpack(packed: Any) -> Tensor:
+    def unpack(packed: Tensor | tuple[torch.device, Tensor]) -> Tensor:
         if isinstance(packed, Tensor):
             return packed
         device, copy = packed
@@ -137,7 +137,9 @@ def in_portions(function: Callable[..., Tensor], size: int | None, first: Tensor
 class CheckpointedResBlock(SpatioTemporalResBlock):
     """Keeps only its input for the backward pass."""
 
-    def forward(self, hidden_states: Tensor, temb: Any = None, image_only_indicator: Any = None) -> Tensor:
+    def forward(
+        self, hidden_states: Tensor, temb: Tensor | None = None, image_only_indicator: Tensor | None = None
+    ) -> Tensor:
         return remade(super().forward, hidden_states, temb, image_only_indicator)
 
 
@@ -147,8 +149,8 @@ class CheckpointedTransformer(TransformerSpatioTemporalModel):
     def forward(
         self,
         hidden_states: Tensor,
-        encoder_hidden_states: Any = None,
-        image_only_indicator: Any = None,
+        encoder_hidden_states: Tensor | None = None,
+        image_only_indicator: Tensor | None = None,
         return_dict: bool = True,
     ) -> Any:
         return remade(
@@ -159,7 +161,7 @@ class CheckpointedTransformer(TransformerSpatioTemporalModel):
 class ChunkedResnetBlock(ResnetBlock2D):
     """Processes a few frames at a time."""
 
-    def forward(self, input_tensor: Tensor, temb: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, input_tensor: Tensor, temb: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return in_portions(super().forward, self.chunk_frames, input_tensor, temb)
 
 
@@ -169,9 +171,9 @@ class ChunkedTransformerBlock(BasicTransformerBlock):
     def forward(
         self,
         hidden_states: Tensor,
-        attention_mask: Any = None,
-        encoder_hidden_states: Any = None,
-        encoder_attention_mask: Any = None,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
@@ -191,7 +193,9 @@ class ChunkedTemporalBlock(TemporalBasicTransformerBlock):
     """Processes positions in as many portions as the frames would have: temporal attention treats each
     position separately."""
 
-    def forward(self, hidden_states: Tensor, num_frames: int, encoder_hidden_states: Any = None) -> Tensor:
+    def forward(
+        self, hidden_states: Tensor, num_frames: int, encoder_hidden_states: Tensor | None = None
+    ) -> Tensor:
         B, S = len(hidden_states) // num_frames, hidden_states.shape[1]
         num_portions = -(-num_frames // self.chunk_frames)
         size = -(-S // num_portions)
@@ -216,7 +220,9 @@ class ChunkedDownsample(Downsample2D):
 class ChunkedUpsample(Upsample2D):
     """Processes a few frames at a time."""
 
-    def forward(self, hidden_states: Tensor, output_size: Any = None, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(
+        self, hidden_states: Tensor, output_size: int | None = None, *args: Any, **kwargs: Any
+    ) -> Tensor:
         return in_portions(super().forward, self.chunk_frames, hidden_states, output_size)
 
 

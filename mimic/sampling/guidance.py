@@ -6,16 +6,6 @@ import torch
 from torch import Tensor
 
 
-def constant(scale: float, num_frames: int) -> Tensor:
-    """The same scale for every frame; ``F``, float32."""
-    return ramp(scale, scale, num_frames)
-
-
-def none(num_frames: int) -> Tensor:
-    """Scale 1: the conditional prediction as it is."""
-    return constant(1.0, num_frames)
-
-
 def ramp(minimum: float, maximum: float, num_frames: int) -> Tensor:
     """Scales that go linearly from the first frame's to the last frame's; ``F``, float32.
 

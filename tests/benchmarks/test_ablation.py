@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,14 +17,18 @@ from pose import skeletons as layout
 from tests.tiny import random_pipeline
 
 
-@pytest.fixture
-def settings(tmp_path) -> AblationSettings:
+def tiny_settings(folder: Path) -> AblationSettings:
     return AblationSettings(
-        folder=tmp_path / "runs", results=tmp_path / "results", page=tmp_path / "page.md", seeds=(0,),
+        folder=folder / "runs", results=folder / "results", page=folder / "page.md", seeds=(0,),
         size=32, canvas_short_side=64, num_dancers=5, num_pictures=3, steps=2, batch_size=2, frames=2,
         width=16, num_clips=2, clip_frames=2, fusion_clips=1, fusion_frames=9, tile_size=4, tile_overlap=1,
         precision="fp32", resamples=50,
     )  # fmt: skip
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> AblationSettings:
+    return tiny_settings(tmp_path)
 
 
 def exact_poses(settings: AblationSettings):
@@ -96,15 +101,18 @@ def test_an_interval_is_of_pairs():
     assert low < 0 < high
 
 
-def test_the_whole_ablation_runs_and_goes_on_where_it_was(settings):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[AblationSettings, dict[str, Path]]:
+    """The settings of an ablation whose arms are trained, and the arms' last checkpoints."""
+    settings = tiny_settings(tmp_path_factory.mktemp("ablation"))
     dancers.prepare(settings, progress=False)
-    last = {arm: train.train_arm(settings, arm, 0, progress=False) for arm in "abcd"}
-    weights = {arm: load_state(path)[0]["model"]["conv_in.weight"] for arm, path in last.items()}
-    assert not torch.equal(weights["a"], weights["b"])
-    before = (last["a"] / "facts.json").stat().st_mtime_ns
-    assert train.train_arm(settings, "a", 0, progress=False) == last["a"]
-    assert (last["a"] / "facts.json").stat().st_mtime_ns == before
+    return settings, {arm: train.train_arm(settings, arm, 0, progress=False) for arm in "abcd"}
 
+
+@pytest.fixture(scope="module")
+def report(whole) -> str:
+    """The page of that ablation."""
+    settings, _ = whole
     overrides = [f"{key}={value}" for key, value in json.loads(settings.model_dump_json()).items()]
     main([*overrides, "--jobs", "1", "--stage", "evaluate"])
     pipe = random_pipeline()
@@ -114,16 +122,28 @@ def test_the_whole_ablation_runs_and_goes_on_where_it_was(settings):
     }  # fmt: skip
     fusion.run(settings, pipe=pipe, progress=False)
     shutil.copytree(settings.results, settings.results / "after_1")
-    text = page.write(settings).read_text()
-    assert "after 1 steps | after 2 steps" in text
-    for heading in ("Exact poses", "Poses that fail", "Hand loss", "Confidence-aware maps", "Seams"):
-        assert heading in text
+    return page.write(settings).read_text()
 
+
+def test_arms_get_weights_of_their_own_and_a_finished_one_is_kept(whole):
+    settings, last = whole
+    weights = {arm: load_state(path)[0]["model"]["conv_in.weight"] for arm, path in last.items()}
+    assert not torch.equal(weights["a"], weights["b"])
+    before = (last["a"] / "facts.json").stat().st_mtime_ns
+    assert train.train_arm(settings, "a", 0, progress=False) == last["a"]
+    assert (last["a"] / "facts.json").stat().st_mtime_ns == before
+
+
+def test_the_page_has_all_sections_and_the_figures_of_the_files(whole, report):
+    assert "after 1 steps | after 2 steps" in report
+    for heading in ("Exact poses", "Poses that fail", "Hand loss", "Confidence-aware maps", "Seams"):
+        assert heading in report
+    measured = statistics.by_clip(statistics.read(whole[0]), "b", "clean", "frame_mse")
+    assert f"{statistics.psnr_of(measured).mean():.2f} ±" in report
+
+
+def test_the_truth_measures_as_perfect(settings):
     case = evaluate.make_case(0, settings)
-    measured = statistics.read(settings)
-    assert (
-        f"{statistics.psnr_of(statistics.by_clip(measured, 'b', 'clean', 'frame_mse')).mean():.2f} ±" in text
-    )
     truth = evaluate.measure(case.clip.frames[1:], case)
     assert max(truth["frame_mse"]) == 0
     assert max(value for value in truth["hand_offset"] if value is not None) == 0

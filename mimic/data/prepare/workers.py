@@ -10,7 +10,8 @@ import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import Synchronized
 
 import cv2
 
@@ -102,7 +103,7 @@ def _was_at_work(future: Future[None]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is not None
 
 
-def _start(job: Job, counter: Any, stop: Any) -> None:
+def _start(job: Job, counter: Synchronized[int], stop: Connection) -> None:
     """Make a new process ready for its work."""
     global _worker  # noqa: PLW0603 a process of the pool has no other place to keep what it was given
     for name in ("SIGINT", "SIGBREAK"):  # Ctrl-C and Windows' Ctrl-Break: the parent says when to stop

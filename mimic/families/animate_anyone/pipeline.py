@@ -119,7 +119,6 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
             scheduler=scheduler,
             feature_extractor=feature_extractor,
         )
-        self.generation_defaults = {}
 
     @classmethod
     def from_original(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from diffusers import DDIMScheduler
 from torch.nn.init import normal_
 
 from mimic.families.animate_anyone.keys import SCHEDULER
 from mimic.families.animate_anyone.pipeline import AnimateAnyonePipeline
-from mimic.families.tiny import SPATIAL, WIDTH, finished, seeded, tiny_image_encoder, tiny_vae
+from mimic.families.tiny import (
+    WIDTH,
+    finished,
+    seeded,
+    tiny_image_encoder,
+    tiny_motion_unet,
+    tiny_reference_unet,
+    tiny_vae,
+)
 from mimic.models.image_embedding import image_processor_class
-from mimic.models.motion_unet import MotionUNet
 from mimic.models.pose_guider import PoseGuider
-from mimic.models.reference_unet import ReferenceUNet
 
 
 def tiny_pipeline(*, height: int, width: int, seed: int) -> AnimateAnyonePipeline:
@@ -22,21 +26,10 @@ def tiny_pipeline(*, height: int, width: int, seed: int) -> AnimateAnyonePipelin
     Raises:
         ValueError: a side is no multiple of 8.
     """
-    spatial: dict[str, Any] = {**SPATIAL, "sample_size": height // 4, "num_attention_heads": 2}
     with seeded(seed, height, width):
         vae = tiny_vae(height)
-        unet = MotionUNet(
-            **spatial,
-            down_block_types=("CrossAttnDownBlockMotion", "DownBlockMotion"),
-            up_block_types=("UpBlockMotion", "CrossAttnUpBlockMotion"),
-            motion_num_attention_heads=2,
-            motion_norm_num_groups=8,
-        )
-        reference_unet = ReferenceUNet(
-            **spatial,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        )
+        unet = tiny_motion_unet(height)
+        reference_unet = tiny_reference_unet(height)
         pose_guider = PoseGuider(WIDTH, channels=(8, 16, 16))
         image_encoder = tiny_image_encoder()
         # Not zero, so that all of it has gradients from the first step.

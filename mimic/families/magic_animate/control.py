@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from diffusers import ControlNetModel
 from torch import Tensor
 
 from mimic.data.pose_maps import MapDrawer, as_pose_tensor
@@ -48,7 +48,7 @@ class ControlResiduals:
 
     def __init__(
         self,
-        controlnet: Any,
+        controlnet: ControlNetModel,
         pose_maps: MapDrawer,
         prompt_1LD: Tensor,
         *,

@@ -141,7 +141,6 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
             prompt_embedding=prompt_embedding,
             scheduler=scheduler,
         )
-        self.generation_defaults = {}
 
     @classmethod
     def from_original(

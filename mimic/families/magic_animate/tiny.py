@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from diffusers import ControlNetModel, DDIMScheduler
 from torch.nn.init import normal_
 
 from mimic.families.magic_animate.keys import SCHEDULER
 from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
-from mimic.families.tiny import SPATIAL, WIDTH, finished, seeded, tiny_vae
-from mimic.models.motion_unet import MotionUNet
+from mimic.families.tiny import (
+    SPATIAL,
+    WIDTH,
+    finished,
+    seeded,
+    tiny_motion_unet,
+    tiny_reference_unet,
+    tiny_vae,
+)
 from mimic.models.prompt_embedding import PromptEmbedding
-from mimic.models.reference_unet import ReferenceUNet
 
 _NUM_POSITIONS = 24
 _NUM_TOKENS = 2
@@ -24,26 +28,15 @@ def tiny_pipeline(*, height: int, width: int, seed: int) -> MagicAnimatePipeline
     Raises:
         ValueError: a side is no multiple of 8.
     """
-    spatial: dict[str, Any] = {**SPATIAL, "sample_size": height // 4, "num_attention_heads": 2}
-    down, up = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
     with seeded(seed, height, width):
         vae = tiny_vae(height)
-        unet = MotionUNet(
-            **spatial,
-            down_block_types=("CrossAttnDownBlockMotion", "DownBlockMotion"),
-            up_block_types=("UpBlockMotion", "CrossAttnUpBlockMotion"),
-            motion_num_attention_heads=2,
-            motion_max_seq_length=_NUM_POSITIONS,
-            motion_norm_num_groups=8,
-            use_motion_mid_block=False,
-            residual_norms="clip",
+        unet = tiny_motion_unet(
+            height, motion_max_seq_length=_NUM_POSITIONS, use_motion_mid_block=False, residual_norms="clip"
         )
-        appearance_encoder = ReferenceUNet(
-            **spatial, down_block_types=down, up_block_types=up, ends_with_norm=True
-        )
+        appearance_encoder = tiny_reference_unet(height, ends_with_norm=True)
         controlnet = ControlNetModel(
             **SPATIAL,
-            down_block_types=down,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             attention_head_dim=2,
             conditioning_embedding_out_channels=(8, 8, 8),
         )

@@ -116,7 +116,6 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
             feature_extractor=feature_extractor,
             pose_net=pose_net,
         )
-        self.generation_defaults = {}
 
     @classmethod
     def from_original(

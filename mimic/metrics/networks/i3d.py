@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIZE = 224
-NUM_FRAMES = 16
 NUM_CLASSES = 400
 
 Triple = tuple[int, int, int]

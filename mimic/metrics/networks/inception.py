@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIZE = 299
-NUM_FEATURES = 2048
 
 
 @dataclass(frozen=True)

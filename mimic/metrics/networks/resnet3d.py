@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIZE = 112
-NUM_FRAMES = 16
 MEAN_RGB = (114.7748, 107.7354, 99.4750)
 """What the network's training subtracted from pixels in 0 to 255."""
 

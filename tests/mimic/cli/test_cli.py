@@ -109,23 +109,29 @@ def test_demo_runs_the_shipped_config_with_changes(
     assert "Traceback" not in printed.err
 
 
-def test_a_failing_case_is_listed_and_the_exit_code_is_1(
-    toy_model: Path, dancer: RenderedClip, capsys: pytest.CaptureFixture[str]
-) -> None:
+def write_config_whose_first_case_fails(toy_model: Path, dancer: RenderedClip) -> Path:
     write_image("me.png", dancer.frames[0])
     dancer.poses.save("moves.npz")
     write_clip(Path("nobody.mp4"), even_times(2, 10), height=128, width=128)
-    Path("two.yaml").write_text(
+    config = Path("two.yaml")
+    config.write_text(
         f"base_model_path: {toy_model}\nestimator: blazepose\nalign: robust\nmax_frames: 1\ndevice: cpu\n"
         "test_case:\n"
         "  - {name: bad, ref_image_path: me.png, ref_video_path: nobody.mp4}\n"
         "  - {name: good, ref_image_path: me.png, ref_video_path: moves.npz}\n"
     )
+    return config
+
+
+def test_a_failing_case_is_listed_and_the_exit_code_is_1(
+    toy_model: Path, dancer: RenderedClip, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config_whose_first_case_fails(toy_model, dancer)
     code = main(
         [
             "infer",
             "--inference_config",
-            "two.yaml",
+            str(config),
             "--output_dir",
             "made",
             "--no_use_float16",
@@ -139,7 +145,13 @@ def test_a_failing_case_is_listed_and_the_exit_code_is_1(
     assert "failed: bad: nobody.mp4: nobody" in printed.err
     assert "failed: bad" in Path("log.txt").read_text()
     assert json.loads(Path("made/good.json").read_text())["model"]["dtype"] == "float32"
-    one = Path("two.yaml").read_text().splitlines(keepends=True)[:-1]
+
+
+def test_a_single_case_that_fails_ends_as_its_error(
+    toy_model: Path, dancer: RenderedClip, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config_whose_first_case_fails(toy_model, dancer)
+    one = config.read_text().splitlines(keepends=True)[:-1]
     Path("one.yaml").write_text("".join(one))
     assert main(["infer", "--config", "one.yaml", "--output-dir", "alone"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("mimic: nobody.mp4: nobody")

@@ -42,16 +42,24 @@ def write_compare_config(model: Path, **changes: object) -> None:
     Path("compare.yaml").write_text(json.dumps(content))
 
 
-def test_compare_prints_results_and_page_and_keeps_them_the_second_time(capsys):
+@pytest.fixture
+def compared(capsys):
+    """What `mimic compare` printed, and kept in the folder, for one toy model."""
     pipeline = random_pipeline()
     pipeline.generation_defaults = {"height": 32, "width": 32, "tile_size": 4, "tile_overlap": 2}
     pipeline.save_pretrained("toy")
     write_compare_config(Path("toy").absolute())
     assert main(["compare", "--config", "compare.yaml"]) == 0
-    printed = capsys.readouterr()
-    assert printed.out.splitlines() == [str(Path("out/results.jsonl")), str(Path("out/report.html"))]
-    assert "1 made, 0 kept, 0 failed" in printed.err
-    assert "[1/1] toy, dancer_000, seed 0" in printed.err
+    return capsys.readouterr()
+
+
+def test_compare_prints_results_and_page(compared):
+    assert compared.out.splitlines() == [str(Path("out/results.jsonl")), str(Path("out/report.html"))]
+    assert "1 made, 0 kept, 0 failed" in compared.err
+    assert "[1/1] toy, dancer_000, seed 0" in compared.err
+
+
+def test_compare_keeps_results_the_second_time_and_refuses_those_of_other_settings(compared, capsys):
     assert main(["compare", "--config", "compare.yaml"]) == 0
     assert "0 made, 1 kept, 0 failed" in capsys.readouterr().err
     write_compare_config(Path("toy").absolute(), common={"control_scale": 0.5})

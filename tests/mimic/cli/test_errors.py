@@ -10,10 +10,13 @@ import pytest
 import mimic
 import pose
 from mimic.cli import main
-from mimic.cli.main import FAILED, FAILURES, MISTAKE, MISTAKES, described
+from mimic.cli.main import FAILED, MISTAKE, MISTAKES, described
 from mimic.config import ConfigError
 from mimic.video.write import VideoWriteError
 from pose.dwpose import WeightsError
+
+FAILURES = {"CacheError", "StateError", "TrainingError", "VideoWriteError", "WorkerError"}
+"""Our error classes that are not about the user's input (exit code 1)."""
 
 
 def error_classes() -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -28,6 +28,7 @@ from pose import skeletons as layout
 SIZES = st.tuples(st.integers(60, 140), st.integers(60, 140))
 TARGETS = st.sampled_from([(64, 64), (96, 56), (56, 96), (128, 128), (200, 120), (40, 64)])
 UNIT = st.floats(0, 1)
+DOWNSCALE = 8  # of masks against pictures
 DOT = 2.5  # radius in pixels of the source
 
 
@@ -117,24 +118,29 @@ def test_drawn_maps_follow_the_picture(
     np.testing.assert_allclose(mapped, shown, atol=0.25 * max(1.0, target[0] / geometry.box_height) + 0.5)
 
 
-@settings(max_examples=8)
-@given(
-    st.integers(0, 10_000),
-    st.sampled_from([(96, 96), (120, 90), (90, 140)]),
-    st.sampled_from([(64, 64), (96, 64), (64, 104)]),
-    st.floats(1, 1.25),
-    st.tuples(UNIT, UNIT),
-    st.booleans(),
-)
-def test_masks_and_maps_follow_rendered_dancers(
+@dataclass(frozen=True)
+class Scene:
+    """Two frames of a rendered dancer, cropped, mirrored and resized, with what masks and parts say."""
+
+    target: tuple[int, int]
+    zoom: float
+    is_flipped: bool
+    poses: PoseSequence
+    masks: dict[str, NDArray[np.float32]]
+    """``2 x H / 8 x W / 8`` by region."""
+    parts: NDArray[np.uint8]
+    """Body parts that the renderer painted, ``2 x H x W``."""
+    figure: NDArray[np.bool_]
+
+
+def rendered_scene(
     seed: int,
     source: tuple[int, int],
     target: tuple[int, int],
     zoom: float,
     place: tuple[float, float],
     is_flipped: bool,
-) -> None:
-    """Hands and heads that the renderer painted are where masks and maps say."""
+) -> Scene:
     rng = np.random.default_rng(seed)
     world = World.plain()
     clip = render(
@@ -142,49 +148,88 @@ def test_masks_and_maps_follow_rendered_dancers(
     )
     geometry = choose_geometry(source, target, zoom=zoom, place=place, is_flipped=is_flipped)
     poses = geometry.poses(clip.poses)
-    downscale = 8
     masks = region_masks(
         poses,
         ("hands", "face", "person"),
-        target[0] // downscale,
-        target[1] // downscale,
+        target[0] // DOWNSCALE,
+        target[1] // DOWNSCALE,
         thresholds={"hands": 0.8, "face": 0.8, "person": 0.3},
         margin=0.25,
     )
-    parts = np.stack([geometry.labels(ids) for ids in clip.part_ids])
+    return Scene(
+        target,
+        zoom,
+        is_flipped,
+        poses,
+        {region: mask[:, 0].numpy() for region, mask in masks.items()},
+        np.stack([geometry.labels(ids) for ids in clip.part_ids]),
+        np.stack([geometry.labels(ids) for ids in (clip.part_ids > 0).astype(np.uint8)]) > 0,
+    )
+
+
+scenes = st.builds(
+    rendered_scene,
+    st.integers(0, 10_000),
+    st.sampled_from([(96, 96), (120, 90), (90, 140)]),
+    st.sampled_from([(64, 64), (96, 64), (64, 104)]),
+    st.floats(1, 1.25),
+    st.tuples(UNIT, UNIT),
+    st.booleans(),
+)
+
+
+@settings(max_examples=8)
+@given(scenes)
+def test_masks_and_poses_of_hands_follow_rendered_dancers(scene: Scene) -> None:
+    poses, target = scene.poses, scene.target
     for side, (own, points) in enumerate(((LEFT_HAND, layout.LEFT_HAND), (RIGHT_HAND, layout.RIGHT_HAND))):
         # After mirroring, the renderer's left hand is the picture's right one.
-        told = (layout.RIGHT_HAND, layout.LEFT_HAND)[side] if is_flipped else points
+        told = (layout.RIGHT_HAND, layout.LEFT_HAND)[side] if scene.is_flipped else points
         for frame in range(2):
             if poses.scores[frame, 0, told].min() <= 0.8:
                 continue
-            shown = np.argwhere(parts[frame] == own)
+            shown = np.argwhere(scene.parts[frame] == own)
             if len(shown) < 8:
                 continue
-            covered = masks["hands"][frame, 0].numpy()[shown[:, 0] // downscale, shown[:, 1] // downscale]
+            covered = scene.masks["hands"][frame][shown[:, 0] // DOWNSCALE, shown[:, 1] // DOWNSCALE]
             assert (covered > 0).mean() > 0.9
             inside = np.clip(poses.points[frame, 0, told], 0, 1).mean(axis=0) * [target[1], target[0]]
             is_cut = (shown.min(axis=0) == 0).any() or (shown.max(axis=0) >= np.array(target) - 1).any()
             if not is_cut:
                 distance = np.linalg.norm(shown.mean(axis=0)[::-1] + 0.5 - inside)
-                assert distance < 0.035 * max(target) * zoom
-    figure = np.stack([geometry.labels(ids) for ids in (clip.part_ids > 0).astype(np.uint8)]) > 0
-    rows, columns = target[0] // downscale * downscale, target[1] // downscale * downscale
-    for frame, mask in enumerate(masks["person"][:, 0].numpy()):
-        covered = np.kron(mask, np.ones((downscale, downscale)))[figure[frame, :rows, :columns]]
-        sure = poses.scores[frame, 0, layout.BODY] > 0.3
+                assert distance < 0.035 * max(target) * scene.zoom
+
+
+@settings(max_examples=8)
+@given(scenes)
+def test_masks_of_people_cover_rendered_dancers(scene: Scene) -> None:
+    rows, columns = (side // DOWNSCALE * DOWNSCALE for side in scene.target)
+    for frame, mask in enumerate(scene.masks["person"]):
+        covered = np.kron(mask, np.ones((DOWNSCALE, DOWNSCALE)))[scene.figure[frame, :rows, :columns]]
+        sure = scene.poses.scores[frame, 0, layout.BODY] > 0.3
         assert (covered > 0).mean() > 0.9 or sure.sum() < 10
-    drawn = draw_pose(poses, *target, canvas_short_side=480).max(axis=-1) > 96
-    grown = np.stack([cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) for mask in figure]) > 0
+
+
+@settings(max_examples=8)
+@given(scenes)
+def test_maps_lie_on_rendered_dancers(scene: Scene) -> None:
+    drawn = draw_pose(scene.poses, *scene.target, canvas_short_side=480).max(axis=-1) > 96
+    kernel = np.ones((5, 5), np.uint8)
+    grown = np.stack([cv2.dilate(mask.astype(np.uint8), kernel) for mask in scene.figure]) > 0
     assert drawn.any()
     assert (drawn & ~grown).sum() < 0.02 * drawn.sum()
+
+
+@settings(max_examples=8)
+@given(scenes)
+def test_masks_of_faces_lie_on_rendered_heads(scene: Scene) -> None:
     for frame in range(2):
-        face = masks["face"][frame, 0].numpy()
-        head = np.argwhere(parts[frame] == PART_NAMES.index("head"))
+        face = scene.masks["face"][frame]
+        head = np.argwhere(scene.parts[frame] == PART_NAMES.index("head"))
         if face.sum() > 0 and len(head) > 20:
             cells = np.argwhere(face > 0)
-            middle = ((cells + 0.5) * face[tuple(cells.T)][:, None]).sum(axis=0) / face.sum() * downscale
-            assert np.abs(middle - head.mean(axis=0) - 0.5).max() < downscale
+            middle = ((cells + 0.5) * face[tuple(cells.T)][:, None]).sum(axis=0) / face.sum() * DOWNSCALE
+            assert np.abs(middle - head.mean(axis=0) - 0.5).max() < DOWNSCALE
 
 
 def test_a_mirror_image_of_a_mirror_image_is_the_same() -> None:

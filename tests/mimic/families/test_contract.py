@@ -17,6 +17,7 @@ from mimic import load_pipeline
 from mimic.config.loading import build
 from mimic.data.batch import Sample, collate
 from mimic.families.base import AnimationPipeline
+from mimic.families.family import Family
 from mimic.families.registry import FAMILIES, find_family, load_task, trained_families
 from mimic.families.task import Loss, TrainingTask
 from mimic.models.memory import save_memory
@@ -92,7 +93,7 @@ def test_it_says_what_drives_it_and_takes_the_shared_arguments(
     assert pipe.driven_by in {"skeleton", "densepose"}
     assert isinstance(pipe.shows_reference_first, bool)
     assert set(inspect.signature(type(pipe).__call__).parameters) >= SHARED_ARGUMENTS
-    assert hasattr(pipe, "from_original") == FAMILIES[family].has_released_weights
+    assert hasattr(pipe, "from_original") == (FAMILIES[family].recognises is not Family.recognises)
     assert {"from_pretrained", "save_pretrained", "load_lora", "decode_stream"} <= set(dir(pipe))
     assert type(pipe).released.keys() >= {
         "tile_size", "tile_overlap", "num_inference_steps", "min_guidance_scale", "max_guidance_scale",

@@ -71,7 +71,6 @@ class ToyPipeline(AnimationPipeline[ToySettings, Conditions]):
     def __init__(self, vae: MiniTemporalVAE, denoising_net: ToyDenoiser, scheduler: DDIMScheduler) -> None:
         super().__init__()
         self.register_modules(vae=vae, denoising_net=denoising_net, scheduler=scheduler)
-        self.generation_defaults = {}
 
     @property
     def denoiser(self) -> ToyDenoiser:

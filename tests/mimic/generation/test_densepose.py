@@ -16,10 +16,11 @@ from mimic.dancers.write import synth
 from mimic.data.transforms import frames_to_uint8, prepare_reference
 from mimic.families.magic_animate.tiny import tiny_pipeline
 from mimic.generation import generate, run_config
+from mimic.generation.animate import GenerateResult
 from mimic.generation.checks import InputError
 from mimic.generation.drivers.body_parts import BodyPartMaps, check_is_densepose
 from mimic.video import VideoError, probe, read_frames, write_image
-from pose.densepose import BACKGROUND_COLOUR, densepose_palette
+from pose.densepose import densepose_palette
 from tests.mimic.models.test_densepose_model import ByBrightness, script
 from tests.tiny import quiet
 
@@ -42,23 +43,33 @@ def pipeline() -> Any:
     return quiet(tiny_pipeline(height=SIZE, width=SIZE, seed=0))
 
 
-def test_a_densepose_video_drives_frame_by_frame(scene: Path, pipeline: Any, tmp_path: Path) -> None:
-    result = generate(
+@pytest.fixture(scope="module")
+def driven(scene: Path, pipeline: Any) -> GenerateResult:
+    """The picture of the scene, driven by its DensePose video."""
+    return generate(
         scene / "picture.png",
         scene / "clip_0000.densepose.mp4",
         pipeline=pipeline,
-        output=tmp_path / "a.mp4",
+        output=scene / "driven.mp4",
         is_progress_shown=False,
         side_by_side=True,
         **SETTINGS,
     )
+
+
+def test_a_densepose_video_drives_without_poses(driven: GenerateResult) -> None:
+    result = driven
     assert result.num_frames == NUM_FRAMES
     assert result.poses is None
     assert probe(result.path).num_frames == NUM_FRAMES
     report = json.loads(result.report.read_text())
     assert report["poses"] == {"driven_by": "densepose"}
     assert report["settings"]["windows"] == "closed"
-    # The same frames as the pipeline gives for the same maps.
+
+
+def test_a_densepose_video_gives_the_frames_that_the_pipeline_gives_for_its_maps(
+    driven: GenerateResult, scene: Path, pipeline: Any
+) -> None:
     maps = np.stack(
         [
             prepare_reference(np.ascontiguousarray(frame), height=SIZE, width=SIZE)
@@ -74,12 +85,16 @@ def test_a_densepose_video_drives_frame_by_frame(scene: Path, pipeline: Any, tmp
         generator=torch.Generator().manual_seed(42),
         output_type="pt",
     ).frames[0]
-    written = np.stack(list(read_frames(result.path)))
+    written = np.stack(list(read_frames(driven.path)))
     # Brightness alone: the file halves the resolution of colours, and random weights make coloured noise.
     brightness = [pictures.mean(-1).ravel() for pictures in (written, frames_to_uint8(frames))]
     assert np.corrcoef(*brightness)[0, 1] > 0.9
-    middle = np.stack(list(read_frames(result.side_by_side)))[0, :, 384:768]
-    assert np.abs(middle[2, 2].astype(int) - BACKGROUND_COLOUR).max() < 12
+
+
+def test_the_maps_are_shown_between_reference_and_result(driven: GenerateResult) -> None:
+    assert driven.side_by_side is not None
+    middle = np.stack(list(read_frames(driven.side_by_side)))[0, :, 384:768]
+    assert np.abs(middle[2, 2].astype(int) - densepose_palette()[0]).max() < 12
 
 
 def test_an_ordinary_video_drives_through_a_model_named_in_the_yaml(scene: Path, tmp_path: Path) -> None:
@@ -116,5 +131,5 @@ def test_kept_maps_come_back_as_they_were_and_number_0_is_background() -> None:
     maps = BodyPartMaps(16, 12, frames)
     assert len(maps) == 4
     assert np.array_equal(maps([1, 2, 3]), np.stack(frames))
-    assert (maps.draw(0) == BACKGROUND_COLOUR).all()
+    assert (maps.draw(0) == densepose_palette()[0]).all()
     assert maps.resized(32, 24).draw(1).shape == (32, 24, 3)

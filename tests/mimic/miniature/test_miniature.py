@@ -1,5 +1,6 @@
 """The miniature's trainers at a size of seconds: they learn, resume, and their bundle animates."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from mimic.families.registry import load_pipeline
 from mimic.miniature.bundle import assemble, save_bundle
 from mimic.miniature.dancers import DancerSettings, RollingBuffer, make_dancer
+from mimic.miniature.network import MiniSettings, pose_strides
 from mimic.miniature.train_vae import MiniVAESettings, train_mini_vae
-from mimic.miniature.unet import MiniSettings, pose_strides, train_mini
+from mimic.miniature.unet import train_mini
 from mimic.models.mini import (
     MiniTemporalVAE,
     initialise_as_averaging,
@@ -101,40 +103,68 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path):
     loaded, facts = load_state(tmp_path / "checkpoint-3")
     assert torch.equal(loaded["model"]["weight"], torch.ones(2))
     assert facts["step"] == 3
+
+
+def test_a_checkpoint_with_a_missing_file_is_refused(tmp_path):
+    save_state(tmp_path, 3, tensors={"model": {"weight": torch.ones(2)}}, facts={"seconds": 1.0})
     (tmp_path / "checkpoint-3" / "facts.json").unlink()
     with pytest.raises(StateError, match="not a whole checkpoint"):
         load_state(tmp_path / "checkpoint-3")
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path):
+    tensors = {"model": {"weight": torch.ones(2)}}
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(StateError, match="could not be written"):
         save_state(blocked, 1, tensors=tensors, facts={})
 
 
-def test_from_nothing_to_a_miniature_that_animates(tmp_path):
+@dataclass(frozen=True)
+class Trained:
+    """A miniature trained from nothing, then further, then bundled."""
+
+    settings: MiniSettings
+    checkpoint: Path
+    further: Path
+    bundle: Path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("trained")
     vae_settings = MiniVAESettings(
-        output_dir=tmp_path / "vae", dancers=DANCERS, block_out_channels=(32, 32, 32), latent_channels=4,
+        output_dir=folder / "vae", dancers=DANCERS, block_out_channels=(32, 32, 32), latent_channels=4,
         max_steps=4, batch_size=2, crop=16, save_every=2, num_workers=0,
     )  # fmt: skip
     vae = train_mini_vae(vae_settings, progress=False)
-    settings = tiny_unet_settings(tmp_path / "unet", vae, max_steps=4)
+    settings = tiny_unet_settings(folder / "unet", vae, max_steps=4)
     checkpoint = train_mini(settings, progress=False)
-    assert checkpoint.name == "checkpoint-4"
-
     further = train_mini(settings.model_copy(update={"max_steps": 6}), progress=False)
-    assert further.name == "checkpoint-6"
-    before, after = (load_state(path)[0]["average"] for path in (checkpoint, further))
-    assert any(not torch.equal(before[name], after[name]) for name in before)
-
     defaults = {"height": 32, "width": 32, "tile_size": 3, "tile_overlap": 1, "num_inference_steps": 2,
                 "min_guidance_scale": 1.0, "max_guidance_scale": 1.0, "fps": 7}  # fmt: skip
     pipeline = assemble(further, settings, sigma_min=0.4, sigma_max=20.0, defaults=defaults)
-    save_bundle(pipeline, tmp_path / "bundle")
-    again = settings.model_copy(update={"output_dir": tmp_path / "again", "start_from": tmp_path / "bundle"})
-    renewed = train_mini(again.model_copy(update={"max_steps": 1, "learning_rate": 0.0}), progress=False)
-    kept = load_state(renewed)[0]["model"]["unet.conv_in.weight"]
-    assert torch.allclose(kept, after["unet.conv_in.weight"], atol=1e-3)
+    save_bundle(pipeline, folder / "bundle")
+    return Trained(settings, checkpoint, further, folder / "bundle")
 
-    loaded = load_pipeline(str(tmp_path / "bundle"))
+
+def test_training_goes_on_from_its_last_checkpoint(trained):
+    assert trained.checkpoint.name == "checkpoint-4"
+    assert trained.further.name == "checkpoint-6"
+    before, after = (load_state(path)[0]["average"] for path in (trained.checkpoint, trained.further))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_training_can_start_from_a_bundle(trained, tmp_path):
+    changes = {"output_dir": tmp_path, "start_from": trained.bundle, "max_steps": 1, "learning_rate": 0.0}
+    renewed = train_mini(trained.settings.model_copy(update=changes), progress=False)
+    kept = load_state(renewed)[0]["model"]["unet.conv_in.weight"]
+    after = load_state(trained.further)[0]["average"]["unet.conv_in.weight"]
+    assert torch.allclose(kept, after, atol=1e-3)
+
+
+def test_a_bundle_keeps_its_defaults_and_animates(trained):
+    loaded = load_pipeline(str(trained.bundle))
     assert loaded.generation_defaults["tile_size"] == 3
     dancer = make_dancer(5, DANCERS)
     poses = dancer.maps.float() / 127.5 - 1

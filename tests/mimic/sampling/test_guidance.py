@@ -27,14 +27,13 @@ def test_a_ramp_goes_from_the_first_to_the_last_or_is_off(first, last, num_frame
             assert ((scales >= min(first, last) - 1e-5) & (scales <= max(first, last) + 1e-5)).all()
 
 
-def test_none_needs_no_unconditional_pass_and_constant_does():
-    assert not guidance.is_needed(guidance.none(4))
-    assert guidance.is_needed(guidance.constant(2.0, 4))
-    assert guidance.constant(2.0, 3).tolist() == [2, 2, 2]
+def test_a_scale_of_one_needs_no_unconditional_pass_and_any_other_does():
+    assert not guidance.is_needed(torch.ones(4))
+    assert guidance.is_needed(guidance.ramp(2.0, 2.0, 4))
 
 
 def test_outside_the_interval_there_is_no_guidance():
-    scales = guidance.constant(2.0, 3)
+    scales = torch.full((3,), 2.0)
     assert torch.equal(guidance.within_interval(scales, 5.0, (1.0, 10.0)), scales)
     assert torch.equal(guidance.within_interval(scales, 5.0, None), scales)
     assert not guidance.is_needed(guidance.within_interval(scales, 50.0, (1.0, 10.0)))
