@@ -20,9 +20,9 @@ COMMANDS = (demo, infer, pose, prepare, synth, evaluate, compare, download, doct
 
 MISTAKES = frozenset(
     {
-        "CompareError", "ConfigError", "DataError", "DensePoseError", "EvaluationError", "FolderInUseError",
-        "InputError", "PictureError", "PoseError", "ResultError", "SourceError", "UsageError", "VideoError",
-        "WeightsError",
+        "AttentionBackendError", "CompareError", "ConfigError", "DataError", "DensePoseError",
+        "EstimatorWeightsError", "EvaluationError", "FolderInUseError", "InputError", "PictureError",
+        "PoseError", "ProcessCountError", "ResultError", "SourceError", "UsageError", "VideoError", "WeightsError",
     }
 )  # fmt: skip
 """Our error classes that are about the user's input (exit code 2)."""

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +34,7 @@ POSITION_IDS = "embeddings.position_ids"
 """End of the key of a constant that CLIP checkpoints hold or not, depending on the version that wrote it."""
 
 _OTHER_VARIANTS = ("fp16", "bf16")
-_LIBRARIES = ("diffusers", "transformers", "mimic")
+_LIBRARIES = frozenset({"diffusers", "transformers", "mimic"})
 _LIBRARY_LOADS = {"device_map", "quantization_config"}
 # Names of the attention of VAEs that were saved before diffusers 0.15.
 _OLD_ATTENTION = re.compile(r"(?<=\.attentions\.)(\d+)\.(query|key|value|proj_attn)\.")
@@ -171,7 +172,8 @@ def load_parts(
 
 
 def _network_class(library: str | None, name: str | None) -> type[nn.Module] | None:
-    if library not in _LIBRARIES or name is None:
+    # A name in a file imports nothing; modules of families that were registered are there already.
+    if library is None or name is None or library not in _LIBRARIES | set(sys.modules):
         return None
     kind = getattr(importlib.import_module(library), name, None)
     return kind if isinstance(kind, type) and issubclass(kind, nn.Module) else None

@@ -174,7 +174,7 @@ def test_a_single_case_that_fails_ends_as_its_error(
         (["pose", "a.mp4", "-o", "a.json"], "poses are saved as .npz"),
         (["pose", "a.mp4", "--overlay", "a.png"], "for a video it must end in one of .mp4"),
         (["pose", "a.mp4", "--overlay", "./a.mp4"], "the input itself"),
-        (["synth", "--seconds", "0"], "hold no frame"),
+        (["synth", "--seconds", "0"], "seconds is 0.0; expected a number from"),
         (["train", "--config", "none.yaml"], "there is no config none.yaml"),
     ],
 )

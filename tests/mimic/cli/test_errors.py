@@ -13,9 +13,11 @@ from mimic.cli import main
 from mimic.cli.main import FAILED, MISTAKE, MISTAKES, described
 from mimic.config import ConfigError
 from mimic.video.write import VideoWriteError
-from pose.dwpose import WeightsError
+from pose.dwpose import EstimatorWeightsError
 
-FAILURES = {"CacheError", "StateError", "TrainingError", "VideoWriteError", "WorkerError"}
+FAILURES = {
+    "CacheError", "StateError", "TrainingError", "ValidationError", "VideoWriteError", "WorkerError",
+}  # fmt: skip
 """Our error classes that are not about the user's input (exit code 1)."""
 
 
@@ -35,7 +37,7 @@ def test_every_error_class_has_an_exit_code():
     ("error", "code", "text"),
     [
         (ConfigError("seed is wrong"), MISTAKE, "seed is wrong"),
-        (WeightsError("no weights"), MISTAKE, "no weights"),
+        (EstimatorWeightsError("no weights"), MISTAKE, "no weights"),
         (FileNotFoundError("there is no clip"), MISTAKE, "there is no clip"),
         (VideoWriteError("disk full"), FAILED, "disk full"),
         (PermissionError(13, "Permission denied", "a"), FAILED, "[Errno 13] Permission denied: 'a'"),

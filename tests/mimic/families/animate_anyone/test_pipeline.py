@@ -130,9 +130,9 @@ POSES = random_poses(6, HEIGHT, WIDTH)
     ("arguments", "message"),
     [
         ({"tile_size": 40, "image_pose": POSES.repeat(8, 1, 1, 1)}, "a window has 40 frames, .* know 32"),
-        ({"windows": "open"}, "windows 'open' is not known; use one of closed, sliding"),
-        ({"compat": "old"}, "compat 'old' is not known; use one of none, released"),
-        ({"fusion": "mean"}, "fusion 'mean' is not known"),
+        ({"windows": "open"}, "windows is 'open'"),
+        ({"compat": "old"}, "compat is 'old'; expected 'none' or 'released'"),
+        ({"fusion": "mean"}, "fusion is 'mean'"),
         ({"tile_size": 4, "tile_overlap": 4}, "overlap is 4 and size 4"),
         ({"height": 18, "width": 24}, "both have to be multiples of 4"),
         ({"num_frames": 9}, "image_pose has 6 frames, num_frames is 9"),

@@ -138,7 +138,7 @@ def test_the_pipeline_gives_the_recorded_latents_and_frames(name: str, compat: s
     case, expected = recorded_json("cases")[name], recorded(name)
     pipe = pipeline()
     if compat == "released_bank":  # `compat: released` would refuse clips that are no multiple of 16 frames
-        monkeypatch.setattr("mimic.families.magic_animate.request.RELEASED_NOISE_FRAMES", 1)
+        monkeypatch.setattr("mimic.families.magic_animate.pipeline.RELEASED_NOISE_FRAMES", 1)
     maps = torch.from_numpy(recorded("condition_frames")["cond_u8"].numpy()[: case["video_length"]])
     latents = pipe(
         source_image(),

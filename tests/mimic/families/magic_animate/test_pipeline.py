@@ -150,9 +150,9 @@ def test_drawn_maps_are_taken_as_they_are_drawn(pipe) -> None:
     [
         ({"num_frames": NUM_FRAMES + 1}, "image_pose has 7 frames, num_frames is 8"),
         ({"height": 30}, "multiples of 4"),
-        ({"fusion": "mean"}, "fusion 'mean' is not known"),
-        ({"windows": "open"}, "windows 'open' is not known; use one of closed, sliding"),
-        ({"compat": "old"}, "compat 'old' is not known"),
+        ({"fusion": "mean"}, "fusion is 'mean'"),
+        ({"windows": "open"}, "windows is 'open'"),
+        ({"compat": "old"}, "compat is 'old'"),
         ({"compat": "released"}, "num_frames is 7; compat: released takes nothing but multiples of 16"),
         ({"tile_overlap": 4}, "smaller than the window"),
         (
