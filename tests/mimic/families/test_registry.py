@@ -39,7 +39,7 @@ def test_folders_of_nothing_known_are_told(tmp_path):
     with pytest.raises(ValueError, match=r"has no model_index\.json"):
         load_pipeline(tmp_path)
     (tmp_path / "model_index.json").write_text('{"_class_name": "OtherPipeline"}')
-    with pytest.raises(ValueError, match="is a OtherPipeline; known are MimicMotionPipeline"):
+    with pytest.raises(ValueError, match="is a OtherPipeline; expected one of MimicMotionPipeline"):
         load_pipeline(tmp_path)
     with pytest.raises(OSError, match="no model folder"):
         load_pipeline(tmp_path / "nothing")
