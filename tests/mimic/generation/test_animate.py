@@ -241,7 +241,7 @@ def test_each_wrong_input_is_said(stage: Stage, pipeline: Any, estimator: Estima
         make(stage, pipeline, output, driving=tmp_path / "none.mp4")
     with pytest.raises(VideoError, match="not a video"):
         make(stage, pipeline, output, driving=stage.model / "model_index.json")
-    with pytest.raises(ValueError, match="this model makes multiples of 8; use height: 32 and width: 32"):
+    with pytest.raises(ValueError, match="this model needs multiples of 8; use height: 32 and width: 32"):
         make(stage, pipeline, output, height=33, width=32)
     with pytest.raises(ValueError, match="overlap is 6"):
         make(stage, pipeline, output, tile_overlap=6)
@@ -314,7 +314,7 @@ def test_released_alignment_that_has_nothing_to_fit_names_the_remedy(stage: Stag
     blind = PoseSequence(
         stage.reference_pose.points, np.zeros_like(stage.reference_pose.scores), height=384, width=384
     )
-    with pytest.raises(PoseError, match="align: robust needs less"):
+    with pytest.raises(PoseError, match="align: robust needs fewer joints"):
         fit_to_reference(stage.driving_poses, blind, CaseSettings())
 
 
