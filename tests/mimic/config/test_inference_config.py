@@ -66,7 +66,7 @@ def test_every_shipped_yaml_is_valid_and_says_how_to_run_it(path: Path) -> None:
 def test_shipped_yamls_are_found() -> None:
     assert {path.name for path in INFERENCE_CONFIGS} >= {"demo.yaml", "test.yaml"}
     assert shipped_config("demo.yaml") == CONFIGS / "demo.yaml"
-    with pytest.raises(ConfigError, match=r"none\.yaml is not in this installation"):
+    with pytest.raises(ConfigError, match=r"none\.yaml is missing in this installation"):
         shipped_config("none.yaml")
 
 
