@@ -34,8 +34,7 @@ __all__ = ["AnimationOutput", "AnimationPipeline", "Frames", "StepCallback", "qu
 
 StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
 PredictBranch = Callable[[bool], Tensor]
-"""``predict(is_conditional)`` returns the prediction of one branch of guidance, ``1 x f x C x h x w``,
-float32."""
+"""``predict(is_conditional)``: prediction of one branch of guidance, ``1 x f x C x h x w``, float32."""
 ConditionsT = TypeVar("ConditionsT")
 
 
@@ -72,8 +71,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
     layouts: ClassVar[tuple[str, ...]]
     """Window layouts that this family supports (see `mimic.sampling.windows`)."""
     driven_by: ClassVar[str] = "skeleton"
-    """Name of the driver (`mimic.generation.drivers`) that draws `image_pose`: ``skeleton`` or
-    ``densepose``."""
+    """Driver (`mimic.generation.drivers`) that draws `image_pose`: ``skeleton`` or ``densepose``."""
     shows_reference_first: ClassVar[bool] = True
     """Whether frame 0 of a video, and of `image_pose`, shows the reference; if false, all frames are new."""
     draws_channels_first: ClassVar[bool] = False
@@ -91,7 +89,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
 
     @abstractmethod
     def check_parts(self) -> None:
-        """Raise `ValueError` when the components do not fit each other."""
+        """Raise `ValueError` if the components do not fit each other."""
 
     @abstractmethod
     def encode(self, inputs: Inputs, plan: Plan[SettingsT]) -> ConditionsT:
@@ -107,21 +105,16 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         t: Tensor,
         frames: list[int],
     ) -> PredictBranch:
-        """Predict one window of one video of the batch.
+        """Return a function that predicts one window of one video, in either branch of guidance.
 
-        Videos are predicted one at a time, so that the result and the peak memory of each equal those of a
-        separate run.
+        Videos are predicted one at a time, so that each has the result and peak memory of a separate run.
 
         Args:
             conditions: result of `encode`.
-            plan: the resolved settings.
             video: index of the video in the batch.
             latents_1fChw: its scaled noisy latents, in the precision of the denoiser.
             t: the timestep.
             frames: frame indices of the window.
-
-        Returns:
-            a function that predicts either branch of guidance.
         """
 
     # Hooks with a default implementation
@@ -133,8 +126,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
 
     @property
     def size_unit(self) -> int:
-        """Number of pixels of which height and width have to be multiples, given by the downsampling of VAE
-        and denoiser."""
+        """Factor by which VAE and denoiser downsample; generated videos have multiples of it as size."""
         return self.pixels_per_latent * 2 ** (len(self.denoiser.config.block_out_channels) - 1)
 
     def check_plan(self, plan: Plan[SettingsT]) -> None:
@@ -180,11 +172,11 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
                 list, or ``B x F x 3 x H x W``, gives each video different maps. Or a callable
                 ``maps(frames)`` that draws the maps of the given frames on demand. Frame 0 is the reference's
                 pose if `shows_reference_first`. None animates without poses.
-            height, width: size of the video in pixels, multiples of `size_unit`; by default that of the maps.
+            height, width: of the video in pixels, multiples of `pixels_per_latent`; by default those of the
+                maps.
             num_frames: frames of the video; by default all frames of `image_pose`.
             num_videos_per_prompt: number of videos for each reference.
-            generator: source of all noise. A list holds one generator for each video; each video then equals
-                that of a separate run with this generator.
+            generator: source of all noise; with a list of one for each video, each equals a separate run.
             latents: unit normal noise ``B x f x C x h x w``; f is `tile_size` (repeated) or `num_frames`.
             output_type: ``pil``, ``np``, ``pt`` or ``latent`` (see `AnimationOutput`).
             callback_on_step_end: ``callback(pipe, step, t, {"latents": …})``, run after each step; sampling
@@ -192,7 +184,6 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
             callback_on_step_end_tensor_inputs: tensors passed to it.
             return_dict: return an `AnimationOutput`; if false, only the frames, as the released code does.
             device: where to compute; the pipeline is moved there unless it is offloaded.
-            settings: further settings of the family, see `Settings`.
 
         Raises:
             ValueError: an argument does not fit the model or another argument.
@@ -231,8 +222,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
 
         Args:
             num_frames: frames of the video, including the reference's if `shows_reference_first`.
-            height, width: size of the video in pixels; by default the one stored with the weights, else the
-                released one.
+            height, width: of the video in pixels; by default as stored with the weights, else as released.
             generator: source of all noise.
             settings: settings by name, see `Settings`.
 
