@@ -1,4 +1,4 @@
-"""Train the miniature's UNet, PoseNet and image encoder on synthetic dancers: a plain single-process loop."""
+"""Training of the miniature's UNet, PoseNet and image encoder on synthetic dancers."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ from mimic.training.state import (
     save_state,
 )
 
-# SVD's image encoder sees pictures in CLIP's normalisation.
+# SVD's image encoder takes pictures in CLIP's normalisation.
 _FEATURE_EXTRACTOR = image_processor_class()()
 
 
 class MiniSettings(Config):
-    """Everything that `configs/train/mini.yaml` may set."""
+    """Settings of `configs/train/mini.yaml`."""
 
     output_dir: Path = Path("runs/mini")
     vae: Path = Path("runs/mini_vae/final")
     start_from: Path | None = None
-    """Where the first weights come from: a checkpoint of another training, or a finished model folder."""
+    """Initial weights: a checkpoint of another training, or a model folder; null: random weights."""
     seed: int = 0
     dancers: DancerSettings = DancerSettings()
 
@@ -67,36 +67,36 @@ class MiniSettings(Config):
     max_steps: int = Field(3500, ge=1)
     batch_size: int = Field(8, ge=1)
     frames: int = Field(4, ge=2)
-    """Pictures in a window, the reference included."""
+    """Number of pictures in a window, including the reference."""
     learning_rate: float = 1e-3
     warmup_steps: int = 100
     decay_share: float = 0.3
-    """The rate falls linearly to a twentieth over this last share of the steps."""
+    """Fraction of the steps, at the end, over which the learning rate falls linearly to a twentieth."""
     P_mean: float = 1.0
     P_std: float = 1.5
     sigma_range: tuple[float, float] = (0.03, 60.0)
     dropout: float = 0.05
-    """Share of windows that train without image embedding, reference latents and pose."""
+    """Fraction of windows trained without image embedding, reference latents and pose, for guidance."""
     region_factors: Mapping[str, float] = {"figure": 4.0, "hands": 8.0, "face": 6.0}
     palette_weight: float = 0.05
-    """Weight of the image encoder's own task: tell the mean colour of the figure's parts."""
+    """Weight of the image encoder's auxiliary task: predict mean colours of the figure at several heights."""
     palette_steps: int = 250
-    """Steps at the start in which only that task is trained."""
+    """Number of steps at the start in which only the auxiliary task is trained."""
     buffer_capacity: int = 3000
     new_dancers_per_step: int = 2
     ema_decay: float = 0.999
     save_every: int = Field(100, ge=1)
     num_workers: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: the networks run under autocast, weights stay fp32; pays on processors that compute it (AMX)."""
+    """`bf16` runs the networks under autocast with fp32 weights; faster on processors with AMX."""
     resume: Literal["auto", "never"] = "auto"
-    """auto goes on from the folder's last checkpoint; never wants a folder without any."""
+    """`auto` resumes from the last checkpoint in `output_dir`; `never` requires a folder without any."""
     max_minutes: float | None = None
-    """Stop cleanly, with a checkpoint, after this long (single process only)."""
+    """Stop with a checkpoint after this time in minutes (single process only); null: no limit."""
 
 
 class Mini(nn.Module):
-    """All that is trained, in one place; `palette` only teaches the image encoder and is not shipped."""
+    """All trained networks; `palette` is only used to train the image encoder and is not bundled."""
 
     def __init__(
         self, settings: MiniSettings, *, latent_channels: int, latent_size: int, pose_strides: tuple[int, ...]
@@ -136,7 +136,7 @@ class Mini(nn.Module):
         )
         self.palette = nn.Linear(settings.cross_attention_dim, 2 * 3 * _BANDS)
         with torch.no_grad():
-            # Small, not zero: the pose must matter from the first step, but not drown the picture.
+            # Small but not zero, so that the pose has an effect from the first step without dominating.
             nn.init.normal_(self.pose_net.final_proj.weight, std=0.02)
             nn.init.zeros_(self.unet.conv_out.weight)
             nn.init.zeros_(self.unet.conv_out.bias)
@@ -146,19 +146,20 @@ class Mini(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def embed(self, reference: Tensor) -> Tensor:
-        """Image embedding ``B x 1 x D`` of pictures ``B x 3 x H x W`` in [-1, 1]."""
+        """Embed pictures ``B x 3 x H x W`` in [-1, 1] to ``B x 1 x D``."""
         pixels = clip_pixels((reference + 1) / 2, _FEATURE_EXTRACTOR, self.image_encoder.config.image_size)
         return self.image_encoder(pixels).image_embeds[:, None]
 
 
-_BANDS = 6  # heights of the figure, head to feet, whose mean colours the palette task tells
+_BANDS = 6  # bands of the figure's height, head to feet, whose mean colours the auxiliary task predicts
 
 
 def palette_of(window: Window) -> tuple[Tensor, Tensor]:
-    """Mean colours of the reference in `_BANDS` bands of the figure's height, and which bands there are.
+    """Compute mean colours of the reference in `_BANDS` bands of the figure's height.
 
     Returns:
-        ``B x bands x 6`` (mean RGB, then RGB of the background at that height) and ``B x bands x 1``.
+        ``B x bands x 6`` (mean RGB, then RGB of the background at that height), and ``B x bands x 1``,
+        whether each band is visible.
     """
     picture = functional.interpolate(window.reference, size=window.regions.shape[-2:], mode="area")
     figure = (window.regions[:, 0, 0] > 0.95).float()  # B x h x w
@@ -180,23 +181,24 @@ def palette_of(window: Window) -> tuple[Tensor, Tensor]:
 
 
 def pose_strides(downscale: int) -> tuple[int, ...]:
-    """PoseNet's strides for latents `downscale` times smaller: the released pattern, cut short."""
+    """Return PoseNet's strides for latents `downscale` times smaller: the released strides, shortened."""
     num_halvings = downscale.bit_length() - 1
     return tuple(2 if layer in (1, 3, 5)[:num_halvings] else 1 for layer in range(8))
 
 
 def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
-    """Train; checkpoints under `output_dir`, each with averaged weights, too. Returns the last checkpoint.
+    """Train the miniature, write checkpoints with averaged weights to `output_dir`, and return the last one.
 
-    Under torchrun every process trains on dancers of its own; gradients are averaged (gloo). On a CPU one
-    single-threaded process a core is faster than one process with as many threads: the miniature's
-    operations are too small to share.
+    Under torchrun, each process trains on different dancers, and gradients are averaged (gloo). On a CPU, one
+    single-threaded process per core is faster than one process with several threads, because the miniature's
+    operations are too small for multithreading.
     """
     rank, num_ranks = _join_group()
     torch.manual_seed(settings.seed)
     if not (settings.vae / "config.json").is_file():
         raise ConfigError(
-            f"there is no VAE in {settings.vae}; first `python train.py --config configs/train/mini_vae.yaml`"
+            f"there is no VAE in {settings.vae}; first run `python train.py --config "
+            "configs/train/mini_vae.yaml`"
         )
     vae = MiniTemporalVAE.from_pretrained(settings.vae)
     vae.requires_grad_(False).eval()
@@ -307,7 +309,7 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
 
 
 def _take_weights(model: Mini, source: Path) -> None:
-    """The averaged weights of a checkpoint, or those of a model folder, which has no palette."""
+    """Load the averaged weights of a checkpoint, or those of a model folder, which has no palette."""
     if not (source / "model_index.json").exists():
         model.load_state_dict(load_state(source)[0]["average"])
         return
@@ -317,7 +319,7 @@ def _take_weights(model: Mini, source: Path) -> None:
 
 
 def _join_group() -> tuple[int, int]:
-    """This process's number and how many there are; alone unless started by torchrun."""
+    """Return rank and number of processes: 0 and 1 unless started by torchrun."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1
     torch.distributed.init_process_group("gloo")
@@ -325,7 +327,7 @@ def _join_group() -> tuple[int, int]:
 
 
 def _average_gradients(model: nn.Module, num_ranks: int) -> None:
-    """One sum over all gradients laid end to end. Parameters without a gradient have none on every rank."""
+    """Average all gradients with one all-reduce. Parameters without a gradient have none on any rank."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     torch.distributed.all_reduce(flat)
@@ -337,10 +339,9 @@ def _average_gradients(model: nn.Module, num_ranks: int) -> None:
 def window_loss(
     model: Mini, window: Window, settings: MiniSettings, generator: torch.Generator, *, palette_only: bool
 ) -> tuple[Tensor, dict[str, float]]:
-    """The loss of a batch of windows, and what is told of it.
+    """Compute the loss of a batch of windows, and its parts for the log by name.
 
-    Args:
-        palette_only: of the image encoder's own task alone.
+    With `palette_only`, compute only the loss of the image encoder's auxiliary task.
     """
     B, F = window.latents.shape[:2]
     embedding = model.embed(window.reference)
@@ -371,7 +372,7 @@ def window_loss(
         for index, name in enumerate(("figure", "hands", "face"))
     }
     amplification = amplify(masks, settings.region_factors)
-    # The reference's own picture is known: it needs little of the loss.
+    # Frame 0 is the reference, which the model knows, so its loss gets a small weight.
     importance = torch.ones(1, F, 1, 1, 1)
     importance[:, 0] = 0.25
     amplification = amplification * importance / (amplification * importance).mean()
@@ -394,7 +395,7 @@ def _schedule(step: int, settings: MiniSettings) -> float:
 
 
 class _Feeder:
-    """Takes dancers from the stream, encodes their pictures, puts both into the buffer."""
+    """Takes dancers from the stream, encodes their pictures, and adds both to the buffer."""
 
     def __init__(self, stream: Iterator[Dancer], vae: MiniTemporalVAE, buffer: RollingBuffer) -> None:
         self.stream, self.vae, self.buffer = stream, vae, buffer
