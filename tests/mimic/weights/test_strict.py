@@ -116,7 +116,7 @@ def test_weights_that_are_not_finite_are_refused_with_their_names(tmp_path, valu
     state = {**STATE, "b.weight": broken, "empty": torch.ones(0), "steps": torch.arange(3)}
     path = tmp_path / f"c.{suffix}"
     torch.save(state, path) if suffix == "pth" else save_file(state, path)
-    with pytest.raises(WeightsError, match=rf"c\.{suffix} holds NaN or infinite values in b\.weight\. Take"):
+    with pytest.raises(WeightsError, match=rf"c\.{suffix} holds NaN or infinite values in b\.weight\. Use"):
         read_state(path)
 
 
