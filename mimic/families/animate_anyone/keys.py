@@ -177,7 +177,7 @@ def _with_motion(unet: State, motion: State, files: Mapping[str, Path]) -> State
         )
     if not any(is_motion_key(key) for key in (*unet, *motion)):
         raise WeightsError(
-            f"neither {files['denoising_unet']} nor a motion_module.pth beside it holds motion modules, "
+            f"neither {files['denoising_unet']} nor a motion_module.pth next to it holds motion modules, "
             "without which frames are unrelated; put the released motion_module.pth into the same folder."
         )
     both = [key for key in motion if key in unet and not _same(motion[key], unet[key])]
