@@ -310,8 +310,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         )
 
     def prepare(self, inputs: Inputs, plan: Plan[SettingsT]) -> Tensor:
-        """Set the timesteps and return the initial latents ``B x F x C x h x w``, float32, drawn or as
-        given."""
+        """Set the timesteps; return the initial latents ``B x F x C x h x w``, float32, drawn or given."""
         device = self.execution_device
         self.scheduler.set_timesteps(plan.num_inference_steps, device=device)
         noise = inputs.latents
