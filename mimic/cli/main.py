@@ -22,7 +22,8 @@ MISTAKES = frozenset(
     {
         "AttentionBackendError", "CompareError", "ConfigError", "DataError", "DensePoseError",
         "EstimatorWeightsError", "EvaluationError", "FolderInUseError", "InputError", "PictureError",
-        "PoseError", "ProcessCountError", "ResultError", "SourceError", "UsageError", "VideoError", "WeightsError",
+        "PoseError", "ProcessCountError", "ResultError", "SourceError", "UsageError", "VideoError",
+        "WeightsError",
     }
 )  # fmt: skip
 """Our error classes that are about the user's input (exit code 2)."""

@@ -1,4 +1,4 @@
-"""Settings: typed and frozen, read from YAML with ``key=value`` changes; a misspelt key is an error."""
+"""Typed, frozen settings, read from YAML with ``key=value`` overrides; a misspelt key is an error."""
 
 from mimic.config.inference import CaseConfig, CaseSettings, InferenceConfig, load_inference_config
 from mimic.config.loading import Config, ConfigError, load_config, shipped_config

@@ -1,4 +1,4 @@
-"""What an inference YAML may say: the released MimicMotion's keys as they are, and ours on top."""
+"""Schema of an inference YAML: the keys of the released MimicMotion, and further settings."""
 
 from __future__ import annotations
 
@@ -19,63 +19,73 @@ _ONE_CASE = re.compile(r"^test_case\.(\d+)\.(\w+=.*)$", re.DOTALL)
 
 
 class CaseSettings(SVDSettings, ControlSettings):
-    """How a picture is to move as a driving clip does.
+    """Settings of one case, in which a reference picture is animated with the motion of a driving clip.
 
-    A setting that is left out (or null) and has no default here takes the value that belongs to the
-    model's weights, and where those say nothing the released one.
+    A setting that is omitted or null, and has no default here, takes the value stored with the model's
+    weights, else the released value.
     """
 
     OTHER_NAMES: ClassVar[Mapping[str, str]] = {"num_frames": "tile_size", "frames_overlap": "tile_overlap"}
-    """Released names, which say less, of settings below. Both spellings are taken."""
+    """Names of settings in the released MimicMotion; both names are accepted."""
 
     max_frames: int | None = Field(None, ge=1)
-    """Use at most so many driving frames; left out, the whole clip."""
+    """Maximum number of driving frames to use, counted after `sample_stride`. Default: the whole clip."""
 
     sample_stride: int = Field(2, ge=1)
-    """Every how-manieth frame is taken from a clip below 48 fps; of faster ones `stride * int(fps / 24)`."""
+    """Use every n-th frame of the driving clip; for clips of 48 fps or more, n is
+    `sample_stride * int(fps / 24)`."""
 
     fps: float | None = Field(None, gt=0, le=240)
-    """Frames a second of the result. Left out: as many as the driving frames have, so that time is real."""
+    """Frames per second of the result. Default: the rate of the driving frames, so that motion keeps its
+    speed."""
 
     resolution: int | None = Field(None, ge=36)
-    """Short side of the result; the long one follows at 9:16, portrait or landscape as the reference is."""
+    """Short side of the result in pixels. The long side follows from an aspect ratio of 9:16, portrait or
+    landscape as the reference picture is."""
 
     height: int | None = Field(None, ge=16)
-    """With `width`, the size of the result, in place of `resolution`."""
+    """Height of the result in pixels; give it together with `width` and without `resolution`."""
 
     width: int | None = Field(None, ge=16)
-    """With `height`, the size of the result."""
+    """Width of the result in pixels; give it together with `height` and without `resolution`."""
 
     fit: Literal["crop", "pad"] | None = None
-    """A picture of another shape than the result: `crop` takes its middle (released), `pad` continues its
-    edges and keeps all of it. Left out: what suits the model."""
+    """How a reference picture with another aspect ratio than the result is fitted: `crop` cuts out its centre
+    (as released), `pad` keeps the whole picture and extends its edges. Default: the value stored with the
+    model, else `crop`."""
 
     seed: int = Field(42, ge=0, lt=2**63)
-    """Seed of the noise: same seed, same device, same video."""
+    """Seed of the noise; the same seed on the same device gives the same video."""
 
     person: Literal["largest", "center", "all"] | int = "largest"
-    """Whom to follow in the driving clip: `largest`, `center`, an index counted from the left; or `all`."""
+    """Person of the driving clip whose motion is used: `largest`, `center`, an index counted from the left
+    (starting at 0), or `all` persons."""
 
     reference_person: Literal["largest", "center", "all"] | int = "largest"
-    """Who in the picture is to move, chosen in the same way."""
+    """Person of the reference picture that is animated: `largest`, `center`, an index counted from the left
+    (starting at 0), or `all` persons."""
 
     align: Literal["released", "robust", "none"] = "released"
-    """How driving poses are fitted to the reference's body; `robust` takes half bodies, missing joints."""
+    """How driving poses are aligned with the body of the reference: `released` as in the released code,
+    `robust` also for partly visible bodies and missing joints, `none` not at all."""
 
     smooth: int = Field(1, ge=1)
-    """Window in frames of the poses' smoothing over time, odd; 1 means none."""
+    """Number of frames, odd, over which driving poses are smoothed along time; 1 disables smoothing."""
 
     draw: Literal["confidence", "binary"] = "confidence"
-    """Whether skeletons are drawn as bright as the estimator is sure, or all at full brightness."""
+    """Brightness of the drawn skeletons: `confidence` scales each joint and limb with the estimator's
+    confidence, `binary` draws all of them at full brightness."""
 
     audio: Literal["keep", "drop"] = "keep"
-    """Carry the driving clip's sound along, in step with the result."""
+    """`keep` copies the driving clip's audio to the result, in sync with it; `drop` writes no audio."""
 
     side_by_side: bool = False
-    """Also write `<name>_side_by_side.mp4`: reference, skeleton, result."""
+    """Also write `<name>_side_by_side.mp4`, which shows reference, driving maps and result next to each
+    other."""
 
     crf: int = Field(18, ge=0, le=51)
-    """Quality of the H.264 files: 0 lossless, 18 visually lossless, 51 worst."""
+    """Constant rate factor of the H.264 files, from 0 (lossless) over 18 (visually lossless) to 51
+    (worst)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -88,8 +98,8 @@ class CaseSettings(SVDSettings, ControlSettings):
                 value = content.pop(released)
                 if content.setdefault(ours, value) != value:
                     raise ValueError(
-                        f"{released} is {value!r} and {ours} is {content[ours]!r}, two names of one setting; "
-                        "give one"
+                        f"{released} is {value!r} and {ours} is {content[ours]!r}, but both name the same "
+                        "setting; give one"
                     )
         return content
 
@@ -97,24 +107,26 @@ class CaseSettings(SVDSettings, ControlSettings):
     @classmethod
     def _check_person(cls, person: str | int) -> str | int:
         if isinstance(person, int) and person < 0:
-            raise ValueError(f"person {person} cannot be; expected largest, center, all or an index from 0")
+            raise ValueError(f"person {person} is invalid; expected largest, center, all or an index from 0")
         return person
 
     @field_validator("smooth", mode="after")
     @classmethod
     def _check_smooth(cls, smooth: int) -> int:
         if smooth % 2 == 0:
-            raise ValueError(f"smooth is {smooth}; a window has an odd number of frames: 1 (none), 3, 5, …")
+            raise ValueError(f"smooth is {smooth}; expected an odd number of frames: 1 (off), 3, 5, …")
         return smooth
 
     @model_validator(mode="after")
     def _agree(self) -> CaseSettings:
         if (self.height is None) != (self.width is None):
-            raise ValueError("height and width go together; give both, or resolution")
+            raise ValueError("only one of height and width is given; give both, or resolution")
         if self.height is not None and self.resolution is not None:
             raise ValueError("give either resolution, or height and width")
         if (self.min_guidance_scale is None) != (self.max_guidance_scale is None):
-            raise ValueError("min_guidance_scale and max_guidance_scale go together; or give guidance_scale")
+            raise ValueError(
+                "only one of min_guidance_scale and max_guidance_scale is given; give both, or guidance_scale"
+            )
         if self.min_guidance_scale is not None and self.guidance_scale is not None:
             raise ValueError("give either guidance_scale, or min_guidance_scale and max_guidance_scale")
         tile_size, overlap = self.tile_size, self.tile_overlap
@@ -126,30 +138,31 @@ class CaseSettings(SVDSettings, ControlSettings):
         return self
 
     def sampling(self) -> dict[str, Any]:
-        """Settings of the pipeline's call that are given."""
+        """Return the given settings that the pipeline's call takes, by name."""
         names = (name for kind in (SVDSettings, ControlSettings) for name in kind.model_fields)
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 class CaseConfig(CaseSettings):
-    """One picture and one driving clip, and how it is to be done."""
+    """A reference picture, a driving clip and the settings to animate the one with the other."""
 
     ref_image_path: str = Field(min_length=1)
-    """The reference picture: whose looks the result has."""
+    """The reference picture, which determines the appearance of the result: a path or `bundled:…`."""
 
     ref_video_path: str = Field(min_length=1)
-    """The driving clip: whose movements the result has. Or a `.npz` of poses, as `mimic pose` writes it."""
+    """The driving clip, which determines the motion of the result: a video, or a `.npz` of poses written by
+    `mimic pose`; a path or `bundled:…`."""
 
     name: str | None = None
-    """Results are `<output-dir>/<name>.mp4` and `.json`. Left out: the names of clip and picture, shortened
-    and without characters that some system refuses."""
+    """Name of the case; results are `<output_dir>/<name>.mp4` and `.json`. Default: the file names of clip
+    and picture, shortened and without characters that some file systems do not allow."""
 
     @field_validator("name", mode="after")
     @classmethod
     def _check_name(cls, name: str | None) -> str | None:
         fault = None if name is None else names.fault_of(name)
         if fault is not None:
-            remedy = f"Choose another, such as {names.made_safe(name or '')!a}"
+            remedy = f"Choose another name, such as {names.made_safe(name or '')!a}"
             raise ValueError(f"name is {name!a}; {fault}. {remedy}")
         return name
 
@@ -157,47 +170,51 @@ class CaseConfig(CaseSettings):
 class InferenceConfig(Config):
     """A model and the cases to run with it.
 
-    In the YAML a case's setting may stand at the top level too; it then holds for every case
-    that does not say otherwise.
+    Settings of cases may also be given at the top level of the YAML; they apply to all cases that do not set
+    them.
     """
 
     FOR_ALL_CASES: ClassVar[frozenset[str]] = frozenset({*CaseConfig.model_fields, *CaseConfig.OTHER_NAMES})
-    """Keys that may stand at the top level for all cases."""
+    """Keys that are allowed at the top level and apply to all cases."""
 
     base_model_path: str = Field("bundled:mini", min_length=1)
-    """The model: a folder, an id of the Hugging Face hub, or `bundled:mini`."""
+    """The model: a folder, a Hugging Face hub id, or `bundled:mini`. With `ckpt_path`, the base model of the
+    checkpoint."""
 
     ckpt_path: str | None = None
-    """A released checkpoint to load over it: a file, or `hf:owner/repository/file` of the hub."""
+    """Released checkpoint to load with the base model: a file, a folder, or `hf:owner/repository/file` on the
+    Hugging Face hub."""
 
     device: str = "auto"
-    """`auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
+    """Device to compute on: `auto` (a GPU if available, else the CPU), `cpu`, `cuda`, `cuda:1` or `mps`."""
 
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Precision of the networks; `auto` is float16 on a GPU, float32 on the CPU."""
+    """Precision of the networks; `auto` is float16 on CUDA and float32 elsewhere."""
 
     cpu_offload: bool = False
-    """Keep each network on the GPU only while it works, for GPUs with less memory."""
+    """Keep each network on the GPU only while it is used, which needs less GPU memory and more time."""
 
     estimator: Literal["auto", "dwpose", "blazepose"] = "auto"
-    """Which pose estimator; `auto` is DWPose where its weights are, else the bundled one."""
+    """Pose estimator: `dwpose`, the bundled `blazepose`, or `auto`: DWPose if its weights are found, else
+    BlazePose."""
 
     densepose_model: str | None = None
-    """For models that DensePose drives: an ONNX or TorchScript file that makes the maps of ordinary clips
-    (`mimic/models/densepose_model.py` tells of what kind). Left out, driving clips are DensePose videos."""
+    """For models driven by DensePose maps: ONNX or TorchScript file of a model that computes the maps of an
+    ordinary clip (its interface is described in `mimic/models/densepose_model.py`). Default: none; driving
+    clips have to be DensePose videos."""
 
     vae_path: str | None = None
-    """With `ckpt_path`, for families on Stable Diffusion: folder or hub id of another VAE than the base's,
-    sd-vae-ft-mse as released."""
+    """With `ckpt_path`, for families based on Stable Diffusion: folder or hub id of the VAE, which was
+    sd-vae-ft-mse in the released systems. Default: the base model's VAE."""
 
     estimator_weights: str | None = None
-    """Folder with the DWPose files, if not where `mimic download dwpose` puts them."""
+    """Folder with the DWPose files. Default: the folder that `mimic download dwpose` writes to."""
 
     output_dir: str = Field("outputs", min_length=1)
-    """Folder for the results; `--output-dir` goes before."""
+    """Folder for the results; `--output-dir` on the command line takes precedence."""
 
     test_case: tuple[CaseConfig, ...]
-    """The cases: pictures and clips, and how each is to be done."""
+    """The cases to run, each with a reference picture, a driving clip and its settings."""
 
     @model_validator(mode="after")
     def _check_cases(self) -> InferenceConfig:
@@ -208,12 +225,12 @@ class InferenceConfig(Config):
             is_one = clash[0] == clash[1]
             twice = "two cases have the name" if is_one else f"two cases are called {clash[0]!r} and"
             raise ValueError(
-                f"{twice} {clash[1]!r}; one result would overwrite the other, on some systems at least"
+                f"{twice} {clash[1]!r}; one result would overwrite the other, at least on some systems"
             )
         return self
 
     def missing_inputs(self) -> list[str]:
-        """A line for each picture or clip that is not there; a look at names alone, which costs nothing."""
+        """Return a line for each picture or clip whose file does not exist; files are not opened."""
         lines = []
         for name, case in zip(self.case_names(), self.test_case):
             for kind, path in (("picture", case.ref_image_path), ("driving clip", case.ref_video_path)):
@@ -222,7 +239,7 @@ class InferenceConfig(Config):
         return lines
 
     def case_names(self) -> list[str]:
-        """The name of each case, made of its files' names where none is given; all different."""
+        """Return the name of each case, derived from its files' names if none is given; all are distinct."""
         chosen: list[str] = []
         taken = {names.same_place(case.name) for case in self.test_case if case.name is not None}
         for case in self.test_case:
@@ -238,10 +255,15 @@ class InferenceConfig(Config):
 
 
 def load_inference_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> InferenceConfig:
-    """Read an inference YAML; an override without a case (``seed=3``) holds for all cases.
+    """Read an inference YAML.
+
+    Args:
+        path: the YAML file.
+        overrides: changes, each ``key=value``. One without a case (``seed=3``) applies to all cases, one with
+            a case (``test_case.0.seed=3``) to that case.
 
     Raises:
-        ConfigError: see `mimic.config.load_config`.
+        ConfigError: as in `mimic.config.load_config`.
     """
     case_keys = InferenceConfig.FOR_ALL_CASES
     for_all_cases = dict(
@@ -270,7 +292,7 @@ def load_inference_config(path: str | os.PathLike[str], overrides: Sequence[str]
             )
         own.setdefault(int(match[1]), {}).update([split_override(match[2], CaseConfig)])
     content["test_case"] = [
-        # What is said of one case counts more than what is said of all.
+        # Overrides of one case take precedence over overrides of all cases.
         _merged(defaults, case, for_all_cases, own.get(number, {})) if isinstance(case, Mapping) else case
         for number, case in enumerate(cases)
     ]
@@ -278,7 +300,8 @@ def load_inference_config(path: str | os.PathLike[str], overrides: Sequence[str]
 
 
 def _merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Later settings go before earlier ones: under whichever name, and as whichever of two ways to say it."""
+    """Merge settings; later ones take precedence over earlier ones, also over alternatives to them, such as
+    `resolution` over `height` and `width`."""
     merged: dict[str, Any] = {}
     for layer in settings:
         for said, displaced in _displacements():

@@ -1,4 +1,4 @@
-"""From a YAML file and ``key=value`` changes to a frozen, typed object, or a sentence for each fault."""
+"""Read a YAML file and ``key=value`` overrides into a frozen, typed object; each fault gets one sentence."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from mimic.files import PACKAGE
 
 
 class ConfigError(ValueError):
-    """Settings that cannot be: unknown key, wrong type, contradiction. The message names key and file."""
+    """Invalid settings: an unknown key, a wrong type, a contradiction. The message names key and file."""
 
 
 class Config(BaseModel):
-    """Base of all settings: frozen, no unknown keys, the meaning beneath each field."""
+    """Base of all settings classes: frozen, without unknown keys, fields documented by their docstrings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -35,10 +35,15 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 def load_config(
     schema: type[AnyConfig], path: str | os.PathLike[str], overrides: Sequence[str] = ()
 ) -> AnyConfig:
-    """Read ``path`` as ``schema``, with ``overrides`` (each ``key=value`` or ``list.0.key=value``) on top.
+    """Read a YAML file as settings of class `schema`.
+
+    Args:
+        schema: the settings class.
+        path: the YAML file.
+        overrides: changes, each ``key=value`` or ``list.0.key=value``.
 
     Raises:
-        ConfigError: there is no such file, it is no YAML, or a key or value is wrong.
+        ConfigError: the file does not exist or is not valid YAML, or a key or value is invalid.
     """
     return build(schema, read_yaml(path, overrides, schema), source=path)
 
@@ -46,14 +51,15 @@ def load_config(
 def read_yaml(
     path: str | os.PathLike[str], overrides: Sequence[str] = (), schema: type[BaseModel] | None = None
 ) -> dict[str, Any]:
-    """The content of a YAML file with changes made and interpolations (``${…}``) resolved.
+    """Read a YAML file, apply overrides and resolve interpolations (``${…}``).
 
     Args:
+        path: the YAML file.
         overrides: changes, each ``key=value`` or ``list.0.key=value``.
-        schema: says which settings are text (`split_override`).
+        schema: determines which settings are text, see `split_override`.
 
     Raises:
-        ConfigError: there is no such file, it is no YAML with keys, or a change cannot be made.
+        ConfigError: the file does not exist or is not YAML with keys, or an override cannot be applied.
     """
     path = Path(path)
     if not path.is_file():
@@ -77,10 +83,15 @@ def read_yaml(
 def build(
     schema: type[AnyConfig], content: Mapping[str, Any], source: str | os.PathLike[str] = "config"
 ) -> AnyConfig:
-    """Check ``content`` against ``schema``.
+    """Validate ``content`` and return it as settings of class ``schema``.
+
+    Args:
+        schema: the settings class.
+        content: values by key.
+        source: prefix of error messages, such as the file's path.
 
     Raises:
-        ConfigError: one line for each key or value that is wrong.
+        ConfigError: a key or value is invalid; the message has one line for each.
     """
     try:
         return schema.model_validate(content)
@@ -90,21 +101,31 @@ def build(
 
 
 def shipped_config(name: str) -> Path:
-    """A YAML that comes with mimic, as ``demo.yaml``: beside the package in a checkout, in it in a wheel."""
+    """Return the path of a YAML shipped with mimic, such as ``demo.yaml``.
+
+    Shipped files are next to the package in a checkout and inside it in a wheel.
+
+    Raises:
+        ConfigError: the installation does not contain it.
+    """
     for folder in (PACKAGE / "configs", PACKAGE.parent / "configs"):
         if (folder / name).is_file():
             return folder / name
-    raise ConfigError(f"the config {name} is not in this installation of mimic; install it anew")
+    raise ConfigError(f"the config {name} is missing in this installation of mimic; reinstall mimic")
 
 
 def split_override(override: str, schema: type[BaseModel] | None = None) -> tuple[str, Any]:
-    """``key=value`` as key and typed value.
+    """Split ``key=value`` into a key and a typed value.
 
-    The value is read as YAML; that of a setting of `schema` which is text, a path or a name, is taken as it
-    stands (within quotes, if it has them), whatever it looks like.
+    The value is parsed as YAML, except for settings of `schema` that are text, such as paths and names: their
+    value is taken literally, without surrounding quotes, even if it looks like a number.
+
+    Args:
+        override: ``key=value``.
+        schema: the settings class; None parses every value as YAML.
 
     Raises:
-        ConfigError: there is no ``=``, or no key before it.
+        ConfigError: ``=`` or the key before it is missing.
     """
     key, equals, text = override.partition("=")
     key = key.strip()
@@ -117,13 +138,13 @@ def split_override(override: str, schema: type[BaseModel] | None = None) -> tupl
     try:
         value = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))
     except (yaml.YAMLError, OmegaConfBaseException):
-        return key, text  # characters that mean something in YAML, in what is only text
+        return key, text  # plain text with characters that are special in YAML
     assert isinstance(value, dict)
     return key, value["value"]
 
 
 def _takes_text(schema: type[BaseModel], key: str) -> bool | None:
-    """Whether a setting that is text may also be null; None for one that is no text, or unknown."""
+    """Return whether a text setting also accepts null; None if the setting is not text or unknown."""
     *parents, name = (int(part) if part.isdecimal() else part for part in key.split("."))
     owner = _owner(schema, parents)
     if owner is None or isinstance(name, int):
@@ -181,7 +202,7 @@ def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
 
 
 def _owner(schema: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
-    """The settings class that a location inside the schema belongs to."""
+    """Return the settings class that a location inside the schema belongs to."""
     current: type[BaseModel] | None = schema
     for part in location:
         if isinstance(part, int):
@@ -202,7 +223,7 @@ def _settings_class(annotation: object) -> type[BaseModel] | None:
 
 
 def known_keys(schema: type[BaseModel]) -> list[str]:
-    """All names that a settings class takes, other names of the same setting included."""
+    """Return all keys that a settings class accepts, including alternative names."""
     others = (getattr(schema, name, ()) for name in ("OTHER_NAMES", "FOR_ALL_CASES"))
     return [*schema.model_fields, *(key for keys in others for key in keys)]
 

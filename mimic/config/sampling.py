@@ -1,4 +1,4 @@
-"""Settings of sampling: what a pipeline's call takes and a case of a YAML may set alike."""
+"""Settings of sampling, accepted by a pipeline's call and by the cases of a YAML."""
 
 from __future__ import annotations
 
@@ -10,75 +10,86 @@ from mimic.config.loading import Config
 
 
 class SamplingSettings(Config):
-    """Settings that every family takes.
+    """Sampling settings of every family.
 
-    One that is None takes the value stored with the model's weights, else the released one.
+    A setting that is None takes the value stored with the model's weights, else the released value.
     """
 
     tile_size: int | None = Field(None, ge=1)
-    """Frames per window, in MimicMotion the reference's own among them (released name: `num_frames`)."""
+    """Number of frames per window, in MimicMotion including the reference frame (released name:
+    `num_frames`)."""
 
     tile_overlap: int | None = Field(None, ge=0)
-    """Frames shared by neighbouring windows (released name: `frames_overlap`)."""
+    """Number of frames shared by consecutive windows, less than `tile_size` (released name:
+    `frames_overlap`)."""
 
     windows: Literal["reference", "closed", "sliding"] | None = None
-    """Layout of the windows. MimicMotion has `reference` alone: each begins with the reference. Animate
-    Anyone and
-    MagicAnimate: the last window is completed with the first frames (`closed`, released) or placed at the end
-    (`sliding`, the default with a fusion of `progressive` or `none`, which depend on the windows' order)."""
+    """Layout of the windows. MimicMotion supports only `reference`: every window begins with the reference
+    frame. Animate Anyone and MagicAnimate support `closed` (as released): a window that exceeds the end of
+    the clip wraps around to its first frames; and `sliding`: the last window ends at the end of the clip.
+    With a fusion of `progressive` or `none`, which depend on the order of windows, their default is
+    `sliding`."""
 
     num_inference_steps: int | None = Field(None, ge=1)
-    """Denoising steps."""
+    """Number of denoising steps."""
 
     guidance_scale: float | None = Field(None, ge=0)
-    """Strength of classifier-free guidance for every frame; up to 1 there is none, which takes half the
-    time."""
+    """Scale of classifier-free guidance for all frames. With a scale of 1 or less, guidance is off, which
+    halves the time of a step."""
 
     min_guidance_scale: float | None = Field(None, ge=0)
-    """With `max_guidance_scale`, in place of `guidance_scale`: strength at the first frame."""
+    """Scale of classifier-free guidance at the first frame; give it together with `max_guidance_scale` and
+    without `guidance_scale`."""
 
     max_guidance_scale: float | None = Field(None, ge=0)
-    """Strength at the last frame; it changes linearly in between."""
+    """Scale of classifier-free guidance at the last frame; between first and last frame, the scale changes
+    linearly."""
 
     guidance_interval: tuple[float, float] | None = None
-    """Lowest and highest noise level (sigma) with guidance; there is none elsewhere. None: everywhere."""
+    """Lowest and highest noise level (sigma) at which guidance is applied. Default: guidance at all noise
+    levels."""
 
     fusion: Literal["released", "progressive", "average", "none"] | None = None
-    """How predictions are blended where windows overlap (`mimic.sampling.fusion`)."""
+    """How the predictions of overlapping windows are fused: `released` (weights of the released MimicMotion),
+    `progressive` (MimicMotion's paper), `average` (equal weights), or `none` (the first window that holds a
+    frame, with hard cuts); see `mimic.sampling.fusion`."""
 
     noise: Literal["window", "full", "shared"] | None = None
-    """Initial noise: that of one window, repeated; of the full length; or of one frame, `shared` by all."""
+    """Initial noise: `window` repeats the noise of one window along time, `full` draws independent noise for
+    every frame, `shared` uses the same noise for all frames."""
 
     decode_chunk_size: int | None = Field(None, ge=1)
-    """Frames decoded together. Fewer take less memory; the decoder looks along time, so results differ."""
+    """Number of frames decoded together. Fewer frames need less memory; with a temporal decoder, the result
+    depends on this number."""
 
     compat: Literal["none", "released"] = "none"
-    """`released` repeats the released code's truncations and faults."""
+    """`released` reproduces roundings and faults of the released code; `none` does not."""
 
     @model_validator(mode="after")
     def _check_guidance(self) -> SamplingSettings:
         if self.guidance_interval is not None and self.guidance_interval[0] > self.guidance_interval[1]:
             raise ValueError(
-                f"guidance_interval is {list(self.guidance_interval)}; give the lower noise level first"
+                f"guidance_interval is {list(self.guidance_interval)}; expected the lower noise level first"
             )
         return self
 
 
 class SVDSettings(SamplingSettings):
-    """Settings of families built on Stable Video Diffusion."""
+    """Sampling settings of families based on Stable Video Diffusion."""
 
     noise_aug_strength: float | None = Field(None, ge=0)
-    """Noise added to the reference before it is encoded."""
+    """Standard deviation of the noise added to the reference picture, in [-1, 1], before it is encoded; also
+    passed to the model (released: 0)."""
 
     conditioning_fps: int | None = Field(None, ge=1)
-    """Frames per second passed to the model, whatever the result's (released: 7)."""
+    """Frames per second passed to the model, independent of the frame rate of the result (released: 7)."""
 
     motion_bucket_id: int | None = Field(None, ge=0)
     """Motion bucket id passed to the model (released: 127)."""
 
 
 class ControlSettings(SamplingSettings):
-    """Settings of families with a ControlNet."""
+    """Sampling settings of families with a ControlNet."""
 
     control_scale: float | None = Field(None, ge=0)
-    """Strength of the ControlNet; 1 as trained (MagicAnimate)."""
+    """Factor of the ControlNet's residuals (MagicAnimate); 1 as trained, 0 ignores the driving maps."""

@@ -1,4 +1,4 @@
-"""Procedural dancers: random people who dance, with the exact pose of every frame.
+"""Procedural dancers: random dancing people, rendered with the exact pose of every frame.
 
 Example::
 

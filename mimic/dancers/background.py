@@ -1,4 +1,4 @@
-"""What is behind the dancer: one colour, a gradient, stripes or a soft texture."""
+"""Paint the background behind a dancer: one colour, a gradient, stripes or a soft texture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from mimic.dancers.character import Background
 
 
 def paint_background(background: Background, height: int, width: int) -> NDArray[np.uint8]:
-    """The background, uint8 ``H x W x 3`` RGB."""
+    """Paint the background, uint8 ``H x W x 3`` RGB.
+
+    Raises:
+        ValueError: the kind of background is unknown.
+    """
     first, second = (
         255 * np.array(background.first, np.float32),
         255 * np.array(background.second, np.float32),
@@ -25,7 +29,7 @@ def paint_background(background: Background, height: int, width: int) -> NDArray
         mix = 0.5 + 0.5 * across / max(reach, 1e-6)
     elif background.kind == "striped":
         phase = (across / background.period) % 1.0
-        edge = 1.0 / (height * background.period)  # one sample, so that slanted edges are not jagged
+        edge = 1.0 / (height * background.period)  # width of one sample, to smooth slanted edges
         mix = np.clip(0.5 + (0.25 - np.abs(phase - 0.5)) / edge, 0, 1)
     elif background.kind == "textured":
         mix = _clouds(background, height, width)
@@ -38,7 +42,7 @@ def paint_background(background: Background, height: int, width: int) -> NDArray
 
 
 def _clouds(background: Background, height: int, width: int) -> NDArray[np.float32]:
-    """A sum of three octaves of smooth noise, the same at every resolution."""
+    """Sum three octaves of smooth noise; the pattern is the same at every resolution."""
     rng = np.random.default_rng(background.seed)
     total = np.zeros((height, width), np.float32)
     cells = max(2, round(0.6 / background.period))

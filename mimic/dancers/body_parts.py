@@ -1,6 +1,6 @@
-"""Which part of the body's surface does each pixel of a dancer show, in DensePose's numbers and colours?
+"""Body part that each pixel of a rendered dancer shows, with DensePose's numbering and colours.
 
-The renderer knows the exact parts: there is no estimate in these maps. Numbers and colours are those of
+The maps are exact, because they are computed by the renderer. Numbers and colours are those of
 `pose.densepose`.
 
 Legend: F frames, H x W pixels, V visible samples.
@@ -22,7 +22,7 @@ from pose.densepose import DENSEPOSE_NAMES, densepose_palette, resized_parts
 if TYPE_CHECKING:
     from mimic.dancers.clip import RenderedClip
 
-# From a part of the renderer to its two halves: behind the dividing plane, and before it.
+# For each part of the renderer, its two DensePose halves: behind and in front of the dividing plane.
 _HALVES = {
     "torso": ("torso_back", "torso_front"),
     "head": ("head_right", "head_left"),
@@ -39,16 +39,17 @@ _HALVES = {
         ("foot", "", ""),
     )
 }
-# Clothes that hang lower than this under the pelvis, in body heights, cover the thighs.
+# Clothes that reach further below the pelvis than this, in body heights, cover the thighs.
 _TRUNK_END = -0.06
 
 
 def draw_densepose(clip: RenderedClip, height: int, width: int) -> NDArray[np.uint8]:
-    """The part maps of a rendered clip in the colours of a DensePose video.
+    """Draw the part maps of a rendered clip in the colours of a DensePose video.
 
     Args:
-        clip: what `render` gave.
-        height, width: size of the maps, pixels; other than the clip's, the nearest pixel's part is taken.
+        clip: result of `render`.
+        height, width: size of the maps in pixels; if it differs from the clip's, maps are resized with
+            nearest-neighbour interpolation.
 
     Returns:
         uint8 ``F x H x W x 3``, RGB.
@@ -58,7 +59,7 @@ def draw_densepose(clip: RenderedClip, height: int, width: int) -> NDArray[np.ui
 
 @cache
 def _numbers() -> NDArray[np.uint8]:
-    """DensePose's numbers of both halves of each part of the renderer, ``parts x 2``."""
+    """Return DensePose's numbers of both halves of each part of the renderer, ``parts x 2``."""
     halves = [_HALVES.get(name, ("background", "background")) for name in PART_NAMES]
     return np.array([[DENSEPOSE_NAMES.index(half) for half in pair] for pair in halves], np.uint8)
 
@@ -73,19 +74,19 @@ def densepose_parts(
     unit: float,
     supersample: int,
 ) -> NDArray[np.uint8]:
-    """DensePose's part in the middle of each pixel.
+    """Compute DensePose's part at the centre of each pixel.
 
     Args:
         figure: the posed figure, ``F`` frames.
         parts: the renderer's part of each solid.
-        surface: what is seen at the samples of ``F`` frames.
-        axes: ``3 x 3``, rows are right, down, away on the stage.
-        centres: the pelvis and the head on the screen, ``F x 3`` each, in samples.
-        unit: samples a body height.
-        supersample: samples a pixel along each axis.
+        surface: visible surface at the samples of ``F`` frames.
+        axes: camera axes on the stage, ``3 x 3``; rows are right, down, away.
+        centres: pelvis and head on the screen, ``F x 3`` each, in samples.
+        unit: samples per body height.
+        supersample: samples per pixel along each axis.
 
     Returns:
-        uint8 ``F x H x W``, 0 where nobody is.
+        part numbers, uint8 ``F x H x W``, 0 for background.
     """
     num_frames, height, width = surface.depth.shape
     frame, rest = np.divmod(surface.where, height * width)
@@ -99,7 +100,7 @@ def densepose_parts(
     planes = _plane_axes(figure) @ axes.T  # parts x F x 3
     side = (surface.normal[:, chosen].T * planes[part, frame]).sum(-1)
     pelvis, head = centres
-    # A face has many small bulges: its halves part at the middle plane, not where the surface turns.
+    # A face has many small bulges, so its halves are divided by its middle plane instead of surface normals.
     is_head = (part == HEAD) | (part == HAIR)
     across = ((place - head[frame]) * planes[part, frame]).sum(-1)
     side = np.where(is_head, across, side)
@@ -120,7 +121,7 @@ def densepose_parts(
 
 
 def _plane_axes(figure: Figure) -> Array:
-    """For each part of the renderer the normal of the plane that halves it, towards its second half,
+    """Return for each part of the renderer the normal of its dividing plane, towards its second half,
     ``parts x F x 3``."""
     planes = np.zeros((len(PART_NAMES), len(figure.pelvis), 3))
     planes[TORSO] = _unit(figure.pelvis_frame[:, :, 2] + figure.chest_frame[:, :, 2])
@@ -131,7 +132,7 @@ def _plane_axes(figure: Figure) -> Array:
         planes[first], planes[first + 1] = -inside[0], -inside[1]
         hip, knee, ankle = figure.hips[side], figure.knees[side], figure.ankles[side]
         along = _unit(ankle - hip)
-        # The knee bends forward, if only by a hair.
+        # The knee always bends forward, at least slightly.
         planes[first + 3] = planes[first + 4] = _unit(
             knee - hip - ((knee - hip) * along).sum(-1, keepdims=True) * along
         )
@@ -139,9 +140,9 @@ def _plane_axes(figure: Figure) -> Array:
 
 
 def _arm_insides(figure: Figure, side: int) -> tuple[Array, Array]:
-    """Directions that the inner sides of upper arm and forearm look, ``F x 3``.
+    """Return the directions that the inner sides of upper arm and forearm face, ``F x 3`` each.
 
-    The upper arm's is the elbow's hinge; the forearm turns with the hand, on average by half of it.
+    That of the upper arm is the axis of the elbow; the forearm follows half of the hand's rotation.
     """
     sign = 1.0 if side == 0 else -1.0
     upper = _unit(figure.elbows[side] - figure.shoulders[side])

@@ -1,4 +1,4 @@
-"""Who dances, before what, and who looks? Body, clothes, hair, background, camera and light, at random."""
+"""Characters and scenes drawn at random: body, clothes, hair, background, camera and light."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Colour = tuple[float, float, float]  # RGB in [0, 1]
 
 @dataclass(frozen=True)
 class Body:
-    """Lengths and radii in body heights of a person of height 1; `height` scales the whole."""
+    """Lengths and radii of a body, in body heights of a person of height 1; `height` scales all of them."""
 
     height: float = 1.0
     girth: float = 1.0
@@ -37,7 +37,7 @@ class Body:
     hand: float = 0.102
     foot: float = 0.142
     chest: float = 0.084
-    """Half widths of the trunk."""
+    """Half the width of the trunk at the chest; `waist` and `hips` likewise."""
     waist: float = 0.07
     hips: float = 0.085
 
@@ -57,7 +57,7 @@ class Outfit:
     top_second: Colour
     sleeves: str
     num_stripes: int
-    """Stripes on the shirt; 0 is a plain shirt."""
+    """Number of stripes on the shirt; 0 for a plain shirt."""
     bottom: Colour
     bottoms: str
     shoes: Colour
@@ -66,11 +66,11 @@ class Outfit:
 
 @dataclass(frozen=True)
 class Camera:
-    """A perspective camera that looks at a point of the stage. Lengths in body heights."""
+    """A perspective camera that looks at a point of the stage; lengths are in body heights."""
 
     zoom: float = 1.0
     look_at: tuple[float, float] = (0.0, 0.53)
-    """Sideways and upward place that the middle of the picture shows."""
+    """Sideways and upward position on the stage shown at the centre of the picture."""
     distance: float = 7.0
     pitch_deg: float = 3.0
 
@@ -78,7 +78,7 @@ class Camera:
 @dataclass(frozen=True)
 class Light:
     direction: tuple[float, float, float] = (-0.45, -0.6, -0.66)
-    """From the figure to the light, unit, screen axes: x right, y down, z away from the viewer."""
+    """Unit vector from the figure to the light; screen axes: x right, y down, z away from the viewer."""
     ambient: float = 0.55
 
 
@@ -88,16 +88,16 @@ class Background:
     first: Colour
     second: Colour
     angle: float
-    """Direction of the gradient or of the stripes, radians."""
+    """Direction of the gradient or of the stripes in radians."""
     period: float
-    """Width of a stripe pair, in picture heights."""
+    """Width of a pair of stripes in picture heights."""
     seed: int
-    """Of the texture."""
+    """Seed of the texture."""
 
 
 @dataclass(frozen=True)
 class Character:
-    """Everything about a clip that does not move."""
+    """Everything about a clip except its motion."""
 
     body: Body
     outfit: Outfit
@@ -123,7 +123,7 @@ _IRISES = np.array([[60, 40, 28], [84, 58, 34], [52, 96, 136], [62, 110, 78], [4
 
 
 def sample_character(rng: np.random.Generator, world: World) -> Character:
-    """Draw a character, its background, camera and light."""
+    """Draw a character with background, camera and light at random."""
     body = _sample_body(rng, world)
     background = _sample_background(rng, world)
     outfit = _sample_outfit(rng, world, background)
@@ -165,7 +165,7 @@ def _colour(hue: float, saturation: float, value: float) -> Colour:
 
 
 def _distance(first: Colour, second: Colour) -> float:
-    """A rough perceptual difference: green counts most."""
+    """Compute a rough perceptual difference of two colours, with the largest weight for green."""
     weights = np.array([0.9, 1.2, 0.7])
     return float(np.abs((np.array(first) - np.array(second)) * weights).sum())
 
@@ -176,7 +176,7 @@ def _distinct_colour(
     value: tuple[float, float],
     others: list[Colour],
 ) -> Colour:
-    """A colour of the given range that is far from the others: the best of a few draws."""
+    """Draw a few colours from the given ranges and return the one farthest from the others."""
     best, best_distance = (0.5, 0.5, 0.5), -1.0
     for _ in range(8):
         colour = _colour(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
@@ -228,7 +228,7 @@ def _sample_outfit(rng: np.random.Generator, world: World, background: Backgroun
 
 
 def _sample_hair(rng: np.random.Generator, skin: Colour) -> Colour:
-    """A hair colour that stands out from the skin."""
+    """Draw a hair colour that contrasts with the skin."""
     hair = _triple(_HAIRS[0])
     for _ in range(6):
         hair = _triple(_HAIRS[rng.choice(len(_HAIRS), p=_HAIR_WEIGHTS)] * rng.uniform(0.9, 1.1))

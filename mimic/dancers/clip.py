@@ -1,4 +1,4 @@
-"""What rendering gives: pictures, exact poses and part maps of a clip."""
+"""The result of rendering: pictures, exact poses and part maps of a clip."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class RenderedClip:
     Args:
         frames: uint8 ``F x H x W x 3``, RGB.
         poses: the exact poses, P = 1.
-        figure_mask: bool ``F x H x W``, where the figure is.
-        part_ids: uint8 ``F x H x W``, the part of the body in each pixel (`PART_NAMES`), 0 background.
-        densepose_ids: uint8 ``F x H x W``, likewise in DensePose's numbers (`DENSEPOSE_NAMES`).
+        figure_mask: bool ``F x H x W``, true where a pixel shows the figure.
+        part_ids: uint8 ``F x H x W``, body part shown by each pixel (`PART_NAMES`), 0 for background.
+        densepose_ids: uint8 ``F x H x W``, the same with DensePose's numbering (`DENSEPOSE_NAMES`).
     """
 
     frames: NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""Render the demonstration's picture and clip: `python -m mimic.dancers.demo mimic/assets/demo`."""
+"""Render picture and clip of the demonstration: `python -m mimic.dancers.demo mimic/assets/demo`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECONDS, FPS = 4.0, 10.0
 
 
 def make_demo(folder: Path) -> None:
-    """Write `reference.png`, and `driving.mp4` of somebody else, of other proportions, who dances."""
+    """Write `reference.png`, and `driving.mp4` of a dancer with another appearance and other proportions."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(REFERENCE_SEED)
     world = World.plain()

@@ -1,6 +1,7 @@
-"""Where on the head are eyes, brows, nose, mouth and the 68 face points? The face in head units.
+"""Positions of eyes, brows, nose, mouth and the 68 face points on the head.
 
-Head axes: X to the person's left, Y up, Z forward; origin in the middle of the head, unit half its height.
+Head axes: X to the person's left, Y up, Z forward; the origin is the centre of the head, the unit half its
+height.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ Array = NDArray[np.float64]
 
 SKULL_CENTRE = np.array([0.0, 0.14, -0.06])
 SKULL_RADII = np.array([0.73, 0.86, 0.88])
-# The jaw is a sphere swept from under the cheeks to the chin.
+# The jaw is a sphere swept from below the cheeks to the chin.
 JAW_FROM, JAW_TO = np.array([0.0, 0.0, 0.06]), np.array([0.0, -0.66, 0.37])
 JAW_RADII = (0.71, 0.31)
 
@@ -25,7 +26,7 @@ EAR = np.array([0.735, -0.02, -0.10])
 
 
 def front(x: Array | float, y: Array | float) -> Array:
-    """Z of the head's front surface at (x, y); the nearest point's where the ray misses the head."""
+    """Return Z of the head's front surface at (x, y), or at the nearest point if the head is missed."""
     x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
     u = (x - SKULL_CENTRE[0]) / SKULL_RADII[0]
     v = (y - SKULL_CENTRE[1]) / SKULL_RADII[1]
@@ -40,13 +41,14 @@ def front(x: Array | float, y: Array | float) -> Array:
 
 @cache
 def front_at(x: float, y: float) -> float:
-    """`front` of one place, remembered: features lie at the same places on every head."""
+    """Return `front` of one point, cached because features are at the same points on every head."""
     return float(front(x, y))
 
 
 @cache
 def face_points() -> Array:
-    """The 68 iBUG points ``68 x 3`` with the mouth closed, on the head's surface where features are drawn."""
+    """Return the 68 iBUG points with closed mouth, ``68 x 3``, on the head's surface at the drawn
+    features."""
     points = np.zeros((68, 3))
     turn = np.linspace(0, np.pi, 17)
     points[:17, 0] = -0.72 * np.cos(turn) * (1 - 0.12 * np.sin(2 * np.minimum(turn, np.pi - turn)))
@@ -73,7 +75,7 @@ def face_points() -> Array:
     ]
     points[60:65, :2] = [[-0.85 * w, 0], [-0.3 * w, 0.008], [0, 0.008], [0.3 * w, 0.008], [0.85 * w, 0]]
     points[65:68, :2] = [[0.3 * w, -0.008], [0, -0.008], [-0.3 * w, -0.008]]
-    points[48:68, 1] += MOUTH_Y + 0.6 * points[48:68, 0] ** 2  # a hint of a smile
+    points[48:68, 1] += MOUTH_Y + 0.6 * points[48:68, 0] ** 2  # a slight smile
     points[17:, 2] = front(points[17:, 0], points[17:, 1])
     points[27:31, 2] += [0.0, 0.05, 0.12, 0.19]
     points[31:36, 2] += [0.03, 0.07, 0.09, 0.07, 0.03]
@@ -83,7 +85,7 @@ def face_points() -> Array:
 
 @cache
 def mouth_opening() -> Array:
-    """How far each of the 68 points moves down, in head units, when the mouth is wide open."""
+    """Return how far each of the 68 points moves down, in head units, if the mouth is wide open."""
     drop = np.zeros(68)
     drop[55:60] = [0.11, 0.16, 0.17, 0.16, 0.11]
     drop[65:68] = [0.13, 0.15, 0.13]

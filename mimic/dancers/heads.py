@@ -1,4 +1,4 @@
-"""What solids are a head, its face and its hair made of?"""
+"""The solids of a head, its face and its hair."""
 
 from __future__ import annotations
 

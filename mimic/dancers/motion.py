@@ -1,7 +1,8 @@
-"""How does the dancer move? Eased keyframes on a beat plus a groove of sinusoids, defined at every moment.
+"""Motion of a dancer, defined at any time: eased keyframes on a beat plus a groove of sinusoids.
 
-Trunk, head, arms and fingers are angles within joint limits; the feet step from place to place on the ground
-and the legs follow. A motion is in body heights and angles, so that any character can dance it.
+Trunk, head, arms and fingers are joint angles within limits; the feet step from position to position on the
+ground, and the legs follow. A motion consists of angles and of lengths in body heights, so any character can
+perform it.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Track:
-    """Values that rest at keyframes and pass between them with smooth acceleration.
+    """Keyframed values with smooth acceleration between keyframes.
 
     Args:
-        times: ``K`` increasing seconds.
-        values: ``K x D``.
-        move: fraction of each interval that the movement takes; the rest of it the value is held.
+        times: times of the keyframes in seconds, increasing, ``K``.
+        values: values at the keyframes, ``K x D``.
+        move: fraction of each interval in which the value changes; it is constant during the rest.
     """
 
     times: Array
@@ -38,7 +39,8 @@ class Track:
     move: float = 1.0
 
     def at(self, times_s: Array) -> Array:
-        """``F x D``; held before the first and after the last keyframe."""
+        """Return the values at ``F`` times, ``F x D``; constant before the first and after the last
+        keyframe."""
         index = np.clip(np.searchsorted(self.times, times_s, side="right") - 1, 0, len(self.times) - 2)
         start, end = self.times[index], self.times[index + 1]
         u = np.clip((times_s - start) / ((end - start) * self.move), 0, 1)[:, None]
@@ -48,7 +50,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Groove:
-    """Small periodic movement on top: ``amplitude * sin(2 pi rate t + phase)`` for each of ``D`` values."""
+    """Small periodic movement added to a track: ``amplitude * sin(2 pi rate t + phase)`` for ``D`` values."""
 
     amplitude: Array
     rate: Array
@@ -60,7 +62,7 @@ class Groove:
 
 @dataclass(frozen=True)
 class Steps:
-    """Where one foot goes: places held between swings, and an arc of height during each swing."""
+    """Movement of one foot: fixed positions between swings, raised along an arc during each swing."""
 
     place: Track
     start: Array
@@ -68,7 +70,8 @@ class Steps:
     height: Array
 
     def at(self, times_s: Array) -> Array:
-        """``F x 4``: sideways, towards the camera, yaw, height above the ground."""
+        """Return sideways position, position towards the camera, yaw and height above the ground, ``F x
+        4``."""
         u = np.clip((times_s[:, None] - self.start) / self.duration, 0, 1)
         lift = (self.height * np.sin(np.pi * u) ** 2).sum(axis=1)
         return np.concatenate([self.place.at(times_s), lift[:, None]], axis=1)
@@ -76,7 +79,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Motion:
-    """A dance; `at` gives the body's state at any times. Radians, body heights, seconds."""
+    """A dance; `at` returns the body's state at any time. Units are radians, body heights and seconds."""
 
     duration_s: float
     root: Track
@@ -93,7 +96,7 @@ class Motion:
     mouth: Track
 
     def at(self, times_s: NDArray[np.floating] | list[float]) -> BodyState:
-        """The body's state at ``F`` times in seconds; outside the dance its first or last state is held."""
+        """Return the body's state at ``F`` times in seconds; constant before the start and after the end."""
         t = np.asarray(times_s, float).reshape(-1)
         spine = self.spine.at(t) + self.spine_groove.at(t)
         arms = np.stack([track.at(t) for track in self.arms], axis=1)
@@ -111,7 +114,7 @@ class Motion:
 
 
 def _within(angles: Array, limits: Array) -> Array:
-    """Bend angles smoothly into their limits: straight inside, rounded over the last tenth of the range."""
+    """Limit angles smoothly: unchanged inside their limits, compressed over the last tenth of the range."""
     low, high = limits[:, 0], limits[:, 1]
     margin = 0.1 * (high - low)
     over, under = angles - (high - margin), (low + margin) - angles
@@ -157,7 +160,7 @@ _HAND_WEIGHTS = np.array([0.28, 0.22, 0.1, 0.1, 0.09, 0.07, 0.05, 0.05, 0.04])
 
 
 def sample_motion(rng: np.random.Generator, world: World, *, duration_s: float) -> Motion:
-    """Draw a dance that lasts at least `duration_s`."""
+    """Draw a random dance of at least `duration_s` seconds."""
     beat = float(rng.uniform(*world.beat_s))
     num_beats = int(np.ceil(max(duration_s, beat) / beat)) + 3
     beats = np.asarray(beat * (np.arange(num_beats) - rng.uniform(0.2, 1.2)), np.float64)
@@ -194,8 +197,8 @@ def _groove(rng: np.random.Generator, amplitude: Array, rate: float) -> Groove:
 
 
 def _yaws(rng: np.random.Generator, world: World, num_beats: int) -> Array:
-    """Yaw of the pelvis at each beat, radians."""
-    limit = np.radians(world.turn_deg) * 0.8  # the spine's twist comes on top
+    """Draw the yaw of the pelvis at each beat, in radians."""
+    limit = np.radians(world.turn_deg) * 0.8  # the twist of the spine is added to it
     goal = rng.uniform(-limit, limit)
     yaw = [rng.uniform(-0.5, 0.5) * limit]
     spin = 0.0
@@ -216,7 +219,8 @@ def _yaws(rng: np.random.Generator, world: World, num_beats: int) -> Array:
 def _steps(
     rng: np.random.Generator, world: World, beats: Array, beat: float, yaw: Array
 ) -> tuple[Track, tuple[Steps, Steps]]:
-    """Feet take turns: one swings in each beat to a place beside the body; the pelvis is over the other."""
+    """Draw alternating steps: in each beat one foot swings to a new position while the pelvis is over the
+    other."""
     num_beats = len(beats)
     centre = np.zeros((num_beats, 2))
     places = [np.zeros((num_beats, 3)), np.zeros((num_beats, 3))]
@@ -249,7 +253,7 @@ def _steps(
         other = places[(first + i) % 2][i, :2]
         weight[i] = 0.62 * standing + 0.38 * other
     root = Track(beats, np.concatenate([weight, yaw[:, None]], axis=1))
-    # Foot i arrives at beat i: its swing is the later part of the interval before.
+    # Foot i arrives at beat i; it swings during the later part of the interval before.
     feet = tuple(
         Steps(
             Track(beats - 0.05 * beat, places[side], move=0.95),
@@ -263,7 +267,7 @@ def _steps(
 
 
 def _head(rng: np.random.Generator, beats: Array, yaw: Array) -> Track:
-    """The head mostly looks towards the camera, as far as the neck lets it."""
+    """Draw head movements that mostly face the camera, as far as the neck allows."""
     nearest = yaw - 2 * np.pi * np.round(yaw / (2 * np.pi))
     angles = np.radians(rng.normal(0, [12, 6, 6], (len(beats), 3)))
     angles[:, 0] -= np.clip(0.6 * nearest, -0.8, 0.8)
@@ -271,7 +275,7 @@ def _head(rng: np.random.Generator, beats: Array, yaw: Array) -> Track:
 
 
 def _arms(rng: np.random.Generator, world: World, beats: Array) -> tuple[Track, Track]:
-    """Gestures for both arms, sometimes mirrored, each held within reach and outside the body."""
+    """Draw gestures of both arms, sometimes mirrored, that stay within reach and outside the body."""
     tracks: list[Track] = []
     mirrored = rng.uniform(size=len(beats)) < 0.4
     for side in (0, 1):
@@ -294,7 +298,7 @@ _GESTURE_TABLE = np.radians(np.array(list(_GESTURES.values()), float))
 
 
 def _gesture(rng: np.random.Generator, world: World, previous: Array | None, wanted: Array | None) -> Array:
-    """The first of some draws whose way from the previous gesture stays outside the body and within reach."""
+    """Draw gestures until the movement from the previous one stays outside the body and within reach."""
     candidates = _GESTURE_TABLE[rng.integers(len(_GESTURE_TABLE), size=14)]
     candidates = candidates + np.radians(rng.normal(0, [10, 9, 14, 12, 16, 10], candidates.shape))
     if wanted is not None:
@@ -306,12 +310,13 @@ def _gesture(rng: np.random.Generator, world: World, previous: Array | None, wan
     start = candidates if previous is None else np.broadcast_to(previous, candidates.shape)
     path = start[:, None] + (candidates - start)[:, None] * way[:, None]
     is_free = np.logical_and.reduce(_is_free(path, world), axis=1)
-    is_free[-1] = True  # arms at rest, whatever comes
+    is_free[-1] = True  # fall back to arms at rest
     return candidates[int(np.argmax(is_free))]
 
 
 def _is_free(angles: Array, world: World) -> NDArray[np.bool_]:
-    """Whether a standard left arm with angles ``... x 6`` misses trunk and head and keeps within reach."""
+    """Return whether a standard left arm with angles ``... x 6`` avoids trunk and head and is within
+    reach."""
     upper, forearm, hand = arm_directions(angles, 0)
     elbow = np.array([0.104, 0.8, 0.0]) + 0.16 * upper
     wrist = elbow + 0.138 * forearm

@@ -1,8 +1,8 @@
-"""How does a detector fail? Exact poses become as unsure and as wrong as estimated ones, with honest scores.
+"""Detector noise: give exact poses the errors of an estimator, with scores that reflect them.
 
-Good points tremble a little: a bias that lasts, a slow drift and a fresh error in every frame. Now and
-then, for some frames, both hands or two limbs change sides, a hand is seen where none is, or hands, the
-face and joints are missed. Whatever is wrong by more than trembling has a score of at most `WRONG_AT_MOST`.
+Well-detected points have small errors: a constant bias, a slow drift and an independent error in every frame.
+Occasionally, for several frames, both hands or two limbs are swapped, a hand is detected where there is none,
+or hands, the face and joints are missed. Points with larger errors have scores of at most `WRONG_AT_MOST`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pose.types import NUM_POINTS, PoseSequence
 Array = NDArray[np.float64]
 
 WRONG_AT_MOST = 0.5
-"""No point that a detector would have to be ashamed of scores more."""
+"""Maximum score of a point that is clearly wrong."""
 
-# Trembling in body heights (lasting, drifting, fresh), of single points and of a hand or the face as a whole.
+# Small errors in body heights (bias, drift, independent), of single points and of whole hands or faces.
 _BODY_TREMBLE = (0.0028, 0.002, 0.002)
 _HAND_TREMBLE = (0.0015, 0.0015, 0.0015)
 _HAND_SHIFT = (0.002, 0.0025, 0.0025)
 _FACE_TREMBLE = (0.0008, 0.0004, 0.0003)
 _FACE_SHIFT = (0.0013, 0.0008, 0.0006)
 
-# Share of frames in which each failure is under way, at strength 1, and how many frames it lasts on average.
+# Fraction of frames with each failure at strength 1, and its mean duration in frames.
 _SPELLS = {
     "hands_swapped": (0.02, 3),
     "arms_swapped": (0.012, 2),
@@ -38,7 +38,7 @@ _SPELLS = {
     "missing_joints": (0.03, 3),
     "blurred": (0.03, 2),
 }
-_HIDDEN_HAND_LOST = 0.6  # of the frames in which a hand is hidden
+_HIDDEN_HAND_LOST = 0.6  # fraction of the frames with a hidden hand in which the hand is missed
 
 _ARMS = ([layout.LEFT_ELBOW, layout.LEFT_WRIST], [layout.RIGHT_ELBOW, layout.RIGHT_WRIST])
 _LEGS = (
@@ -52,12 +52,15 @@ _LOSABLE = (
 
 
 def add_detector_noise(seq: PoseSequence, rng: np.random.Generator, *, strength: float = 1.0) -> PoseSequence:
-    """Poses as a detector might have given them.
+    """Add the errors of a detector to exact poses.
 
     Args:
-        seq: exact poses; frames are taken to follow each other.
-        rng: decides everything.
-        strength: 0 changes nothing, 1 is a usual detector, 2 trembles and fails twice as much.
+        seq: exact poses of consecutive frames.
+        rng: source of randomness.
+        strength: 0 changes nothing, 1 is a typical detector, 2 doubles small errors and failures.
+
+    Returns:
+        poses of the same shape.
 
     Raises:
         ValueError: the strength is negative.
@@ -74,7 +77,8 @@ def add_detector_noise(seq: PoseSequence, rng: np.random.Generator, *, strength:
 
 
 def _body_height(pixels: Array) -> float:
-    """About the height of the person in pixels, from trunk and shoulders, also when the legs are outside."""
+    """Estimate the height of the person in pixels from trunk and shoulders, also if the legs are not
+    visible."""
     trunk = np.linalg.norm(
         pixels[:, layout.NECK] - 0.5 * (pixels[:, layout.LEFT_HIP] + pixels[:, layout.RIGHT_HIP]), axis=-1
     )
@@ -83,7 +87,7 @@ def _body_height(pixels: Array) -> float:
 
 
 def _noisy(points: Array, scores: Array, rng: np.random.Generator, strength: float) -> tuple[Array, Array]:
-    """One person, ``F x 134 x 2`` in body heights, ``F x 134``."""
+    """Add errors to one person: points ``F x 134 x 2`` in body heights, scores ``F x 134``."""
     num_frames = len(points)
     exact = points
     points = points + strength * _tremble(rng, scores)
@@ -103,14 +107,14 @@ def _noisy(points: Array, scores: Array, rng: np.random.Generator, strength: flo
     _blur(points, scores, np.flatnonzero(under_way["blurred"]), rng)
     _lose(points, scores, under_way, strength, rng)
 
-    # The last word on honesty: what is far from the truth is not sure of itself.
+    # Finally, limit the scores of all points with large errors.
     error = np.linalg.norm(points - exact, axis=-1)
     scores = np.where(error > 0.03, np.minimum(scores, WRONG_AT_MOST), scores)
     return points, scores
 
 
 def _tremble(rng: np.random.Generator, scores: Array) -> Array:
-    """Small errors ``F x 134 x 2``; larger where the detector is less sure."""
+    """Draw small errors, ``F x 134 x 2``, which are larger for low scores."""
     num_frames = len(scores)
 
     def noise(size: tuple[float, float, float], count: int) -> Array:
@@ -131,7 +135,7 @@ def _tremble(rng: np.random.Generator, scores: Array) -> Array:
 
 
 def _drift(rng: np.random.Generator, num_frames: int, count: int) -> Array:
-    """Slow noise of about unit size, ``F x count``: fresh values every four frames, joined smoothly."""
+    """Draw slow noise of about unit variance, ``F x count``: new values every four frames, interpolated."""
     knots = rng.normal(size=(num_frames // 4 + 3, count))
     place = (np.arange(num_frames) + rng.uniform(0, 4)) / 4
     index = place.astype(int)
@@ -140,7 +144,7 @@ def _drift(rng: np.random.Generator, num_frames: int, count: int) -> Array:
 
 
 def _one_score_a_part(scores: Array) -> Array:
-    """All points of a hand take its best score, those of the face the face's; 0 stays 0."""
+    """Give all points of a hand the hand's best score, and those of the face the face's; 0 stays 0."""
     scores = scores.copy()
     for part in (layout.FACE, *layout.HANDS):
         best = scores[:, part].max(axis=1, keepdims=True)
@@ -149,7 +153,7 @@ def _one_score_a_part(scores: Array) -> Array:
 
 
 def _spell(rng: np.random.Generator, num_frames: int, share: float, length: float) -> NDArray[np.bool_]:
-    """Frames under a failure that fills a share of the time, in spells of a mean length: a Markov chain."""
+    """Draw the frames of a failure from a Markov chain with a given share of frames and mean duration."""
     share = min(share, 0.8)
     draws = rng.uniform(size=num_frames)
     start = share / (length * (1 - share))
@@ -178,11 +182,11 @@ def _swap(
 def _place_false_hands(
     points: Array, scores: Array, frames: NDArray[np.int64], unsure: Array, rng: np.random.Generator
 ) -> None:
-    """A hand, turned and resized, at an elbow, the other hand, a knee, the face or near the body."""
+    """Place a rotated and resized hand at an elbow, the other hand, a knee, the face or near the body."""
     kind, side = 0, 0
     turn, size, offset = 0.0, 1.0, np.zeros(2)
     for i, frame in enumerate(frames):
-        if i == 0 or frames[i - 1] != frame - 1:  # a new spell
+        if i == 0 or frames[i - 1] != frame - 1:  # a new failure begins
             kind, side = int(rng.integers(5)), int(rng.integers(2))
             turn, size = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.3)
             offset = rng.normal(0, 0.05, 2) if kind < 4 else rng.normal(0, 0.25, 2)
@@ -202,7 +206,7 @@ def _place_false_hands(
 
 
 def _blur(points: Array, scores: Array, frames: NDArray[np.int64], rng: np.random.Generator) -> None:
-    """A fast arm or leg smears: its end is off by some hundredths and the score says so."""
+    """Displace the end of a fast arm or leg by some hundredths of a body height, and lower its score."""
     for frame in frames:
         joints = _LOSABLE[int(rng.integers(len(_LOSABLE)))]
         points[frame, joints] += rng.normal(0, 0.02, (len(joints), 2))
@@ -216,7 +220,7 @@ def _lose(
     strength: float,
     rng: np.random.Generator,
 ) -> None:
-    """Missed parts score 0 or next to it; their points stay about where they were guessed."""
+    """Give missed parts a score of 0 or close to it; their points stay approximately in place."""
     scores[under_way["missing_face"], layout.FACE] = 0
     side = int(rng.integers(2))
     previous = -2

@@ -1,9 +1,8 @@
-"""Where are the 134 points of a rendered figure, and how sure could an estimator be of each?
+"""The 134 keypoints of a rendered figure, with the scores that an estimator could reach.
 
-Points are projections of the very joints that the solids are built on. Scores are honest: high where the
-point can be seen, middling where another part of the body hides it, next to nothing for a face that looks
-away, 0 outside the frame. As with real estimators all points of a hand share one score, and all points of
-the face another.
+Keypoints are projections of the joints from which the solids are built. Scores are high for visible points,
+medium for points hidden by another part of the body, close to 0 for a face that looks away, and 0 outside the
+frame. As with real estimators, all points of a hand share one score, and all points of the face another.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ from pose.types import NUM_POINTS
 Array = NDArray[np.float64]
 
 SEEN, HIDDEN, AWAY = 0.96, 0.4, 0.04
-"""Scores of a joint in plain view, of one behind another part, and of a face that looks away."""
+"""Scores of a visible joint, of one hidden by another part, and of a face that looks away."""
 
-# How far below the surface a point lies, in body heights, joint by joint: nearer cover is its own flesh.
+# Depth of each joint below the surface in body heights; surfaces closer than this do not hide it.
 _DEPTH_BODY = np.array(
     [0.03, 0.06, 0.045, 0.032, 0.025, 0.045, 0.032, 0.025, 0.075, 0.045, 0.035, 0.075, 0.045, 0.035,
      0.02, 0.02, 0.03, 0.03]
@@ -45,7 +44,7 @@ _DEPTH_BODY = np.array(
 
 
 def stage_points(body: Body, figure: Figure) -> Array:
-    """The 134 points on the stage, ``F x 134 x 3``."""
+    """Compute the 134 keypoints on the stage, ``F x 134 x 3``."""
     points = np.empty((len(figure.pelvis), NUM_POINTS, 3))
     unit = body.head * body.height
 
@@ -56,8 +55,8 @@ def stage_points(body: Body, figure: Figure) -> Array:
     dropped = np.zeros((len(points), 68, 3))
     dropped[:, :, 1] = -figure.mouth[:, None] * face.mouth_opening()
     points[:, layout.FACE] = on_head(shape + dropped)
-    # Joints lie where estimators were taught to see them: ankles and knees a little above the hinge, ears at
-    # the cheek's edge, eyes and nose somewhat high (measured with the bundled estimator on these figures).
+    # Joints are where estimators detect them: ankles and knees slightly above the hinge, ears at the edge of
+    # the cheek, eyes and nose somewhat high (measured with the bundled estimator on these figures).
     points[:, layout.NOSE] = points[:, layout.FACE.start + 29]
     eyes = np.array([[-face.EYE_X, face.EYE_Y + 0.09, 0.0], [face.EYE_X, face.EYE_Y + 0.09, 0.0]])
     eyes[:, 2] = face.front(eyes[:, 0], eyes[:, 1])
@@ -82,7 +81,7 @@ def stage_points(body: Body, figure: Figure) -> Array:
 
 
 def _foot_points(body: Body, figure: Figure, side: int) -> Array:
-    """Big toe, small toe, heel, ``F x 3 x 3``."""
+    """Compute big toe, small toe and heel, ``F x 3 x 3``."""
     outward = 1.0 if side == 0 else -1.0
     length, low = body.foot, -body.ankle_height + 0.018
     big, small, heel = (
@@ -98,7 +97,7 @@ def _foot_points(body: Body, figure: Figure, side: int) -> Array:
 
 @cache
 def _own_parts() -> NDArray[np.bool_]:
-    """Whether a part belongs to the limb of a joint of the body or a foot, ``24 x parts``."""
+    """Return whether each part belongs to the limb of each joint of body and feet, ``24 x parts``."""
     own = np.zeros((layout.FEET.stop, len(PART_NAMES)), bool)
     for first, part in ((layout.LEFT_SHOULDER, LEFT_UPPER_ARM), (layout.RIGHT_SHOULDER, RIGHT_UPPER_ARM)):
         own[first : first + 3, part : part + 3] = True
@@ -123,14 +122,17 @@ def visibility(
     seen_depth: NDArray[np.float32],
     seen_part: NDArray[np.uint8],
 ) -> Array:
-    """Scores ``F x 134``.
+    """Compute the scores of the keypoints.
 
     Args:
-        pixels, depths: the points on the screen, ``F x 134 x 2`` in samples and ``F x 134``.
-        unit: samples a body height.
-        to_camera: ``3``, direction from the stage to the camera.
+        pixels, depths: keypoints on the screen, ``F x 134 x 2`` in samples and ``F x 134``.
+        unit: samples per body height.
+        to_camera: direction from the stage to the camera, ``3``.
         figure: the posed figure.
-        seen_depth, seen_part: ``F x H x W``, depth and part at every sample.
+        seen_depth, seen_part: depth and part at every sample, ``F x H x W``.
+
+    Returns:
+        scores in [0, 1], ``F x 134``.
     """
     num_frames, height, width = seen_depth.shape
     column, row = np.floor(pixels[..., 0]).astype(int), np.floor(pixels[..., 1]).astype(int)
@@ -139,13 +141,13 @@ def visibility(
     with np.errstate(invalid="ignore"):
         cover = (
             np.maximum(depths - seen_depth[at], 0) / unit
-        )  # how much is in front of the point, body heights
+        )  # distance from the visible surface to the point, in body heights
     part = seen_part[at]
     scores = np.empty((num_frames, NUM_POINTS))
     limbs = slice(layout.BODY.start, layout.FEET.stop)
     depth_below = np.concatenate([_DEPTH_BODY, np.full(6, 0.06)])
     hidden = _rise(cover[:, limbs] / depth_below, 1.3, 2.4)
-    # A limb that points at the camera covers its own joints; estimators see through that.
+    # A limb that points at the camera covers its own joints; estimators still find them.
     is_own = _own_parts()[np.arange(limbs.stop), part[:, limbs]]
     scores[:, limbs] = SEEN + (HIDDEN - SEEN) * np.where(is_own, 0.2 * hidden, hidden)
     scores[:, layout.FEET] -= 0.06

@@ -1,10 +1,11 @@
-"""How are the solids of a figure turned into pixels? A batched z-buffer for one kind of solid.
+"""Rasterise the solids of a figure with a batched z-buffer for one kind of solid.
 
-Every solid is a sphere of radius r(t) = ra + t (rb - ra) swept from a (t = 0) to b (t = 1) in a space that
-an affine map E has stretched: rounded cones, capsules, spheres, and with E also ellipsoids and flattened
-cones. Along a ray in depth, the nearest point of the sweep is the smallest over t of ``c(t) - sqrt(q(t))``,
-c linear and q quadratic in t; that is convex, so the minimum has a closed form and clamping t to [0, 1] is
-exact. All solids of all frames with about the same size on the screen are computed together.
+Every solid is a sphere of radius r(t) = ra + t (rb - ra) swept from a (t = 0) to b (t = 1), in a space
+stretched by an affine map E: rounded cones, capsules, spheres, and with E also ellipsoids and flattened
+cones. Along a ray in depth, the nearest point of the sweep is the minimum over t of ``c(t) - sqrt(q(t))``,
+where c is linear and q quadratic in t. This function is convex, so the minimum has a closed form, and
+clamping t to [0, 1] is exact. Solids of all frames with about the same size on the screen are computed
+together.
 
 Legend: F frames, P solids, I = P * F items, V visible samples; screen axes: x right, y down, z away.
 """
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-# Tiles are computed in batches of about this many samples: they stay in the second-level cache.
+# Tiles are computed in batches of about this many samples, which fit into the level-2 cache.
 _BATCH_SAMPLES = 49_152
-# Tiles are rounded up to these sizes, so that many items share one: few batches against little waste.
+# Tiles are rounded up to these sizes, a compromise between few batches and few unused samples.
 _TILE_STEPS = np.array([size << i for i in range(11) for size in (8, 12)])
 
 
@@ -29,9 +30,10 @@ class Solids:
     """Swept spheres on the screen, in samples (sub-pixels).
 
     Args:
-        a, b: ``P x F x 3`` centres of the two ends.
-        ra, rb: ``P x F`` radii at the two ends.
-        stretch: ``P x F x 3 x 3``, symmetric: the sphere of radius r is the ellipsoid {stretch @ v: |v| = r}.
+        a, b: centres of the two ends, ``P x F x 3``.
+        ra, rb: radii at the two ends, ``P x F``.
+        stretch: symmetric ``P x F x 3 x 3``; a sphere of radius r becomes the ellipsoid
+            {stretch @ v: |v| = r}.
     """
 
     a: Floats
@@ -43,15 +45,15 @@ class Solids:
 
 @dataclass(frozen=True)
 class Surface:
-    """What is seen at the samples that show a solid.
+    """The visible surface at the samples that show a solid.
 
     Args:
         where: int ``V``, flat index of the sample in ``F x H x W``.
-        solid: int ``V``, which solid is seen there.
+        solid: int ``V``, index of the visible solid.
         along: ``V``, position along the solid's axis, 0 at a, 1 at b.
-        normal: ``3 x V``, unit, screen axes (z is negative towards the viewer).
-        depth: ``F x H x W``, inf where nothing is.
-        shown: uint16 ``F x H x W``, number of the solid plus one, 0 where nothing is.
+        normal: ``3 x V``, unit normal in screen axes (z is negative towards the viewer).
+        depth: ``F x H x W``, inf for background.
+        shown: uint16 ``F x H x W``, index of the solid plus one, 0 for background.
     """
 
     where: NDArray[np.int64]
@@ -63,7 +65,7 @@ class Surface:
 
 
 def rasterise(solids: Solids, height: int, width: int) -> Surface:
-    """Find the nearest solid at every sample of ``F`` frames of ``height x width`` samples."""
+    """Find the nearest solid at each sample of ``F`` frames of ``height x width`` samples."""
     num_solids, num_frames = solids.ra.shape
     items = _prepare(solids)
     depth = np.full(num_frames * height * width, np.inf, np.float32)
@@ -77,7 +79,7 @@ def rasterise(solids: Solids, height: int, width: int) -> Surface:
     number = np.repeat(np.arange(1, num_solids + 1, dtype=np.uint16), num_frames)
     with np.errstate(
         invalid="ignore"
-    ):  # a miss is a square root of something negative: NaN is nearer than nothing
+    ):  # a miss is the square root of a negative number: NaN never counts as nearer
         for batch in _batches(tile_w, tile_h, is_seen):
             w, h = int(tile_w[batch[0]]), int(tile_h[batch[0]])
             z, t, s = _tiles(items[:, batch], left[batch], top[batch], w, h)
@@ -111,7 +113,7 @@ _M = slice(19, 28)
 
 
 def _prepare(solids: Solids) -> Floats:
-    """The item table ``28 x I``: each solid in coordinates where it is a plain swept sphere."""
+    """Return the item table ``28 x I``: each solid in coordinates in which it is not stretched."""
     stretch = solids.stretch.reshape(-1, 3, 3)
     inverse = np.linalg.inv(stretch)
     a, b = solids.a.reshape(-1, 3), solids.b.reshape(-1, 3)
@@ -140,7 +142,7 @@ def _prepare(solids: Solids) -> Floats:
 
 
 def _boxes(items: Floats, height: int, width: int) -> tuple[NDArray[np.int64], ...]:
-    """Left, top, width, height of the tile of each item, and whether any of it is in the frame."""
+    """Return left, top, width and height of each item's tile, and whether it intersects the frame."""
     edges = []
     for a, b, extent, limit in ((_AX, _BX, _EX, width), (_AY, _BY, _EY, height)):
         low = np.minimum(items[a] - items[extent] * items[_RA], items[b] - items[extent] * items[_RB])
@@ -158,7 +160,7 @@ def _boxes(items: Floats, height: int, width: int) -> tuple[NDArray[np.int64], .
 def _batches(
     tile_w: NDArray[np.int64], tile_h: NDArray[np.int64], is_seen: NDArray[np.int64]
 ) -> list[NDArray[np.int64]]:
-    """Seen items in groups of equal tile size, none of more samples than the cache likes."""
+    """Group visible items by tile size, with a maximum number of samples for each group."""
     seen = np.flatnonzero(is_seen)
     key = tile_h[seen] * 16384 + tile_w[seen]
     order = np.argsort(key, kind="stable")
@@ -174,7 +176,8 @@ def _batches(
 def _tiles(
     items: Floats, left: NDArray[np.int64], top: NDArray[np.int64], w: int, h: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Depth, position along the axis and rise above it, ``N x h x w`` each; NaN where the solid is not."""
+    """Compute depth, position along the axis and height above it, ``N x h x w`` each; NaN outside the
+    solid."""
     column = (left[:, None] + np.arange(w, dtype=np.float32) + np.float32(0.5)).astype(np.float32)
     row = (top[:, None] + np.arange(h, dtype=np.float32) + np.float32(0.5)).astype(np.float32)
     v = items[:, :, None]

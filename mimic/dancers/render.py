@@ -1,4 +1,4 @@
-"""A character, a motion and some moments in; pictures, exact poses and part maps out."""
+"""Render a character and a motion at given times to pictures, exact poses and part maps."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from mimic.dancers.skeleton import pose_body
 from mimic.dancers.solids import SolidList
 from pose.types import PoseSequence
 
-# The picture at zoom 1 shows this many body heights each way: head, feet and spread arms fit in.
+# Body heights shown along each side of the picture at zoom 1; head, feet and spread arms fit in.
 FRAME_HEIGHTS = 1.15
-# Frames are rendered in groups of about this many samples, to bound the memory.
+# Frames are rendered in groups of about this many samples, to limit memory.
 _CHUNK_SAMPLES = 2_000_000
 
 
 @dataclass(frozen=True)
 class _View:
-    """A camera at work: stage to samples."""
+    """Projection from the stage to samples."""
 
     axes: NDArray[np.float64]  # rows: right, down, away
     centre: NDArray[np.float64]
-    unit: float  # samples a body height, at the distance of the stage's middle
+    unit: float  # samples per body height, at the distance of the stage's centre
     distance: float
     middle: tuple[float, float]
 
     def project(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Screen places ``... x 3`` in samples, and samples a body height there ``...``."""
+        """Return screen positions ``... x 3`` in samples, and samples per body height there, ``...``."""
         seen = (points - self.centre) @ self.axes.T
         scale = self.unit * self.distance / np.maximum(self.distance + seen[..., 2], 0.1)
         screen = np.empty_like(seen)
@@ -69,24 +69,24 @@ def render(
     supersample: int = 2,
     fps: float | None = None,
 ) -> RenderedClip:
-    """Render a dance at some moments.
+    """Render a dance at the given times.
 
     Args:
-        character: who dances, and the scene.
-        motion: the dance; any character can dance any motion.
-        times_s: ``F`` moments in seconds, in any order.
-        height, width: size of the pictures in pixels, any. The body fits the shorter side.
-        supersample: samples a pixel along each axis; 1 is quick and jagged, 2 to 4 are smooth.
-        fps: frame rate that the poses state; None takes that of the moments' middle spacing.
+        character: the dancer and the scene.
+        motion: the dance; any character can perform any motion.
+        times_s: ``F`` times in seconds, in any order.
+        height, width: size of the pictures in pixels; the body fits the shorter side.
+        supersample: samples per pixel along each axis; 1 is fast with jagged edges, 2 to 4 are smooth.
+        fps: frame rate stored with the poses; None takes that of the median interval between times.
 
     Raises:
-        ValueError: no moments, or a size that cannot be.
+        ValueError: there are no times, or the size or `supersample` is too small.
     """
     times = np.asarray(times_s, float).reshape(-1)
     if len(times) == 0 or height < 8 or width < 8 or supersample < 1:
         raise ValueError(
             f"cannot render {len(times)} frames of {width}x{height} with {supersample} samples a pixel;"
-            " ask for at least one moment, 8x8 pixels and one sample"
+            " expected at least one time, 8x8 pixels and one sample"
         )
     h, w = height * supersample, width * supersample
     view = _view(character.camera, h, w)
@@ -161,7 +161,7 @@ def _on_screen(solids: SolidList, view: _View) -> Solids:
 def _shade(
     character: Character, solids: SolidList, view: _View, surface: Surface, backdrop: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """Paint the surface: one soft light, ambient light, darker where a part curves away, highlights."""
+    """Shade the surface with one soft light, ambient light, darker rims and highlights."""
     light = np.array(character.light.direction, np.float32)
     ambient = np.float32(character.light.ambient)
     n = surface.normal
@@ -190,7 +190,7 @@ def _shade(
 
 
 def _paint_rings(colour: NDArray[np.float32], solids: SolidList, view: _View, surface: Surface) -> None:
-    """Give the samples on every other ring the solid's second colour."""
+    """Paint the samples on every other ring in the solid's second colour."""
     ringed = [i for i, rings in enumerate(solids.rings) if rings is not None]
     if not ringed:
         return

@@ -1,4 +1,4 @@
-"""Rooms and patterns without people: what a pose estimator must find nobody in."""
+"""Rooms and patterns without people, for testing that pose estimators find nobody in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Picture = NDArray[np.uint8]
 
 
 def paint_room(rng: np.random.Generator, height: int, width: int) -> Picture:
-    """A furnished room, uint8 ``H x W x 3`` RGB: walls, floor, a window, shelves, a lamp, chairs, a plant."""
+    """Paint a furnished room, uint8 ``H x W x 3`` RGB: walls, floor, window, shelves, lamp, chairs, plant."""
     horizon = int(height * rng.uniform(0.55, 0.75))
     picture = np.empty((height, width, 3), np.uint8)
     picture[:horizon] = paint_background(_surface(rng), horizon, width)
@@ -29,7 +29,7 @@ def paint_room(rng: np.random.Generator, height: int, width: int) -> Picture:
 
 
 def paint_pattern(rng: np.random.Generator, height: int, width: int) -> Picture:
-    """A texture, stripes, a gradient or blobs, uint8 ``H x W x 3`` RGB."""
+    """Paint a texture, stripes, a gradient or blobs, uint8 ``H x W x 3`` RGB."""
     kind = str(rng.choice(["textured", "striped", "gradient", "blobs"]))
     if kind != "blobs":
         return paint_background(_surface(rng, kind), height, width)
@@ -85,7 +85,7 @@ def _shelf(picture: Picture, rng: np.random.Generator, x: int, floor: int, size:
 
 
 def _lamp(picture: Picture, rng: np.random.Generator, x: int, floor: int, size: int) -> None:
-    """A standing lamp: a pole with a round shade, the shape most like a person."""
+    """Paint a standing lamp: a pole with a round shade, which resembles a person."""
     colour = _colour(rng)
     _box(picture, colour, x + 0.24 * size, floor - 1.2 * size, 0.03 * size, 1.3 * size)
     centre = (int(x + 0.25 * size), int(floor - 1.2 * size))
@@ -114,7 +114,7 @@ def _plant(picture: Picture, rng: np.random.Generator, x: int, floor: int, size:
 
 
 def _frame(picture: Picture, rng: np.random.Generator, x: int, floor: int, size: int) -> None:
-    """A picture on the wall: a landscape in a frame."""
+    """Paint a framed landscape on the wall."""
     _box(picture, _colour(rng), x, floor - 1.5 * size, 0.8 * size, 0.6 * size)
     _box(picture, _colour(rng), x + 0.05 * size, floor - 1.45 * size, 0.7 * size, 0.3 * size)
     _box(picture, _colour(rng), x + 0.05 * size, floor - 1.2 * size, 0.7 * size, 0.25 * size)
@@ -123,7 +123,7 @@ def _frame(picture: Picture, rng: np.random.Generator, x: int, floor: int, size:
 
 
 def _coat(picture: Picture, rng: np.random.Generator, x: int, floor: int, size: int) -> None:
-    """A coat on a hanger: shoulders and sleeves without a person."""
+    """Paint a coat on a hanger: shoulders and sleeves without a person."""
     shape = np.array([[0.5, 0.0], [0.85, 0.12], [1.0, 0.8], [0.84, 0.82], [0.76, 0.35], [0.78, 1.1]])
     shape = np.concatenate([shape, (shape * [-1, 1] + [1.0, 0])[::-1]])
     place = np.array([x, floor - 1.5 * size]) + 0.7 * size * shape

@@ -1,4 +1,4 @@
-"""What solids is a dancer made of? A posed figure and its outfit become coloured swept spheres."""
+"""Build a dancer from coloured swept spheres, from a posed figure and its outfit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mimic.dancers.solids import (
 
 
 def dress(character: Character, figure: Figure) -> SolidList:
-    """All solids of a figure ``F`` frames long."""
+    """Build all solids of a figure for its ``F`` frames."""
     solids = SolidList(len(figure.pelvis))
     _trunk(solids, character, figure)
     for side in (0, 1):
@@ -76,7 +76,7 @@ def _trunk(solids: SolidList, character: Character, figure: Figure) -> None:
     cloth(ribs, top, body.chest * 1.02, body.chest * 1.06, 0.62, chest_frame, high_rings)
     throat = place(figure.neck, chest_frame, (0, 0.0, -0.01), unit)
     breast = place(figure.chest, chest_frame, (0, 0.056, 0.0), unit)
-    for side in (0, 1):  # shoulders slope from the neck to the arms; the breast rounds into them
+    for side in (0, 1):  # shoulders slope from the neck to the arms and join the chest smoothly
         for inner, r in ((throat, 0.034), (breast, 0.0475)):
             solids.add(
                 TORSO,
@@ -108,7 +108,7 @@ def _trunk(solids: SolidList, character: Character, figure: Figure) -> None:
 
 
 def _skirt(solids: SolidList, character: Character, figure: Figure) -> None:
-    """A flared cone that hangs from the pelvis and follows the thighs, which it also clothes."""
+    """Add a flared cone that hangs from the pelvis and covers and follows the thighs."""
     body, outfit = character.body, character.outfit
     unit, girth = body.height, body.height * body.girth
     thighs = 0.5 * (figure.knees[0] + figure.knees[1]) - figure.pelvis

@@ -1,8 +1,8 @@
-"""Where is every joint? From joint angles and foot places to positions and frames, for many frames at once.
+"""Kinematics: from joint angles and foot positions to joint positions and coordinate frames, batched in time.
 
-Body axes: X to the person's left, Y up, Z forward; the camera looks along -Z, so that a person at yaw 0
-faces it and its left is on the right of the picture. Lengths are in body heights; side 0 is the person's
-left, 1 its right.
+Body axes: X to the person's left, Y up, Z forward; the camera looks along -Z, so a person at yaw 0 faces it,
+and the person's left is on the right of the picture. Lengths are in body heights; side 0 is the person's
+left, 1 the right.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mimic.dancers.character import Body
 
 Array = NDArray[np.float64]
 
-# Hand points in hand lengths: (towards the thumb, along the fingers, out of the palm).
+# Hand keypoints in hand lengths: (towards the thumb, along the fingers, out of the palm).
 _ROOTS = np.array(
     [[0.20, 0.18, 0.06], [0.20, 0.52, 0.0], [0.065, 0.545, 0.0], [-0.07, 0.52, 0.0], [-0.19, 0.47, 0.0]]
 )
@@ -37,7 +37,8 @@ _THUMB_CURL = np.array([-0.62, 0.42, 0.66]) - _THUMB_BASE * (_THUMB_BASE @ [-0.6
 _THUMB_CURL /= np.linalg.norm(_THUMB_CURL)
 
 ARM_ANGLES = ("azimuth", "abduction", "twist", "elbow", "pronation", "wrist")
-# Degrees. Azimuth turns the raised arm from sideways (0) to the front (90); abduction raises it; twist turns
+# Degrees. Azimuth rotates the raised arm from sideways (0) to the front (90); abduction raises it; twist
+# rotates
 # the bent forearm from forward to outward and up; pronation 90 turns the palm of a hanging hand backwards.
 ARM_LIMITS_DEG = np.array([[-35, 115], [6, 170], [-70, 100], [2, 145], [-80, 85], [-55, 60]], float)
 SPINE_LIMITS_DEG = np.array(
@@ -48,16 +49,16 @@ HEAD_LIMITS_DEG = np.array([[-60, 60], [-28, 30], [-25, 25]], float)  # yaw, pit
 
 @dataclass(frozen=True)
 class BodyState:
-    """Angles (radians) and places (body heights) at ``F`` moments.
+    """Angles (radians) and positions (body heights) at ``F`` times.
 
     Args:
-        root: ``F x 3``, sideways place, place towards the camera, yaw of the pelvis.
-        dip: ``F``, how far the pelvis is lowered.
+        root: ``F x 3``, sideways position, position towards the camera, yaw of the pelvis.
+        dip: ``F``, distance by which the pelvis is lowered.
         spine: ``F x 6``, pitch, side, twist of the lumbar spine and of the chest.
-        head: ``F x 3``, yaw, pitch, roll against the chest.
+        head: ``F x 3``, yaw, pitch, roll relative to the chest.
         arms: ``F x 2 x 6``, see ARM_ANGLES.
-        fingers: ``F x 2 x 6``, curl of the five fingers from thumb to little finger (0 to 1), spread.
-        feet: ``F x 2 x 4``, sideways place, place towards the camera, yaw, height above the ground.
+        fingers: ``F x 2 x 6``, curl of the five fingers from thumb to little finger (0 to 1), and spread.
+        feet: ``F x 2 x 4``, sideways position, position towards the camera, yaw, height above the ground.
         mouth: ``F``, 0 closed, 1 open.
     """
 
@@ -73,7 +74,8 @@ class BodyState:
 
 @dataclass(frozen=True)
 class Figure:
-    """Joints ``F x 3`` and frames ``F x 3 x 3`` (columns are axes) of one person; sides in the first axis."""
+    """Joint positions ``F x 3`` and coordinate frames ``F x 3 x 3`` (columns are axes) of one person; paired
+    ones have a leading dimension for the side."""
 
     pelvis: Array
     pelvis_frame: Array
@@ -87,9 +89,9 @@ class Figure:
     elbows: Array
     wrists: Array
     hands: Array
-    """``2 x F x 21 x 3``, OpenPose order."""
+    """Hand keypoints in OpenPose order, ``2 x F x 21 x 3``."""
     hand_frames: Array
-    """Columns: towards the thumb, along the fingers, out of the palm."""
+    """Coordinate frames of the hands; columns: towards the thumb, along the fingers, out of the palm."""
     hips: Array
     knees: Array
     ankles: Array
@@ -110,7 +112,7 @@ def rotation_z(angle: Array) -> Array:
 
 
 def _rotation(angle: Array, first: int, second: int) -> Array:
-    """Turns axis `first` towards axis `second`; ``... x 3 x 3``."""
+    """Return the rotation of axis `first` towards axis `second`, ``... x 3 x 3``."""
     matrix = np.zeros((*np.shape(angle), 3, 3))
     cosine, sine = np.cos(angle), np.sin(angle)
     matrix[..., first, first] = matrix[..., second, second] = cosine
@@ -129,11 +131,11 @@ def _unit(vector: Array) -> Array:
 
 
 def arm_directions(angles: Array, side: int) -> tuple[Array, Array, Array]:
-    """Directions in the chest's frame from arm angles ``... x 6`` (radians).
+    """Compute directions in the chest's frame from arm angles ``... x 6`` in radians.
 
     Returns:
-        upper arm ``... x 3``, forearm ``... x 3``, and the hand's frame ``... x 3 x 3`` with the columns
-        towards the thumb, along the fingers, out of the palm.
+        upper arm ``... x 3``, forearm ``... x 3``, and the hand's coordinate frame ``... x 3 x 3`` with the
+        columns towards the thumb, along the fingers, out of the palm.
     """
     sine, cosine = np.sin(angles), np.cos(angles)
     azimuth, abduction, twist, elbow, pronation, wrist = range(6)
@@ -158,7 +160,7 @@ def arm_directions(angles: Array, side: int) -> tuple[Array, Array, Array]:
 
 
 def hand_points(wrist: Array, frame: Array, fingers: Array, length: float) -> Array:
-    """The 21 points of a hand (OpenPose order) ``... x 21 x 3``."""
+    """Compute the 21 keypoints of a hand in OpenPose order, ``... x 21 x 3``."""
     points = np.empty((*wrist.shape[:-1], 21, 3))
     points[..., 0, :] = 0
     curl, spread = fingers[..., :5], 0.35 + fingers[..., 5:6]
@@ -177,7 +179,7 @@ def hand_points(wrist: Array, frame: Array, fingers: Array, length: float) -> Ar
 
 
 def pose_body(body: Body, state: BodyState) -> Figure:
-    """Forward kinematics of trunk, head and arms; legs reach for the feet (two-bone inverse kinematics)."""
+    """Pose a body: forward kinematics of trunk, head and arms, two-bone inverse kinematics of the legs."""
     scale = body.height
     yaw = state.root[:, 2]
     sway = rotation_z(0.35 * state.spine[:, 1]) @ rotation_x(0.25 * state.spine[:, 0])
@@ -217,7 +219,7 @@ def _arm(body: Body, state: BodyState, side: int, neck: Array, chest_frame: Arra
     scale = body.height
     sign = 1.0 if side == 0 else -1.0
     angles = state.arms[:, side]
-    # The shoulder blade lifts the joint as the arm rises, and brings it forward as the arm reaches forward.
+    # The shoulder blade moves the joint up as the arm is raised, and forward as the arm reaches forward.
     rise = np.clip((angles[:, 1] - np.radians(50)) / np.radians(110), 0, 1)
     reach = np.clip(np.sin(angles[:, 0]) * np.sin(angles[:, 1]), -0.4, 1)
     offset = np.stack(
@@ -233,7 +235,7 @@ def _arm(body: Body, state: BodyState, side: int, neck: Array, chest_frame: Arra
 
 
 def _pelvis(body: Body, state: BodyState, feet: Array, pelvis_frame: Array) -> Array:
-    """The pelvis is as high as it wants to be, or as the feet on the ground let it."""
+    """Compute the position of the pelvis, lowered if a foot would otherwise not reach the ground."""
     scale = body.height
     pelvis = np.stack([scale * state.root[:, 0], np.zeros(len(feet)), scale * state.root[:, 1]], axis=-1)
     height = scale * (body.ankle_height + 0.993 * body.leg - state.dip)

@@ -1,4 +1,4 @@
-"""How are the solids of a figure collected? Parts by number, colours, rings, stretches."""
+"""Collect the solids of a figure with their parts, colours, rings and stretches."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ ROUND = (1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class Rings:
-    """Rings on a part, number ``(place - origin) . axis``; the later half of each has the other colour."""
+    """Rings on a part: ``(position - origin) . axis`` is the ring coordinate, and the second half of each
+    unit has the second colour."""
 
     origin: Array
     axis: Array
-    """``F x 3``, rings a stage unit."""
+    """Direction of the rings, ``F x 3``, in rings per stage unit."""
 
 
 @dataclass
 class SolidList:
-    """Solids in stage coordinates while they are collected; ``F`` frames each."""
+    """Growing list of solids in stage coordinates, each with ``F`` frames."""
 
     num_frames: int
     a: list[Array] = field(default_factory=list)
@@ -66,7 +67,7 @@ class SolidList:
         rings: Rings | None = None,
         gloss: float = 0.0,
     ) -> None:
-        """One swept sphere; with a frame ``F x 3 x 3``, stretched by `scale` along the frame's columns."""
+        """Add a swept sphere; with a frame ``F x 3 x 3``, it is stretched by `scale` along its columns."""
         if frame is not None:
             self.stretched.append(len(self.a))
             self.frames.append(frame)

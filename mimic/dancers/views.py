@@ -1,7 +1,6 @@
-"""Views that are hard for pose estimators: portraits, half bodies, seats, turns, two dancers who cross.
+"""Views that are difficult for pose estimators: portraits, half bodies, sitting, turning, crossing dancers.
 
-Each function changes the camera of a character or some tracks of a motion; whatever is drawn at random comes
-from the generator that it is given.
+Each function changes the camera of a character or tracks of a motion; random choices use the given generator.
 """
 
 from __future__ import annotations
@@ -20,15 +19,17 @@ SHOULDERS, CHEST, HIPS = 0.71, 0.62, 0.45
 """Lower edges of a picture in body heights, for `framed`."""
 
 HIDDEN_SCORE = 0.1
-"""Score of a point that somebody else stands in front of."""
+"""Maximum score of a point that another person hides."""
 
 _TOP = (1.04, 1.14)  # upper edge of a framed picture, body heights
 
 
 def framed(character: Character, rng: np.random.Generator, lower: float) -> Character:
-    """Move the camera so that a square picture shows the body from `lower` to a little above the head.
+    """Move the camera so that a square picture shows the body from `lower` to slightly above the head.
 
     Args:
+        character: the character whose camera is moved.
+        rng: source of randomness.
         lower: lower edge of the picture in body heights: `SHOULDERS` and `CHEST` give portraits and busts,
             `HIPS` half bodies.
     """
@@ -45,10 +46,10 @@ def framed(character: Character, rng: np.random.Generator, lower: float) -> Char
 
 
 def seated(motion: Motion, body: Body, rng: np.random.Generator) -> Motion:
-    """Sit down: the pelvis is lowered to a seat or nearly to the ground and the feet rest in front of it.
+    """Make a motion seated: the pelvis is on a seat or almost on the ground, the feet rest in front of it.
 
     Returns:
-        A motion whose arms, head and trunk move as before.
+        a motion with unchanged movements of arms, head and trunk.
     """
     seat = float(rng.uniform(0.1, 0.95)) * body.shin  # height of the hips above the ankles
     leg = float(rng.uniform(0.72, 0.9)) * body.leg  # from hip to ankle
@@ -73,7 +74,8 @@ def seated(motion: Motion, body: Body, rng: np.random.Generator) -> Motion:
 
 
 def turning(motion: Motion, *, turns_per_second: float, start_rad: float = 0.0) -> Motion:
-    """Turn on the spot at a steady rate; the feet turn with the body, the head looks ahead."""
+    """Make a motion turn on the spot at a constant rate; the feet turn with the body, the head faces
+    forward."""
     times = np.arange(0.0, motion.duration_s + 0.05, 0.05)
     yaw = start_rad + 2 * np.pi * turns_per_second * times
     nowhere = np.zeros_like(yaw)
@@ -93,16 +95,17 @@ def turning(motion: Motion, *, turns_per_second: float, start_rad: float = 0.0) 
 def crossing(
     behind: RenderedClip, front: RenderedClip, background: NDArray[np.uint8], *, margin: float = 0.2
 ) -> RenderedClip:
-    """Two dancers who change places: one walks from left to right, the other in front of them to the left.
+    """Combine two dancers who swap positions: one moves from left to right, the other, in front, to the left.
 
     Args:
-        behind, front: clips of one person, of equal length and size ``H x W``, not wider than the background.
+        behind, front: clips of one person each, of equal length and size ``H x W``, not wider than the
+            background.
         background: uint8 ``H x wide x 3``.
-        margin: of the background's width, how far from the edge the middle of each clip starts.
+        margin: initial distance of each clip's centre from the edge, as a fraction of the background's width.
 
     Returns:
-        A clip with P = 2, the person who starts on the left first. Points that are hidden by the other
-        person have a score of at most 0.1.
+        a clip with P = 2, first the person who starts on the left. Points hidden by the other person have a
+        score of at most 0.1.
     """
     num_frames, height, width = behind.frames.shape[:3]
     wide = background.shape[1]
@@ -133,7 +136,7 @@ def crossing(
 
 
 def _hide(points: NDArray[np.float64], scores: NDArray[np.float64], covered: NDArray[np.bool_]) -> None:
-    """Lower the scores of the points ``K x 2`` (fractions) that lie where a mask is set."""
+    """Lower the scores of points ``K x 2`` (fractions of the frame) that are inside a mask."""
     height, width = covered.shape
     column = np.clip((points[:, 0] * width).astype(int), 0, width - 1)
     row = np.clip((points[:, 1] * height).astype(int), 0, height - 1)

@@ -1,4 +1,4 @@
-"""How rich is the world that the dancers live in? All sizes of variation, in one frozen setting."""
+"""Amounts of variation of dancers and scenes, in one frozen class."""
 
 from __future__ import annotations
 
@@ -12,69 +12,70 @@ BACKGROUNDS = ("plain", "gradient", "striped", "textured")
 
 @dataclass(frozen=True)
 class World:
-    """Sizes of variation of characters, cameras, backgrounds and motion. Lengths are in body heights.
+    """Amounts of variation of characters, cameras, backgrounds and motion. Lengths are in body heights.
 
-    `World.plain()` (the defaults) is what a small model can learn to draw crisply: one body scale, the
-    whole body in the frame, seen from the front. `World.rich()` has everything.
+    `World.plain()` (the defaults) is simple enough for a small model to learn: one body scale, the whole body
+    in the frame, seen from the front. `World.rich()` has all variation.
     """
 
     height_variation: float = 0.06
-    """Body height is 1 ± this."""
+    """Maximum deviation of the body height from 1."""
     proportion_variation: float = 0.05
     """Relative variation of the lengths of limbs and of the widths of the body."""
     hand_scale: float = 1.18
-    """Hands are drawn this much larger than natural so that fingers survive small pictures."""
+    """Factor by which hands are larger than natural, so that fingers are visible in small pictures."""
     hair_styles: tuple[str, ...] = HAIR_STYLES
     sleeves: tuple[str, ...] = SLEEVES
     bottoms: tuple[str, ...] = BOTTOMS
     stripe_probability: float = 0.3
-    """How often a shirt is striped."""
+    """Probability that a shirt is striped."""
     clothes_saturation: tuple[float, float] = (0.5, 0.82)
     clothes_value: tuple[float, float] = (0.45, 0.92)
 
     backgrounds: tuple[str, ...] = BACKGROUNDS
     background_weights: tuple[float, ...] = (0.45, 0.4, 0.15, 0.0)
-    """How often each kind of background comes."""
+    """Probability of each kind of background."""
     background_contrast: float = 0.12
-    """Difference of value between the colours of a background."""
+    """Difference of value (as in HSV) between the colours of a background."""
     background_saturation: tuple[float, float] = (0.05, 0.3)
     background_value: tuple[float, float] = (0.45, 0.9)
     light_variation: float = 0.25
-    """How far the light wanders from its place above, left of and behind the viewer."""
+    """Variation of the light's direction around its default above, left of and behind the viewer."""
 
     zoom: tuple[float, float] = (1.0, 1.0)
-    """Size of the figure; 1 fits the whole body with its arms spread."""
+    """Range of the camera's zoom; at 1, the whole body with spread arms fits the picture."""
     shift: tuple[float, float] = (0.0, 0.0)
-    """Largest sideways and upward displacement of the figure."""
+    """Maximum sideways and upward displacement of the figure."""
     half_body_probability: float = 0.0
-    """How often the camera shows only the upper half of the body."""
+    """Probability that the camera shows only the upper half of the body."""
     camera_distance: tuple[float, float] = (7.0, 7.0)
     camera_pitch_deg: tuple[float, float] = (3.0, 3.0)
-    """Positive looks down."""
+    """Range of the camera's pitch in degrees; positive looks down."""
 
     turn_deg: float = 50.0
-    """The body turns at most this far from the camera."""
+    """Maximum rotation of the body away from the camera, in degrees."""
     full_turn_probability: float = 0.0
-    """How often a motion holds full turns."""
+    """Probability that a motion has full turns."""
     beat_s: tuple[float, float] = (0.45, 0.8)
-    """Length of a beat: a gesture takes one or two."""
+    """Range of the length of a beat in seconds; a gesture takes one or two beats."""
     travel: float = 0.05
-    """How far steps lead away from the middle."""
+    """Maximum distance of steps from the centre of the stage."""
     high_step_probability: float = 0.2
-    """How often a step lifts the knee high."""
+    """Probability that a step lifts the knee high."""
     reach_side: float = 0.485
-    """Fingertips stay within this distance of the middle of the body."""
+    """Maximum sideways distance of fingertips from the centre of the body."""
     reach_up: float = 1.02
-    """Fingertips stay below this height."""
+    """Maximum height of fingertips."""
 
     @classmethod
     def plain(cls) -> World:
-        """One body scale, whole body from the front, quiet backgrounds and light."""
+        """Return little variation: one body scale, whole body from the front, plain backgrounds and light."""
         return cls()
 
     @classmethod
     def rich(cls) -> World:
-        """All variation: scale, place, full turns, half bodies, all backgrounds, camera height, light."""
+        """Return all variation: scale, position, full turns, half bodies, backgrounds, camera pitch,
+        light."""
         return cls(
             height_variation=0.1,
             proportion_variation=0.09,

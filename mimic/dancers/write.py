@@ -1,4 +1,4 @@
-"""Dancers to files: videos beside the poses that they show."""
+"""Write rendered dancers to files: videos, and their poses and part maps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WHOLE = {
     "supersample": (1, 16),
 }
 _NUMBERS = {"seconds": (0.001, 86_400.0), "fps": (0.01, 1000.0), "noise_strength": (0.0, 100.0)}
-_BYTES_A_PIXEL = 6  # picture, figure mask and both part maps of a `RenderedClip`
+_BYTES_A_PIXEL = 6  # bytes of picture, figure mask and both part maps of a `RenderedClip`
 _MOST_BYTES = 8 << 30
 
 
@@ -37,17 +37,17 @@ def write_clip(
     poses_path: str | os.PathLike[str] | None = None,
     densepose_path: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Write a clip's pictures as a video at the poses' frame rate, its poses as npz, its parts as a video.
+    """Write a clip's pictures as a video, its poses as npz, and its body parts as a video.
 
     Args:
-        clip: what `render` gave.
+        clip: result of `render`; videos have the frame rate of its poses.
         out_path: the video, ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
-        poses_path: the poses, ``.npz``; None writes none.
-        densepose_path: the parts of the body in DensePose's colours, a video like `out_path`; None writes
-            none.
+        poses_path: file of the poses, ``.npz``; None writes none.
+        densepose_path: video of the body parts in DensePose's colours, with a suffix as for `out_path`; None
+            writes none.
 
     Returns:
-        the video's path.
+        path of the video.
 
     Raises:
         ValueError, OSError: a file cannot be written; the message says which and why.
@@ -84,25 +84,25 @@ def synth(
     supersample: int = 2,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> list[Path]:
-    """Render dancers into ``clip_0000.mp4`` with ``clip_0000.npz`` beside it, and so on.
+    """Render dancers to ``clip_0000.mp4`` and ``clip_0000.npz``, ``clip_0001.mp4``, and so on.
 
     Args:
-        output_dir: where to; made when missing.
-        num_clips: how many; clip i depends on the seed and i alone.
-        seconds, fps: length and frame rate of each clip.
-        height, width: size of the pictures, pixels.
-        seed: decides everything.
+        output_dir: folder to write to, created if missing.
+        num_clips: number of clips; clip i depends only on `seed` and i.
+        seconds, fps: duration and frame rate of each clip.
+        height, width: size of the pictures in pixels.
+        seed: of all random choices.
         world: ``plain``, ``rich`` or a `World`.
-        noise_strength: 0 writes the exact poses; above it, poses as a detector might have found them.
-        densepose: whether to write the parts of the body too, ``clip_0000.densepose.mp4``.
-        supersample: samples a pixel along each axis.
-        progress: called with clips done and in all.
+        noise_strength: strength of simulated detector errors in the poses; 0 writes exact poses.
+        densepose: also write the body parts, as ``clip_0000.densepose.mp4``.
+        supersample: samples per pixel along each axis.
+        progress: called with the numbers of finished clips and of all clips.
 
     Returns:
-        the videos' paths.
+        paths of the videos.
 
     Raises:
-        ValueError: a number is out of its range, or there is no such world; nothing was written.
+        ValueError: a number is out of range, or the world is unknown; nothing was written.
         OSError: a file cannot be written.
     """
     world = _world(world)
@@ -110,12 +110,12 @@ def synth(
     _check_numbers(seconds=seconds, fps=fps, noise_strength=noise_strength)
     num_frames = round(seconds * fps)
     if num_frames < 1:
-        raise ValueError(f"{seconds} s at {fps} frames a second hold no frame; ask for at least one")
+        raise ValueError(f"{seconds} s at {fps} frames a second hold no frame; use more seconds or fps")
     num_bytes = num_frames * height * width * _BYTES_A_PIXEL
     if num_bytes > _MOST_BYTES:
         raise ValueError(
             f"a clip of {num_frames} frames of {width}x{height} takes {num_bytes / 2**30:.0f} GiB of memory; "
-            f"at most {_MOST_BYTES >> 30} GiB are used. Ask for less seconds, fps, height or width"
+            f"at most {_MOST_BYTES >> 30} GiB are allowed. Use less seconds, fps, height or width"
         )
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)

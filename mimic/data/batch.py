@@ -1,4 +1,4 @@
-"""What a training step is given: samples of one clip each, and the batch that they make.
+"""Samples, each made from one clip, and the batches of them that a training step takes.
 
 Legend: B batch, F target frames, C latent channels, H x W pixels, h x w latents, D width of image embeddings.
 """
@@ -15,29 +15,31 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip with its reference, cut and resized alike. Everything lies on the CPU."""
+    """A clip and its reference, cropped and resized in the same way; tensors are on the CPU."""
 
     frames: Tensor
-    """``F x 3 x H x W`` RGB in [-1, 1]: what is to be generated."""
+    """Frames to be generated, ``F x 3 x H x W`` RGB in [-1, 1]."""
     reference: Tensor
-    """``3 x H x W`` RGB in [-1, 1], of the same video."""
+    """Reference picture from the same video, ``3 x H x W`` RGB in [-1, 1]."""
     pose_maps: Tensor
-    """``(F + 1) x 3 x H x W`` RGB in [-1, 1]; number 0 is the reference's own pose."""
+    """Pose maps, ``(F + 1) x 3 x H x W`` RGB in [-1, 1]; map 0 is the reference's."""
     masks: dict[str, Tensor]
-    """Region (hands, face, ...) to the share of each latent pixel that it covers, ``(F + 1) x 1 x h x w``."""
+    """For each region (hands, face, ...), the share of each latent pixel that it covers,
+    ``(F + 1) x 1 x h x w`` in [0, 1]."""
     key: str
-    """Which clip and which frames, for messages."""
+    """Names the clip and its frames in messages."""
     latents: Tensor | None = None
-    """``F x C x h x w``, the VAE's mode without scaling factor, where a cache holds them."""
+    """Cached latents of the frames, ``F x C x h x w``: mode of the posterior, not scaled; None without a
+    cache."""
     reference_latents: Tensor | None = None
-    """``C x h x w``, likewise."""
+    """Cached latents of the reference, ``C x h x w``; None without a cache."""
     image_embedding: Tensor | None = None
-    """``D``, likewise."""
+    """Cached image embedding of the reference, ``D``; None without a cache or if the family uses none."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of equal size, stacked: each field of `Sample` with ``B`` in front."""
+    """Stacked samples of equal size: the fields of `Sample` with a leading dimension ``B``."""
 
     frames: Tensor
     reference: Tensor
@@ -52,7 +54,7 @@ class Batch:
         return len(self.keys)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on `device`."""
+        """Return the batch with all tensors on `device`."""
         changes: dict[str, Any] = {"masks": {name: mask.to(device) for name, mask in self.masks.items()}}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -62,10 +64,10 @@ class Batch:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples.
+    """Stack samples to a batch.
 
     Raises:
-        ValueError: they differ in size, in regions, or only some have cached latents.
+        ValueError: there is no sample, they differ in size or regions, or only some have cached latents.
     """
     if not samples:
         raise ValueError("a batch needs at least one sample")

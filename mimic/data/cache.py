@@ -1,8 +1,8 @@
-"""Latents and image embeddings of clips on disk, so that frozen networks run once for each frame.
+"""Cache of latents and image embeddings on disk, so that frozen networks run only once for each frame.
 
-A file holds all frames of one clip, cut in one way. Its name is the hash of everything that its content
-depends on (the networks' weights, the source file, which frames, the box, mirrored or not, the size), so that
-a changed one is simply not found: what is stale cannot be taken for fresh.
+A file holds all frames of one clip with one geometry. Its name is the hash of everything that its content
+depends on (weights of the networks, source file, frames, crop box, mirroring, size). Stale files are
+therefore never read.
 
 Legend: F frames, C latent channels, h x w latents, D width of image embeddings, k frames encoded together.
 """
@@ -29,29 +29,30 @@ from mimic.data.crops import Geometry
 from mimic.data.transforms import pose_maps_to_tensor
 from mimic.files import whole_file
 
-_LATENTS, _EMBEDDINGS = "latents", "image_embeddings"  # names in a file
+_LATENTS, _EMBEDDINGS = "latents", "image_embeddings"  # names of tensors in a file
 _VERSION = 1
-"""Of what a file holds and of how frames are cut; a change of either makes all anew."""
+"""Version of the files' content and of the cropping of frames; after a change, everything is encoded
+again."""
 
 Encode = Callable[[Batch], Batch]
 
 
 class CutClips(Protocol):
-    """Clips and how each is cut; `ClipDataset` is one."""
+    """Clips with the geometries by which they are cut, such as `ClipDataset`."""
 
     @property
     def source(self) -> ClipSource: ...
 
     def cuts(self) -> list[tuple[int, Geometry]]:
-        """Number of a clip and its cut, for all that a sample may ask for."""
+        """Return the index of a clip and its geometry, for all that samples may need."""
 
 
 class CacheError(OSError):
-    """A cache that lacks what it should hold, or cannot be read."""
+    """A cache whose content is missing or cannot be read."""
 
 
 def weights_digest(modules: Mapping[str, nn.Module]) -> str:
-    """A hash of networks' names, dtypes and weights: for `EncodingCache`, of those that encode."""
+    """Hash names, dtypes and weights of networks, for use with `EncodingCache`."""
     digest = hashlib.sha256()
     for name in sorted(modules):
         for key, value in sorted(modules[name].state_dict().items()):
@@ -61,11 +62,11 @@ def weights_digest(modules: Mapping[str, nn.Module]) -> str:
 
 
 class EncodingCache:
-    """A folder of encoded clips.
+    """Reads and writes a folder of encoded clips.
 
     Args:
-        folder: where; made when something is written.
-        weights: `weights_digest` of the encoding networks, and whatever else their output depends on.
+        folder: path of the folder, created on the first write.
+        weights: `weights_digest` of the encoding networks, plus anything else their output depends on.
 
     Example::
 
@@ -89,21 +90,22 @@ class EncodingCache:
         num_ranks: int = 1,
         progress: Callable[[int, int], None] | None = None,
     ) -> int:
-        """Encode what a dataset may ask for and is not there yet.
+        """Encode everything that a dataset may need and that is not cached yet.
 
         Args:
-            encode: fills in `latents`, and `image_embedding` where the family has one, of a batch where
-                they are None; a task's.
-            device: where batches are put before they are encoded.
-            frames_at_once: frames in such a batch.
-            rank, num_ranks: of the processes that share the work; each does its part.
-            progress: called with clips done and to do.
+            dataset: the clips.
+            encode: computes the missing `latents` and, if the family has one, `image_embedding` of a batch;
+                usually `TrainingTask.encode`.
+            device: device of the batches that are encoded.
+            frames_at_once: number of frames in such a batch.
+            rank, num_ranks: of the processes that share the work; each encodes a part of the clips.
+            progress: called with the numbers of finished clips and of all clips.
 
         Returns:
-            how many files were written.
+            number of written files.
 
         Raises:
-            ConfigError: the dataset cuts at random, so that no two samples have latents in common.
+            ConfigError: the dataset crops at random, so that latents cannot be reused (a `ValueError`).
             OSError: a clip cannot be read, or a file cannot be written.
         """
         wanted = dataset.cuts()[rank::num_ranks]
@@ -120,24 +122,32 @@ class EncodingCache:
     def read(
         self, dataset: CutClips, clip: int, geometry: Geometry, frames: list[int]
     ) -> tuple[Tensor, Tensor | None]:
-        """Latents ``F x C x h x w`` and image embeddings ``F x D`` of frames of a clip; no embeddings if the
-        networks that filled it make none.
+        """Read latents and image embeddings of frames of a clip.
+
+        Args:
+            dataset: the clips.
+            clip: index of the clip.
+            geometry: how it is cut.
+            frames: indices of frames in the clip.
+
+        Returns:
+            latents ``F x C x h x w``, and image embeddings ``F x D`` or None if the family has none.
 
         Raises:
-            CacheError: they are not there, or the file is damaged.
+            CacheError: they are not in the cache, or the file is damaged.
         """
         path, key = self._place(dataset, clip, geometry)
         try:
             with safe_open(str(path), framework="pt") as file:
                 if (file.metadata() or {}).get("key") != key:
-                    raise CacheError(f"{path} is of another clip than its name says; remove it")
+                    raise CacheError(f"{path} holds another clip than its name says; remove it")
                 rows = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
                 found = {name: torch.cat([row[at : at + 1] for at in frames]) for name, row in rows.items()}
                 return found[_LATENTS], found.get(_EMBEDDINGS)
         except FileNotFoundError:
             raise CacheError(
-                f"the cache {self.folder} lacks {dataset.source.infos[clip].name} as it is cut and encoded "
-                "now: the video, the crop or the weights have changed since it was filled. Fill it again"
+                f"the cache {self.folder} lacks {dataset.source.infos[clip].name} with the current crop and "
+                "weights: the video, the crop or the weights have changed since it was filled. Fill it again"
             ) from None
         except SafetensorError as error:
             raise CacheError(f"{path} is damaged ({error}); remove it and fill the cache again") from error
@@ -182,7 +192,7 @@ def _encode_clip(
             pose_maps=pixels.new_zeros(len(frames), 0, *pixels.shape[1:]),
             masks={},
             keys=tuple(f"{dataset.source.infos[clip].name} frame {frame}" for frame in frames),
-            # The reference's latents are those of the frame itself; given, they are not made twice.
+            # Reference latents are those of the frame itself; passing them avoids encoding it twice.
             reference_latents=pixels.new_zeros(len(frames)),
         )
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Where a dataset's frames and poses come from: the clips of a prepared folder, or any others of this shape.
+"""Sources of a dataset's frames and poses: the interface, and the clips of a prepared folder.
 
 Legend: F frames, H height, W width.
 """
@@ -27,13 +27,13 @@ _HASHED_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What is known of a clip before a frame of it is read."""
+    """Properties of a clip that are known before its frames are read."""
 
     name: str
     video: str
-    """Clips of one video have the same."""
+    """Identifies the video; clips of one video have the same value."""
     first_frame: int
-    """Its place in the video."""
+    """Index in the video of the clip's first frame."""
     num_frames: int
     fps: float
     height: int
@@ -41,32 +41,44 @@ class ClipInfo:
 
 
 class ClipSource(Protocol):
-    """Clips by their number. Each worker has a copy: nothing that is open may be in it when it is copied."""
+    """Clips by index. Each worker process gets a pickled copy, which must not contain open files."""
 
     infos: Sequence[ClipInfo]
 
     def poses(self, clip: int) -> PoseSequence | None:
-        """The poses of all frames of a clip, one person; None where they come with the frames alone."""
+        """Return the poses of all frames of a clip, one person; None if only `load` returns poses."""
 
     def identity(self, clip: int) -> str:
-        """A text that changes whenever the clip's pictures do."""
+        """Return a string that changes whenever the clip's pictures change."""
 
     def load(
         self, clip: int, frames: Sequence[int], rng: np.random.Generator
     ) -> tuple[list[NDArray[np.uint8]], PoseSequence]:
-        """Frames of a clip, by their place in the clip, in the order asked for: uint8 ``H x W x 3`` RGB each,
-        and their poses. `rng` is for sources that make their poses as they go."""
+        """Read frames of a clip and their poses.
+
+        Args:
+            clip: index of the clip.
+            frames: indices of frames in the clip, in any order.
+            rng: for sources with random errors in their poses.
+
+        Returns:
+            RGB frames, uint8 ``H x W x 3`` each, and their poses, in the order of `frames`.
+        """
 
     def parts(self, clip: int, frames: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """Which part of the body each pixel of these frames shows, uint8 ``H x W`` each, in DensePose's
-        numbers; asked for with `pose_kind: densepose` alone."""
+        """Return the body part that each pixel of these frames shows, uint8 ``H x W`` each, with DensePose's
+        numbering; only called for ``pose_kind: densepose``."""
 
 
 class PreparedClips:
     """The clips of one split of a prepared folder.
 
+    Args:
+        settings: names the folder.
+        split: ``train`` or ``val``.
+
     Raises:
-        DataError: the folder is not prepared, or files that its index names are gone.
+        DataError: the folder is not prepared, or files named by its index are missing.
     """
 
     def __init__(self, settings: DataSettings, split: str) -> None:
@@ -93,11 +105,11 @@ class PreparedClips:
         self._forget()
 
     def poses(self, clip: int) -> PoseSequence:
-        """The poses of all frames of a clip.
+        """Read the poses of all frames of a clip.
 
         Raises:
-            DataError: there are not as many as frames.
-            FileNotFoundError, PoseError: the file is gone or damaged.
+            DataError: their number differs from the clip's number of frames.
+            FileNotFoundError, PoseError: the file is missing or damaged.
         """
         poses = self._poses.pop(clip, None)
         if poses is None:
@@ -128,19 +140,20 @@ class PreparedClips:
         return pictures, self.poses(clip)[list(frames)]
 
     def parts(self, clip: int, frames: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """See `ClipSource`; of the video's DensePose video, whose colours are read back."""
+        """See `ClipSource`; parts are read from the colours of the DensePose video."""
         row = self._clips[clip]
         path = self._densepose[row.video]
         pictures = self._readers.read(path, [row.first_frame + frame for frame in frames])
         if pictures[0].shape[:2] != (row.height, row.width):
             raise DataError(
                 f"{path} has frames of {pictures[0].shape[1]}x{pictures[0].shape[0]}, its video of "
-                f"{row.width}x{row.height}; a DensePose video is as large as the video it is of"
+                f"{row.width}x{row.height}; a DensePose video has to have the size of its video"
             )
         return [read_densepose(picture) for picture in pictures]
 
     def identity(self, clip: int) -> str:
-        """Of the video's file: its size, its time, and a hash of its beginning and end."""
+        """See `ClipSource`; made of the video file's size, modification time and a hash of its start and
+        end."""
         path = self._clips[clip].video_path
         if path not in self._identities:
             state, digest = path.stat(), hashlib.sha256()
@@ -161,10 +174,10 @@ class PreparedClips:
 
 
 def _densepose_videos(clips: Sequence[PreparedClip], folder: Path) -> dict[str, Path]:
-    """The DensePose video of each video.
+    """Find the DensePose video of each video.
 
     Raises:
-        DataError: one is not there.
+        DataError: one is missing.
     """
     found: dict[str, Path] = {}
     for video in sorted({clip.video for clip in clips}):
@@ -184,6 +197,6 @@ def _check_files(clips: Sequence[PreparedClip]) -> None:
         missing = sorted(path for path in paths if not path.is_file())
         if missing:
             raise DataError(
-                f"{len(missing)} of {len(paths)} {what} are gone, {missing[0]} for one. Put them back, or "
+                f"{len(missing)} of {len(paths)} {what} are gone, such as {missing[0]}. Put them back, or "
                 "run `mimic prepare` again"
             )

@@ -1,7 +1,7 @@
-"""Which part of a picture does a sample show? One geometry for frames, reference, poses and masks.
+"""Geometry of a sample: crop, mirroring and size, applied alike to frames, reference, poses and masks.
 
-Places are counted as poses count them: 0 is the left (upper) edge of the picture, 1 the right (lower) edge,
-so that a crop, a mirror image and a change of size are exact on points and on pixels alike.
+Coordinates are those of poses: 0 is the left (upper) edge of the picture, 1 the right (lower) edge, so that
+cropping, mirroring and resizing are exact for points and for pixels.
 
 Legend: F frames, H height, W width.
 """
@@ -23,7 +23,7 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Geometry:
-    """A box of whole pixels of the source, mirrored or not, brought to a size."""
+    """A box of whole pixels of the source, optionally mirrored, resized to ``height x width``."""
 
     left: int
     top: int
@@ -34,22 +34,23 @@ class Geometry:
     is_flipped: bool = False
 
     def picture(self, image: Image) -> Image:
-        """What a picture of the source, ``h x w x 3``, becomes: uint8 ``height x width x 3``.
+        """Apply the geometry to a picture of the source, uint8 ``h x w x 3`` to ``height x width x 3``.
 
-        Reduced by averaging areas, so that fine patterns do not flicker; enlarged bilinearly.
+        Pictures are reduced by area averaging, which avoids flicker of fine patterns, and enlarged
+        bilinearly.
         """
         return self._resized(image, cv2.INTER_AREA if self._is_reduction else cv2.INTER_LINEAR)
 
     def labels(self, image: Image) -> Image:
-        """The same for pictures whose colours are names, not amounts: the nearest pixel."""
+        """Apply the geometry to a picture whose colours are labels, with nearest-neighbour interpolation."""
         return self._resized(image, cv2.INTER_NEAREST_EXACT)
 
     def pictures(self, images: Sequence[Image]) -> Image:
-        """Several, ``F x height x width x 3``."""
+        """Apply the geometry to several pictures, uint8 ``F x height x width x 3``."""
         return np.stack([self.picture(image) for image in images])
 
     def poses(self, sequence: PoseSequence) -> PoseSequence:
-        """The poses of the source's frames, as they are in the pictures that come out."""
+        """Apply the geometry to poses of the source's frames."""
         size = np.array([sequence.width, sequence.height], float)
         box = np.array([self.box_width, self.box_height], float)
         points = (sequence.points * size - [self.left, self.top]) / box
@@ -83,15 +84,18 @@ def choose_geometry(
     centre: tuple[float, float] | None = None,
     is_flipped: bool = False,
 ) -> Geometry:
-    """The largest box of the wanted aspect, made smaller by `zoom`.
+    """Choose the largest box with the aspect ratio of `size`, reduced by `zoom`.
+
+    The box consists of whole pixels, so the aspect ratio may change by the rounding of one pixel; poses are
+    changed in the same way.
 
     Args:
-        source_size, size: height and width of the source's frames and of the sample's.
-        zoom: 1 or more.
-        place: x and y, where the box lies among all places it could lie in: 0 left or top, 1 right or bottom.
-        centre: in place of `place`, the box lies around this, as fractions of the frame, as far as that goes.
-
-    The box is of whole pixels, so that the aspect may change by the rounding of one pixel; points follow it.
+        source_size, size: (height, width) of the source's frames and of the sample in pixels.
+        zoom: factor by which the box is smaller than the largest one, at least 1.
+        place: (x, y) position of the box within its range: 0 left or top, 1 right or bottom.
+        centre: (x, y) centre of the box in fractions of the frame, instead of `place`; moved as far as
+            necessary to keep the box inside the frame.
+        is_flipped: mirror the box.
     """
     source_height, source_width = source_size
     height, width = size
@@ -108,10 +112,10 @@ def choose_geometry(
 
 
 def person_centre(sequence: PoseSequence) -> tuple[float, float] | None:
-    """The middle of where a person is in the course of a clip, as fractions; None where nobody is seen.
+    """Return the centre (x, y) of a person over a clip in fractions of the frame; None if nobody is seen.
 
-    Between the 2nd and the 98th percentile of the places of the body's joints, so that a few false joints
-    do not move it.
+    It is the midpoint between the 2nd and the 98th percentile of the coordinates of body joints, so that a
+    few false joints have no effect.
     """
     points = sequence.points[:, :, BODY][sequence.scores[:, :, BODY] > VISIBLE_ABOVE]
     if len(points) == 0:
@@ -121,7 +125,7 @@ def person_centre(sequence: PoseSequence) -> tuple[float, float] | None:
 
 
 def shows_person(sequence: PoseSequence) -> NDArray[np.bool_]:
-    """Whether each frame shows at least three joints of a body, ``F``."""
+    """Return whether each frame shows at least three joints of a body, ``F``."""
     points, scores = sequence.points[:, :, BODY], sequence.scores[:, :, BODY]
     is_seen = (scores > VISIBLE_ABOVE) & ((points >= 0) & (points <= 1)).all(axis=-1)
     return np.asarray(is_seen.sum(axis=-1).max(axis=1, initial=0) >= 3)

@@ -1,7 +1,7 @@
-"""Which samples does a training see? A window of each clip, with a reference, the same for the same numbers.
+"""The dataset of training samples: a window of frames of each clip, with a reference.
 
-What is drawn at random for a sample is drawn from (seed, epoch, index) alone, so that neither the number of
-workers nor that of processes changes anything.
+All random choices of a sample depend only on (seed, epoch, index), so results do not depend on the number of
+workers or processes.
 
 Legend: F frames of a sample, H height, W width.
 """
@@ -34,16 +34,19 @@ from pose.types import concatenate
 
 __all__ = ["ClipDataset", "DataSettings", "build_dataset"]
 
-_REFERENCE_DRAWS = 32  # until a frame is found that shows the person
+_REFERENCE_DRAWS = 32  # maximum number of draws to find a frame that shows the person
 
 
 def build_dataset(settings: DataSettings, *, split: Literal["train", "val"], seed: int) -> ClipDataset:
-    """The samples of one split.
+    """Build the dataset of one split; validation is neither mirrored nor cropped at random.
 
-    Validation is neither mirrored nor cut at random.
+    Args:
+        settings: of the data.
+        split: ``train`` or ``val``.
+        seed: of all random choices.
 
     Raises:
-        ConfigError: there is no clip that serves; the message says why.
+        ConfigError: no clip can be used; the message says why (a `ValueError`).
         OSError: the prepared folder cannot be read.
     """
     source: ClipSource
@@ -55,16 +58,16 @@ def build_dataset(settings: DataSettings, *, split: Literal["train", "val"], see
 
 
 class ClipDataset(Dataset[Sample]):
-    """``dataset[(epoch, index)]`` is a `Sample`; index goes over the clips that are long enough.
+    """Dataset whose item ``dataset[(epoch, index)]`` is a `Sample`; clips that are too short have no index.
 
     Args:
         source: the clips.
-        settings: what a sample is.
-        split: see `build_dataset`.
-        seed: of all that is random.
+        settings: of the data.
+        split: ``train`` or ``val``.
+        seed: of all random choices.
 
     Raises:
-        ConfigError: no clip is long enough.
+        ConfigError: no clip is long enough (a `ValueError`).
     """
 
     def __init__(
@@ -77,9 +80,9 @@ class ClipDataset(Dataset[Sample]):
         self._cache: EncodingCache | None = None
         self._siblings = _siblings(source.infos, settings.reference_from)
         self.clips = [clip for clip in range(len(source.infos)) if len(self._starts(clip))]
-        """Numbers of the clips that serve, in order."""
+        """Indices of the clips that are long enough, in order."""
         self.num_skipped = len(source.infos) - len(self.clips)
-        """Clips that are too short."""
+        """Number of clips that are too short."""
         if not self.clips:
             raise ConfigError(self._why_none_serves())
 
@@ -88,7 +91,7 @@ class ClipDataset(Dataset[Sample]):
 
     def __getitem__(self, place: tuple[int, int]) -> Sample:
         if torch.utils.data.get_worker_info() is not None:
-            cv2.setNumThreads(1)  # workers share the cores
+            cv2.setNumThreads(1)  # the workers share the CPU cores
         epoch, index = place
         settings = self.settings
         rng = np.random.default_rng([self.seed, epoch, index])
@@ -145,7 +148,7 @@ class ClipDataset(Dataset[Sample]):
         )
 
     def _parts(self, clip: int, frames: Sequence[int], geometry: Geometry) -> NDArray[np.uint8] | None:
-        """Maps of the body's parts ``F x H x W x 3``, as they are cut; None where skeletons are drawn."""
+        """Return maps of body parts, uint8 ``F x H x W x 3``, after cropping; None for skeletons."""
         if self.settings.pose_kind == "skeleton":
             return None
         cut = np.stack([geometry.labels(ids) for ids in self.source.parts(clip, frames)])
@@ -154,10 +157,10 @@ class ClipDataset(Dataset[Sample]):
         return densepose_palette()[cut]
 
     def with_cache(self, cache: EncodingCache) -> ClipDataset:
-        """The same dataset; its samples bring latents and embeddings along, read from a filled cache.
+        """Return the same dataset with latents and embeddings read from a filled cache.
 
         Raises:
-            ConfigError: samples are cut at random.
+            ConfigError: samples are cropped at random (a `ValueError`).
         """
         self.cuts()
         dataset = copy.copy(self)
@@ -165,10 +168,10 @@ class ClipDataset(Dataset[Sample]):
         return dataset
 
     def cuts(self) -> list[tuple[int, Geometry]]:
-        """All clips that samples and references come from, with each way in which they are cut.
+        """Return (clip, geometry) for all clips of samples and references and all their geometries.
 
         Raises:
-            ConfigError: they are cut at random.
+            ConfigError: samples are cropped at random (a `ValueError`).
         """
         settings = self.settings
         check_cuts_repeat(settings.crop, settings.zoom, settings.reference_from, self.split)
@@ -181,11 +184,11 @@ class ClipDataset(Dataset[Sample]):
         ]
 
     def _offsets(self, info: ClipInfo) -> NDArray[np.int64]:
-        """Where the frames of a window lie, counted from its first."""
+        """Return the offsets of a window's frames from its first frame."""
         return np.arange(self.settings.num_frames) * released_stride(self.settings.stride, info.fps)
 
     def _starts(self, clip: int) -> NDArray[np.int64]:
-        """Where in a clip a window may start, so that some reference lies far enough from it."""
+        """Return the frames at which a window may start so that a reference far enough from it exists."""
         info, margin = self.source.infos[clip], self.settings.reference_margin
         span = int(self._offsets(info)[-1]) + 1
         starts = np.arange(max(0, info.num_frames - span + 1))
@@ -195,7 +198,8 @@ class ClipDataset(Dataset[Sample]):
         return starts[(starts - margin >= first) | (starts + span - 1 + margin <= last)]
 
     def _geometry(self, clip: int, *, zoom: float, place: tuple[float, float], is_flipped: bool) -> Geometry:
-        """How a clip is cut, of what was drawn in [0, 1) that which the settings and the split allow."""
+        """Return the geometry of a clip; random numbers in [0, 1) are used as far as settings and split
+        allow."""
         settings, info = self.settings, self.source.infos[clip]
         is_training = self.split == "train"
         poses = self.source.poses(clip) if settings.crop == "person" else None
@@ -212,8 +216,11 @@ class ClipDataset(Dataset[Sample]):
     def _reference(
         self, clip: int, frames: NDArray[np.int64], geometry: Geometry, rng: np.random.Generator
     ) -> tuple[int, int, NDArray[np.uint8], PoseSequence]:
-        """A frame of the same video that shows the person, if one is found in some draws: its clip, its place
-        there, the frame and its pose."""
+        """Draw a reference from the same video, preferably a frame that shows the person.
+
+        Returns:
+            index of its clip, index of the frame in the clip, the frame and its pose.
+        """
         infos, margin = self.source.infos, self.settings.reference_margin
         begin = infos[clip].first_frame
         first, last = int(frames[0]) + begin - margin, int(frames[-1]) + begin + margin
@@ -241,7 +248,7 @@ class ClipDataset(Dataset[Sample]):
         infos, settings = self.source.infos, self.settings
         if not infos:
             return (
-                f"there are no {self.split} clips in {settings.path}; prepare more videos, or another share"
+                f"there are no {self.split} clips in {settings.path}; prepare more videos or change val_share"
             )
         longest = max(infos, key=lambda info: info.num_frames)
         span = int(self._offsets(longest)[-1]) + 1
@@ -254,7 +261,7 @@ class ClipDataset(Dataset[Sample]):
 
 
 def _siblings(infos: Sequence[ClipInfo], reference_from: str) -> list[list[int]]:
-    """For each clip the clips that its reference may come from, itself among them."""
+    """Return for each clip the clips that its reference may come from, including itself."""
     if reference_from == "clip":
         return [[clip] for clip in range(len(infos))]
     by_video: dict[str, list[int]] = {}
@@ -264,18 +271,18 @@ def _siblings(infos: Sequence[ClipInfo], reference_from: str) -> list[list[int]]
 
 
 def check_cuts_repeat(crop: str, zoom: tuple[float, float], reference_from: str, split: str) -> None:
-    """Whether a clip is cut in the same way each time.
+    """Check that the geometry of a clip does not change from sample to sample.
 
     Raises:
-        ConfigError: it is not; the message says which setting to change.
+        ConfigError: it changes; the message names the setting to change (a `ValueError`).
     """
     if split == "train" and (crop == "random" or zoom[0] != zoom[1]):
         raise ConfigError(
-            f"crop is {crop} and zoom is {list(zoom)}: every sample is cut anew, and no latents can be kept. "
-            "For a cache of latents use crop: centre or person, and two equal numbers for zoom"
+            f"crop is {crop} and zoom is {list(zoom)}: samples are cropped at random, so latents cannot be "
+            "cached. For a cache of latents use crop: centre or person, and two equal numbers for zoom"
         )
     if crop == "person" and reference_from == "video":
         raise ConfigError(
-            "crop: person cuts each clip of a video in its own way, and a reference of another clip as its "
-            "own sample. For a cache of latents use reference_from: clip"
+            "with crop: person, a reference from another clip is cropped like its sample, so latents cannot "
+            "be cached. For a cache of latents use reference_from: clip"
         )

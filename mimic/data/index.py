@@ -1,11 +1,11 @@
-"""What a prepared folder holds: its clips, one row each, and where their frames and poses lie.
+"""Read and write the index of a prepared folder, which has one row for each clip.
 
 A prepared folder is made by `mimic prepare`::
 
-    DATA/index.jsonl      one clip a line
-    DATA/rejected.jsonl   one line for each video, or part of one, that cannot serve, with the reason
-    DATA/prepare.json     how it was made, and where the videos are
-    DATA/poses/<clip>.npz one PoseSequence a clip, of one person
+    DATA/index.jsonl      one line for each clip
+    DATA/rejected.jsonl   one line for each rejected video, or part of one, with the reason
+    DATA/prepare.json     the settings of prepare, and the folder of the videos
+    DATA/poses/<clip>.npz one PoseSequence for each clip, with one person
     DATA/contact.png      some clips with the skeleton drawn over the frame
 """
 
@@ -27,63 +27,64 @@ Split = Literal["train", "val"]
 INDEX, REJECTED, SETTINGS = "index.jsonl", "rejected.jsonl", "prepare.json"
 
 VERSION = 1
-"""Of the work done on a video. It rises when the same videos and settings give other results."""
+"""Version of the folder; raised when the same videos and settings give different results."""
 
 _AGAIN = "run `mimic prepare` again, which rewrites it"
 
 
 class DataError(OSError):
-    """A prepared folder that is not there, not whole, or whose videos are gone."""
+    """A prepared folder that is missing, incomplete or damaged, or whose videos are missing."""
 
 
 @dataclass(frozen=True)
 class PreparedClip:
-    """One stretch of a video without a cut, in which one person can be followed."""
+    """A range of a video without cuts, in which one person can be followed."""
 
     clip: str
-    """Name of the clip, unlike any other's in the folder."""
+    """Name of the clip, unique in the folder."""
     video: str
-    """The source, relative to the folder of videos (or absolute), with ``/`` between folders."""
+    """Path of the video, relative to the folder of videos or absolute, with ``/`` between folders."""
     first_frame: int
-    """Where the clip begins, counted as `mimic.video.read_frames` gives the frames of the video."""
+    """Index of the clip's first frame, among the frames that `mimic.video.read_frames` yields for the
+    video."""
     num_frames: int
-    """Frames in the clip; the poses have as many."""
+    """Number of frames of the clip and of its poses."""
     fps: float
-    """Frames a second, of the video and of the poses."""
+    """Frames per second of the video and of the poses."""
     width: int
-    """Pixels of a frame as it is shown."""
+    """Width of a frame in pixels, as displayed."""
     height: int
-    """Pixels of a frame as it is shown."""
+    """Height of a frame in pixels, as displayed."""
     poses: str
-    """File of the poses, relative to the prepared folder."""
+    """Path of the pose file, relative to the prepared folder."""
     person_coverage: float
-    """Share of the frames that show the person, 0 to 1."""
+    """Fraction of the frames that show the person, 0 to 1."""
     body_confidence: float
     """Mean confidence of the body's joints over the frames that show the person."""
     hand_confidence: float
-    """Mean confidence of the points of both hands over the frames that show the person."""
+    """Mean confidence of the keypoints of both hands over the frames that show the person."""
     split: Split
-    """What the clip is for. All clips of one video have the same."""
+    """Split of the clip, the same for all clips of one video."""
     folder: Path = Path()
-    """The prepared folder, as it was read; no part of the row."""
+    """The prepared folder; not part of the row."""
     videos: Path = Path()
-    """The folder of the videos, as it was found; no part of the row."""
+    """The folder of the videos, as found; not part of the row."""
 
     @property
     def video_path(self) -> Path:
-        """The file with the frames."""
+        """Path of the video file."""
         return self.videos / self.video
 
     @property
     def poses_path(self) -> Path:
-        """The file with the poses."""
+        """Path of the pose file."""
         return self.folder / self.poses
 
     def load_poses(self) -> PoseSequence:
-        """The poses of the clip's frames: P = 1.
+        """Load the poses of the clip's frames, P = 1.
 
         Raises:
-            FileNotFoundError, PoseError: the file is gone or damaged.
+            FileNotFoundError, PoseError: the file is missing or damaged.
         """
         return PoseSequence.load(self.poses_path)
 
@@ -94,11 +95,12 @@ def read_index(
     split: Split | None = None,
     videos: str | os.PathLike[str] | None = None,
 ) -> list[PreparedClip]:
-    """The clips of a prepared folder, in the order of the index.
+    """Read the clips of a prepared folder, in the order of the index.
 
     Args:
-        split: only those of this split.
-        videos: where the videos are now, if they have moved since.
+        folder: the prepared folder.
+        split: return only the clips of this split; None returns all.
+        videos: current folder of the videos, if they have been moved.
 
     Raises:
         DataError: the folder is not prepared, its index is damaged, or its videos are not found.
@@ -111,7 +113,7 @@ def read_index(
 
 
 def write_index(folder: str | os.PathLike[str], clips: Iterable[PreparedClip]) -> Path:
-    """Write the index of a prepared folder, whole or not at all."""
+    """Write the index of a prepared folder atomically and return its path."""
     rows = []
     for clip in clips:
         row = asdict(clip)
@@ -121,10 +123,10 @@ def write_index(folder: str | os.PathLike[str], clips: Iterable[PreparedClip]) -
 
 
 def find_videos(folder: Path, videos: str | os.PathLike[str] | None = None) -> Path:
-    """Where the videos of a prepared folder are: as told, as written, or in the same place beside the folder.
+    """Find the folder of videos: the given one, the recorded one, or the one at the recorded relative path.
 
     Raises:
-        DataError: nowhere of these.
+        DataError: none of them exists.
     """
     if videos is not None:
         candidates = [Path(videos).expanduser()]
@@ -137,15 +139,15 @@ def find_videos(folder: Path, videos: str | os.PathLike[str] | None = None) -> P
         if candidate.is_dir():
             return candidate
     raise DataError(
-        f"the videos of {folder} are not at {candidates[0]}; put them back there, or say where they are now"
+        f"the videos of {folder} are not at {candidates[0]}; put them back there, or name their new folder"
     )
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """How a prepared folder was made.
+    """Read the settings with which a prepared folder was made.
 
     Raises:
-        DataError: it was not prepared, the file is damaged, or it was written by a later release.
+        DataError: the folder is not prepared, the file is damaged, or a later release wrote it.
     """
     path = folder / SETTINGS
     text = _read(path)
@@ -155,7 +157,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
         raise DataError(f"{path}: line {line} is damaged; prepare into another folder") from error
     if not isinstance(settings, dict) or "videos" not in settings or "videos_from_here" not in settings:
-        raise DataError(f"{path} does not say where the videos are; prepare the folder again")
+        raise DataError(f"{path} does not name the folder of the videos; prepare the folder again")
     for name in ("videos", "videos_from_here"):
         if not is_text(settings[name]):
             found = shortened(settings[name])
@@ -179,14 +181,14 @@ def _check_version(path: Path, settings: object) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file of a prepared folder.
+    """Read the rows of a JSON Lines file of a prepared folder.
 
     Raises:
-        DataError: there is no such file, or a line is no row.
+        DataError: the file does not exist, or a line is not a JSON object.
     """
     text = _read(path)
     rows = []
-    # Not splitlines: it also splits at characters that may stand in the name of a file.
+    # Not splitlines, which also splits at characters that are allowed in file names.
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
         try:
             row = json.loads(line)
@@ -199,7 +201,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
-    """Write one JSON object a line, whole or not at all."""
+    """Write one JSON object per line, atomically, and return the path."""
     with whole_file(path) as beside:
         text = "".join(as_json(row) + "\n" for row in rows)
         beside.write_text(text, encoding="utf-8", newline="\n")
@@ -207,7 +209,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
 
 
 def as_json(content: object) -> str:
-    """One line of JSON with all letters as they are, unless a name of a file is not valid text."""
+    """Format as one line of JSON, without escaping letters unless a file name is not valid text."""
     text = json.dumps(content, ensure_ascii=False)
     try:
         text.encode()
@@ -232,10 +234,10 @@ def _clip(row: dict[str, Any], line: int, *, folder: Path, videos: Path) -> Prep
 
 
 def _read(path: Path) -> str:
-    """The text of a file of a prepared folder.
+    """Read a text file of a prepared folder.
 
     Raises:
-        DataError: there is none, or it cannot be read.
+        DataError: the file does not exist or cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -243,7 +245,7 @@ def _read(path: Path) -> str:
         raise DataError(_is_not_prepared(path.parent)) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}: line {line} is damaged: it is no UTF-8 text; {_AGAIN}") from error
+        raise DataError(f"{path}: line {line} is damaged: it is not UTF-8 text; {_AGAIN}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -252,5 +254,5 @@ def _is_not_prepared(folder: Path) -> str:
     if not folder.is_dir():
         return f"there is no folder {folder}; `mimic prepare --videos DIR --out {folder}` makes it"
     if (folder / SETTINGS).is_file():
-        return f"{folder} is not prepared to the end; run `mimic prepare` again, it goes on where it was"
+        return f"{folder} is not completely prepared; rerun `mimic prepare` to resume"
     return f"{folder} is not prepared; run `mimic prepare --videos DIR --out {folder}`"

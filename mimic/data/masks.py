@@ -1,9 +1,9 @@
-"""Which part of each latent pixel belongs to a hand, a face or a person?
+"""Masks of hands, faces and persons: the share of each latent pixel that a region covers.
 
-The rectangle around the points of a hand marks it where all its points are sure (MimicMotion's regional loss
-amplification, arXiv 2406.19680, section 3.4); a face is marked in the same way. A person is marked by the
-rectangle around those points of the body that are sure. Masks say how much of a latent pixel a region covers,
-so that a hand smaller than a latent pixel counts for what it is.
+A hand is masked by the bounding box of its keypoints if the score of every keypoint is above a threshold
+(MimicMotion's regional loss amplification, arXiv 2406.19680, section 3.4), and a face likewise. A person is
+masked by the bounding box of those body keypoints whose scores are above a threshold. Masks hold covered
+shares, so that a hand smaller than a latent pixel gets its proportional weight.
 
 Legend: F frames, P people, h x w latents.
 """
@@ -33,18 +33,21 @@ def region_masks(
     thresholds: dict[str, float],
     margin: float = 0.0,
 ) -> dict[str, Tensor]:
-    """Coverage of the latents by each region.
+    """Compute the coverage of latent pixels by each region.
 
     Args:
-        sequence: the poses in the frames that the latents are of.
-        regions: ``hands``, ``face``, ``person``.
+        sequence: poses in the frames of the latents.
+        regions: any of ``hands``, ``face`` and ``person``.
         height, width: of the latents.
-        thresholds: for each region the score that points must be above: of a person each that counts, of
-            other parts all.
-        margin: how far a rectangle reaches beyond the points, as a fraction of its longer side in pixels.
+        thresholds: minimum score for each region: of all keypoints of a hand or face, of each keypoint that
+            counts for a person.
+        margin: distance by which a box is enlarged on each side, as a fraction of its longer side in pixels.
 
     Returns:
-        region to float32 ``F x 1 x h x w`` in [0, 1].
+        for each region float32 ``F x 1 x h x w`` in [0, 1].
+
+    Raises:
+        ValueError: a region is unknown.
     """
     masks = {}
     for region in regions:
@@ -60,10 +63,18 @@ def region_masks(
 def region_boxes(
     sequence: PoseSequence, region: str, threshold: float, *, margin: float = 0.0
 ) -> NDArray[np.float64]:
-    """Rectangles ``F x (boxes) x 4``: x0, y0, x1, y1 as fractions of the frame, NaN where not sure.
+    """Compute the bounding boxes of a region.
+
+    Args:
+        sequence: the poses.
+        region: ``hands``, ``face`` or ``person``.
+        threshold, margin: as in `region_masks`.
+
+    Returns:
+        ``F x (boxes) x 4``: x0, y0, x1, y1 in fractions of the frame, NaN where scores are too low.
 
     Raises:
-        ValueError: there is no such region.
+        ValueError: the region is unknown.
     """
     if region == "hands":
         return hand_boxes(sequence, threshold, margin=margin).reshape(len(sequence), -1, 4)
@@ -75,7 +86,7 @@ def region_boxes(
 
 
 def coverage(boxes: Sequence[Box], height: int, width: int) -> NDArray[np.float64]:
-    """How much of each of `height` x `width` pixels the boxes together cover: exact, overlaps count once."""
+    """Compute the exact share of each pixel that the union of boxes covers, ``height x width`` in [0, 1]."""
     if not boxes:
         return np.zeros((height, width))
     *others, last = boxes
@@ -90,7 +101,7 @@ def coverage(boxes: Sequence[Box], height: int, width: int) -> NDArray[np.float6
 
 
 def _covered(start: float, end: float, length: int) -> NDArray[np.float64]:
-    """The share of each of `length` equal parts of 0 ... 1 that an interval covers."""
+    """Compute the share of each of `length` equal parts of [0, 1] that an interval covers."""
     edges = np.arange(length + 1) / length
     return np.clip(np.minimum(edges[1:], end) - np.maximum(edges[:-1], start), 0, None) * length
 
@@ -108,7 +119,7 @@ def _person_boxes(sequence: PoseSequence, threshold: float, margin: float) -> ND
     is_sure = (sequence.is_present[..., None] & (sequence.scores[:, :, BODY] > threshold))[..., None]
     lowest = np.where(is_sure, points, np.inf).min(axis=2)
     highest = np.where(is_sure, points, -np.inf).max(axis=2)
-    # A single point is no rectangle.
+    # A single point has no bounding box.
     return _grown(sequence, lowest, highest, margin, is_sure[..., 0].sum(axis=-1) > 1)
 
 
@@ -119,7 +130,7 @@ def _grown(
     margin: float,
     is_sure: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """Rectangles ``F x P x 4``, larger by the margin on each side; NaN where not sure."""
+    """Enlarge boxes by the margin on each side, ``F x P x 4``; NaN where `is_sure` is false."""
     lowest, highest = (np.where(is_sure[..., None], each, np.nan) for each in (lowest, highest))
     size = np.array([sequence.width, sequence.height], float)
     reach = margin * ((highest - lowest) * size).max(axis=-1, keepdims=True) / size

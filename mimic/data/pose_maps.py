@@ -1,4 +1,4 @@
-"""In which forms may a caller give pose maps? Drawn maps, or a callable that draws them on demand.
+"""Forms of pose maps that a caller may give: drawn maps, or a callable that draws them on demand.
 
 Legend: B batch, F frames, H height, W width.
 """
@@ -22,11 +22,15 @@ PoseMaps: TypeAlias = "Tensor | np.ndarray | MapDrawer | Sequence[PoseMaps]"
 
 
 def as_pose_maps(image_pose: PoseMaps) -> list[MapDrawer]:
-    """Whatever the caller gave as poses, one drawer for each video, or one for all.
+    """Convert pose maps of any supported form to one drawing function for each video, or one for all.
 
     Args:
-        image_pose: ``F x 3 x H x W`` or ``B x F x 3 x H x W`` in [-1, 1]; uint8 ``F x H x W x 3`` as
-            `draw_pose` makes them; a callable from frame indices to either; or a list of such.
+        image_pose: float ``F x 3 x H x W`` or ``B x F x 3 x H x W`` in [-1, 1]; uint8 ``F x H x W x 3`` as
+            returned by `draw_pose`; a callable that takes frame indices and returns either; or a list of
+            these.
+
+    Raises:
+        ValueError: the form is not supported.
     """
     if isinstance(image_pose, list | tuple):
         return [maps for item in image_pose for maps in as_pose_maps(item)]
@@ -38,12 +42,12 @@ def as_pose_maps(image_pose: PoseMaps) -> list[MapDrawer]:
     shape = f" of shape {tuple(image_pose.shape)}" if hasattr(image_pose, "shape") else ""
     raise ValueError(
         f"image_pose is a {type(image_pose).__name__}{shape}; give a tensor F x 3 x H x W in [-1, 1] or a "
-        "callable that draws the maps of the frames it is asked for."
+        "callable that takes frame indices and draws their maps."
     )
 
 
 def num_pose_frames(image_pose: PoseMaps | None) -> int | None:
-    """How many frames the poses are for, where they tell."""
+    """Return the number of frames of pose maps, for a list that of the first entry; None if it is unknown."""
     if isinstance(image_pose, list | tuple):
         return num_pose_frames(image_pose[0])
     if isinstance(image_pose, Tensor | np.ndarray):
@@ -52,7 +56,7 @@ def num_pose_frames(image_pose: PoseMaps | None) -> int | None:
 
 
 class DrawnPoseMaps:
-    """Pose maps that are all there already."""
+    """Pose maps that are already drawn."""
 
     def __init__(self, maps: Tensor | np.ndarray) -> None:
         self._maps = maps
@@ -65,7 +69,7 @@ class DrawnPoseMaps:
 
 
 def as_pose_tensor(maps: Tensor | np.ndarray) -> Tensor:
-    """Maps as a drawer returned them, as ``F x 3 x H x W`` in [-1, 1]."""
+    """Convert maps returned by a drawing function to ``F x 3 x H x W`` in [-1, 1]."""
     if isinstance(maps, np.ndarray):
         return pose_maps_to_tensor(maps) if maps.dtype == np.uint8 else torch.from_numpy(maps)
     return maps

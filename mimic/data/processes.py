@@ -1,4 +1,4 @@
-"""How are worker processes started, how many may there be, and how do they end with their parent?"""
+"""Start method, maximum number and lifetime of worker processes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Literal
 from pose.session import available_cores
 
 WINDOWS_LIMIT = 61
-"""Windows waits for 63 handles at once; a process pool needs two of them for itself."""
+"""Windows can wait for 63 handles at once, of which a process pool itself needs two."""
 _PROCESSES_A_CORE = 4
 _ALWAYS_ALLOWED = 32
 
 
 class ProcessCountError(ValueError):
-    """A number of worker processes that this machine cannot carry."""
+    """An invalid number of worker processes for this machine."""
 
 
 def start_method() -> Literal["forkserver", "spawn"]:
-    """`forkserver` where the system has it, else `spawn`, as the name of a multiprocessing context.
+    """Return the multiprocessing start method: `forkserver` if the system has it, else `spawn`.
 
     Never `fork`: a forked process inherits the locks of its parent's threads (OpenCV, ONNX Runtime) but not
     the threads, and waits for them forever.
@@ -31,7 +31,7 @@ def start_method() -> Literal["forkserver", "spawn"]:
 
 
 def most_processes() -> int:
-    """The largest number of worker processes that may be asked for on this machine."""
+    """Return the maximum number of worker processes on this machine."""
     most = max(_ALWAYS_ALLOWED, _PROCESSES_A_CORE * available_cores())
     return min(most, WINDOWS_LIMIT) if sys.platform == "win32" else most
 
@@ -45,7 +45,7 @@ def check_num_processes(count: int, name: str, *, least: int = 0) -> None:
         least: the smallest number allowed.
 
     Raises:
-        ProcessCountError: it is no whole number, or outside the allowed range.
+        ProcessCountError: it is not a whole number, or outside the allowed range.
     """
     most = most_processes()
     if isinstance(count, bool) or not isinstance(count, int) or not least <= count <= most:

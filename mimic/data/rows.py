@@ -1,4 +1,4 @@
-"""Is a row of a prepared folder's index what it must be, and where does its path lead on this system?"""
+"""Validate rows of a prepared folder's index, and convert their paths to paths of this system."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ _LARGEST = 2**31 - 1
 
 
 def fault(row: Mapping[str, Any], *, without: Collection[str] = ()) -> str | None:
-    """What is wrong with a row, as a part of a sentence; None if it is valid.
+    """Describe what is wrong with a row, as part of a sentence; None if the row is valid.
 
     Args:
-        without: fields that are not looked at.
+        row: the row.
+        without: fields that are not checked.
     """
     wanted = [name for name in _FIELDS if name not in without]
     missing = sorted(name for name in wanted if name not in row)
@@ -31,7 +32,7 @@ def fault(row: Mapping[str, Any], *, without: Collection[str] = ()) -> str | Non
 
 
 def shortened(value: object) -> str:
-    """A value for a message."""
+    """Format a value for an error message, shortened."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # thousands of digits, or of brackets
@@ -40,7 +41,7 @@ def shortened(value: object) -> str:
 
 
 def is_text(value: object) -> bool:
-    """Whether a value is text that can be a path on this system."""
+    """Return whether a value is text that can be a path on this system."""
     if not isinstance(value, str) or not value or "\0" in value:
         return False
     try:
@@ -51,14 +52,15 @@ def is_text(value: object) -> bool:
 
 
 def path_here(text: str, base: Path, *, may_be_absolute: bool) -> str:
-    """A path from an index, with ``/`` between folders, as this system takes it.
+    """Convert a path of an index, with ``/`` between folders, to a path of this system.
 
     Args:
+        text: the path.
         base: the folder that relative paths start from.
-        may_be_absolute: whether a path that does not start there is accepted.
+        may_be_absolute: whether absolute paths are accepted.
 
     Raises:
-        ValueError: it leads out of the folder, or belongs to another system.
+        ValueError: the path leads out of the folder, or belongs to another system.
     """
     if ".." in PureWindowsPath(text).parts:
         raise ValueError(f"{shortened(text)} leads out of its folder; expected a path without ..")
@@ -70,7 +72,7 @@ def path_here(text: str, base: Path, *, may_be_absolute: bool) -> str:
         is_outside = bool(PureWindowsPath(text).drive) and not may_be_absolute
     else:
         is_foreign = is_outside = False
-        # Both are allowed in names of files here, so that what exists is taken as it is.
+        # Both are allowed in file names on this system, so an existing path is accepted.
         if ("\\" in text or PureWindowsPath(text).drive) and not (base / text).exists():
             slashes = text.replace("\\", "/")
             is_foreign = bool(PureWindowsPath(text).drive) or not (base / slashes).exists()
@@ -101,7 +103,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "height": ("a whole number from 1", _is_whole(1)),
     "poses": ("a path relative to the prepared folder, with / between folders", is_text),
     "person_coverage": ("a number from 0 to 1", _is_number(0, 1)),
-    # Estimators give scores that are nominally from 0 to 1.
+    # Scores of estimators are nominally in [0, 1] and may exceed that range.
     "body_confidence": ("a number", _is_number(-_LARGEST, _LARGEST)),
     "hand_confidence": ("a number", _is_number(-_LARGEST, _LARGEST)),
     "split": ("train or val", lambda value: value in ("train", "val")),

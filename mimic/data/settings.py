@@ -1,4 +1,4 @@
-"""Settings of training data: which clips are used, how they are cut, drawn and masked (`data:` in YAML)."""
+"""Settings of training data (`data:` in YAML): clips, crops, pose maps and masks."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ ONLY_PREPARED = ("path", "videos", "densepose_videos")
 
 
 class DataSettings(Config):
-    """Where clips come from and what a sample of them is."""
+    """Source of the clips and content of a sample."""
 
     source: Literal["prepared", "synthetic"] = "prepared"
-    """prepared: a folder that `mimic prepare` made. synthetic: dancers, rendered as they are needed."""
+    """Source of the clips. `prepared`: a folder made by `mimic prepare`; `synthetic`: dancers, rendered on
+    demand."""
 
     path: str | None = None
-    """The prepared folder."""
+    """Prepared: the folder made by `mimic prepare`; required with `source: prepared`."""
 
     videos: str | None = None
-    """Where the prepared folder's videos are now, if they have moved since."""
+    """Prepared: current folder of the videos, if they have been moved. Default: the recorded one."""
 
     height: int = Field(1024, ge=16)
     """Height of the frames in pixels, a multiple of `latent_downscale`."""
@@ -36,95 +37,100 @@ class DataSettings(Config):
     """Width of the frames in pixels, a multiple of `latent_downscale`."""
 
     num_frames: int = Field(16, ge=1)
-    """Frames to be generated in a sample; the reference comes on top."""
+    """Number of frames to generate per sample, not counting the reference."""
 
     stride: int = Field(2, ge=1)
-    """Keep every n-th frame of clips below 48 fps; of faster clips every `stride * int(fps / 24)`-th, as
-    `sample_stride` does at inference."""
+    """Keep every n-th frame of a clip; for clips of 48 fps or more, n is `stride * int(fps / 24)`, as with
+    `sample_stride` at inference."""
 
     reference_margin: int = Field(0, ge=0)
-    """Minimum distance in frames between the reference and the sample's frames. 0: it may be one of them."""
+    """Minimum distance between the reference and the sample's frames, in frames of the clip; 0: the reference
+    may be one of them."""
 
     reference_from: Literal["video", "clip"] = "video"
-    """video: the reference is any frame of the same video's clips. clip: of the same clip, for videos of
-    which different scenes show different people or clothes."""
+    """Source of the reference. `video`: any clip of the same video; `clip`: the same clip, for videos whose
+    scenes show different people or clothes."""
 
     crop: Literal["centre", "random", "person"] = "centre"
-    """Which part is cut from frames of another aspect than the sample's: the middle, anywhere, or around the
-    person. In validation random means the middle."""
+    """Position of the crop box in frames: `centre`, `random`, or `person` (centred on the person). In
+    validation, `random` is the same as `centre`."""
 
     zoom: tuple[float, float] = (1.0, 1.0)
-    """The part that is cut is smaller than the largest possible by a factor drawn between these; in
-    validation by the first."""
+    """Range [low, high] of the zoom factor, at least 1, by which the crop box is smaller than the largest
+    possible one; drawn for each sample. Validation uses the first value."""
 
     flip: bool = False
-    """Mirror every other sample; left and right of the poses change places. Not in validation."""
+    """Mirror samples with probability 1/2, and swap left and right of their poses; not in validation."""
 
     regions: tuple[Region, ...] = ("hands",)
-    """Regions that get a mask, for losses that weigh them."""
+    """Regions for which masks are computed, for losses that weigh them: `hands`, `face`, `person`."""
 
     hand_threshold: float = Field(0.8, ge=0)
-    """A hand has a mask where all its points score above this. The paper does not publish its threshold."""
+    """Minimum score of all keypoints of a hand for the hand to be masked. The paper does not publish its
+    threshold."""
 
     face_threshold: float = Field(0.8, ge=0)
-    """A face has a mask where all its points score above this."""
+    """Minimum score of all keypoints of a face for the face to be masked."""
 
     person_threshold: float = Field(0.3, ge=0)
-    """A person's mask is the rectangle around all points of the body that score above this."""
+    """Minimum score of a body keypoint for it to be included in the bounding box that masks a person."""
 
     region_margin: float = Field(0.0, ge=0)
-    """How far a region reaches beyond its points on each side, in longer sides of the points' rectangle."""
+    """Distance by which a region's bounding box is enlarged on each side, as a fraction of its longer
+    side."""
 
     confidence_maps: bool = True
-    """Draw skeletons as bright as the estimator is sure; false draws all above 0.3 at full brightness."""
+    """Scale the brightness of skeletons with the estimator's confidence; false draws all keypoints with a
+    score above 0.3 at full brightness."""
 
     canvas_short_side: int = Field(2160, ge=16)
-    """Short side in pixels of the canvas that skeletons are drawn on (2160 as released); what a model was
-    trained with it needs at inference."""
+    """Short side in pixels of the canvas on which skeletons are drawn (2160 as released); a model needs the
+    value that it was trained with also at inference."""
 
     pose_kind: Literal["skeleton", "densepose"] = "skeleton"
-    """What the pose maps show: drawn skeletons, or the parts of the body's surface (DensePose)."""
+    """Content of the pose maps: `skeleton`, or `densepose` (parts of the body's surface)."""
 
     densepose_videos: str | None = None
-    """Prepared, with `pose_kind: densepose`: a folder with the DensePose video of each video, under the same
-    path or with `.densepose.mp4` in place of the suffix. Synthetic dancers have theirs anyway."""
+    """Prepared, with `pose_kind: densepose`: folder with the DensePose video of each video, at the same
+    relative path or with `.densepose.mp4` instead of its suffix. Synthetic dancers need none."""
 
     latent_downscale: int = Field(8, ge=1)
-    """Pixels of a frame to one of its latents, each way: the VAE's."""
+    """Factor by which the VAE downsamples height and width."""
 
     num_clips: int = Field(64, ge=1)
-    """Synthetic: how many dancers to train on."""
+    """Synthetic: number of dancers for training."""
 
     num_val_clips: int = Field(4, ge=1)
-    """Synthetic: how many other dancers to validate on."""
+    """Synthetic: number of other dancers for validation."""
 
     seconds: float = Field(4.0, gt=0)
-    """Synthetic: how long each dances."""
+    """Synthetic: duration of each clip in seconds."""
 
     fps: float = Field(8.0, gt=0)
-    """Synthetic: frames a second of that."""
+    """Synthetic: frames per second of the clips."""
 
     world: Literal["plain", "rich"] = "plain"
-    """Synthetic: how rich the dancers' world is."""
+    """Synthetic: variety of dancers, clothes, rooms and motion; `rich` has more than `plain`."""
 
     dancer_seed: int = Field(0, ge=0)
-    """Synthetic: decides who the dancers are, whatever the training's seed."""
+    """Synthetic: seed of the dancers, independent of the training's seed."""
 
     noise_strength: float = Field(0.0, ge=0)
-    """Synthetic: strength of a detector's errors in the poses; 0 leaves them exact, 1 is usual."""
+    """Synthetic: strength of simulated detector errors in the poses; 0 keeps exact poses, 1 is typical."""
 
     noise_varies: bool = False
-    """Synthetic: draw the strength for each sample evenly from 0 to `noise_strength`."""
+    """Synthetic: draw the strength of detector errors for each sample uniformly from 0 to
+    `noise_strength`."""
 
     supersample: int = Field(2, ge=1)
-    """Synthetic: samples of a pixel along each axis."""
+    """Synthetic: number of rendered samples per pixel along each axis, for antialiasing."""
 
     @model_validator(mode="after")
     def _check(self) -> DataSettings:
         if self.source == "prepared" and not self.path:
             raise ValueError(
-                "source is prepared, but there is no path; give the folder that `mimic prepare` made, "
-                "or source: synthetic"
+                "source is prepared, but there is no path; give the folder made by `mimic prepare`, or "
+                "source: synthetic"
             )
         if self.source == "prepared" and self.pose_kind == "densepose" and not self.densepose_videos:
             raise ValueError(
@@ -136,7 +142,7 @@ class DataSettings(Config):
             name for name in foreign if name in self.model_fields_set and getattr(self, name) is not None
         ]
         if given:
-            raise ValueError(f"{', '.join(given)} means nothing with source: {self.source}; leave it out")
+            raise ValueError(f"{', '.join(given)} has no effect with source: {self.source}; leave it out")
         for name in ("height", "width"):
             size = getattr(self, name)
             if size % self.latent_downscale:

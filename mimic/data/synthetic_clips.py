@@ -1,4 +1,4 @@
-"""Dancers as a dataset: clips that are rendered when a frame of them is asked for."""
+"""Synthetic dancers as a source of clips, which are rendered on demand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ _KEPT = 512  # dancers kept in memory; they are a few kilobytes each
 
 
 class SyntheticClips:
-    """`num_clips` dancers, each by its number, at the very size of the samples. Validation has others."""
+    """`num_clips` synthetic dancers, rendered at the size of the samples; validation has different dancers.
+
+    Args:
+        settings: of the data.
+        split: ``train`` or ``val``.
+    """
 
     def __init__(self, settings: DataSettings, split: str) -> None:
         self._settings = settings
@@ -53,14 +58,13 @@ class SyntheticClips:
         ]
 
     def poses(self, clip: int) -> PoseSequence | None:
-        """None: how well a joint is seen comes out of the rendering."""
+        """Return None; the visibility of joints is only known after rendering."""
         return None
 
     def load(
         self, clip: int, frames: Sequence[int], rng: np.random.Generator
     ) -> tuple[list[NDArray[np.uint8]], PoseSequence]:
-        """See `ClipSource`. Detector noise, if any, is drawn anew from `rng`, for frames that follow each
-        other."""
+        """See `ClipSource`; detector noise, if any, is drawn from `rng` as for consecutive frames."""
         settings = self._settings
         rendered = self.render(clip, frames)
         self._last = (clip, *frames), rendered
@@ -72,13 +76,13 @@ class SyntheticClips:
         return list(rendered.frames), poses
 
     def parts(self, clip: int, frames: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """See `ClipSource`: exact. Frames that were loaded last are not rendered again."""
+        """See `ClipSource`; parts are exact, and the frames loaded last are not rendered again."""
         if self._last is None or self._last[0] != (clip, *frames):
             self._last = (clip, *frames), self.render(clip, frames)
         return list(self._last[1].densepose_ids)
 
     def render(self, clip: int, frames: Sequence[int]) -> RenderedClip:
-        """Frames of a dancer with everything that is known of them, the exact poses among it."""
+        """Render frames of a dancer, with their exact poses and all other annotations."""
         settings = self._settings
         character, motion = self._dancer(clip)
         times = np.asarray(frames, float) / settings.fps
@@ -93,7 +97,7 @@ class SyntheticClips:
         )
 
     def identity(self, clip: int) -> str:
-        """Of some frames as they are rendered, so that it changes with the renderer too."""
+        """See `ClipSource`; a hash of some rendered frames, so that it also changes with the renderer."""
         if clip not in self._identities:
             num_frames = self.infos[clip].num_frames
             shown = self.render(clip, [0, num_frames // 2, num_frames - 1]).frames

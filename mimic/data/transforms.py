@@ -1,4 +1,4 @@
-"""Pictures and pose maps on their way in, frames on their way out: sizes, crops, value ranges.
+"""Convert pictures and pose maps to inputs, and frames to outputs: sizes, crops, value ranges.
 
 Legend: F frames, H height, W width. Pictures are RGB.
 """
@@ -25,41 +25,45 @@ Pictures: TypeAlias = "PIL.Image.Image | Image | Tensor | Sequence[Pictures]"
 
 @dataclass(frozen=True)
 class Compatibility:
-    """Where the released script loses precision, as switches; the defaults round correctly."""
+    """Roundings of the released script that lose precision; the defaults round correctly."""
 
     truncate_reference: Literal["float16", "float32"] | None = None
-    """Take the prepared reference to [-1, 1] and back to uint8 by truncation, in this precision (the released
-    script's default dtype, float16 on a GPU): some grey levels come out one lower."""
+    """Convert the prepared reference to [-1, 1] and back to uint8 by truncation, in this precision (the
+    released script's default dtype, float16 on a GPU), which lowers some grey levels by one."""
     truncate_frames: bool = False
-    """Cut frames off to uint8 in place of rounding them, which darkens a video by half a grey level."""
+    """Truncate frames to uint8 instead of rounding, which darkens a video by half a grey level."""
 
     @classmethod
     def released(cls, dtype: torch.dtype = torch.float16) -> Compatibility:
-        """What the released `inference.py` does when it runs in `dtype`."""
+        """Return the roundings of the released `inference.py` when it runs in `dtype`."""
         return cls("float16" if dtype == torch.float16 else "float32", truncate_frames=True)
 
 
 def target_size(height: int, width: int, resolution: int) -> tuple[int, int]:
-    """Height and width of the video for a reference of this size (released `preprocess`).
+    """Compute (height, width) of the video for a reference of this size, as the released `preprocess` does.
 
-    The short side is `resolution`, the long one ``floor(resolution / (9/16) / 64) * 64``; portrait where the
-    reference is, else landscape.
+    The short side is `resolution`, the long one ``floor(resolution / (9/16) / 64) * 64``; portrait if the
+    reference is portrait, else landscape.
+
+    Args:
+        height, width: of the reference in pixels.
+        resolution: short side in pixels.
 
     Raises:
-        ValueError: `resolution` is too small for a long side.
+        ValueError: `resolution` is too small, so that the long side would be 0.
     """
     long_side = int(resolution / (9 / 16) // 64) * 64
     if long_side == 0:
         raise ValueError(
-            f"resolution is {resolution}; the long side would be 0. Use 36 at least, 576 as released."
+            f"resolution is {resolution}; the long side would be 0. Use at least 36 (released: 576)."
         )
     return (long_side, resolution) if height > width else (resolution, long_side)
 
 
 def resize_to_cover(image: Image, height: int, width: int) -> Image:
-    """The smallest picture of the same aspect that covers `height` x `width`.
+    """Resize to the smallest size with the same aspect ratio that covers `height` x `width`.
 
-    Bilinear, half-pixel centres, no antialiasing, rounded: what the released code does to references.
+    Bilinear with half-pixel centres, without antialiasing, rounded, as the released code resizes references.
     """
     aspect = image.shape[0] / image.shape[1]
     if aspect < height / width:
@@ -74,14 +78,14 @@ def resize_to_cover(image: Image, height: int, width: int) -> Image:
 
 
 def centre_crop(image: Image, height: int, width: int) -> Image:
-    """The middle `height` x `width` of a picture that is at least that large."""
+    """Crop the central `height` x `width` pixels of a picture that is at least that large."""
     top = round((image.shape[0] - height) / 2)
     left = round((image.shape[1] - width) / 2)
     return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
 def pad_to_aspect(image: Image, height: int, width: int) -> Image:
-    """All of the picture amid its continued edges, so that its aspect is `height` : `width`."""
+    """Pad the picture by replicating its edges so that its aspect ratio is `height` : `width`."""
     rows, columns = image.shape[:2]
     more_rows = max(0, round(columns * height / width) - rows)
     more_columns = max(0, round(rows * width / height) - columns)
@@ -102,17 +106,20 @@ def prepare_reference(
     width: int | None = None,
     compatibility: Compatibility = Compatibility(),
 ) -> Image:
-    """A reference picture at the video's size: scaled to cover it, the middle cut out.
+    """Resize a reference picture to cover the video's size, and crop its centre.
 
     Args:
-        image: uint8 ``H x W x 3``.
-        resolution: short side of the video, the long one follows (`target_size`); or give
-        height, width: the size itself.
-        compatibility: `truncate_reference` is looked at.
+        image: RGB, uint8 ``H x W x 3``.
+        resolution: short side of the video in pixels; the long side follows (`target_size`).
+        height, width: size of the video in pixels, instead of `resolution`.
+        compatibility: roundings to reproduce; only `truncate_reference` is used.
+
+    Returns:
+        uint8 ``height x width x 3``.
 
     Raises:
-        ValueError: neither `resolution` nor both `height` and `width` were given, or both ways were; or the
-            image is no uint8 RGB picture.
+        ValueError: not exactly one of `resolution` and the pair `height`, `width` is given, or the image is
+            not an RGB picture of uint8.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
@@ -134,13 +141,13 @@ def _truncating_round_trip(image: Image, dtype: np.dtype) -> Image:
 
 
 def pose_maps_to_tensor(maps_FHW3: Image, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Drawn pose maps as the pipeline takes them: ``F x 3 x H x W`` in [-1, 1]."""
+    """Convert drawn pose maps, uint8 ``F x H x W x 3``, to ``F x 3 x H x W`` in [-1, 1]."""
     maps = torch.from_numpy(np.ascontiguousarray(maps_FHW3)).permute(0, 3, 1, 2)
     return maps.to(dtype) / 127.5 - 1
 
 
 def frames_to_uint8(frames_F3HW: Tensor, compatibility: Compatibility = Compatibility()) -> Image:
-    """Frames in [0, 1] as uint8 ``F x H x W x 3``; rounded, unless `truncate_frames`."""
+    """Convert frames in [0, 1] to uint8 ``F x H x W x 3``, rounded unless `truncate_frames` is set."""
     scaled = frames_F3HW.float().clamp(0, 1) * 255
     if not compatibility.truncate_frames:
         scaled = scaled.round()
@@ -148,14 +155,14 @@ def frames_to_uint8(frames_F3HW: Tensor, compatibility: Compatibility = Compatib
 
 
 def as_pictures(image: Pictures) -> list[PIL.Image.Image | Tensor]:
-    """One picture or several, in any usual form, as a list of RGB pictures.
+    """Convert one or several pictures of any supported form to a list of RGB pictures.
 
     Args:
         image: PIL, uint8 ``H x W x 3``, a tensor ``3 x H x W`` or ``B x 3 x H x W`` in [0, 1], or a list of
             these.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the form is not supported, or a tensor is outside [0, 1].
     """
     if isinstance(image, list | tuple):
         return [picture for item in image for picture in as_pictures(item)]
@@ -184,8 +191,10 @@ def as_pictures(image: Pictures) -> list[PIL.Image.Image | Tensor]:
 
 
 def picture_to_tensor(picture: PIL.Image.Image | Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """``1 x 3 x H x W`` in [0, 1]; with `size` (height, width) resized to it, which stretches another
-    aspect."""
+    """Convert a picture to ``1 x 3 x H x W`` in [0, 1], resized to `size` (height, width) if given.
+
+    Resizing does not keep the aspect ratio.
+    """
     if isinstance(picture, PIL.Image.Image):
         if size is not None and picture.size != size[::-1]:
             picture = picture.resize(size[::-1], PIL.Image.Resampling.LANCZOS)

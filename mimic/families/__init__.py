@@ -1,1 +1,2 @@
-"""One folder for each published system; what they share is in `base`, their names in `registry`."""
+"""Families of animation pipelines, one folder for each published system; shared code is in the modules
+here."""

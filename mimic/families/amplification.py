@@ -19,11 +19,14 @@ from mimic.config.loading import ConfigError
 
 
 def amplify(masks: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor:
-    """Factor of each latent pixel's loss: 1 outside, the region's inside, the largest where regions overlap.
+    """Compute the factor of each latent pixel's loss; where regions overlap, the largest factor is used.
 
     Args:
-        masks: region to the covered share in [0, 1], ``B x F x 1 x h x w``.
-        factors: region to its factor (the paper's w_hand is 10). Without any, the result is a scalar 1.
+        masks: maps each region to the share of each latent pixel it covers, ``B x F x 1 x h x w`` in [0, 1].
+        factors: maps each region to its factor (the paper's w_hand is 10).
+
+    Returns:
+        factors ``B x F x 1 x h x w``, 1 outside all regions; a scalar 1 if `factors` is empty.
 
     Raises:
         KeyError: a factor names a region that has no mask.
@@ -36,15 +39,19 @@ def amplify(masks: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor
 
 
 def check_regions(factors: Mapping[str, float], masked: Collection[str]) -> None:
-    """Check that the data masks every region that is amplified.
+    """Check that the data provides a mask for every amplified region.
+
+    Args:
+        factors: maps each region to its factor.
+        masked: names of the regions that the data masks.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: an amplified region has no mask (a `ValueError`).
     """
     absent = sorted(set(factors) - set(masked))
     if absent:
         raise ConfigError(
-            f"objective.amplification names {', '.join(absent)}, the data masks "
-            f"{', '.join(sorted(masked)) or 'none'}; name the regions in data.regions, or set amplification: "
+            f"objective.amplification names {', '.join(absent)}, but the data masks "
+            f"{', '.join(sorted(masked)) or 'none'}; add the regions to data.regions, or set amplification: "
             "{}"
         )

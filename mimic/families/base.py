@@ -1,7 +1,7 @@
-"""What all families of animation pipelines share: the order of work, the call, defaults beside the weights.
+"""Base class of all animation pipelines: the order of stages, the call, defaults stored with the weights.
 
-A family says what it is conditioned on and what its networks predict; windows, guidance, noise, the
-denoising loop and decoding are here.
+A family defines its conditions and what its networks predict; windows, guidance, noise, the denoising loop
+and decoding are here.
 
 Legend: B batch, F frames, f frames of a window, C latent channels, H height, W width; h, w of latents.
 """
@@ -36,14 +36,13 @@ from mimic.sampling.windows import lay_windows
 __all__ = ["AnimationOutput", "AnimationPipeline", "Frames", "StepCallback", "quiet_libraries"]
 
 PredictBranch = Callable[[bool], Tensor]
-"""``predict(is_conditional)``: a network's prediction ``1 x f x C x h x w``, float32, of either branch of
-guidance."""
+"""``predict(is_conditional)``: prediction of one branch of guidance, ``1 x f x C x h x w``, float32."""
 ConditionsT = TypeVar("ConditionsT")
 
 
 @dataclass
 class AnimationOutput(BaseOutput):
-    """The video or videos, frame 0 being the reference's own where the family shows it."""
+    """Output of a pipeline: one or several videos. Frame 0 shows the reference if `shows_reference_first`."""
 
     frames: Frames
     """``pil``: a list of frames for each video; ``np``: ``B x F x H x W x 3`` in [0, 1]; ``pt``: the same as
@@ -51,12 +50,12 @@ class AnimationOutput(BaseOutput):
 
 
 class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
-    """check → encode → prepare → denoise → decode, with everything that does not depend on the family.
+    """Base of all pipelines; runs check → encode → prepare → denoise → decode.
 
-    A family defines `Settings` (its own settings beside the shared ones), `released`, `check_parts`,
-    `encode` and `predict_window`; what else differs has a hook. Its call is the one here with its settings
-    spelled out. `generation_defaults` are settings that belong to these weights; they are stored in
-    `mimic.json` of a model folder and used where a call leaves a setting out.
+    A family defines `Settings` (the shared settings plus its own), `released`, `check_parts`, `encode` and
+    `predict_window`; further hooks have defaults. Its `__call__` is the one here, with its settings as
+    explicit keyword arguments. `generation_defaults` are the settings recommended for these weights; they are
+    stored in `mimic.json` of the model folder and apply to every setting that a call omits.
     """
 
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012 - diffusers' name and type
@@ -64,14 +63,13 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
     Settings: ClassVar[type[Any]]
     """The settings of the call, a subclass of `SamplingSettings`."""
     layouts: ClassVar[tuple[str, ...]]
-    """Layouts of windows that this family can use."""
+    """Window layouts that this family supports (see `mimic.sampling.windows`)."""
     driven_by: ClassVar[str] = "skeleton"
-    """Name of the driver (`mimic.generation.drivers`) whose maps `image_pose` are: ``skeleton`` or
-    ``densepose``."""
+    """Driver (`mimic.generation.drivers`) that draws `image_pose`: ``skeleton`` or ``densepose``."""
     shows_reference_first: ClassVar[bool] = True
-    """Whether frame 0 of a video, and of `image_pose`, is the reference's own; else all frames are new."""
+    """Whether frame 0 of a video, and of `image_pose`, shows the reference; if false, all frames are new."""
     draws_channels_first: ClassVar[bool] = False
-    """Whether noise is drawn as ``B x C x F x h x w``, so that a seed gives the published code's numbers."""
+    """Whether noise is drawn as ``B x C x F x h x w``, as needed to reproduce the published code's seeds."""
 
     _interrupt = False
     _num_timesteps = 0
@@ -85,11 +83,11 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
 
     @abstractmethod
     def check_parts(self) -> None:
-        """Raise `ValueError` when the components do not fit each other."""
+        """Raise `ValueError` if the components do not fit each other."""
 
     @abstractmethod
     def encode(self, inputs: Inputs, plan: Plan[SettingsT]) -> ConditionsT:
-        """Compute the conditions: whatever is constant throughout the run."""
+        """Compute the conditions, which are constant throughout the run."""
 
     @abstractmethod
     def predict_window(
@@ -101,40 +99,39 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         t: Tensor,
         frames: list[int],
     ) -> PredictBranch:
-        """Predict one window of one video of the batch.
+        """Return a function that predicts one window of one video, in either branch of guidance.
 
-        Videos are predicted one at a time, so that each gets the bytes, and needs the memory, of a run of
-        its own.
+        Videos are predicted one at a time, so that each has the result and peak memory of a separate run.
 
         Args:
-            conditions: what `encode` returned.
-            video: number of the video.
+            conditions: result of `encode`.
+            video: index of the video in the batch.
             latents_1fChw: its scaled noisy latents, in the precision of the denoiser.
             t: the timestep.
             frames: frame indices of the window.
         """
 
-    # Hooks with a common answer
+    # Hooks with a default implementation
 
     @property
     def denoiser(self) -> ModelMixin:
-        """The network that is run at every step; its dtype is the precision of the latents."""
+        """The network run at every step; its dtype is the precision of the latents."""
         return self.unet
 
     @property
     def size_unit(self) -> int:
-        """A result's sides are multiples of this: VAE and denoiser halve them again and again."""
+        """Factor by which VAE and denoiser downsample; generated videos have multiples of it as size."""
         return self.pixels_per_latent * 2 ** (len(self.denoiser.config.block_out_channels) - 1)
 
     def check_plan(self, plan: Plan[SettingsT]) -> None:
-        """Raise `ValueError` for a plan that this family cannot carry out."""
+        """Raise `ValueError` if this family does not support the plan."""
 
     def frames_of_noise(self, plan: Plan[SettingsT]) -> int:
-        """Frames of noise to draw; the noise is repeated to the clip's length."""
+        """Return the number of frames of noise to draw; the noise is repeated to the clip's length."""
         return frames_to_draw(plan.num_frames, plan.tile_size, plan.noise)
 
     def fusion_weights(self, plan: Plan[SettingsT]) -> list[Tensor]:
-        """Weight of each frame of each window."""
+        """Return the fusion weight of each frame of each window."""
         return fusion_weights(plan.windows, plan.fusion)
 
     # The call
@@ -157,33 +154,34 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         device: str | torch.device | None = None,
         **settings: Any,
     ) -> AnimationOutput | Frames:
-        """Animate a reference.
+        """Animate a reference picture.
 
-        Settings left out take the values stored with the weights (`generation_defaults`), then the released
-        ones (`released`).
+        Omitted settings take the value stored with the weights (`generation_defaults`), else the released
+        value (`released`).
 
         Args:
-            image: the reference, or several for as many videos: PIL, uint8 ``H x W x 3``, or a tensor ``B x 3
-                x H x W`` in [0, 1]. Resized to the video's size.
-            image_pose: driving maps ``F x 3 x H x W`` in [-1, 1], RGB; uint8 ``F x H x W x 3``; ``B x F x 3
-                x H x W``, or a list, for each video's own. Or a callable ``maps(frames)`` that draws the
-                maps of the given frames when they are needed. Frame 0 belongs to the reference where
-                `shows_reference_first`. None animates without poses.
-            height, width: of the video, multiples of the VAE's downscale; those of the maps unless given.
-            num_frames: frames of the video; all of `image_pose` unless given.
-            num_videos_per_prompt: videos of each reference.
-            generator: source of all noise; a list has one for each video, which then equals a run of its own.
+            image: the reference, or a list with one reference for each video: PIL, uint8 ``H x W x 3``, or a
+                tensor ``B x 3 x H x W`` in [0, 1]. Resized to the video's size.
+            image_pose: driving maps, RGB: float ``F x 3 x H x W`` in [-1, 1] or uint8 ``F x H x W x 3``; a
+                list, or ``B x F x 3 x H x W``, gives each video different maps. Or a callable
+                ``maps(frames)`` that draws the maps of the given frames on demand. Frame 0 is the reference's
+                pose if `shows_reference_first`. None animates without poses.
+            height, width: of the video in pixels, multiples of `pixels_per_latent`; by default those of the
+                maps.
+            num_frames: frames of the video; by default all frames of `image_pose`.
+            num_videos_per_prompt: number of videos for each reference.
+            generator: source of all noise; with a list of one for each video, each equals a separate run.
             latents: unit normal noise ``B x f x C x h x w``; f is `tile_size` (repeated) or `num_frames`.
             output_type: ``pil``, ``np``, ``pt`` or ``latent`` (see `AnimationOutput`).
             callback_on_step_end: ``callback(pipe, step, t, {"latents": …})``, run after each step; sampling
                 continues from the ``latents`` of the dictionary that it returns.
             callback_on_step_end_tensor_inputs: tensors passed to it.
-            return_dict: return an `AnimationOutput`, or else the frames alone, as the released code does.
+            return_dict: return an `AnimationOutput`; if false, only the frames, as the released code does.
             device: where to compute; the pipeline is moved there unless it is offloaded.
 
         Raises:
             ValueError: an argument does not fit the model or another argument.
-            TypeError: there is no such argument.
+            TypeError: an argument is unknown.
         """
         inputs = read_inputs(
             image,
@@ -216,19 +214,19 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         generator: Generators = None,
         **settings: Any,
     ) -> Plan[SettingsT]:
-        """Resolve the settings of a run and lay out its windows; nothing heavy is done.
+        """Resolve the settings of a run and lay out its windows, without computing anything expensive.
 
         Args:
-            num_frames: frames of the video, the reference's own among them where `shows_reference_first`.
-            height, width: of the video; those stored with the weights, then the released ones, unless given.
+            num_frames: frames of the video, including the reference's if `shows_reference_first`.
+            height, width: of the video in pixels; by default as stored with the weights, else as released.
             generator: source of all noise.
-            settings: those of `Settings`.
+            settings: settings by name, see `Settings`.
 
         Raises:
             ValueError: a setting is unknown, invalid, or does not fit another one or the model.
         """
         if num_frames is None:
-            raise ValueError("num_frames is not given and image_pose does not tell it; give num_frames.")
+            raise ValueError("num_frames is not given and image_pose does not determine it; give num_frames.")
         name = type(self).__name__
         chosen = resolve(
             self.Settings, settings, stored=self.generation_defaults, released=self.released, source=name
@@ -252,7 +250,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         checks.check_known("windows", plan.layout, self.layouts)
         if plan.layout == "closed" and plan.fusion in {"progressive", "none"}:
             raise ValueError(
-                f"fusion '{plan.fusion}' goes by the order of windows, and closed ones have none; use "
+                f"fusion '{plan.fusion}' depends on the order of windows, and closed windows have none; use "
                 "windows: sliding, or leave windows out."
             )
         checks.check_size(plan.height, plan.width, self.pixels_per_latent)
@@ -275,7 +273,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         output_type: str = "pil",
         report: StepReport | None = None,
     ) -> Frames:
-        """All stages in order."""
+        """Run all stages in order and return the frames as `output_type`."""
         self._interrupt = False
         try:
             self.check(inputs, plan, output_type)
@@ -288,7 +286,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
             self.maybe_free_model_hooks()
 
     def check(self, inputs: Inputs, plan: Plan[SettingsT], output_type: str = "pil") -> None:
-        """Raise `ValueError` for parts that do not fit each other or inputs that do not fit the plan."""
+        """Raise `ValueError` if parts do not fit each other or the inputs do not fit the plan."""
         self.check_parts()
         checks.check_known("output_type", output_type, OUTPUT_TYPES)
         num_videos = len(inputs.pictures)
@@ -308,7 +306,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         )
 
     def prepare(self, inputs: Inputs, plan: Plan[SettingsT]) -> Tensor:
-        """Set the timesteps; the initial latents ``B x F x C x h x w``, float32, drawn or as given."""
+        """Set the timesteps; return the initial latents ``B x F x C x h x w``, float32, drawn or given."""
         device = self.execution_device
         self.scheduler.set_timesteps(plan.num_inference_steps, device=device)
         noise = inputs.latents
@@ -348,7 +346,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         return latents.to(self.denoiser.dtype)
 
     def _guided(self, plan: Plan[SettingsT], conditions: ConditionsT) -> Predict:
-        """Predictions of windows with classifier-free guidance."""
+        """Return a function that predicts windows with classifier-free guidance."""
 
         def predict(latents: Tensor, t: Tensor, frames: list[int]) -> Tensor:
             scales = plan.guidance_scales[frames]
@@ -368,12 +366,13 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
 
     @property
     def interrupt(self) -> bool:
-        """Whether the run was asked to stop after this step (a callback sets `pipe._interrupt`)."""
+        """Whether the run stops after the current step; a callback requests it with `pipe._interrupt =
+        True`."""
         return self._interrupt
 
     @property
     def num_timesteps(self) -> int:
-        """Denoising steps of the current or last run."""
+        """Number of denoising steps of the current or last run."""
         return self._num_timesteps
 
     def _after_step(self, report: StepReport) -> Callable[[int, Tensor, Tensor], Tensor | None]:

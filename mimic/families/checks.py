@@ -1,6 +1,6 @@
-"""Can this be animated? What every family asks of a request before anything heavy is done.
+"""Checks of a pipeline's arguments, shared by all families and run before any expensive computation.
 
-Each check raises `ValueError` with what was found, what was expected and what to do.
+Each check raises `ValueError` that says what was found, what was expected and what to do.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from mimic.sampling.noise import Generators
 
 
 def check_known(name: str, value: str, known: Sequence[str]) -> None:
-    """`value` is one of the names that an argument takes."""
+    """Check that `value` is one of the names that the argument `name` accepts."""
     if value not in known:
         raise ValueError(f"{name} '{value}' is not known; use one of {', '.join(known)}.")
 
 
 def check_size(height: int, width: int, side: int) -> None:
-    """Both sides of the video are multiples of `side`."""
+    """Check that height and width of the video, in pixels, are multiples of `side`."""
     if height % side or width % side or min(height, width) < side:
         near = [max(side, round(length / side) * side) for length in (height, width)]
         raise ValueError(
@@ -30,19 +30,19 @@ def check_size(height: int, width: int, side: int) -> None:
 
 
 def check_videos(num_videos: int, generator: Generators) -> None:
-    """There is a reference, and generators are one or as many."""
+    """Check that there is a reference, and one generator in all or one for each video."""
     if not num_videos:
         raise ValueError("there is no image; give a reference.")
     if isinstance(generator, list) and len(generator) != num_videos:
         raise ValueError(
-            f"{len(generator)} generators for {num_videos} videos; give one for each, or one for all."
+            f"{len(generator)} generators for {num_videos} videos; give one for each video, or one for all."
         )
 
 
 def check_latents(
     latents: Tensor | None, *, num_videos: int, lengths: Collection[int], shape: tuple[int, int, int]
 ) -> None:
-    """Given noise is ``B x f x C x h x w``, f one of `lengths`; `shape` is C, h, w."""
+    """Check that given noise is ``B x f x C x h x w`` with f in `lengths`; `shape` is (C, h, w)."""
     if latents is None:
         return
     found = tuple(latents.shape)
@@ -57,12 +57,12 @@ def check_latents(
 def check_pose_maps(
     pose_maps: Sequence[MapDrawer], *, num_videos: int, num_frames: int, height: int, width: int
 ) -> None:
-    """Maps are as many and as large as the video, and in [-1, 1]; the first of each clip is looked at."""
+    """Check number, size and range ([-1, 1]) of the pose maps; only the first map of each clip is drawn."""
     if not pose_maps:
         return
     if len(pose_maps) not in {1, num_videos}:
         raise ValueError(
-            f"{len(pose_maps)} clips of poses for {num_videos} videos; give one for each, or one."
+            f"{len(pose_maps)} clips of poses for {num_videos} videos; give one for each, or one for all."
         )
     for maps in pose_maps:
         length = len(maps) if hasattr(maps, "__len__") else None

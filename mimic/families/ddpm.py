@@ -1,4 +1,4 @@
-"""What the training of families on Stable Diffusion shares: stages, timesteps, the prediction's target.
+"""Shared training code of families based on Stable Diffusion: stages, timesteps, the prediction target.
 
 Legend: B batch, F frames, C latent channels, h x w latents; t ``B`` timesteps.
 """
@@ -17,19 +17,24 @@ from mimic.models.reference import ReferenceBank
 
 
 class StagedObjective(Objective):
-    """The `objective:` of a training in two stages on a schedule of discrete timesteps."""
+    """The `objective:` of a training YAML for two-stage training on discrete timesteps."""
 
     stage: Literal[1, 2] = 1
-    """1: single frames, no temporal layers. 2: clips, through the temporal layers."""
+    """Stage of training. 1: single frames, without temporal layers; 2: clips, with temporal layers."""
     timesteps: tuple[int, int] | None = None
-    """Draw timesteps from the first to before the second of these; none: all that the scheduler has."""
+    """Range [first, end) from which timesteps are drawn uniformly; null: all timesteps of the scheduler."""
 
 
 def draw_timestep(num_steps: int, chosen: tuple[int, int] | None, generator: torch.Generator) -> Tensor:
-    """Draw a timestep (int64 scalar) uniformly from all `num_steps`, or from `chosen` (first, end).
+    """Draw a timestep (int64 scalar) uniformly.
+
+    Args:
+        num_steps: number of timesteps of the scheduler.
+        chosen: range (first, end) to draw from, `end` excluded; None draws from all.
+        generator: source of randomness, on the CPU.
 
     Raises:
-        ConfigError: there are no such timesteps.
+        ConfigError: `chosen` is empty or outside the scheduler's timesteps (a `ValueError`).
     """
     first, end = chosen or (0, num_steps)
     if not 0 <= first < end <= num_steps:
@@ -41,10 +46,10 @@ def draw_timestep(num_steps: int, chosen: tuple[int, int] | None, generator: tor
 
 
 def noised(scheduler: DDIMScheduler, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """``sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps`` (DDPM, arXiv 2006.11239, equation 4).
+    """Add noise: ``sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps`` (DDPM, arXiv 2006.11239, equation 4).
 
     Args:
-        scheduler: `DDIMScheduler` or another of diffusers' with discrete timesteps.
+        scheduler: `DDIMScheduler` or another diffusers scheduler with discrete timesteps.
         x0, eps: ``B x F x C x h x w``.
         t: ``B``.
     """
@@ -52,23 +57,28 @@ def noised(scheduler: DDIMScheduler, x0: Tensor, eps: Tensor, t: Tensor) -> Tens
 
 
 def target_of(scheduler: DDIMScheduler, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """What the network is to predict: eps, or v (arXiv 2202.00512) where the scheduler says so.
+    """Return the target of the prediction: eps, or v (arXiv 2202.00512), by the scheduler's prediction type.
+
+    Args:
+        scheduler: a diffusers scheduler with discrete timesteps.
+        x0, eps: ``B x F x C x h x w``.
+        t: ``B``.
 
     Raises:
-        ValueError: the scheduler predicts something else.
+        ValueError: the scheduler has another prediction type.
     """
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
         return eps
     if kind == "v_prediction":
         return scheduler.get_velocity(x0, eps, t)
-    raise ValueError(f"the scheduler predicts {kind}; training supports epsilon and v_prediction.")
+    raise ValueError(f"the scheduler's prediction_type is {kind}; use epsilon or v_prediction.")
 
 
 def zero_of(bank: ReferenceBank) -> Tensor | float:
-    """A zero that depends on all features of a bank.
+    """Return a zero that depends on all features of a bank.
 
-    Added to the loss where every sample drops the reference, it gives the reference network a gradient of
-    zero, so that all processes of a distributed training reduce the same parameters.
+    It is added to the loss when every sample of a batch drops the reference: the reference network then gets
+    a gradient of zero, and all processes of a distributed training reduce the same parameters.
     """
     return 0 * sum(value.float().sum() for value in bank.features.values())

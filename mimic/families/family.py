@@ -1,4 +1,4 @@
-"""One published system as a record: all that the rest of the package needs to know of it."""
+"""The record that describes a family: everything the rest of the package needs to know about it."""
 
 from __future__ import annotations
 
@@ -19,48 +19,53 @@ def _nothing(_path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Family:
-    """Names a family's pipeline and training as ``module:Class``, so that a record costs no import."""
+    """Describes a family; classes are named as ``module:Class`` and imported on first use."""
 
     name: str
-    """`family` of a training YAML."""
+    """Name of the family, as in `family:` of a training YAML."""
     pipeline: str
-    """Its `AnimationPipeline`, called in `model_index.json` by the name of its class."""
+    """Its `AnimationPipeline`; `model_index.json` holds the name of this class."""
     task: str | None = None
-    """Its `TrainingTask`; None: it cannot be trained."""
+    """Its `TrainingTask`; None if the family cannot be trained."""
     tiny: str | None = None
-    """A function ``tiny_pipeline(height=…, width=…, seed=…)`` that makes a pipeline of random weights, small
-    enough to try the family in seconds."""
+    """A function ``tiny_pipeline(height=…, width=…, seed=…)`` that builds a pipeline with random weights,
+    small enough to run in seconds; None if there is none."""
     recognises: Callable[[Path], bool] = _nothing
-    """Whether a checkpoint, a file or a folder, holds released weights of this family."""
+    """Function that returns whether a checkpoint (a file or a folder) holds released weights of this
+    family."""
     checkpoint_files: tuple[str, ...] = ()
-    """What such a folder holds, for messages."""
+    """Files of a released checkpoint folder, named in error messages."""
     miniature: str | None = None
-    """Its bundled miniature, as ``bundled:…``."""
+    """Its bundled miniature, as ``bundled:…``; None if there is none."""
 
     @property
     def pipeline_name(self) -> str:
-        """Name of the pipeline's class."""
+        """Name of the pipeline class."""
         return self.pipeline.partition(":")[2]
 
     def pipeline_class(self) -> type[AnimationPipeline[Any, Any]]:
-        """The pipeline's class."""
+        """Import and return the pipeline class."""
         return cast("type[AnimationPipeline[Any, Any]]", _found(self.pipeline))
 
     def tiny_pipeline(self, *, height: int, width: int, seed: int) -> AnimationPipeline[Any, Any]:
-        """A pipeline of random weights, small enough to try the family in seconds.
+        """Build a pipeline with random weights, small enough to run in seconds.
+
+        Args:
+            height, width: default size of its videos in pixels, multiples of 8.
+            seed: of the weights.
 
         Raises:
-            ValueError: the family has none.
+            ValueError: the family has no tiny pipeline, or a side is not a multiple of 8.
         """
         if self.tiny is None:
             raise ValueError(f"family '{self.name}' has no tiny model.")
         return cast("AnimationPipeline[Any, Any]", _found(self.tiny)(height=height, width=width, seed=seed))
 
     def task_class(self) -> type[TrainingTask[Any, Any]]:
-        """The class that trains the family.
+        """Import and return the class that trains the family.
 
         Raises:
-            ValueError: it cannot be trained.
+            ValueError: the family cannot be trained.
         """
         if self.task is None:
             raise ValueError(f"family '{self.name}' has no training.")

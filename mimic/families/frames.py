@@ -1,4 +1,4 @@
-"""From latents to frames, whole or as they are decoded.
+"""Decode latents to frames, all at once or as a stream.
 
 Legend: B videos, F frames, f frames of a chunk, C latent channels, H height, W width; h, w of latents.
 """
@@ -23,24 +23,24 @@ Frames = list[list[Image.Image]] | np.ndarray | Tensor
 
 
 class FramePipeline(StoredPipeline):
-    """A pipeline with a VAE whose latents become frames."""
+    """A pipeline that decodes its latents to frames with a VAE."""
 
     vae: Any
     released: ClassVar[Mapping[str, Any]]
-    """Settings of the published code: used where neither a call nor the weights have one."""
+    """Settings of the published code, used where neither the call nor the stored defaults give a value."""
 
     @property
     def pixels_per_latent(self) -> int:
-        """Side of the square of pixels that one latent stands for."""
+        """Factor by which the VAE downsamples height and width."""
         return vae_downscale(self.vae)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Channels, height and width of the latents of a video of so many pixels."""
+        """Return (channels, height, width) of the latents for a video's height and width in pixels."""
         side = self.pixels_per_latent
         return self.vae.config.latent_channels, height // side, width // side
 
     def decode(self, latents_BFChw: Tensor, chunk: int, output_type: str) -> Frames:
-        """Latents as frames of `output_type`, whole (`decode_stream` gives them bit by bit)."""
+        """Decode latents to frames of `output_type`, all at once (`decode_stream` yields them in chunks)."""
         if output_type == "latent":
             return latents_BFChw
         videos = [torch.cat(list(self._stream(latents, chunk))) for latents in latents_BFChw]
@@ -52,16 +52,19 @@ class FramePipeline(StoredPipeline):
 
     @torch.no_grad()
     def decode_stream(self, latents: Tensor, chunk: int | None = None) -> Iterator[Tensor]:
-        """Frames of one video as they are decoded, so that nobody has to hold them all.
+        """Decode one video chunk by chunk, so that not all frames are in memory at once.
 
         Args:
-            latents: ``F x C x h x w`` or ``1 x F x C x h x w``, as `output_type` ``latent`` gives them; a
-                part of them (without frame 0, for instance) is as good.
-            chunk: frames decoded together. The decoder looks along time within a chunk, so this is part of
-                the result; None takes the value stored with the weights, then the released one.
+            latents: ``F x C x h x w`` or ``1 x F x C x h x w``, as returned with `output_type` ``latent``, or
+                any range of their frames (for example without frame 0).
+            chunk: frames decoded together. Temporal decoders mix the frames of a chunk, so the result depends
+                on it. None takes the value stored with the weights, else the released one.
 
         Yields:
             float32 ``f x 3 x H x W`` in [0, 1] on the CPU, f at most `chunk`.
+
+        Raises:
+            ValueError: latents hold several videos, or `chunk` is below 1.
         """
         if latents.ndim == 5:
             if len(latents) != 1:
@@ -77,7 +80,7 @@ class FramePipeline(StoredPipeline):
 
     def _stream(self, latents_FChw: Tensor, chunk: int) -> Iterator[Tensor]:
         if chunk < 1:
-            raise ValueError(f"decode_chunk_size is {chunk}; at least one frame is decoded at a time.")
+            raise ValueError(f"decode_chunk_size is {chunk}; it has to be at least 1.")
         for frames in decode_frames(self.vae, latents_FChw.to(self.execution_device), chunk):
             yield (frames / 2 + 0.5).clamp(0, 1).cpu()
 

@@ -1,4 +1,4 @@
-"""References and driving maps in any usual form, as all families take them."""
+"""Read references and driving maps from any supported form."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mimic.data.transforms import Pictures, as_pictures
 
 @dataclass(frozen=True)
 class Inputs:
-    """References, driving maps and noise, and what they say of the video."""
+    """References, driving maps and noise, and the size and length they give the video."""
 
     pictures: list[PIL.Image.Image | Tensor]
     """One reference for each video."""
     pose_maps: list[MapDrawer]
-    """One drawer for each video, or one for all; empty for no pose."""
+    """One function that draws maps for each video, or one for all videos; empty without poses."""
     latents: Tensor | None = None
-    """Unit normal noise ``B x f x C x h x w``; None: to be drawn."""
+    """Unit normal noise ``B x f x C x h x w``; None if it is still to be drawn."""
     height: int | None = None
-    """As given, or else that of the maps; None where neither says it."""
+    """Height of the video in pixels, as given or else that of the maps; None if neither gives it."""
     width: int | None = None
     """Likewise."""
     num_frames: int | None = None
-    """Frames of the maps, where they say it."""
+    """Number of maps of the shortest clip; None if the maps are callables of unknown length."""
 
 
 def read_inputs(
@@ -37,13 +37,14 @@ def read_inputs(
     latents: Tensor | None = None,
     size: tuple[int | None, int | None] = (None, None),
 ) -> Inputs:
-    """Repeat references and maps for each of their videos; take size and length from the maps.
+    """Read references and maps, repeat them for each of their videos, and take size and length from the maps.
 
     Args:
-        size: height and width as given.
+        image, image_pose, num_videos_per_prompt, latents: as in `AnimationPipeline.__call__`.
+        size: height and width in pixels as given by the caller; None takes those of the maps.
 
     Raises:
-        ValueError: an input has no known form.
+        ValueError: an input has an unsupported form.
     """
     pictures = [picture for picture in as_pictures(image) for _ in range(num_videos_per_prompt)]
     pose_maps = [] if image_pose is None else as_pose_maps(image_pose)

@@ -1,4 +1,4 @@
-"""What a run will do, with every setting resolved: made once, read by the call, the checks and the reports.
+"""The plan of a run: all settings resolved once, for the call, the checks and the reports.
 
 Legend: F frames.
 """
@@ -24,30 +24,30 @@ SettingsT = TypeVar("SettingsT", bound=SamplingSettings)
 
 @dataclass(frozen=True)
 class Plan(Generic[SettingsT]):
-    """Size, frames, windows, steps, guidance and noise of a run; `AnimationPipeline.plan` makes it."""
+    """Size, frames, windows, steps, guidance and noise of a run, made by `AnimationPipeline.plan`."""
 
     height: int
     width: int
     num_frames: int
-    """Frames of the latents, the reference's own among them where the family shows it."""
+    """Number of frames of the latents, including the reference's if `shows_reference_first`."""
     tile_size: int
     tile_overlap: int
     layout: str
-    """Of the windows; one of `mimic.sampling.windows.WINDOW_LAYOUTS`."""
+    """Layout of the windows; one of `mimic.sampling.windows.WINDOW_LAYOUTS`."""
     windows: list[list[int]]
     """Frame indices of each window."""
     num_inference_steps: int
     guidance_scales: Tensor
-    """``F``; all 1 without guidance."""
+    """Guidance scale of each frame, ``F``; all 1 without guidance."""
     fusion: str
     noise: str
     decode_chunk_size: int
     generator: Generators
     settings: SettingsT
-    """All settings, the family's own among them; of shared ones only those without a default may be None."""
+    """All settings, including the family's; of the shared ones only those without a default may be None."""
 
     def as_settings(self) -> dict[str, Any]:
-        """Settings by name, with the values that are used."""
+        """Return all settings by name, with the values that the run uses."""
         return {
             **self.settings.model_dump(),
             "height": self.height,
@@ -64,13 +64,14 @@ def resolve(
     released: Mapping[str, Any],
     source: str,
 ) -> SettingsT:
-    """Settings as given, else as stored with the weights, else as released.
+    """Resolve each setting: the given value, else the one stored with the weights, else the released one.
 
     Args:
-        given: settings by name, or by a name in the schema's `OTHER_NAMES`; None is left out.
-        stored: likewise; keys that are no settings are passed over.
-        released: every setting that has a released value.
-        source: stands before messages.
+        schema: the settings class.
+        given: settings by name, or by a name in the schema's `OTHER_NAMES`; None counts as not given.
+        stored: likewise; keys that are not settings are ignored.
+        released: released values by setting.
+        source: prefix of error messages.
 
     Raises:
         ConfigError: a setting is unknown or invalid (a `ValueError`).
@@ -89,7 +90,7 @@ def resolve(
     if "tile_overlap" not in own:
         values["tile_overlap"] = min(values["tile_overlap"], max(int(values["tile_size"]) - 1, 0))
     if "windows" not in own and values["fusion"] in {"progressive", "none"} and values["windows"] == "closed":
-        values["windows"] = "sliding"  # these fusions depend on the windows' order
+        values["windows"] = "sliding"  # these fusions depend on the order of the windows
     return build(schema, values, source=source)
 
 
@@ -103,7 +104,8 @@ def _own_names(schema: type[SamplingSettings], settings: Mapping[str, Any]) -> d
 
 
 def _guidance_pair(settings: dict[str, Any]) -> dict[str, Any]:
-    """The scale of every frame as that of the first and the last; one of the two given alone is both."""
+    """Replace `guidance_scale` by minimum and maximum; if only one of the two is given, it is used for
+    both."""
     first, last = (settings.get(f"{end}_guidance_scale") for end in ("min", "max"))
     both = settings.pop("guidance_scale", None)
     if both is not None:
@@ -118,8 +120,7 @@ def _guidance_pair(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_settings(call: Callable[..., Any], schema: type[SamplingSettings]) -> Callable[..., Any]:
-    """A copy of a pipeline's call whose ``**settings`` are spelled out, in its signature and its
-    docstring."""
+    """Return a copy of a pipeline's call that lists its ``**settings`` in its signature and its docstring."""
     others = {ours: name for name, ours in getattr(schema, "OTHER_NAMES", {}).items()}
     signature = inspect.signature(call)
     fields = {others.get(name, name): field for name, field in schema.model_fields.items()}

@@ -1,4 +1,4 @@
-"""What a pose network makes of the maps, window by window: made when needed, kept while a budget lasts.
+"""Features of a pose network for each window, computed on demand and cached up to a memory budget.
 
 Legend: B batch, F frames, C the UNet's first width, H height, W width; h, w of latents.
 """
@@ -16,15 +16,22 @@ from mimic.models.pose_net import PoseNet
 
 PoseEncoder = PoseNet | PoseGuider | PaperPoseGuider
 
-_FRAMES_AT_A_TIME = 8  # fixed, so that the numbers do not depend on what memory there is
+_FRAMES_AT_A_TIME = 8  # fixed, so that the numbers do not depend on the available memory
 
 
 class PoseFeatures:
-    """Features of windows of frames, by `PoseNet` or a pose guider.
+    """Computes and caches the features of `PoseNet` or a pose guider for windows of frames.
 
-    Features are 6 MB a frame for 576 x 1024 in float16, too much to keep for a long clip and cheap to make
-    again. The first windows that fit the budget are kept (windows come round in the same order at every step,
-    so the latest used would be the one not needed next); the others are made at each step.
+    Features are 6 MB a frame for 576 x 1024 in float16, too much to cache for a long clip and cheap to
+    recompute. Windows are cached in order until the budget is used up, and the others are recomputed at each
+    step. (Windows recur in the same order at every step, so a cache of the latest windows would never be
+    hit.)
+
+    Args:
+        pose_net: the network; maps ``F x 3 x H x W`` to features ``F x C x h x w``.
+        pose_maps: for each video, or for all, a function that draws the maps of given frames.
+        device, dtype: device and precision of the network.
+        budget_bytes: device memory for cached features, in bytes.
     """
 
     def __init__(
@@ -38,7 +45,7 @@ class PoseFeatures:
     ) -> None:
         self.kept_bytes = 0
         self.num_made = 0
-        """Windows computed so far."""
+        """Number of windows computed so far."""
         self._pose_net = pose_net
         self._pose_maps = pose_maps
         self._device, self._dtype = device, dtype
@@ -54,14 +61,15 @@ class PoseFeatures:
         device: torch.device,
         budget_mb: float,
     ) -> PoseFeatures | None:
-        """Features of a run's maps in the network's precision; None without maps."""
+        """Create the features of a run's maps in the network's precision; None without maps."""
         if not pose_maps:
             return None
         budget_bytes = int(budget_mb * 2**20)
         return cls(pose_net, pose_maps, device=device, dtype=pose_net.dtype, budget_bytes=budget_bytes)
 
     def __call__(self, frames: list[int], video: int = 0) -> Tensor:
-        """``1 x F x C x h x w`` for the given frames of a video; one clip of poses serves all videos."""
+        """Return the features ``1 x F x C x h x w`` of the given frames of a video; a single clip of poses is
+        used for all videos."""
         clip = video % len(self._pose_maps)
         key = (clip, *frames)
         if key in self._kept:

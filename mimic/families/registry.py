@@ -1,4 +1,4 @@
-"""From a model's folder, hub id or checkpoint to its family; from its name to its training."""
+"""Find the family of a model folder, hub id or checkpoint, and the training class of a family's name."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ FAMILIES: dict[str, Family] = {}
 
 
 def register(family: Family) -> None:
-    """Make a family known: to `load_pipeline`, to training YAMLs, to comparisons.
+    """Register a family for `load_pipeline`, training YAMLs and comparisons.
 
     Raises:
-        ValueError: another one has its name, or its pipeline's.
+        ValueError: a family with the same name or the same pipeline class name is registered already.
     """
     for other in FAMILIES.values():
         if other != family and (other.name == family.name or other.pipeline_name == family.pipeline_name):
@@ -53,20 +53,20 @@ def load_pipeline(
     """Load a pipeline, ready to run.
 
     Args:
-        model: folder, hub id or ``bundled:mini``; with `checkpoint` the Stable (Video) Diffusion under it.
-        checkpoint: released weights: MimicMotion's file, or ``hf:owner/repository/file``; or another family's
-            folder.
-        dtype: precision of the weights, also by name; float16 on CUDA and float32 elsewhere unless given.
-        device: where to put it; CUDA, else Apple's GPU, else the CPU unless given.
-        variant: of the weight files, such as ``fp16``.
-        vae: with a released folder: folder or hub id of another VAE than the base's.
-        local_files_only: do not ask the hub.
+        model: folder, hub id or ``bundled:mini``; with `checkpoint`, the Stable (Video) Diffusion base model.
+        checkpoint: released weights: for MimicMotion a file or ``hf:owner/repository/file``, for other
+            families a folder or hub id.
+        dtype: precision of the weights, or its name; by default float16 on CUDA and float32 elsewhere.
+        device: device of the pipeline; by default CUDA, else Apple's GPU, else the CPU.
+        variant: of the weight files, for example ``fp16``.
+        vae: with a released folder, folder or hub id of a VAE to use instead of the base's.
+        local_files_only: use only files on disk; never access the hub.
 
     Raises:
-        SourceError: the model is not there (an `OSError`).
-        WeightsError: its weights do not fit (a `ValueError`).
-        ValueError: the model is of no known family, `dtype` is not known, or `vae` is given where the family
-            takes none.
+        SourceError: the model is not found (an `OSError`).
+        WeightsError: the weights do not fit the networks (a `ValueError`).
+        ValueError: the model belongs to no known family, `dtype` is unknown, or `vae` is given and the family
+            does not support it.
     """
     device = torch.device(device) if device is not None else best_device()
     dtype = chosen_dtype(dtype, device)
@@ -79,7 +79,7 @@ def load_pipeline(
         kind: Any = find_family(model, checkpoint).pipeline_class()
         given = {} if vae is None else {"vae": vae}
         if given.keys() - inspect.signature(kind.from_original).parameters.keys():
-            raise ValueError(f"vae is given, and {kind.__name__} has only the base's; leave it out.")
+            raise ValueError(f"vae is given, but {kind.__name__} uses the base's VAE; leave vae out.")
         pipeline = kind.from_original(
             model, checkpoint, dtype=dtype, variant=variant, local_files_only=local_files_only, **given
         )
@@ -87,10 +87,13 @@ def load_pipeline(
 
 
 def load_task(name: str) -> type[TrainingTask[Any, Any]]:
-    """The class that trains a family.
+    """Return the class that trains a family.
+
+    Args:
+        name: of the family.
 
     Raises:
-        ValueError: there is no such family, or it cannot be trained.
+        ValueError: the family is unknown or cannot be trained.
     """
     if name not in trained_families():
         raise ValueError(
@@ -100,17 +103,20 @@ def load_task(name: str) -> type[TrainingTask[Any, Any]]:
 
 
 def trained_families() -> list[str]:
-    """Names of the families that can be trained."""
+    """Return the names of the families that can be trained."""
     return [family.name for family in FAMILIES.values() if family.task is not None]
 
 
 def find_sources(
     model: str | os.PathLike[str], checkpoint: str | os.PathLike[str] | None = None
 ) -> tuple[Path, Path | None]:
-    """Find (model folder, checkpoint file or folder), downloaded where they are on the hub.
+    """Find the model folder and the checkpoint, and download those on the hub.
+
+    Returns:
+        the model folder, and the checkpoint's file or folder (None if not given).
 
     Raises:
-        SourceError: one of them is not there.
+        SourceError: one of them is not found (an `OSError`).
     """
     if checkpoint is None:
         return resolve(model), None
@@ -122,10 +128,10 @@ def find_sources(
 
 
 def find_family(folder: str | os.PathLike[str], checkpoint: str | os.PathLike[str] | None = None) -> Family:
-    """The family of a model folder, or of the checkpoint that goes over it; no weights are read.
+    """Determine the family of a checkpoint, or of a model folder without checkpoint, without reading weights.
 
     Raises:
-        ValueError: it is of no known family.
+        ValueError: the model belongs to no known family.
     """
     if checkpoint is not None:
         return _family_of_released(local_path(os.fspath(checkpoint)))
@@ -135,13 +141,13 @@ def find_family(folder: str | os.PathLike[str], checkpoint: str | os.PathLike[st
     name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
     if name == "StableVideoDiffusionPipeline":
         raise ValueError(
-            f"{folder} is plain Stable Video Diffusion, which knows no poses; give a MimicMotion checkpoint "
-            "with it."
+            f"{folder} is plain Stable Video Diffusion, which has no pose condition; also give a MimicMotion "
+            "checkpoint."
         )
     found = [family for family in FAMILIES.values() if family.pipeline_name == name]
     if not found:
         known = ", ".join(family.pipeline_name for family in FAMILIES.values())
-        raise ValueError(f"{folder} is a {name}; known are {known}.")
+        raise ValueError(f"{folder} is a {name}; expected one of {known}.")
     return found[0]
 
 
@@ -154,4 +160,4 @@ def _family_of_released(checkpoint: Path) -> Family:
         for family in FAMILIES.values()
         if family.checkpoint_files
     )
-    raise ValueError(f"{checkpoint} holds no released weights that are known ({known}).")
+    raise ValueError(f"{checkpoint} holds no known released weights; expected {known}.")

@@ -1,4 +1,4 @@
-"""What loaders of families on Stable Diffusion 1.5 share: schedule, networks, number of positions."""
+"""Shared loading code of families based on Stable Diffusion 1.5: schedule, networks, number of positions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SCHEDULER = {
     "clip_sample": False,
     "steps_offset": 1,
 }
-"""Of `DDIMScheduler`: what the released configurations have in common."""
+"""Arguments of `DDIMScheduler` that the released configurations share."""
 
 VAE_FILES = ("*.json", "*.safetensors", "vae/*")
-"""Patterns for the files of a VAE in a repository of the hub, at its top or in ``vae/``."""
+"""Patterns of a VAE's files in a hub repository, at the top level or in ``vae/``."""
 
 _UNET_KEYS = (
     "block_out_channels",
@@ -33,11 +33,13 @@ _UNET_KEYS = (
 
 
 def motion_unet(config: Mapping[str, Any], *, num_positions: int, **own: Any) -> MotionUNet:
-    """The denoising UNet with temporal layers, of a config of Stable Diffusion's `UNet2DConditionModel`.
+    """Build the denoising UNet with temporal layers from a config of Stable Diffusion's
+    `UNet2DConditionModel`.
 
     Args:
-        num_positions: along time.
-        own: the family's own arguments of `MotionUNet`.
+        config: of the `UNet2DConditionModel`.
+        num_positions: number of positions along time that the temporal layers encode.
+        own: further arguments of `MotionUNet`, specific to the family.
     """
     down, up = (
         tuple(kind.replace("2D", "Motion") for kind in config[f"{way}_block_types"]) for way in ("down", "up")
@@ -52,28 +54,33 @@ def motion_unet(config: Mapping[str, Any], *, num_positions: int, **own: Any) ->
 
 
 def reference_unet(config: Mapping[str, Any], **own: Any) -> ReferenceUNet:
-    """The reference network of such a config; `own` are the family's own arguments of `ReferenceUNet`."""
+    """Build the reference network from a `UNet2DConditionModel` config; `own` are further arguments of
+    `ReferenceUNet`, specific to the family."""
     down, up = (tuple(config[f"{way}_block_types"]) for way in ("down", "up"))
     return ReferenceUNet(**_common(config), down_block_types=down, up_block_types=up, **own)
 
 
 def _common(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that a Stable Diffusion config shares with our networks."""
+    """Select the arguments of a Stable Diffusion config that our networks share."""
     given = {key: config[key] for key in _UNET_KEYS if key in config}
     given["block_out_channels"] = tuple(given["block_out_channels"])
-    # SD 1.5 calls the number of heads by this name.
+    # In SD 1.5 configs, the number of heads is called attention_head_dim.
     return given | {"num_attention_heads": config.get("num_attention_heads") or config["attention_head_dim"]}
 
 
 def num_positions(state: Mapping[str, Tensor], *, source: object) -> int:
-    """Number of positions along time in the tables of the motion modules, of diffusers' keys.
+    """Read the number of positions along time from the motion modules' position tables.
+
+    Args:
+        state: tensors under diffusers' keys.
+        source: named in error messages.
 
     Raises:
-        WeightsError: there is no table, or they differ.
+        WeightsError: there is no table, or their lengths differ (a `ValueError`).
     """
     lengths = {tensor.shape[1] for key, tensor in state.items() if key.endswith("pos_embed.pe")}
     if len(lengths) != 1:
         raise WeightsError(
-            f"{source} has tables of positions of the lengths {sorted(lengths)}; expected one length."
+            f"{source} has position tables of lengths {sorted(lengths)}; expected exactly one length."
         )
     return lengths.pop()

@@ -1,4 +1,5 @@
-"""What families on Stable Video Diffusion share: the parts of its folder that are kept, its schedule."""
+"""Shared loading code of families based on Stable Video Diffusion: the kept parts of its folder, its
+schedule."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ _CONFIGS = {
 
 
 def svd_scheduler(*, sigma_min: float = 0.002, sigma_max: float = 700.0) -> EulerDiscreteScheduler:
-    """Stable Video Diffusion's noise schedule, also for another range of noise levels."""
+    """Build Stable Video Diffusion's noise scheduler."""
     return EulerDiscreteScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -44,10 +45,14 @@ def svd_scheduler(*, sigma_min: float = 0.002, sigma_max: float = 700.0) -> Eule
 
 
 def check_base(base: Path, variant: str | None = None) -> None:
-    """Check that a folder has what is needed of Stable Video Diffusion under a checkpoint with its own UNet.
+    """Check that a folder has the parts of Stable Video Diffusion that a checkpoint with a UNet needs.
+
+    Args:
+        base: the folder, in diffusers' layout.
+        variant: of the weight files, for example ``fp16``.
 
     Raises:
-        SourceError: naming every file that is missing, and what to do.
+        SourceError: files are missing; all are named (an `OSError`).
     """
     wanted = [base / part / file for part, file in _CONFIGS.items()]
     for part, names in (("vae", DIFFUSERS), ("image_encoder", TRANSFORMERS)):
@@ -56,11 +61,16 @@ def check_base(base: Path, variant: str | None = None) -> None:
 
 
 def load_base(base: Path, *, dtype: torch.dtype, variant: str | None = None) -> dict[str, Any]:
-    """VAE, image encoder, scheduler and feature extractor of Stable Video Diffusion, by their names.
+    """Load VAE, image encoder, scheduler and feature extractor of Stable Video Diffusion, by component name.
+
+    Args:
+        base: the folder, in diffusers' layout.
+        dtype: precision of the weights.
+        variant: of the weight files, for example ``fp16``.
 
     Raises:
-        SourceError: a file is missing.
-        WeightsError: listing every missing, surplus and misshapen key.
+        SourceError: a file is missing (an `OSError`).
+        WeightsError: keys are missing, unexpected or of a wrong shape; all are listed (a `ValueError`).
     """
     with quiet_libraries():
         return {
@@ -74,6 +84,7 @@ def load_base(base: Path, *, dtype: torch.dtype, variant: str | None = None) -> 
 
 
 def _vae_class(base: Path) -> type[nn.Module]:
-    """A miniature's VAE has another number of norm groups."""
+    """Return the class that the VAE's config names; the bundled miniature has a class with fewer norm
+    groups."""
     name = AutoencoderKLTemporalDecoder.load_config(base / "vae").get("_class_name")
     return MiniTemporalVAE if name == MiniTemporalVAE.__name__ else AutoencoderKLTemporalDecoder

@@ -1,4 +1,4 @@
-"""How are a pipeline and the settings that belong to its weights saved and loaded?"""
+"""Save and load a pipeline together with the settings recommended for its weights."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ class StoredPipeline(DiffusionPipeline):
     """A diffusers pipeline whose folder also holds `generation_defaults`, in `mimic.json`."""
 
     generation_defaults: dict[str, Any]
-    """Settings that belong to these weights."""
+    """Settings recommended for these weights, used where a call omits a setting."""
 
     def __init__(self) -> None:
         super().__init__()
         self.generation_defaults = {}
 
     def register_modules(self, **modules: Any) -> None:
-        """As in diffusers, but classes go by their public names: saved models outlive our file layout."""
+        """Register components as in diffusers, but store the public names of our classes, so that saved
+        models still load when modules are moved."""
         super().register_modules(**modules)
         public = {}
         for name in modules:
@@ -49,32 +50,32 @@ class StoredPipeline(DiffusionPipeline):
             if str(library).startswith("mimic."):
                 public[name] = ("mimic", class_name)
             elif str(class_name).endswith("ImageProcessorPil"):
-                # transformers 5 without torchvision calls it so; the files are the same.
+                # The class name in transformers 5 without torchvision; the files are the same.
                 public[name] = (library, class_name.removesuffix("Pil"))
         self.register_to_config(**public)
 
     def load_lora(self, path: str | os.PathLike[str], *, scale: float = 1.0) -> list[str]:
-        """Merge the low-rank changes that a training wrote (`lora.safetensors`) into these weights.
+        """Merge trained LoRA weights (`lora.safetensors`) into the weights of this pipeline.
 
         Args:
             path: the file.
-            scale: strength of the changes: 0 none, 1 as trained.
+            scale: strength of the LoRA: 0 has no effect, 1 is as trained.
 
         Returns:
-            names of the weights that changed.
+            names of the changed weights.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            WeightsError: it does not fit this model; every misfit is listed (a `ValueError`).
+            FileNotFoundError: the file does not exist.
+            WeightsError: the file does not fit this model; all mismatches are listed (a `ValueError`).
         """
         networks = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
         return merge_lora(networks, path, scale=scale)
 
     def _align_weights(self) -> None:
-        """On the CPU: copy weights that lie at odd addresses, where a mapped file's header puts them.
+        """Copy weights on the CPU whose addresses are unaligned because of a memory-mapped file's header.
 
-        Kernels sum in another order there, so that otherwise a model's numbers would differ in their last
-        bits from those of its own copy on disk.
+        Kernels sum in a different order for unaligned tensors, so a model and its saved copy could otherwise
+        differ in the last bits of their results.
         """
         if self.execution_device.type != "cpu":
             return
@@ -83,7 +84,7 @@ class StoredPipeline(DiffusionPipeline):
                 align_memory(module)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """As in diffusers, and `generation_defaults` in `mimic.json`."""
+        """Save the pipeline as in diffusers, and `generation_defaults` to `mimic.json`."""
         self.register_modules(**self.components)
         with quiet_libraries():
             super().save_pretrained(save_directory, *args, **kwargs)
@@ -94,21 +95,22 @@ class StoredPipeline(DiffusionPipeline):
 
     @property
     def execution_device(self) -> torch.device:
-        """Where the networks compute, also while they are offloaded."""
+        """Device on which the networks compute, also if they are offloaded."""
         return torch.device(self._execution_device)
 
     @classmethod
     def from_pretrained(cls, model: str | os.PathLike[str], **kwargs: Any) -> Self:
-        """A pipeline from a folder that `save_pretrained` wrote, or such a repository of the hub.
+        """Load a pipeline that `save_pretrained` wrote, from a folder or a hub repository.
 
         Args:
-            model: the folder, the repository's id, or ``bundled:name``.
-            kwargs: those of `DiffusionPipeline.from_pretrained`. `torch_dtype` or `dtype` is float32 unless
-                given, whatever precision the files have.
+            model: folder, hub id or ``bundled:name``.
+            kwargs: arguments of `DiffusionPipeline.from_pretrained`. `torch_dtype` or `dtype` is float32 by
+                default, whatever the precision of the files.
 
         Raises:
-            SourceError: nothing to load is there (an `OSError`).
-            WeightsError: weights are missing, surplus or of a wrong shape, which diffusers would only log.
+            SourceError: the model is not found (an `OSError`).
+            WeightsError: weights are missing, unexpected or of a wrong shape, which diffusers would only log
+                (a `ValueError`).
         """
         hub = {name: kwargs.pop(name) for name in _HUB_OPTIONS if name in kwargs}
         local_files_only = bool(kwargs.pop("local_files_only", False))
@@ -133,14 +135,13 @@ class StoredPipeline(DiffusionPipeline):
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Load or save without the libraries' own progress bars and without their notice that an argument was
-    renamed."""
+    """Hide the libraries' progress bars and their notice about a renamed argument while loading or saving."""
     libraries = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
     for library in libraries:
         library.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            # Older versions that we support know the argument by no other name.
+            # The older versions that we support only accept the old name.
             warnings.filterwarnings("ignore", "`torch_dtype` is deprecated")
             yield
     finally:
@@ -155,4 +156,4 @@ def _read_defaults(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")).get("generation_defaults", {}))
     except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f'{path} is no JSON object with "generation_defaults": {error}.') from error
+        raise ValueError(f'{path} is not a JSON object with "generation_defaults": {error}.') from error

@@ -1,8 +1,8 @@
-"""What a family gives the trainer: its networks, the random draws of a sample, its loss, samples of a model.
+"""Interface between a family and the trainer: networks, random draws of a sample, loss, validation samples.
 
-The trainer knows no family: it draws, encodes, calls the model, steps and saves. Everything random is drawn
-on the CPU for one sample at a time, from a generator that is seeded by (seed, step, place in the global
-batch), so that the number of processes changes nothing.
+The trainer is independent of the family: it draws, encodes, calls the model, steps and saves. All random
+numbers are drawn on the CPU for one sample at a time, from a generator seeded by (seed, step, position in the
+global batch), so that results do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ Draws = dict[str, Tensor]
 
 @dataclass
 class Loss:
-    """Result of a forward pass in training."""
+    """Loss returned by a forward pass in training."""
 
     total: Tensor
-    """Scalar with gradient: the mean over the batch."""
+    """Mean over the batch, a scalar with gradient."""
     terms: dict[str, Tensor] = field(default_factory=dict)
-    """Detached scalars for the log."""
+    """Detached scalars for the log, by name."""
 
 
 class Objective(Config):
-    """Base of every family's `objective:` of a training YAML."""
+    """Settings that every family's `objective:` of a training YAML has."""
 
     amplification: Mapping[str, float] = {}
-    """Region to the factor of its loss (`mimic.families.amplification`); the data has to mask these regions.
-    {}: none, as published."""
+    """Factor of the loss inside each region, by region (see `mimic.families.amplification`); `data.regions`
+    has to name these regions. {}: no amplification, as published."""
 
 
 PipelineT = TypeVar("PipelineT", bound=AnimationPipeline)
@@ -50,21 +50,21 @@ SettingsT = TypeVar("SettingsT", bound=Objective)
 
 
 class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
-    """Training of one family: networks, random draws, loss, and the way back to a pipeline.
+    """Defines the training of one family: networks, random draws, loss, conversion back to a pipeline.
 
-    `model` is one module that holds every network that may be trained, under the names that `trainable` uses
-    (``unet``, ``pose_net``, ...); ``model(batch, draws)`` returns a `Loss`, so that it can be wrapped for
-    distributed training as a whole. Frozen networks (VAE, image encoder) are in `frozen` and never wrapped.
+    `model` is one module that holds every trainable network, under the names used by `trainable` (``unet``,
+    ``pose_net``, ...). ``model(batch, draws)`` returns a `Loss`, so it can be wrapped for distributed
+    training as a whole. Frozen networks (VAE, image encoder) are in `frozen` and never wrapped.
 
     Args:
-        pipeline: whose networks are trained, in place.
+        pipeline: its networks are trained in place.
         settings: the objective.
     """
 
     Settings: ClassVar[type[Objective]]
-    """The family's own settings: the `objective:` of a training YAML."""
+    """Class of the family's settings, the `objective:` of a training YAML."""
     frozen_parts: ClassVar[tuple[str, ...]] = ("vae", "image_encoder")
-    """Parts of the pipeline that are used in training but never trained."""
+    """Components of the pipeline that are used in training but never trained."""
 
     def __init__(self, pipeline: PipelineT, settings: SettingsT) -> None:
         self._pipeline = pipeline
@@ -76,67 +76,70 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
 
     @classmethod
     def from_pipeline(cls, pipeline: PipelineT, settings: SettingsT) -> Self:
-        """A task that trains the networks of an inference pipeline, in place."""
+        """Create a task that trains the networks of an inference pipeline in place."""
         return cls(pipeline, settings)
 
     def pipeline(self) -> PipelineT:
-        """The inference pipeline around the networks that are being trained (shared, not copied)."""
+        """Return the inference pipeline with the networks being trained (shared, not copied)."""
         return self._pipeline
 
-    # Of each family
+    # Defined by each family
 
     @abstractmethod
     def make_model(self) -> nn.Module:
-        """The module that is trained, see above."""
+        """Return the module to train, described at the class."""
 
     @classmethod
     @abstractmethod
     def tiny_pipeline(cls, *, height: int, width: int, seed: int) -> PipelineT:
-        """A pipeline of random weights, small enough to train twenty steps within seconds."""
+        """Build a pipeline with random weights, small enough to train twenty steps within seconds."""
 
     @property
     @abstractmethod
     def parts(self) -> Mapping[str, Sequence[str]]:
-        """Names for `trainable` that are no module of `model`, as patterns (`fnmatch`) over its parameters'
-        names: ``{"unet.temporal": ["unet.*temporal*"]}``."""
+        """Return the names that `trainable` accepts in addition to modules of `model`, each with `fnmatch`
+        patterns of parameter names: ``{"unet.temporal": ["unet.*temporal*"]}``."""
 
     @abstractmethod
     def draw_for(self, sample: Sample, generator: torch.Generator) -> Draws:
-        """See `draw`; `sample` has been checked."""
+        """Implement `draw` for a sample that has been checked."""
 
     @abstractmethod
     def released_files(self) -> dict[str, dict[str, Tensor]]:
-        """File name to tensors, in the key layout of the published checkpoint."""
+        """Return the tensors of each exported file, in the key layout of the published checkpoint."""
 
     def check(self, sample: Sample) -> None:
-        """Raise `ConfigError` for data that does not fit the objective."""
+        """Raise `ConfigError` if the data does not fit the objective."""
         check_regions(self.settings.amplification, sample.masks)
 
     def embed(self, reference_B3HW: Tensor) -> Tensor | None:
-        """Image embeddings ``B x D`` of references in [-1, 1]; None: this family uses none."""
+        """Embed references in [-1, 1] to ``B x D``; None if the family uses no image embedding."""
         return None
 
     def call_arguments(self) -> dict[str, Any]:
-        """The family's own arguments of the pipeline's call, so that it samples as it was trained."""
+        """Return settings of the pipeline's call with which it samples as it was trained."""
         return {}
 
-    # Of all families
+    # Shared by all families
 
     def draw(self, sample: Sample, generator: torch.Generator) -> Draws:
-        """Everything random of one sample in one step (noise level, noise, dropouts): CPU, float32.
+        """Draw all random numbers of one sample in one step (noise level, noise, dropped conditions).
 
-        The trainer stacks the draws of a batch. They must depend on the sample's shapes and on the generator
-        alone.
+        The trainer stacks the draws of a batch. They must depend only on the sample's shapes and the
+        generator.
+
+        Returns:
+            float32 tensors on the CPU, by name.
 
         Raises:
-            ConfigError: the data does not fit the objective.
+            ConfigError: the data does not fit the objective (a `ValueError`).
         """
         self.check(sample)
         return self.draw_for(sample, generator)
 
     @torch.no_grad()
     def encode(self, batch: Batch) -> Batch:
-        """Fill in the latents (unscaled, the posterior's mode) and image embeddings that the batch lacks."""
+        """Compute the latents (unscaled, mode of the posterior) and image embeddings that the batch lacks."""
         vae, changes = self._pipeline.vae, {}
         if batch.latents is None:
             latents = encode_images(vae, batch.frames.flatten(0, 1))
@@ -151,9 +154,12 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
 
     @torch.no_grad()
     def generate(self, sample: Sample, *, seed: int) -> Tensor:
-        """The reference in the sample's poses, ``F x 3 x H x W`` in [0, 1]: for validation.
+        """Animate the reference with the sample's poses, for validation.
 
-        Sampling settings are the pipeline's own defaults.
+        Sampling settings are the pipeline's defaults.
+
+        Returns:
+            frames ``F x 3 x H x W`` in [0, 1].
         """
         first = 0 if self._pipeline.shows_reference_first else 1
         was_training = self.model.training

@@ -1,4 +1,4 @@
-"""What the tiny pipelines of all families share: random weights that train twenty steps within seconds."""
+"""Shared parts of the tiny pipelines: networks with random weights that train twenty steps within seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mimic.models.reference_unet import ReferenceUNet
 from mimic.models.temporal_convolution import use_fast_temporal_convolutions
 
 WIDTH = 32
-"""Of every layer: 8 norm groups of 4 channels, 2 heads of 16."""
+"""Number of channels of every layer: 8 norm groups of 4 channels, 2 heads of 16."""
 SPATIAL = {
     "block_out_channels": (WIDTH, WIDTH),
     "layers_per_block": 1,
@@ -55,27 +55,30 @@ def _of_latents(height: int) -> dict[str, Any]:
 
 @contextmanager
 def seeded(seed: int, height: int, width: int) -> Iterator[None]:
-    """Draw weights from `seed` and leave torch's own generator as it was.
+    """Draw weights from `seed` inside the context and restore torch's random state afterwards.
 
     Raises:
-        ValueError: a side is no multiple of 8.
+        ValueError: a side is not a multiple of 8.
     """
     if height % 8 or width % 8:
-        raise ValueError(f"a tiny model makes pictures of multiples of 8 pixels, not {height} x {width}.")
+        raise ValueError(
+            f"a tiny model needs a height and width that are multiples of 8, not {height} x {width}."
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
 def tiny_vae(height: int) -> MiniTemporalVAE:
-    """A VAE with latents 4x smaller that begins as an averaging autoencoder, so that pictures survive it."""
+    """Build a VAE that downsamples 4x, initialised as an averaging autoencoder so that pictures are
+    recognisable without training."""
     vae = MiniTemporalVAE(block_out_channels=(WIDTH,) * 3, sample_size=height)
     initialise_as_averaging(vae)
     return vae
 
 
 def tiny_image_encoder() -> CLIPVisionModelWithProjection:
-    """A CLIP image encoder of one layer."""
+    """Build a CLIP image encoder with one layer."""
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             hidden_size=WIDTH,
@@ -90,7 +93,7 @@ def tiny_image_encoder() -> CLIPVisionModelWithProjection:
 
 
 def finished(pipeline: PipelineT, *, height: int, width: int) -> PipelineT:
-    """The pipeline in evaluation mode and quiet, with the sampling settings of a tiny model."""
+    """Switch a pipeline to evaluation mode without progress bars, and set the defaults of a tiny model."""
     for module in pipeline.components.values():
         if isinstance(module, nn.Module):
             use_fast_temporal_convolutions(module)

@@ -1,4 +1,4 @@
-"""From a reference picture and a driving clip to a video file, with all that lies between."""
+"""Generate video files from reference pictures and driving clips."""
 
 from mimic.generation.animate import GenerateResult, generate
 from mimic.generation.run import CaseFailure, RunResult, run_config

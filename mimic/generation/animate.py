@@ -1,4 +1,4 @@
-"""One picture, one driving clip, one pipeline: the video file."""
+"""Generate one video file from a reference picture and a driving clip."""
 
 from __future__ import annotations
 
@@ -40,30 +40,31 @@ from pose.estimators import Estimator
 
 @dataclass(frozen=True)
 class GenerateResult:
-    """What `generate` made."""
+    """Result of `generate`: its files and their properties."""
 
     path: Path
-    """The video."""
+    """The video file."""
     side_by_side: Path | None
-    """Reference, skeleton and result beside each other, if that was asked for."""
+    """Video with reference, driving maps and result next to each other; None unless requested."""
     report: Path
-    """JSON: settings, seed, versions, hashes of the weights, seconds and memory of each stage."""
+    """JSON file with settings, seed, versions, hashes of the weights, time and memory of each stage."""
     num_frames: int
     fps: float
     height: int
     width: int
     has_audio: bool
     seconds: float
-    """How long it took."""
+    """Duration of the run in seconds."""
     missing: str | None = None
-    """What is not in the video although it was asked for (sound that cannot be decoded), in words."""
+    """Description of what was requested but could not be written, such as audio that cannot be decoded; None
+    if nothing is missing."""
     former: Path | None = None
-    """Where the former result of this name was set aside."""
+    """New path of a former result with the same name, which was renamed; None if there was none."""
     is_kept: bool = False
-    """Whether it was there already, made of the same things, and nothing was computed."""
+    """Whether an existing result with the same settings, inputs and weights was kept and nothing computed."""
     poses: PoseSequence | None = field(default=None, repr=False)
-    """The poses that the model was shown, frame 0 the reference's own; None where body parts drive, or where
-    the result was kept."""
+    """Poses passed to the model, frame 0 the reference's; None for models driven by DensePose maps and for
+    kept results."""
 
 
 def generate(
@@ -81,32 +82,34 @@ def generate(
     about: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> GenerateResult:
-    """Make the person of a picture move as a driving clip does, and write the video.
+    """Animate the person of a reference picture with the motion of a driving clip, and write the video.
 
     Args:
         reference: the picture: a file, or RGB (uint8 ``H x W x 3`` or PIL).
-        driving: a clip; a ``.npz`` of poses as `mimic pose` writes it; or a `PoseSequence`.
-        pipeline: what `load_pipeline` gives.
-        output: the video's name (``.mp4``, ``.m4v``, ``.mov``, ``.mkv``); ``.json`` is written beside it.
-        estimator: a pose estimator or the name of one; not needed where both poses are given.
-        reference_pose: the picture's pose, if it is known already.
-        densepose_model: for models that DensePose drives: makes the maps of an ordinary clip; without one
-            the driving clip has to be a DensePose video.
-        driver: in place of estimator and densepose_model, what moves the person.
-        overwrite: replace a former result of this name; else it is set aside as ``<name>.1.mp4``.
-        is_progress_shown: bars for poses, denoising and decoding on a terminal.
-        about: more to write into the report; ``model`` there replaces what is found out about the pipeline.
-        settings: any of `mimic.config.CaseSettings`, where their meanings and defaults are.
+        driving: a video; a ``.npz`` of poses written by `mimic pose`; or a `PoseSequence`.
+        pipeline: a pipeline returned by `load_pipeline`.
+        output: path of the video (``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``); a ``.json`` with the same stem
+            is written next to it.
+        estimator: a pose estimator or its name; not used if both poses are given.
+        reference_pose: pose of the reference, if already known.
+        densepose_model: for models driven by DensePose maps: computes the maps of an ordinary clip; without
+            it, the driving clip has to be a DensePose video.
+        driver: driver to use instead of one made from `estimator` and `densepose_model`.
+        overwrite: replace a former result with this name; if false, it is renamed to ``<name>.1.mp4``.
+        is_progress_shown: show progress bars for poses, denoising and decoding on a terminal.
+        about: additional entries of the report; ``model`` replaces the detected description of the pipeline.
+        settings: settings of `mimic.config.CaseSettings`, by name.
+
+    Returns:
+        paths and properties of the written files.
 
     Raises:
-        ConfigError: a setting is unknown or cannot be.
-        FileNotFoundError, PictureError, VideoError: an input is not there or cannot be read.
-        PoseError: nobody is in the picture or in the clip, or the one cannot be fitted to the other.
-        ResultError: the result would replace an input, or a file that is no result of mimic's (a
-            `ValueError`).
-        ValueError: settings do not fit the model, or the output's suffix is no video's.
-        VideoWriteError: the pictures cannot be written; the message names a file with those that are
-            finished.
+        ConfigError: a setting is unknown or invalid.
+        FileNotFoundError, PictureError, VideoError: an input is missing or cannot be read.
+        PoseError: no person is found in the picture or in the clip, or the poses cannot be aligned.
+        ResultError: the result would replace an input, or a file that mimic did not write (a `ValueError`).
+        ValueError: settings do not fit the model, or the output's suffix is not one of a video.
+        VideoWriteError: frames cannot be written; the message names the file that holds the finished ones.
     """
     chosen = build(CaseSettings, settings, "settings")
     path, start, stages = Path(os.path.expanduser(output)), time.perf_counter(), Stages()
@@ -172,16 +175,22 @@ def generate(
 def case_plan(
     pipeline: AnimationPipeline[Any, Any], settings: CaseSettings, num_frames: int, height: int, width: int
 ) -> Plan[Any]:
-    """The plan of a case of so many driving frames.
+    """Make the plan of a case.
+
+    Args:
+        pipeline: the pipeline.
+        settings: settings of the case.
+        num_frames: number of driving frames.
+        height, width: size of the result in pixels.
 
     Raises:
-        ValueError: a setting is not one of this family, or does not fit the model or another setting.
+        ValueError: the family does not have a setting, or it does not fit the model or another setting.
     """
     return pipeline.plan(
         num_frames=num_frames + pipeline.shows_reference_first,
         height=height,
         width=width,
-        # On the device, as the released script does it.
+        # The generator is on the device, as in the released script.
         generator=torch.Generator(pipeline.execution_device).manual_seed(settings.seed),
         **settings.sampling(),
     )
@@ -190,7 +199,7 @@ def case_plan(
 def _denoise(
     pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], reference: Reference, maps: DrivingMaps
 ) -> Tensor:
-    """Latents of all frames, the reference's own first where the family shows it."""
+    """Sample the latents of all frames, including the reference frame if `shows_reference_first`."""
     shown = maps if pipeline.shows_reference_first else BehindTheFirst(maps)
     inputs = Inputs([Image.fromarray(reference.picture)], [shown])
     latents = pipeline.animate(inputs, plan, output_type="latent")
@@ -199,7 +208,7 @@ def _denoise(
 
 
 class BehindTheFirst:
-    """Maps without the reference's own, for families whose videos do not begin with it."""
+    """Driving maps without the reference's, for families whose videos do not begin with the reference."""
 
     def __init__(self, maps: DrivingMaps) -> None:
         self._maps = maps
@@ -214,10 +223,10 @@ class BehindTheFirst:
 def _decoded(
     pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], latents: Tensor, settings: CaseSettings
 ) -> Iterator[NDArray[np.uint8]]:
-    """Frames ``H x W x 3`` as they are decoded, without the reference's own.
+    """Decode and yield the frames, uint8 ``H x W x 3``, without the reference frame.
 
-    That one is decoded too: the decoder looks along time, and without it the chunks would be others than the
-    released script's.
+    The reference frame is decoded as well, because temporal decoders mix the frames of a chunk and the chunks
+    have to be those of the released script.
     """
     compatibility = compatibility_of(pipeline, settings)
     is_first = pipeline.shows_reference_first
@@ -227,7 +236,7 @@ def _decoded(
 
 
 def _sound_of(driving: Driving, settings: CaseSettings) -> SoundCheck:
-    """What of the clip's sound can be used, found out before the long work."""
+    """Check which audio of the clip can be used, before the expensive stages."""
     clip = driving.clip
     if settings.audio != "keep" or clip is None or not clip.has_audio:
         return SoundCheck(False)
@@ -263,7 +272,7 @@ def _facts_of_output(output: Output, reference: Reference) -> dict[str, Any]:
 
 
 def kept_result(files: ResultFiles, report: Mapping[str, Any]) -> GenerateResult:
-    """A result that is there already, as its JSON describes it."""
+    """Describe an existing result as its JSON report does."""
     output = report["output"]
     return GenerateResult(
         path=files.video,
@@ -292,7 +301,8 @@ def _local(driving: str | os.PathLike[str] | PoseSequence) -> Path | PoseSequenc
 
 @contextlib.contextmanager
 def _bar_of(pipeline: AnimationPipeline[Any, Any], *, is_shown: bool) -> Iterator[None]:
-    """Let the pipeline's own bar look as the others, and leave it as it was."""
+    """Give the pipeline's progress bar the style of the others inside the context, and restore it
+    afterwards."""
     before = getattr(pipeline, "_progress_bar_config", {})
     if not before.get("disable", False):
         pipeline.set_progress_bar_config(**bar_style("denoising", "window", is_shown=is_shown))

@@ -1,4 +1,4 @@
-"""What must be true of all cases before the first of them is run."""
+"""Checks of all cases, done before the first one is run."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ from mimic.results import ResultFiles, check_inputs_stay, read_result
 from mimic.video import probe
 from pose import PoseSequence
 
-# Generous for H.264 at crf 18: what a frame's pixel takes in the file.
+# Upper bound of the bytes that a pixel takes in an H.264 file at crf 18.
 BYTES_PER_PIXEL = 0.25
 SPARE_BYTES = 20_000_000
 
 
 class InputError(ValueError):
-    """What the user gave cannot be worked with; one line for each thing found."""
+    """Inputs that cannot be used; the message has one line for each problem."""
 
 
 @dataclass
 class Findings:
-    """Collects what is wrong, so that it can be told all at once."""
+    """Collects errors, so that all of them can be reported together."""
 
     lines: list[str] = field(default_factory=list)
 
     @contextlib.contextmanager
     def about(self, what: str) -> Iterator[None]:
-        """Note an error of the body and go on after it."""
+        """Record an error raised in the body, with the prefix `what`, and continue after the body."""
         try:
             yield
         except (ValueError, OSError) as error:
             self.lines.append(f"{what}: {error}" if what else str(error))
 
     def raise_if_any(self) -> None:
-        """Raises `InputError` with all lines."""
+        """Raise `InputError` with all recorded lines, if there are any."""
         if self.lines:
             raise InputError("\n".join(self.lines))
 
 
 def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
-    """All inputs are there and can be read, and results can be written; costs milliseconds a case.
+    """Check that all inputs can be read and results can be written; takes milliseconds per case.
 
     Raises:
-        InputError: a line for each input that is not.
+        InputError: a check fails; the message has one line for each problem (a `ValueError`).
     """
     findings = Findings()
     with findings.about(""):
@@ -79,27 +79,28 @@ def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
 
 
 def _check_names_differ(config: InferenceConfig, output_dir: Path) -> None:
-    """No result replaces that of another case."""
+    """Check that no two cases write to the same file."""
     writer: dict[str, str] = {}
     for name, case in zip(config.case_names(), config.test_case):
         for path in result_files(output_dir, name, case):
             other = writer.setdefault(same_place(path.name), name)
             if other != name:
-                raise InputError(f"{name} and {other} would both write {path}; give one another name")
+                raise InputError(f"{name} and {other} would both write {path}; give one of them another name")
 
 
 def result_files(output_dir: Path, name: str, case: CaseSettings) -> ResultFiles:
-    """The files that a case writes."""
+    """Return the files that a case writes."""
     video = output_dir / f"{name}.mp4"
     return ResultFiles(video, side_by_side_path(video) if case.side_by_side else None)
 
 
 def check_driver(config: InferenceConfig, driver: Driver) -> None:
-    """Each picture can be moved and each clip can drive; costs a second a case, where loading a model may
-    cost a minute.
+    """Check that each picture can be animated and each clip can drive, before the pipeline is loaded.
+
+    Takes about a second per case.
 
     Raises:
-        InputError: a line for each picture and clip that does not serve.
+        InputError: a picture or clip cannot be used; the message has one line for each (a `ValueError`).
     """
     findings = Findings()
     for name, case in zip(config.case_names(), config.test_case):
@@ -114,13 +115,13 @@ def check_driver(config: InferenceConfig, driver: Driver) -> None:
 def check_with_model(
     config: InferenceConfig, pipeline: AnimationPipeline[Any, Any], driver: Driver, output_dir: Path
 ) -> list[PoseSequence | None]:
-    """Sizes, windows and disk space suit, and the person is in the part of the picture that the result shows.
+    """Check sizes, windows and disk space, and that the person is in the part of the picture that is shown.
 
     Returns:
-        the references' poses, one for each case; None where no skeleton drives.
+        poses of the references, one for each case; None if the model is not driven by skeletons.
 
     Raises:
-        InputError: a line for each case and thing that does not suit.
+        InputError: a check fails; the message has one line for each problem (a `ValueError`).
     """
     findings = Findings()
     num_bytes = SPARE_BYTES
@@ -134,7 +135,7 @@ def check_with_model(
             num_bytes += int(num_frames * height * width * BYTES_PER_PIXEL * num_copies)
             shown = fitted(picture, height, width, pipeline, case)
             if shown is picture:
-                label = f"{label}, its middle (fit: pad takes all of it)"
+                label = f"{label}, cropped to its centre (fit: pad keeps all of it)"
             poses.append(driver.reference_pose(shown, height, width, case, name=label))
             case_plan(pipeline, case, num_frames, height, width)
     with findings.about(""):
@@ -144,7 +145,7 @@ def check_with_model(
 
 
 def check_space(folder: Path, num_bytes: int) -> None:
-    """Raises `InputError` where less than ``num_bytes`` are free on the folder's disk."""
+    """Raise `InputError` if less than ``num_bytes`` are free on the folder's disk."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(there).free
     if free < num_bytes:
@@ -158,7 +159,7 @@ def _num_frames(case: CaseConfig) -> int:
     path = local_path(case.ref_video_path)
     if path.suffix.lower() == ".npz":
         if not path.is_file():
-            raise FileNotFoundError(f"there is no file of poses {path}")
+            raise FileNotFoundError(f"there is no pose file {path}")
         return len(PoseSequence.load(path))
     return num_driving_frames(probe(path), case)
 
@@ -170,7 +171,7 @@ def _check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
         if not was_there:
-            folder.rmdir()  # the first result makes it: a run that is refused leaves nothing behind
+            folder.rmdir()  # created again for the first result; a refused run leaves nothing behind
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"cannot write to {folder}: {reason}; choose another --output-dir") from error

@@ -1,4 +1,4 @@
-"""Decoded frames to files as they come: the video, and reference, skeleton and result beside each other.
+"""Write decoded frames to video files: the result, and reference, driving maps and result next to each other.
 
 Legend: H height, W width. Frames are RGB uint8.
 """
@@ -26,7 +26,7 @@ SIDE_BY_SIDE_MIN_HEIGHT = 384
 
 @dataclass(frozen=True)
 class Output:
-    """Where a result goes and how it plays."""
+    """Paths, frame rate and audio of the video files to write."""
 
     path: Path
     side_by_side: Path | None
@@ -38,7 +38,7 @@ class Output:
 
     @property
     def sound(self) -> AudioTrack | None:
-        """The driving clip's sound, as fast as the result plays."""
+        """Audio track of the driving clip at the speed of the result; None if the result has no audio."""
         clip = self.driving.clip
         if not self.has_audio or clip is None:
             return None
@@ -52,12 +52,12 @@ class Output:
 
 @dataclass(frozen=True)
 class Written:
-    """What became of the sound in a video that was written."""
+    """Audio of a written video."""
 
     has_audio: bool
-    """There is a sound track in the file."""
+    """Whether the file has an audio track."""
     missing: str | None
-    """What of the driving clip's sound is not in it, in words; None where nothing is missing."""
+    """Description of the part of the clip's audio that is missing in the file; None if nothing is missing."""
 
 
 def side_by_side_path(path: Path) -> Path:
@@ -72,13 +72,16 @@ def write_frames(
     *,
     progress: Progress,
 ) -> Written:
-    """Encode frames one by one as they are decoded.
+    """Encode frames one by one while they are decoded.
 
-    Files appear under their names when all frames are written; sound that fails does not prevent that.
+    Files appear under their final names once all frames are written, even if writing the audio fails.
 
     Args:
-        frames: ``H x W x 3``, without the reference's own.
-        maps: pose maps, frame 0 the reference's own.
+        frames: uint8 ``H x W x 3`` each, without the reference frame.
+        output: what to write.
+        reference: for the side-by-side video.
+        maps: driving maps, map 0 the reference's.
+        progress: wraps the iteration over frames with a progress bar.
 
     Raises:
         VideoWriteError: a file cannot be written; the message names the file of the finished frames, if any.
@@ -111,12 +114,12 @@ def write_frames(
 
 
 def enlargement(height: int) -> int:
-    """How many times larger than the result the panels are."""
+    """Return the factor by which the panels of the side-by-side video are larger than the result."""
     return -(-SIDE_BY_SIDE_MIN_HEIGHT // height)
 
 
 class Panels:
-    """Reference, skeleton, result: three panels of the result's shape, enlarged if they are small."""
+    """Draws reference, driving map and result as three panels of the result's shape, enlarged if small."""
 
     def __init__(self, reference: Reference, maps: DrivingMaps) -> None:
         self._factor = enlargement(reference.height)
@@ -126,7 +129,7 @@ class Panels:
         self._maps = maps.resized(self.height, self._panel_width)
 
     def draw(self, number: int, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The panels of result frame ``number`` (1 is the first after the reference's own)."""
+        """Draw the panels of result frame ``number``; 1 is the first frame after the reference's."""
         if self._factor > 1:
             size = (self._panel_width, self.height)
             frame = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)

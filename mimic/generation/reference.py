@@ -1,4 +1,4 @@
-"""The reference picture at the size of the result, and the pose that its person has.
+"""Read the reference picture, fit it to the size of the result, and estimate the pose of its person.
 
 Legend: H height, W width. Pictures are RGB uint8.
 """
@@ -28,15 +28,15 @@ FindPose = Callable[..., PoseSequence | None]
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference picture, ready for the model."""
+    """A reference picture, prepared for the model."""
 
     name: str
     original: NDArray[np.uint8]
-    """As it came, upright; padded, if that was asked for."""
+    """The picture at its original size, upright; padded if `fit` is ``pad``."""
     picture: NDArray[np.uint8]
-    """``H x W x 3`` at the size of the result."""
+    """The picture at the size of the result, ``H x W x 3``."""
     pose: PoseSequence | None
-    """F = 1; None for models that are not driven by skeletons."""
+    """Pose of the person, F = 1; None for models that are not driven by skeletons."""
 
     @property
     def height(self) -> int:
@@ -47,7 +47,7 @@ class Reference:
         return self.picture.shape[1]
 
     def enlarged(self, factor: int) -> NDArray[np.uint8]:
-        """The same part of the original at ``factor`` times the size."""
+        """Return the same part of the original at ``factor`` times the size of the result."""
         return prepare_reference(self.original, height=factor * self.height, width=factor * self.width)
 
 
@@ -59,16 +59,19 @@ def see_reference(
     find_pose: FindPose,
     pose: PoseSequence | None = None,
 ) -> Reference:
-    """Read a picture, bring it to the size of the result and find the pose of its person.
+    """Read a picture, fit it to the size of the result and estimate the pose of its person.
 
     Args:
+        source: the picture: a file, or RGB (uint8 ``H x W x 3`` or PIL).
+        pipeline: determines the size of the result where settings do not.
+        settings: settings of the case.
         find_pose: a driver's `reference_pose`.
-        pose: where it is known already.
+        pose: the pose, if already known.
 
     Raises:
-        FileNotFoundError, PictureError: the picture is not there or cannot be read.
-        PoseError: nobody is in it.
-        ValueError: the size does not suit the model.
+        FileNotFoundError, PictureError: the picture is missing or cannot be read.
+        PoseError: no person is found.
+        ValueError: the model does not support the size.
     """
     name, original = read_reference(source)
     height, width = output_size(original, pipeline, settings)
@@ -81,7 +84,7 @@ def see_reference(
 
 
 def read_reference(source: PictureSource) -> tuple[str, NDArray[np.uint8]]:
-    """(name for messages, picture) of a file or of a picture that is in memory."""
+    """Return a picture's name for messages and its RGB pixels, from a file or from memory."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source), picture_from(local_path(source))
     return "the reference picture", picture_from(source, name="the reference picture")
@@ -90,10 +93,10 @@ def read_reference(source: PictureSource) -> tuple[str, NDArray[np.uint8]]:
 def output_size(
     picture: NDArray[np.uint8], pipeline: AnimationPipeline[Any, Any], settings: CaseSettings
 ) -> tuple[int, int]:
-    """(height, width) of the result: as set, or as suits the model's weights, or as released.
+    """Return (height, width) of the result: as set, else as stored with the weights, else as released.
 
     Raises:
-        ValueError: the model cannot make that size.
+        ValueError: the model does not support the size.
     """
     defaults = pipeline.generation_defaults
     if settings.height is not None and settings.width is not None:
@@ -106,7 +109,7 @@ def output_size(
     if size[0] % unit or size[1] % unit:
         near = [max(unit, round(side / unit) * unit) for side in size]
         raise ValueError(
-            f"the result would be {size[0]} x {size[1]} (height x width), and this model makes multiples of "
+            f"the result would be {size[0]} x {size[1]} (height x width), but this model needs multiples of "
             f"{unit}; use height: {near[0]} and width: {near[1]}"
         )
     return size
@@ -119,13 +122,14 @@ def fitted(
     pipeline: AnimationPipeline[Any, Any],
     settings: CaseSettings,
 ) -> NDArray[np.uint8]:
-    """The picture itself, whose middle will be taken, or padded to the result's aspect (`fit`)."""
+    """Pad the picture to the result's aspect ratio for ``fit: pad``; else return it unchanged, to be
+    cropped."""
     fit = settings.fit or pipeline.generation_defaults.get("fit", "crop")
     return pad_to_aspect(picture, height, width) if fit == "pad" else picture
 
 
 def compatibility_of(pipeline: AnimationPipeline[Any, Any], settings: CaseSettings) -> Compatibility:
-    """Which roundings of the released script to repeat."""
+    """Return which roundings of the released script to reproduce."""
     if settings.compat == "none":
         return Compatibility()
     return Compatibility.released(

@@ -1,4 +1,4 @@
-"""A config from beginning to end: check all cases, load the model once, run case after case."""
+"""Run a config: check all cases, load the model once, run one case after another."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from pose.estimators import Estimator
 
 @dataclass(frozen=True)
 class CaseFailure:
-    """A case that could not be finished, and why."""
+    """A failed case and its error."""
 
     name: str
     error: Exception
@@ -47,7 +47,7 @@ class CaseFailure:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What became of the cases of a config, in their order."""
+    """Results and failures of the cases of a config, in their order."""
 
     results: tuple[GenerateResult, ...]
     failures: tuple[CaseFailure, ...]
@@ -61,20 +61,22 @@ def run_config(
     is_progress_shown: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> RunResult:
-    """Run all cases of a config. One that fails leaves the others alone.
+    """Run all cases of a config. A failing case does not stop the others.
 
-    A result that is there and was made of the same settings, inputs and weights is kept; one that was made of
-    others is set aside as ``<case>.1.mp4``.
+    An existing result with the same settings, inputs and weights is kept; one with different ones is renamed
+    to ``<case>.1.mp4``.
 
     Args:
-        output_dir: in place of the config's.
-        overwrite: make all anew, and replace former results.
-        say: told in a line what is being done.
+        config: the model and its cases.
+        output_dir: folder to use instead of the config's.
+        overwrite: recompute all results and replace former ones.
+        is_progress_shown: show progress bars on a terminal.
+        say: called with lines that describe the progress.
 
     Raises:
-        ConfigError, InputError: something was wrong with the settings or inputs of a case; none was run.
-        FolderInUseError: another process is writing to the output folder; none was run.
-        SourceError, WeightsError: the model is not there or its weights do not fit; none was run.
+        ConfigError, InputError: settings or inputs of a case are invalid; no case was run.
+        FolderInUseError: another process is writing to the output folder; no case was run.
+        SourceError, WeightsError: the model is not found or its weights do not fit; no case was run.
     """
     output_dir = Path(os.path.expanduser(output_dir or config.output_dir))
     device = chosen_device(config.device)
@@ -113,7 +115,7 @@ def _run_cases(
     is_progress_shown: bool,
     say: Callable[[str], None],
 ) -> RunResult:
-    """Check everything, load the model, run case after case."""
+    """Check all cases, load the model, run one case after another."""
     driver = load_driver(family_of(base, checkpoint).pipeline_class().driven_by, driver_tools(config, device))
     check_driver(config, driver)
     pipeline = load_model(config, base, checkpoint, device)
@@ -126,7 +128,7 @@ def _run_cases(
     results: list[GenerateResult] = []
     failures: list[CaseFailure] = []
     for name, case, pose in zip(config.case_names(), config.test_case, reference_poses):
-        say(f"{name}: {case.ref_image_path} moves as {case.ref_video_path}")
+        say(f"{name}: animating {case.ref_image_path} with {case.ref_video_path}")
         try:
             result = generate(
                 case.ref_image_path,
@@ -142,20 +144,22 @@ def _run_cases(
             )
         except Exception as error:
             failures.append(CaseFailure(name, error))
-            if len(config.test_case) > 1:  # of a single case the caller tells at once
+            if len(config.test_case) > 1:  # the caller reports the failure of a single case
                 say(f"{name}: failed. {one_line(error)}")
         else:
             results.append(result)
             say(f"{name}: {summary(result)}")
             if result.missing is not None:
-                say(f"{name}: something is missing in it: {result.missing}")
+                say(f"{name}: the result is incomplete: {result.missing}")
             if result.former is not None:
-                say(f"{name}: the former result was made of other things and is kept as {result.former.name}")
+                say(
+                    f"{name}: the former result had other settings or inputs; renamed to {result.former.name}"
+                )
     return RunResult(tuple(results), tuple(failures))
 
 
 def _with_names(config: InferenceConfig) -> InferenceConfig:
-    """The same cases, each with the name of its result."""
+    """Return the config with an explicit name for each case."""
     named = (
         case.model_copy(update={"name": name}) for name, case in zip(config.case_names(), config.test_case)
     )
@@ -164,7 +168,7 @@ def _with_names(config: InferenceConfig) -> InferenceConfig:
 
 @contextlib.contextmanager
 def _folder_of_ours(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Make the folder, keep other runs out of it, and leave none behind that holds nothing."""
+    """Create and lock the folder inside the context; remove it afterwards if it is new and empty."""
     was_there = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -179,7 +183,7 @@ def _folder_of_ours(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 def case_identities(
     config: InferenceConfig, base: Path, checkpoint: Path | None, device: torch.device
 ) -> dict[str, str]:
-    """The identity of each case: a hash of the content of its settings, inputs and weights."""
+    """Return the identity of each case: a hash of the contents of its settings, inputs and weights."""
     vae, part_model = (
         None if path is None else local_path(path) for path in (config.vae_path, config.densepose_model)
     )
@@ -209,22 +213,22 @@ def case_identities(
 def _kept_results(
     config: InferenceConfig, output_dir: Path, identities: Mapping[str, str], say: Callable[[str], None]
 ) -> dict[str, GenerateResult]:
-    """Results that are there already and were made of the same things."""
+    """Return existing results with the same settings, inputs and weights, by name of the case."""
     kept: dict[str, GenerateResult] = {}
     for name, case in zip(config.case_names(), config.test_case):
         files = result_files(output_dir, name, case)
         report = read_result(files)
         if report is not None and name in identities and is_same(report, files, identities[name]):
             kept[name] = kept_result(files, report)
-            say(f"{name}: kept, unchanged since it was made ({files.video})")
+            say(f"{name}: kept, settings and inputs are unchanged ({files.video})")
     return kept
 
 
 def family_of(base: Path, checkpoint: Path | None) -> Family:
-    """The family of the model that will be loaded.
+    """Determine the family of the model to load.
 
     Raises:
-        InputError: it is of no known family.
+        InputError: the model belongs to no known family (a `ValueError`).
     """
     try:
         return find_family(base, checkpoint)
@@ -233,11 +237,11 @@ def family_of(base: Path, checkpoint: Path | None) -> Family:
 
 
 def driver_tools(config: InferenceConfig, device: torch.device) -> DriverTools:
-    """The models that the config names for drivers, loaded when they are first used.
+    """Return the config's models for drivers, which are loaded on first use.
 
-    Raises, when used:
+    Raises, on first use:
         PoseError: an estimator's weights are missing.
-        FileNotFoundError, DensePoseError: the DensePose model is not there, or none.
+        FileNotFoundError, DensePoseError: the DensePose model is missing or invalid.
     """
     place = "auto" if device.type == "cuda" else "cpu"
 
@@ -258,11 +262,11 @@ def driver_tools(config: InferenceConfig, device: torch.device) -> DriverTools:
 def load_model(
     config: InferenceConfig, base: Path, checkpoint: Path | None, device: torch.device
 ) -> AnimationPipeline[Any, Any]:
-    """The pipeline on its device.
+    """Load the config's pipeline onto its device.
 
     Raises:
-        WeightsError: the weights do not fit.
-        InputError: they are of no known family.
+        WeightsError: the weights do not fit (a `ValueError`).
+        InputError: the model belongs to no known family (a `ValueError`).
     """
     is_offloaded = config.cpu_offload and device.type == "cuda"
     dtype = chosen_dtype(config.dtype, device)
@@ -279,17 +283,17 @@ def load_model(
 
 
 def summary(result: GenerateResult) -> str:
-    """A result in a line."""
-    sound = ", with sound" if result.has_audio else ""
-    beside = f"; beside the reference in {result.side_by_side}" if result.side_by_side is not None else ""
+    """Describe a result in one line."""
+    sound = ", with audio" if result.has_audio else ""
+    beside = f"; side by side in {result.side_by_side}" if result.side_by_side is not None else ""
     return (
         f"{result.path} ({_counted(result.num_frames, 'frame')} of {result.width}x{result.height}, "
-        f"{result.fps:g} a second{sound}){beside}; took {result.seconds:.0f} s"
+        f"{result.fps:g} fps{sound}){beside}; took {result.seconds:.0f} s"
     )
 
 
 def one_line(error: BaseException) -> str:
-    """An error in a line; of one that is not about the user's doing, its kind as well."""
+    """Format an error as one line; unexpected errors also show their class."""
     text = " ".join(str(error).split())
     if "out of memory" in text:
         return (

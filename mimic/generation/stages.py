@@ -1,4 +1,4 @@
-"""How long each stage of a job took and how much memory it needed."""
+"""Measure the time and the peak memory of each stage of a job."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage took."""
+    """Time and memory of one stage."""
 
     name: str
     seconds: float
     peak_memory_mb: float | None
-    """Highest resident memory of the process during the stage (where the system does not tell: so far)."""
+    """Peak resident memory of the process during the stage, in MB; since the start of the process on systems
+    that cannot reset the peak."""
     peak_gpu_memory_mb: float | None
-    """Highest memory that torch held on the GPU during the stage; None without one."""
+    """Peak GPU memory allocated by torch during the stage, in MB; None without a GPU."""
 
 
 class Stages:
-    """Measures stages one after another: ``with stages("decoding"): …``."""
+    """Measures consecutive stages: ``with stages("decoding"): …``."""
 
     def __init__(self) -> None:
         self.done: list[Stage] = []
@@ -51,7 +52,7 @@ def _reset_peaks() -> None:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
-        _CLEAR.write_text("5")  # Linux: the peak of resident memory counts from here
+        _CLEAR.write_text("5")  # Linux: resets the peak of resident memory
 
 
 def _peak_memory_mb() -> float | None:

@@ -1,1 +1,1 @@
-"""What trains the bundled miniatures and bundles them; nobody who runs released weights imports it."""
+"""Training and bundling of the miniatures; code that runs released weights does not import it."""

@@ -1,4 +1,4 @@
-"""Put a trained miniature together as a model folder that the pipeline loads like any other."""
+"""Assemble a trained miniature to a model folder that loads like any other."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from mimic.training.state import checkpoints, load_state
 def assemble(
     checkpoint: Path, settings: MiniSettings, *, sigma_min: float, sigma_max: float, defaults: dict[str, Any]
 ) -> MimicMotionPipeline:
-    """A pipeline of the VAE and of the averaged weights of a checkpoint.
+    """Build a pipeline from the VAE and the averaged weights of a checkpoint.
 
     Args:
-        sigma_min, sigma_max: the noise range that the sampler runs through, before the last step to 0.
-        defaults: what suits these weights: size, steps, guidance (kept in the folder's `mimic.json`).
+        checkpoint: the checkpoint.
+        settings: the settings of its training.
+        sigma_min, sigma_max: range of noise levels of the sampler, before the last step to 0.
+        defaults: recommended settings, such as size, steps and guidance (stored in `mimic.json`).
     """
     vae = MiniTemporalVAE.from_pretrained(settings.vae)
     model = Mini.for_vae(vae, settings)
@@ -48,20 +50,20 @@ def assemble(
 
 
 def save_bundle(pipeline: AnimationPipeline, folder: Path) -> int:
-    """Write the pipeline in half precision; returns the bytes of its weights."""
+    """Write the pipeline in half precision and return the size of its weights in bytes."""
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
     for file in (folder / "model_index.json", *folder.rglob("config.json")):
         config = json.loads(file.read_text(encoding="utf-8"))
-        if config.pop("_name_or_path", None) is not None:  # of the machine that it was made on
+        if config.pop("_name_or_path", None) is not None:  # a path of the machine that wrote it
             write_json(file, config)
     return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
 
 
 def main() -> None:
-    """Make a model folder of the last checkpoint of a training."""
+    """Write a model folder from the last checkpoint of a training."""
     parser = argparse.ArgumentParser(prog="python -m mimic.miniature.bundle", description=main.__doc__)
-    parser.add_argument("--config", required=True, type=Path, help="the YAML that it was trained with")
+    parser.add_argument("--config", required=True, type=Path, help="the YAML of the training")
     parser.add_argument("--output", required=True, type=Path, help="the model folder to write")
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--sigma-min", type=float, default=4.0)
@@ -88,7 +90,7 @@ def main() -> None:
         "min_guidance_scale": options.guidance,
         "max_guidance_scale": options.guidance,
         "fusion": "progressive",
-        # Frames differ by their poses alone: a still pose then stands still.
+        # With shared noise, frames with the same pose are equal.
         "noise": "shared",
         "decode_chunk_size": 8,
         "description": "A miniature of MimicMotion for demonstration, trained on synthetic dancers.",

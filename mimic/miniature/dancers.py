@@ -1,4 +1,4 @@
-"""An endless stream of synthetic dancers for training, rendered in the background, and the buffer for them.
+"""An infinite stream of synthetic dancers for training, rendered in the background, and its buffer.
 
 Legend: N pictures of a dancer, H x W their size, h x w latents' size, B windows in a batch, F frames in each.
 """
@@ -34,26 +34,28 @@ HEAD_PARTS = (PART_NAMES.index("head"),)
 
 
 class DancerSettings(Config):
-    """How the pictures of one dancer are made."""
+    """Settings of the pictures of one dancer."""
 
     height: int = 96
     width: int = 96
     world: Literal["plain", "rich"] = "plain"
     num_pictures: int = 6
-    """Pictures of each dancer; each may be a window's reference."""
+    """Number of pictures of each dancer, each of which may be the reference of a window."""
     timing: Literal["random", "clip"] = "random"
-    """random: at any time of the motion. clip: picture 0 at any time, the others in a row."""
+    """Times of the pictures. `random`: random times of the motion; `clip`: picture 0 at a random time, the
+    others consecutive."""
     clip_fps: float = 8.0
     canvas_short_side: int = 480
-    """Canvas that the poses are drawn on before they are brought to the picture's size."""
+    """Short side in pixels of the canvas on which poses are drawn before they are resized to the picture."""
     noise_strength: float = 1.0
-    """Detector noise of the poses is drawn from 0 to this for each dancer."""
+    """Maximum strength of detector noise in the poses, drawn uniformly from 0 for each dancer."""
     latent_downscale: int = 4
 
 
 @dataclass(frozen=True)
 class Dancer:
-    """Pictures and maps, uint8 ``N x 3 x H x W``; per cent of latent pixels in regions ``N x 3 x h x w``."""
+    """Pictures and pose maps, uint8 ``N x 3 x H x W``, and coverage of latent pixels by regions in per cent,
+    uint8 ``N x 3 x h x w``."""
 
     pictures: Tensor
     maps: Tensor
@@ -61,7 +63,7 @@ class Dancer:
 
 
 def make_dancer(seed: int, settings: DancerSettings) -> Dancer:
-    """Render the dancer number `seed`: the same number gives the same pictures."""
+    """Render the dancer with number `seed`; the same number gives the same pictures."""
     rng = np.random.default_rng(seed)
     world = World.plain() if settings.world == "plain" else World.rich()
     character = sample_character(rng, world)
@@ -91,13 +93,13 @@ def make_dancer(seed: int, settings: DancerSettings) -> Dancer:
 
 
 def _coverage(regions: Tensor, downscale: int) -> Tensor:
-    """bool ``N x R x H x W`` to the uint8 percentage of each latent pixel that a region covers."""
+    """Compute the percentage of each latent pixel that a region covers, bool ``N x R x H x W`` to uint8."""
     pooled = torch.nn.functional.avg_pool2d(regions.float(), downscale)
     return (pooled * 100).round().to(torch.uint8)
 
 
 class Dancers(IterableDataset[Dancer]):
-    """Dancers `first_seed`, `first_seed + 1`, ...: without end, without repetition."""
+    """Infinite dataset of the dancers `first_seed`, `first_seed + 1`, ..., without repetition."""
 
     def __init__(self, settings: DancerSettings, first_seed: int) -> None:
         self.settings = settings
@@ -114,7 +116,7 @@ class Dancers(IterableDataset[Dancer]):
 
 
 def stream_dancers(settings: DancerSettings, *, first_seed: int, num_workers: int = 1) -> Iterator[Dancer]:
-    """Dancers in order, made ahead by worker processes."""
+    """Yield dancers in order, prefetched by worker processes."""
     loader = DataLoader(
         Dancers(settings, first_seed),
         batch_size=None,
@@ -128,21 +130,22 @@ def stream_dancers(settings: DancerSettings, *, first_seed: int, num_workers: in
 
 @dataclass
 class Window:
-    """A batch of training windows. Picture 0 of each window is the reference, with its own pose."""
+    """A batch of training windows; picture 0 of each window is the reference, with its own pose."""
 
     latents: Tensor  # B x F x C x h x w, scaled; picture 0 included
     maps: Tensor  # B x F x 3 x H x W in [-1, 1]
     regions: Tensor  # B x F x 3 x h x w in [0, 1]
     reference: Tensor  # B x 3 x H x W in [-1, 1]
     scaling_factor: float
-    """The VAE's. latents / scaling_factor is what its encoder gives and the UNet is shown."""
+    """Scaling factor of the VAE; `latents / scaling_factor` are the VAE's latents, as the UNet's
+    condition."""
 
 
 class RollingBuffer:
-    """The last `capacity` dancers with their latents; windows are drawn from it at random.
+    """Buffer of the last `capacity` dancers with their latents, from which windows are drawn at random.
 
-    Each dancer serves several windows with varying reference before newer ones push it out, so that the
-    renderer and the VAE's encoder need not keep up with the UNet.
+    Each dancer is used in several windows with different references before newer ones replace it, so that the
+    renderer and the VAE's encoder may be slower than the UNet.
     """
 
     def __init__(self, capacity: int, rng: np.random.Generator, *, scaling_factor: float) -> None:
@@ -163,7 +166,8 @@ class RollingBuffer:
         self._next = (self._next + 1) % self.capacity
 
     def draw(self, batch: int, frames: int, *, timing: Literal["random", "clip"]) -> Window:
-        """Windows of `frames` pictures. With clip timing picture 0 stays the reference, the others a row."""
+        """Draw windows of `frames` pictures; with ``clip``, picture 0 is the reference and the others are
+        consecutive."""
         chosen = self.rng.integers(len(self._items), size=batch)
         windows = []
         for index in chosen:
@@ -186,7 +190,7 @@ class RollingBuffer:
 
 
 def as_network_input(pictures: Tensor | NDArray[np.uint8]) -> Tensor:
-    """uint8 RGB to float32 in [-1, 1]."""
+    """Convert uint8 RGB to float32 in [-1, 1]."""
     return torch.as_tensor(pictures).float() / 127.5 - 1
 
 

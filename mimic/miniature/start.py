@@ -1,10 +1,10 @@
-"""Where the miniatures of Animate Anyone and MagicAnimate begin, and how they become model folders.
+"""Initialise the miniatures of Animate Anyone and MagicAnimate, and write them as model folders.
 
-The published systems begin as Stable Diffusion: denoiser and reference network with the same trained weights,
-an image encoder that is never trained again. For the miniatures, the spatial layers of MimicMotion's
-miniature stand in for that. It predicts v of latents scaled to unit variance, as these two do; what it knows
-of poses (PoseNet) and of time is left out, and each network gets one half of its first convolution: the
-denoiser that which sees noisy latents, the reference network that which sees the reference.
+The published systems start from Stable Diffusion: denoiser and reference network have the same trained
+weights, and the image encoder stays frozen. The miniatures start from the spatial layers of MimicMotion's
+miniature instead. It predicts v of latents scaled to unit variance, as these two do. Its PoseNet and its
+temporal layers are not used, and its first convolution is split: the denoiser gets the input channels of the
+noisy latents, the reference network those of the reference.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from mimic.models.reference_unet import ReferenceUNet
 from mimic.models.temporal_convolution import use_fast_temporal_convolutions
 from mimic.weights.strict import WeightsError
 
-_NUM_POSITIONS = 24  # as released: frames that motion modules know
+_NUM_POSITIONS = 24  # positions along time of the motion modules, as released
 _NUM_TOKENS = 4
 _TEMPORAL = ("temporal_", "time_mixer", "time_pos_embed", "add_embedding")
-"""Parts of names that only layers along time have."""
+"""Substrings that only names of temporal layers contain."""
 _DEFAULTS = {
     "height": 96,
     "width": 96,
@@ -47,17 +47,17 @@ _DEFAULTS = {
     "min_guidance_scale": 1.0,
     "max_guidance_scale": 1.0,
     "fusion": "average",
-    # Frames differ by their poses alone: a still pose then stands still.
+    # With shared noise, frames with the same pose are equal.
     "noise": "shared",
     "decode_chunk_size": 8,
 }
 
 
 def animate_anyone(prior: MimicMotionPipeline) -> AnimateAnyonePipeline:
-    """An untrained miniature of Animate Anyone.
+    """Build an untrained miniature of Animate Anyone.
 
     Args:
-        prior: the MimicMotion pipeline whose VAE, image encoder and spatial layers it begins with.
+        prior: MimicMotion pipeline from which VAE, image encoder and spatial layers are taken.
     """
     spatial, first_width = _architecture(prior), prior.unet.config.block_out_channels[0]
     reference_unet = ReferenceUNet(**spatial, **_block_types("2D", prior))
@@ -70,7 +70,7 @@ def animate_anyone(prior: MimicMotionPipeline) -> AnimateAnyonePipeline:
         motion_norm_num_groups=spatial["norm_num_groups"],
     )
     pose_guider = PoseGuider(first_width, channels=_guider_channels(prior))
-    # Small, not zero: the pose must matter from the first step, but not drown the picture.
+    # Small but not zero, so that the pose has an effect from the first step without dominating.
     nn.init.normal_(pose_guider.conv_out.weight, std=0.02)
     denoiser, reference = _spatial_states(prior)
     _begin_with(reference_unet, reference, kept=())
@@ -87,10 +87,13 @@ def animate_anyone(prior: MimicMotionPipeline) -> AnimateAnyonePipeline:
 
 
 def magic_animate(prior: MimicMotionPipeline) -> MagicAnimatePipeline:
-    """An untrained miniature of MagicAnimate; the argument as for `animate_anyone`.
+    """Build an untrained miniature of MagicAnimate.
 
-    Its scheduler is Animate Anyone's, which ends in pure noise and predicts v: one step can then go all the
-    way, which no prediction of the noise can.
+    Its scheduler is that of Animate Anyone, with v-prediction and pure noise at the last timestep, so that
+    sampling in a single step is possible; a prediction of the noise does not allow this.
+
+    Args:
+        prior: MimicMotion pipeline from which VAE, image encoder and spatial layers are taken.
     """
     spatial = _architecture(prior)
     unet = MotionUNet(
@@ -134,12 +137,12 @@ STARTS: Mapping[str, Callable[[MimicMotionPipeline], AnimationPipeline[Any, Any]
     "animate_anyone": animate_anyone,
     "magic_animate": magic_animate,
 }
-"""Family to the function that makes its untrained miniature."""
+"""Functions that build the untrained miniature, by family."""
 _TITLES = {"animate_anyone": "Animate Anyone", "magic_animate": "MagicAnimate"}
 
 
 def start(family: str, prior: MimicMotionPipeline, *, seed: int = 0) -> AnimationPipeline[Any, Any]:
-    """An untrained miniature of a family of `STARTS`, with its defaults."""
+    """Build an untrained miniature of a family of `STARTS`, with its default settings."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pipeline = STARTS[family](prior)
@@ -158,7 +161,7 @@ def start(family: str, prior: MimicMotionPipeline, *, seed: int = 0) -> Animatio
 
 
 def _architecture(prior: MimicMotionPipeline) -> dict[str, Any]:
-    """What the spatial layers of all networks have in common with the prior's."""
+    """Return the arguments that the spatial layers of all networks share with the prior."""
     config = prior.unet.config
     return {
         "sample_size": config.sample_size,
@@ -172,7 +175,7 @@ def _architecture(prior: MimicMotionPipeline) -> dict[str, Any]:
 
 
 def _block_types(kind: str, prior: MimicMotionPipeline) -> dict[str, tuple[str, ...]]:
-    """Blocks of `kind` with attention where the prior has it."""
+    """Return the block types, with attention at the same levels as in the prior."""
     config = prior.unet.config
     return {
         key: tuple(name.replace("SpatioTemporal", kind) for name in config[key])
@@ -181,33 +184,36 @@ def _block_types(kind: str, prior: MimicMotionPipeline) -> dict[str, tuple[str, 
 
 
 def _guider_channels(prior: MimicMotionPipeline) -> tuple[int, ...]:
-    """Widths of a pose encoder, with as many halvings as the VAE has."""
+    """Return the widths of a pose encoder that downsamples as often as the VAE."""
     return tuple(16 * 2**level for level in range(prior.pixels_per_latent.bit_length()))
 
 
 def _spatial_states(prior: MimicMotionPipeline) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The prior's spatial weights under Stable Diffusion's names: a denoiser's, a reference network's."""
+    """Return the prior's spatial weights under Stable Diffusion's names, for denoiser and reference
+    network."""
     shared = {}
     for name, value in prior.unet.state_dict().items():
         if any(part in name for part in _TEMPORAL):
             continue
-        # A linear layer there is a 1x1 convolution here.
+        # A linear layer of the prior is a 1x1 convolution here.
         is_projection = name.endswith(("proj_in.weight", "proj_out.weight"))
         shared[name.replace(".spatial_res_block.", ".")] = value[..., None, None] if is_projection else value
     noisy, picture = shared.pop("conv_in.weight").chunk(2, dim=1)
-    # The prior sees the reference's latents without the scaling factor, the other two with it.
+    # The prior takes unscaled latents of the reference, the other two take scaled ones.
     picture = picture / prior.vae.config.scaling_factor
     return {**shared, "conv_in.weight": noisy}, {**shared, "conv_in.weight": picture}
 
 
 def _begin_with(network: nn.Module, state: Mapping[str, Tensor], *, kept: tuple[str, ...]) -> None:
-    """Load what the network has of `state`.
+    """Load those weights of `state` that the network has.
 
     Args:
-        kept: parts of names that may stay as they are.
+        network: the network.
+        state: weights by name.
+        kept: substrings of names of weights that keep their initial value.
 
     Raises:
-        WeightsError: another weight has no match.
+        WeightsError: `state` lacks another weight.
     """
     own = network.state_dict()
     absent = [name for name in own if name not in state and not any(part in name for part in kept)]
@@ -217,14 +223,14 @@ def _begin_with(network: nn.Module, state: Mapping[str, Tensor], *, kept: tuple[
 
 
 def main() -> None:
-    """Make the folder that a miniature's training begins with, or the bundled one of what was trained."""
+    """Write the model folder from which a miniature is trained, or the bundled one of a trained miniature."""
     parser = argparse.ArgumentParser(prog="python -m mimic.miniature.start", description=main.__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--family", choices=tuple(STARTS), help="make this family's untrained miniature")
-    source.add_argument("--trained", type=Path, help="bundle this model folder: half precision")
-    parser.add_argument("--prior", default="bundled:mini", help="the MimicMotion model to begin with")
+    source.add_argument("--family", choices=tuple(STARTS), help="write this family's untrained miniature")
+    source.add_argument("--trained", type=Path, help="bundle this trained model folder, in half precision")
+    parser.add_argument("--prior", default="bundled:mini", help="the MimicMotion model to start from")
     parser.add_argument("--output", required=True, type=Path, help="the model folder to write")
-    parser.add_argument("--steps", type=int, help="steps that the bundled one takes unless told otherwise")
+    parser.add_argument("--steps", type=int, help="default number of steps of the bundled model")
     options = parser.parse_args()
     if options.family is not None:
         prior = load_pipeline(options.prior, dtype=torch.float32, device="cpu")

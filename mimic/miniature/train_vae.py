@@ -1,4 +1,4 @@
-"""Train the miniature's VAE on synthetic dancers."""
+"""Training of the miniature's VAE on synthetic dancers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from mimic.training.state import (
 
 
 class MiniVAESettings(Config):
-    """Everything that `configs/train/mini_vae.yaml` may set."""
+    """Settings of `configs/train/mini_vae.yaml`."""
 
     output_dir: Path = Path("runs/mini_vae")
     seed: int = 0
@@ -46,24 +46,29 @@ class MiniVAESettings(Config):
     max_steps: int = Field(2000, ge=1)
     batch_size: int = Field(16, ge=1)
     crop: int = 64
-    """Side of the crops around the figure; the last `full_picture_share` of the steps sees whole pictures."""
+    """Side of the crops around the figure in pixels; the last `full_picture_share` of the steps trains on
+    whole pictures."""
     full_picture_share: float = 0.2
     learning_rate: float = 2e-3
     warmup_steps: int = 50
     kl_weight: float = 1e-6
     mean_weight: float = 1e-3
-    """Weight of the squared mean of each latent channel: keeps the latents centred."""
+    """Weight of the loss on the squared mean of each latent channel, which centres the latents."""
     region_factors: Mapping[str, float] = {"figure": 3.0, "hands": 6.0, "face": 6.0}
     ema_decay: float = 0.998
     save_every: int = Field(250, ge=1)
     start_from: Path | None = None
-    """A finished VAE's folder that training starts from; it may have fewer latent channels."""
+    """Folder of a trained VAE to start from, which may have fewer latent channels; null: random weights."""
     num_workers: int = 1
     resume: Literal["auto", "never"] = "auto"
 
 
 def train_mini_vae(settings: MiniVAESettings, *, progress: bool = True) -> Path:
-    """Train, and write the finished VAE to `<output_dir>/final`; returns that folder."""
+    """Train the VAE, write it to `<output_dir>/final` and return that folder.
+
+    Raises:
+        ConfigError: `output_dir` holds checkpoints and `resume` is ``never`` (a `ValueError`).
+    """
     torch.manual_seed(settings.seed)
     vae = MiniTemporalVAE(
         down_block_types=("DownEncoderBlock2D",) * len(settings.block_out_channels),
@@ -144,7 +149,7 @@ def train_mini_vae(settings: MiniVAESettings, *, progress: bool = True) -> Path:
 
 @torch.no_grad()
 def _finish(vae: MiniTemporalVAE, settings: MiniVAESettings) -> Path:
-    """Measure the latents' scale on fresh dancers, store it as scaling_factor, save the VAE."""
+    """Measure the scale of latents on new dancers, store it as scaling_factor, and save the VAE."""
     vae.eval()
     stream = stream_dancers(settings.dancers, first_seed=5_000_000, num_workers=0)
     pictures = torch.cat([next(stream).pictures for _ in range(16)])
@@ -162,13 +167,14 @@ def _finish(vae: MiniTemporalVAE, settings: MiniVAESettings) -> Path:
 
 
 def _freeze_temporal(vae: MiniTemporalVAE) -> list[torch.nn.Parameter]:
-    """Single pictures cannot teach the decoder's temporal layers: they stay at their start, the identity."""
+    """Freeze the decoder's temporal layers, initialised as identity, because training uses single
+    pictures."""
     for name, parameter in vae.named_parameters():
         if "temporal_res_block" in name or "time_mixer" in name:
             parameter.requires_grad_(False)
     for module in vae.modules():
         if isinstance(module, TemporalResnetBlock):
-            module.forward = _identity  # what it computes at its start, without the time it takes
+            module.forward = _identity  # the same result as the initialised layer, but faster
     return [parameter for parameter in vae.parameters() if parameter.requires_grad]
 
 
@@ -177,13 +183,13 @@ def _identity(hidden_states: Tensor, temb: Tensor | None = None) -> Tensor:
 
 
 def _schedule(step: int, settings: MiniVAESettings) -> float:
-    """Linear warm-up, then cosine to a twentieth."""
+    """Return the factor of the learning rate: linear warm-up, then cosine decay to a twentieth."""
     warm = min(1.0, (step + 1) / settings.warmup_steps)
     return warm * (0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * step / settings.max_steps))))
 
 
 def _edge_error(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Error of the first differences: sharp edges."""
+    """Compute the error of first differences, which keeps edges sharp."""
     total = output.new_zeros(())
     for axis in (-1, -2):
         difference = output.diff(dim=axis) - target.diff(dim=axis)
@@ -192,7 +198,7 @@ def _edge_error(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 class _Crops:
-    """Batches of crops around the figure with the weight of every pixel; dancers are used a few times."""
+    """Draws batches of crops around the figure and pixel weights; each dancer is used several times."""
 
     def __init__(self, settings: MiniVAESettings, rng: np.random.Generator) -> None:
         self.settings = settings

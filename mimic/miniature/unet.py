@@ -1,4 +1,4 @@
-"""Train the miniature's UNet, PoseNet and image encoder on synthetic dancers: a plain single-process loop."""
+"""Training of the miniature's UNet, PoseNet and image encoder on synthetic dancers."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ from mimic.training.state import (
 
 
 def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
-    """Train; checkpoints under `output_dir`, each with averaged weights, too. Returns the last checkpoint.
+    """Train the miniature, write checkpoints with averaged weights to `output_dir`, and return the last one.
 
-    Under torchrun every process trains on dancers of its own; gradients are averaged (gloo). On a CPU one
-    single-threaded process a core is faster than one process with as many threads: the miniature's
-    operations are too small to share.
+    Under torchrun, each process trains on different dancers, and gradients are averaged (gloo). On a CPU, one
+    single-threaded process per core is faster than one process with several threads, because the miniature's
+    operations are too small for multithreading.
     """
     rank, num_ranks = _join_group()
     torch.manual_seed(settings.seed)
     if not (settings.vae / "config.json").is_file():
         raise ConfigError(
-            f"there is no VAE in {settings.vae}; first `python train.py --config configs/train/mini_vae.yaml`"
+            f"there is no VAE in {settings.vae}; first run `python train.py --config "
+            "configs/train/mini_vae.yaml`"
         )
     vae = MiniTemporalVAE.from_pretrained(settings.vae)
     vae.requires_grad_(False).eval()
@@ -149,7 +150,7 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
 
 
 def _take_weights(model: Mini, source: Path) -> None:
-    """The averaged weights of a checkpoint, or those of a model folder, which has no palette."""
+    """Load the averaged weights of a checkpoint, or those of a model folder, which has no palette."""
     if not (source / "model_index.json").exists():
         model.load_state_dict(load_state(source)[0]["average"])
         return
@@ -159,7 +160,7 @@ def _take_weights(model: Mini, source: Path) -> None:
 
 
 def _join_group() -> tuple[int, int]:
-    """This process's number and how many there are; alone unless started by torchrun."""
+    """Return rank and number of processes: 0 and 1 unless started by torchrun."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1
     torch.distributed.init_process_group("gloo")
@@ -167,7 +168,7 @@ def _join_group() -> tuple[int, int]:
 
 
 def _average_gradients(model: nn.Module, num_ranks: int) -> None:
-    """One sum over all gradients laid end to end. Parameters without a gradient have none on every rank."""
+    """Average all gradients with one all-reduce. Parameters without a gradient have none on any rank."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     torch.distributed.all_reduce(flat)
@@ -183,7 +184,7 @@ def _schedule(step: int, settings: MiniSettings) -> float:
 
 
 class _Feeder:
-    """Takes dancers from the stream, encodes their pictures, puts both into the buffer."""
+    """Takes dancers from the stream, encodes their pictures, and adds both to the buffer."""
 
     def __init__(self, stream: Iterator[Dancer], vae: MiniTemporalVAE, buffer: RollingBuffer) -> None:
         self.stream, self.vae, self.buffer = stream, vae, buffer

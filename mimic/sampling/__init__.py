@@ -1,1 +1,1 @@
-"""Windows, fusion, guidance, noise and the denoising loop: small and pure, for every family."""
+"""Windows, fusion, guidance, noise and the denoising loop, as functions independent of the family."""

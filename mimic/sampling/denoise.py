@@ -1,4 +1,4 @@
-"""The only denoising loop: it knows latents, windows and one callable, never a model."""
+"""The denoising loop. It takes latents, windows and a callable that predicts, never a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 Predict = Callable[[Tensor, Tensor, list[int]], Tensor]
-"""``predict(latents, t, frames)``: guided prediction for scaled latents ``B x f x …`` of these f frames."""
+"""``predict(latents, t, frames)`` returns the guided prediction for the scaled latents ``B x f x …`` of the
+given f frames."""
 
 
 def denoise(
@@ -24,22 +25,23 @@ def denoise(
     after_window: Callable[[], object] = lambda: None,
     after_step: Callable[[int, Tensor, Tensor], Tensor | None] = lambda _i, _t, latents: latents,
 ) -> Tensor:
-    """Denoise a clip of any length: predict window by window, fuse, step; once per timestep.
+    """Denoise a clip of any length: at each timestep, predict each window, fuse the predictions, step.
 
     Args:
-        predict: the model behind one door.
-        latents: ``B x F x C x H x W``, noise times the scheduler's initial sigma, float32: sums and steps are
-            made in this precision whatever the model's.
+        predict: the model's guided prediction for a window, see `Predict`.
+        latents: ``B x F x C x H x W``, noise times the scheduler's initial sigma, float32; sums and steps are
+            computed in this precision, whatever the model's.
         scheduler: a diffusers scheduler whose `set_timesteps` has been called.
-        timesteps: those to run, in order.
+        timesteps: the timesteps to run, in order.
         windows: frame indices of each window.
         weights: fusion weights of each window, summing to one at every frame.
-        step_arguments: passed to `scheduler.step`.
-        after_window: called after each window (a progress bar's update).
-        after_step: ``(index, t, latents)`` to the latents to go on with, or None to stop here.
+        step_arguments: further arguments of `scheduler.step`.
+        after_window: called after each window, for example to update a progress bar.
+        after_step: called with ``(index, t, latents)`` after each step; sampling continues from the latents
+            it returns, and stops if it returns None.
 
     Returns:
-        latents of the same shape.
+        denoised latents of the same shape.
     """
     weights = [weight.to(latents).view(1, -1, *[1] * (latents.ndim - 2)) for weight in weights]
     for i, t in enumerate(timesteps):

@@ -1,8 +1,8 @@
-"""How overlapping windows become one clip: a weight for each frame of each window, summing to one per frame.
+"""Fusion weights of overlapping windows: one weight for each frame of each window, summing to one per frame.
 
-What is fused is the model's prediction. For the samplers used here a step is affine in (latents, prediction)
-frame by frame, and windows share the latents they start from, so fusing the stepped latents, as the paper
-writes it, with the same weights gives the same result.
+The model's predictions are fused. For the samplers used here, a step is affine in (latents, prediction) for
+each frame, and all windows start from the same latents. Fusing the latents after the step with the same
+weights, as in the paper, therefore gives the same result.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ Windows = Sequence[Sequence[int]]
 
 
 def fusion_weights(windows: Windows, mode: str) -> list[Tensor]:
-    """One float64 vector a window: the weight of each of its frames. At every frame they sum to one.
+    """Compute the weight of each frame of each window; at every frame, the weights sum to one.
 
-    The result belongs to the windows, not to their order: permuting the windows permutes the weights.
+    Permuting the windows permutes the weights in the same way.
 
     Args:
         windows: frame indices of each window, together covering frames 0 … N-1.
         mode: a key of `FUSIONS`: ``released``, ``progressive``, ``average`` or ``none``.
 
+    Returns:
+        for each window a float64 vector with one weight for each of its frames.
+
     Raises:
-        ValueError: `mode` is not known, or a frame is in no window.
+        ValueError: `mode` is unknown, or a frame is in no window.
     """
     if mode not in FUSIONS:
         raise ValueError(f"fusion '{mode}' is not known; use one of {', '.join(FUSIONS)}.")
@@ -40,7 +43,7 @@ def fusion_weights(windows: Windows, mode: str) -> list[Tensor]:
 
 
 def _released(windows: Windows) -> list[Tensor]:
-    """MimicMotion's code: w_k = min(u, 2 - u), u = 2 (k + 1/2) / N over the tile, divided by the sum."""
+    """MimicMotion's released code: w_k = min(u, 2 - u), u = 2 (k + 1/2) / N within a window, normalised."""
     weights = []
     for window in windows:
         u = 2 * (torch.arange(len(window), dtype=torch.float64) + 0.5) / len(window)
@@ -49,12 +52,12 @@ def _released(windows: Windows) -> list[Tensor]:
 
 
 def _average(windows: Windows) -> list[Tensor]:
-    """The plain mean of all windows that hold a frame (Animate Anyone, MagicAnimate)."""
+    """Equal weights for all windows that hold a frame (Animate Anyone, MagicAnimate)."""
     return _normalised(windows, [torch.ones(len(window), dtype=torch.float64) for window in windows])
 
 
 def _none(windows: Windows) -> list[Tensor]:
-    """No fusion: a frame is the first window's that reaches it, which leaves hard cuts."""
+    """No fusion: each frame is taken from the first window that holds it, which leaves hard cuts."""
     taken: set[int] = set()
     weights = []
     for window in windows:
@@ -66,11 +69,11 @@ def _none(windows: Windows) -> list[Tensor]:
 def _progressive(windows: Windows) -> list[Tensor]:
     """MimicMotion's paper: z_i[j] <- jλ z_i[j] + (1 - jλ) z_{i-1}[N - C + j], λ = 1 / (C + 1), 1 <= j <= C.
 
-    C is the number of frames that window i shares with the windows before it. The rule is applied to the
-    windows one after the other, z_{i-1} standing for all that has been fused so far: two windows in a row get
-    the paper's weights, and where three or more meet (C > N/2, or a last window anchored at the end) each
-    takes its jλ and leaves the rest to those before it. Frame 0, the reference, is in every window of
-    MimicMotion and at the seam of none; it gets the plain mean, which the released weights amount to there.
+    C is the number of frames that window i shares with the windows before it. The rule is applied to one
+    window after the other, where z_{i-1} is the result fused so far. Two consecutive windows get the paper's
+    weights; where three or more overlap (C > N/2, or a last window aligned to the end), each gets the weight
+    jλ and scales the weights of the windows before it by 1 - jλ. Frame 0, the reference, is in every window
+    of MimicMotion and at no seam; all windows have the same weight there, as with the released weights.
     """
     weights = [[1.0] * len(window) for window in windows]
     holders_of_0 = sum(0 in window for window in windows)
@@ -104,4 +107,4 @@ FUSIONS: dict[str, Callable[[Windows], list[Tensor]]] = {
     "average": _average,
     "none": _none,
 }
-"""Ways to fuse, by their name in calls and YAML. A function gets the windows in order of their last frame."""
+"""Fusion functions by their name in calls and YAML. They take the windows in order of their last frame."""

@@ -1,4 +1,4 @@
-"""Classifier-free guidance: how much of it each frame gets at a noise level, and the formula."""
+"""Classifier-free guidance: the scale of each frame, the interval of noise levels, and the formula."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from torch import Tensor
 
 
 def ramp(minimum: float, maximum: float, num_frames: int) -> Tensor:
-    """Scales that go linearly from the first frame's to the last frame's; ``F``, float32.
+    """Return scales that change linearly from `minimum` at the first frame to `maximum` at the last; ``F``,
+    float32.
 
-    When neither is above 1 guidance is off, as everywhere in diffusers: all scales are 1.
+    If neither is above 1, guidance is off, as in diffusers: all scales are 1.
     """
     if max(minimum, maximum) <= 1:
         return torch.ones(num_frames)
@@ -17,9 +18,10 @@ def ramp(minimum: float, maximum: float, num_frames: int) -> Tensor:
 
 
 def within_interval(scales: Tensor, sigma: float, interval: tuple[float, float] | None) -> Tensor:
-    """`scales` while the noise level is inside [low, high], no guidance (1) outside; None is everywhere.
+    """Return `scales` if the noise level `sigma` is inside `interval` [low, high], else 1 (no guidance).
 
-    Limiting guidance to middle noise levels: Kynkäänniemi et al. 2024, arXiv 2404.07724.
+    Kynkäänniemi et al. 2024, arXiv 2404.07724, limit guidance to medium noise levels. An `interval` of None
+    covers all noise levels.
     """
     if interval is None or interval[0] <= sigma <= interval[1]:
         return scales
@@ -27,11 +29,11 @@ def within_interval(scales: Tensor, sigma: float, interval: tuple[float, float] 
 
 
 def is_needed(scales: Tensor) -> bool:
-    """Whether the unconditional pass is of any use: not when every scale is exactly 1."""
+    """Whether the unconditional prediction is needed, that is, any scale differs from 1."""
     return bool((scales != 1).any())
 
 
 def guide(unconditional: Tensor, conditional: Tensor, scales: Tensor) -> Tensor:
-    """unconditional + g (conditional - unconditional); both ``B x F x …``, `scales` ``F``."""
+    """Compute unconditional + g (conditional - unconditional); both ``B x F x …``, `scales` ``F``."""
     g = scales.to(conditional).view(1, -1, *[1] * (conditional.ndim - 2))
     return unconditional + g * (conditional - unconditional)

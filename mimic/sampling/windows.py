@@ -1,24 +1,25 @@
-"""Which frames each window of a long clip holds: lists of ints, nothing else."""
+"""Window layouts: the frame indices of each window of a long clip, as lists of ints."""
 
 from __future__ import annotations
 
 WINDOW_LAYOUTS = ("reference", "closed", "sliding")
-"""``reference``: every window starts with frame 0, the reference (MimicMotion, `reference_windows`);
-``closed``: windows that reach beyond the end are completed with the first frames (Animate Anyone and
-MagicAnimate as released, `uniform_windows`); ``sliding``: the last window ends with the clip
-(`sliding_windows`)."""
+"""Window layouts. ``reference``: every window starts with frame 0, the reference (MimicMotion,
+`reference_windows`); ``closed``: a window that exceeds the end of the clip wraps around to the first frames
+(Animate Anyone and MagicAnimate as released, `uniform_windows`); ``sliding``: the last window ends at the end
+of the clip (`sliding_windows`)."""
 
 
 def lay_windows(num_frames: int, size: int, overlap: int, layout: str) -> list[list[int]]:
-    """Frame indices of each window in one of `WINDOW_LAYOUTS`.
+    """Compute the frame indices of each window.
 
     Args:
-        num_frames: length of the clip; for ``reference`` it counts frame 0, the reference itself.
-        size: frames of a window.
-        overlap: frames that neighbouring windows share.
+        num_frames: length of the clip, at least 1; for ``reference`` including frame 0, the reference.
+        size: frames of a window, at least 1.
+        overlap: frames that consecutive windows share, at least 0 and below `size`.
+        layout: one of `WINDOW_LAYOUTS`.
 
     Raises:
-        ValueError: a number is out of range, or `layout` is not known.
+        ValueError: a number is out of range, or `layout` is unknown.
     """
     if layout not in WINDOW_LAYOUTS:
         raise ValueError(f"windows '{layout}' is not known; use one of {', '.join(WINDOW_LAYOUTS)}.")
@@ -27,9 +28,10 @@ def lay_windows(num_frames: int, size: int, overlap: int, layout: str) -> list[l
 
 
 def sliding_windows(num_frames: int, size: int, overlap: int) -> list[list[int]]:
-    """Windows of `size` consecutive frames, neighbours sharing `overlap`; the last one ends with the clip.
+    """Lay windows of `size` consecutive frames that share `overlap` frames; the last ends at the clip's end.
 
-    A clip shorter than a window is one window. Every frame is in at least one window.
+    The last two windows may share more frames. A clip shorter than a window is one window. Every frame is in
+    at least one window.
 
     Raises:
         ValueError: a number is out of range (`overlap` has to be below `size`).
@@ -44,12 +46,13 @@ def sliding_windows(num_frames: int, size: int, overlap: int) -> list[list[int]]
 
 
 def reference_windows(num_frames: int, tile_size: int, tile_overlap: int) -> list[list[int]]:
-    """MimicMotion's tiles: `tile_size` frames of which the first is always frame 0, the reference's own pose.
+    """Lay MimicMotion's tiles: `tile_size` frames, the first of which is always frame 0, the reference.
 
-    The other frames are covered by `sliding_windows`, so neighbours share frame 0 and ``tile_overlap - 1``
-    more. The tiles are those of the released code, with two exceptions: `tile_overlap` 0 equals 1 (the
-    released code leaves a frame between two tiles uncovered), and a clip shorter than a tile is one tile (an
-    `IndexError` there). With a `tile_size` of 1 each frame is its own tile, without the reference.
+    The other frames are covered by `sliding_windows`, so consecutive tiles share frame 0 and
+    ``tile_overlap - 1`` other frames. The tiles are those of the released code, with two exceptions: a
+    `tile_overlap` of 0 equals 1 (the released code leaves a frame between two tiles uncovered), and a clip
+    shorter than a tile is one tile (the released code raises `IndexError`). With a `tile_size` of 1, each
+    frame is a separate tile, without the reference.
 
     Raises:
         ValueError: a number is out of range (`tile_overlap` has to be below `tile_size`).
@@ -62,11 +65,11 @@ def reference_windows(num_frames: int, tile_size: int, tile_overlap: int) -> lis
 
 
 def uniform_windows(num_frames: int, size: int, overlap: int) -> list[list[int]]:
-    """Windows at equal distances around the clip, as in Animate Anyone's and MagicAnimate's published code.
+    """Lay evenly spaced windows that wrap around, as in Animate Anyone's and MagicAnimate's published code.
 
-    Windows start every ``size - overlap`` frames, as long as there are frames to start at; one that reaches
-    beyond the end continues with the first frames of the clip. The published function can also shift windows
-    from step to step and spread their frames; both published pipelines leave that off.
+    A window starts every ``size - overlap`` frames; a window that exceeds the end continues with the first
+    frames of the clip. The published function can also shift the windows at each step and dilate them; both
+    published pipelines leave that off.
 
     Raises:
         ValueError: a number is out of range.
@@ -88,5 +91,5 @@ def _check(
     if not 0 <= overlap < size:
         raise ValueError(
             f"{overlap_name} is {overlap} and {size_name} {size}; the overlap has to be at least 0 and "
-            f"smaller than the window, or windows never move on. Use {overlap_name} {min(6, size - 1)}."
+            f"smaller than the window. Use {overlap_name} {min(6, size - 1)}."
         )

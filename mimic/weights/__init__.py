@@ -1,1 +1,1 @@
-"""Weights: where they come from, how they arrive whole, and that every key of them is used."""
+"""Weights: find and download them, check that files are complete, and load every key strictly."""

@@ -1,4 +1,4 @@
-"""`mimic download`: the files of each set of released weights, their licences, and that they arrive whole."""
+"""Download released weights (`mimic download`): their files, sizes, hashes and licences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mimic.weights.sources import (
 
 @dataclass(frozen=True)
 class ReleasedFile:
-    """One file as its makers published it."""
+    """One file as published."""
 
     repository: str
     name: str
@@ -31,17 +31,17 @@ class ReleasedFile:
 
 @dataclass(frozen=True)
 class Release:
-    """What `mimic download NAME` fetches.
+    """A set of released weights that `mimic download NAME` downloads.
 
     Args:
-        title: what it is.
-        files: files that are put into a folder of the user's.
-        licence: of the files, for people to read.
-        base: hub repository that goes into the cache of huggingface_hub beside them, as its id is what a
-            config names.
-        base_bytes: size of what is fetched of it.
-        base_licence: its licence.
-        needs_consent: whether the licence restricts use so much that people have to agree first.
+        title: description of the weights.
+        files: files to download into a folder.
+        licence: description of the files' licence.
+        base: hub repository of the base model, which is downloaded to the cache of huggingface_hub, because
+            configs name it by its id.
+        base_bytes: size of the downloaded part of the base model in bytes.
+        base_licence: description of the base model's licence.
+        needs_consent: whether users have to agree to a restrictive licence before the download.
     """
 
     title: str
@@ -58,13 +58,13 @@ class Release:
 
 
 _MIMICMOTION_LICENCE = "for research use only (the authors' terms; the code of MimicMotion is Apache-2.0)"
-_SVD_LICENCE = "Stability AI's own, to be accepted on the model's page before it can be fetched"
-# VAE and image encoder in float16, and the configs; the UNet comes with MimicMotion's checkpoint.
+_SVD_LICENCE = "Stability AI's own, to be accepted on the model's page before it can be downloaded"
+# VAE and image encoder in float16, and configs; MimicMotion's checkpoint contains the UNet.
 _SVD_BYTES = 195_531_910 + 1_264_217_240 + 4_000
 
 RELEASES = {
     "mimicmotion": Release(
-        title="MimicMotion 1.1 (72-frame windows) and the parts of Stable Video Diffusion that it stands on",
+        title="MimicMotion 1.1 (72-frame windows) and the parts of Stable Video Diffusion that it needs",
         files=(
             ReleasedFile(
                 MIMICMOTION,
@@ -80,7 +80,7 @@ RELEASES = {
         needs_consent=True,
     ),
     "dwpose": Release(
-        title="DWPose, the whole-body pose estimator that MimicMotion was made with",
+        title="DWPose, the whole-body pose estimator that MimicMotion was trained with",
         files=(
             ReleasedFile(
                 DWPOSE,
@@ -101,7 +101,7 @@ RELEASES = {
 
 
 def describe(release: Release, folder: Path) -> str:
-    """What would be fetched, how large it is, whither it goes, and under which licence."""
+    """Describe files, sizes, destinations and licences of a release."""
     lines = [f"{release.title}: {size_text(release.num_bytes)} in all"]
     lines += [
         f"  {file.name}  {size_text(file.num_bytes)}  from {file.repository} to {folder}"
@@ -115,22 +115,23 @@ def describe(release: Release, folder: Path) -> str:
 
 
 def fetch(release: Release, folder: Path, *, say: Callable[[str], None]) -> list[Path]:
-    """Skip files already downloaded, resume partial downloads, and check what arrived.
+    """Download a release: skip files already downloaded, resume partial downloads, check sizes and hashes.
 
     Args:
-        folder: where the files go.
+        release: the weights.
+        folder: folder for the files.
         say: called with a line for each step.
 
     Returns:
-        The files, then the folder of the base model in the cache if there is one.
+        paths of the files, followed by the folder of the base model in the cache, if there is one.
 
     Raises:
-        SourceError: a file cannot be fetched, does not fit on the disk, or is not the one published.
+        SourceError: a file cannot be downloaded, does not fit on the disk, or differs from the published one.
     """
     absent = [file for file in release.files if not _is_whole(folder / file.name, file)]
     _check_space(folder, sum(file.num_bytes for file in absent))
     found: list[Path] = []
-    if release.base is not None:  # first: it is the one that may be refused
+    if release.base is not None:  # first, because access to it may be refused
         say(f"{release.base}: configs, VAE and image encoder")
         found.append(snapshot(release.base, wanted=BASE_FILES))
     for number, file in enumerate(release.files):
@@ -146,7 +147,7 @@ def fetch(release: Release, folder: Path, *, say: Callable[[str], None]) -> list
 
 
 def size_text(num_bytes: int) -> str:
-    """A size as people read it: 3.05 GB, 195 MB."""
+    """Format a size, such as 3.05 GB or 195 MB."""
     return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{max(1, round(num_bytes / 1e6))} MB"
 
 
@@ -158,11 +159,11 @@ def _check(path: Path, file: ReleasedFile) -> None:
     if not _is_whole(path, file):
         raise SourceError(
             f"{path} has {path.stat().st_size} bytes, the published file {file.num_bytes}. "
-            "Remove it and start again"
+            "Remove it and rerun the command"
         )
     if file.sha256 is not None and sha256(path) != file.sha256:
         raise SourceError(
-            f"{path} is not the published file (its SHA-256 differs). Remove it and start again"
+            f"{path} is not the published file (its SHA-256 differs). Remove it and rerun the command"
         )
 
 

@@ -1,8 +1,8 @@
-"""Low-rank changes of weights in a file: what such a file holds, and how it is merged into a model.
+"""Merge LoRA files into a model.
 
-For each changed layer a file has ``<layer>.lora_A.weight`` (rank x inputs), ``<layer>.lora_B.weight``
-(outputs x rank) and ``<layer>.alpha``: the layer's weight becomes ``W + alpha / rank * B A`` (LoRA,
-arXiv 2106.09685). Any other key is a whole tensor that was trained, too, and replaces the model's.
+For each changed layer, a file has ``<layer>.lora_A.weight`` (rank x inputs), ``<layer>.lora_B.weight``
+(outputs x rank) and ``<layer>.alpha``; the layer's weight becomes ``W + alpha / rank * B A`` (LoRA,
+arXiv 2106.09685). Any other key is a tensor that was fully trained and replaces the model's.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from mimic.weights.strict import Mismatch, State, WeightsError, read_state
 
 DOWN, UP, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
-"""What follows a layer's name in a key."""
+"""Suffixes that follow a layer's name in a key."""
 
 
 def product(down: Tensor, up: Tensor) -> Tensor:
-    """``B A`` in float32, ``outputs x inputs x kernel``, for linear layers and convolutions alike.
+    """Compute ``B A`` in float32, ``outputs x inputs x kernel``, for linear layers and convolutions.
 
     Args:
         down: A, ``rank x inputs x kernel``.
@@ -35,20 +35,21 @@ def product(down: Tensor, up: Tensor) -> Tensor:
 def merge_lora(
     networks: Mapping[str, nn.Module], path: str | os.PathLike[str], *, scale: float = 1.0
 ) -> list[str]:
-    """Merge a file's changes into networks, all of them or none.
+    """Merge a LoRA file into networks; if anything does not fit, nothing is changed.
 
     Args:
-        networks: by the names that keys begin with (``unet``).
-        path: a `.safetensors`.
-        scale: strength of the changes: 0 none, 1 as trained. Tensors that were trained whole go as far on
-            the way from the model's values to their own.
+        networks: networks by the prefix of their keys (``unet``).
+        path: a `.safetensors` file.
+        scale: strength of the LoRA: 0 has no effect, 1 is as trained. Fully trained tensors are interpolated
+            linearly between the model's values and theirs.
 
     Returns:
-        names of the weights that changed.
+        names of the changed weights.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: it is no such file, or does not fit the networks; every misfit is listed.
+        FileNotFoundError: the file does not exist.
+        WeightsError: it is not a LoRA file or does not fit the networks; all mismatches are listed (a
+            `ValueError`).
     """
     path = Path(path)
     state = read_state(path)
@@ -59,7 +60,7 @@ def merge_lora(
     }
     layers = {key.removesuffix(DOWN) for key in state if key.endswith(DOWN)}
     if not layers:
-        raise WeightsError(f"{path} holds no low-rank changes; expected keys such as unet.….lora_A.weight.")
+        raise WeightsError(f"{path} holds no LoRA weights; expected keys such as unet.….lora_A.weight.")
     additions, whole = _split(state, layers, path)
     _check(places, additions, whole, path)
     for key, addition in additions.items():
@@ -71,7 +72,7 @@ def merge_lora(
 
 
 def _split(state: State, layers: set[str], path: Path) -> tuple[State, State]:
-    """Additions to weights by key, and whole tensors by key."""
+    """Split a LoRA file into changes to add to weights, and whole tensors, both by key."""
     keys = {layer: [layer + end for end in (DOWN, UP, ALPHA)] for layer in sorted(layers)}
     own = {key for group in keys.values() for key in group}
     missing = sorted(own - set(state))
@@ -92,4 +93,4 @@ def _check(places: State, additions: State, whole: State, path: Path) -> None:
         elif places[key].shape != value.shape:
             mismatch.misshapen.append(f"{key}: found {list(value.shape)}, expected {list(places[key].shape)}")
     if mismatch:
-        raise WeightsError(f"the changes in {path} do not fit the model.", mismatch)
+        raise WeightsError(f"the LoRA weights in {path} do not fit the model.", mismatch)

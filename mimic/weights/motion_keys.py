@@ -1,8 +1,7 @@
-"""AnimateDiff-style motion modules: from the names in released checkpoints to those of diffusers, and back.
+"""Convert keys of AnimateDiff-style motion modules between released checkpoints and diffusers.
 
-A released module has its two attentions in a list, each with a table of positions of its own; diffusers has
-``attn1`` and ``attn2`` and one table for both. The tables are the same sinusoids, which is checked here, so
-that none is dropped unseen.
+A released module has a list of two attentions with one position table each; diffusers has ``attn1`` and
+``attn2`` with one table for both. The conversion checks that both tables are equal before one is dropped.
 """
 
 from __future__ import annotations
@@ -31,15 +30,20 @@ _OURS = re.compile(r"(?P<module>.*motion_modules\.\d+\.)(?P<rest>.*)")
 
 
 def is_motion_key(key: str) -> bool:
-    """Whether a key, released or ours, is of a motion module."""
+    """Return whether a key, released or ours, belongs to a motion module."""
     return "motion_modules." in key
 
 
 def to_diffusers(state: Mapping[str, Tensor], *, source: object) -> State:
-    """A released state under diffusers' names; keys of no motion module stay as they are.
+    """Rename the keys of a released state to diffusers' names; other than motion modules' keys are unchanged.
+
+    Args:
+        state: tensors under released keys.
+        source: named in error messages.
 
     Raises:
-        WeightsError: the tables of positions of one module differ, which diffusers cannot hold.
+        WeightsError: the position tables of a module differ, which diffusers cannot represent (a
+            `ValueError`).
     """
     renamed: State = {}
     for key, tensor in state.items():
@@ -47,15 +51,16 @@ def to_diffusers(state: Mapping[str, Tensor], *, source: object) -> State:
         known = renamed.get(place)
         if known is not None and not _same(known, tensor):
             raise WeightsError(
-                f"{source}: {key} differs from the other table of positions of its motion module; one table "
-                "serves both attentions here."
+                f"{source}: {key} differs from the other table of positions of its motion module; both "
+                "attentions need the same table."
             )
         renamed[place] = tensor
     return renamed
 
 
 def to_released(state: Mapping[str, Tensor]) -> State:
-    """The inverse of `to_diffusers`: our state under the released names, tables of positions doubled."""
+    """Rename our keys to the released names, with one position table per attention; inverts
+    `to_diffusers`."""
     renamed: State = {}
     for key, tensor in state.items():
         found = _OURS.fullmatch(key)
@@ -75,7 +80,7 @@ def to_released(state: Mapping[str, Tensor]) -> State:
 
 
 def diffusers_key(key: str) -> str:
-    """Where a released key goes."""
+    """Return the diffusers key of a released key."""
     found = _MODULE.fullmatch(key)
     if found is None:
         return key

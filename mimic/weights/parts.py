@@ -1,7 +1,7 @@
-"""The parts of a model folder (``vae/``, ``unet/``): which files hold their weights, and loading them.
+"""Find and load the weights of the parts of a model folder (``vae/``, ``unet/``).
 
-The files that count are those with the library's usual name, or those that its index lists. Any other file in
-the folder, such as ``model (copy).safetensors`` or ``old.bin``, is ignored.
+Only files with the library's usual name, or files listed by its index, are used. Any other file in the
+folder, such as ``model (copy).safetensors`` or ``old.bin``, is ignored.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from mimic.weights.sources import SourceError, fetch_hint
 from mimic.weights.strict import State, check_loading_info, load_strictly, read_state
 
 Names = tuple[str, str]
-"""Usual file names of a library: as safetensors, and as `torch.save` writes it."""
+"""Usual file names of a library, for safetensors and for `torch.save`."""
 DIFFUSERS: Names = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 TRANSFORMERS: Names = ("model.safetensors", "pytorch_model.bin")
 
 POSITION_IDS = "embeddings.position_ids"
-"""End of the key of a constant that CLIP checkpoints hold or not, depending on the version that wrote it."""
+"""Suffix of the key of a constant that only some versions of transformers write to CLIP checkpoints."""
 
 _OTHER_VARIANTS = ("fp16", "bf16")
 _LIBRARIES = frozenset({"diffusers", "transformers", "mimic"})
 _LIBRARY_LOADS = {"device_map", "quantization_config"}
-# Names of the attention of VAEs that were saved before diffusers 0.15.
+# Names of attention layers in VAEs saved before diffusers 0.15.
 _OLD_ATTENTION = re.compile(r"(?<=\.attentions\.)(\d+)\.(query|key|value|proj_attn)\.")
 _NEW_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -44,22 +44,27 @@ Part = TypeVar("Part", bound=nn.Module)
 
 
 def names_of(kind: type[nn.Module]) -> Names:
-    """The usual file names of a class's library."""
+    """Return the usual file names of a class's library."""
     return TRANSFORMERS if issubclass(kind, PreTrainedModel) else DIFFUSERS
 
 
 def find_files(
     folder: Path, names: Names = DIFFUSERS, variant: str | None = None
 ) -> tuple[list[Path], list[str]]:
-    """The files that hold a part's weights, and the names of those that are missing.
+    """Find the files that hold a part's weights, and the names of missing ones.
 
-    Looked for are, in this order, files of `variant`, without variant, of fp16 and of bf16; of each,
-    safetensors first. The first of these that is complete counts. A broken link, or an index of which some
-    files are there, is a gap: no other precision is taken in its place.
+    Files are searched in this order: with `variant`, without variant, fp16, bf16; for each, safetensors
+    first. The first complete set is used. A broken link, or an index with only some of its files, counts as
+    missing files; no other precision is used instead.
+
+    Args:
+        folder: the folder of the part.
+        names: usual file names of its library.
+        variant: of the weight files, for example ``fp16``.
 
     Returns:
-        (files, missing): if no file set is complete, files is empty and missing lists the shards that an
-        index names, or the usual name.
+        (files, missing); if no set is complete, files is empty, and missing lists the shards named by an
+        index, or the usual name.
     """
     missing: list[str] = []
     for wanted in dict.fromkeys((variant, None, *_OTHER_VARIANTS)):
@@ -78,8 +83,12 @@ def find_files(
 def require(paths: Iterable[Path], remedy: str) -> None:
     """Check that files or folders exist.
 
+    Args:
+        paths: the files or folders.
+        remedy: sentence for the error message that says what to do.
+
     Raises:
-        SourceError: naming all that do not, what to do, and the command that fetches them.
+        SourceError: some do not exist; all are named, with the command that downloads them (an `OSError`).
     """
     missing = [path for path in paths if not path.exists()]
     if missing:
@@ -89,11 +98,16 @@ def require(paths: Iterable[Path], remedy: str) -> None:
 
 
 def read_part(folder: Path, names: Names = DIFFUSERS, variant: str | None = None) -> State:
-    """All tensors of a part.
+    """Read all tensors of a part.
+
+    Args:
+        folder: the folder of the part.
+        names: usual file names of its library.
+        variant: of the weight files, for example ``fp16``.
 
     Raises:
-        SourceError: a file is missing.
-        WeightsError: a file is damaged.
+        SourceError: a file is missing (an `OSError`).
+        WeightsError: a file is damaged (a `ValueError`).
     """
     files, missing = find_files(folder, names, variant)
     if missing:
@@ -109,11 +123,18 @@ def read_part(folder: Path, names: Names = DIFFUSERS, variant: str | None = None
 
 
 def load_part(kind: type[Part], folder: Path, *, dtype: torch.dtype, variant: str | None = None) -> Part:
-    """A network of diffusers, transformers or this package from its folder, in evaluation mode.
+    """Load a network of diffusers, transformers or this package from its folder, in evaluation mode.
+
+    Args:
+        kind: class of the network.
+        folder: the folder with its config and weights.
+        dtype: precision of the weights.
+        variant: of the weight files, for example ``fp16``.
 
     Raises:
-        SourceError: a file is missing.
-        WeightsError: listing every missing, surplus and misshapen key; or a file is damaged.
+        SourceError: a file is missing (an `OSError`).
+        WeightsError: keys are missing, unexpected or of a wrong shape (all are listed), or a file is damaged
+            (a `ValueError`).
     """
     require([folder / "config.json"], "A part of a model is a folder with its config and its weights.")
     state = read_part(folder, names_of(kind), variant)
@@ -136,20 +157,22 @@ def load_parts(
     variant: str | None = None,
     given: Mapping[str, Any],
 ) -> dict[str, nn.Module]:
-    """All networks that a model folder's `model_index.json` lists.
+    """Load all networks listed by a model folder's `model_index.json`.
 
     Args:
-        dtype: of all, or of each by its name, with ``default`` for the others.
-        variant: of the weight files; parts without it take their own.
+        folder: the model folder.
+        dtype: precision of all networks, or of each by its name with ``default`` for the others.
+        variant: of the weight files; parts without it use their other files.
         given: arguments of the user's `from_pretrained`; parts among them are not loaded.
 
     Returns:
-        the networks by name; none where `given` asks for a way of loading that only the libraries have
-        (quantized, spread over devices). All are checked in any case.
+        the networks by name; none if `given` requests a way of loading that only the libraries support
+        (quantized, distributed over devices). All are checked in any case.
 
     Raises:
-        SourceError: a file is missing, or no part has files of `variant`.
-        WeightsError: listing every missing, surplus and misshapen key; or a file is damaged.
+        SourceError: a file is missing, or no part has files of `variant` (an `OSError`).
+        WeightsError: keys are missing, unexpected or of a wrong shape (all are listed), or a file is damaged
+            (a `ValueError`).
     """
     require([folder / "model_index.json"], "Give a model folder in diffusers' layout.")
     index = _read_json(folder / "model_index.json")
@@ -180,7 +203,7 @@ def _network_class(library: str | None, name: str | None) -> type[nn.Module] | N
 
 
 def _load_of_transformers(kind: Any, folder: Path, state: State, dtype: torch.dtype) -> Any:
-    """Load by the library itself, which renames the keys of its other versions."""
+    """Load with transformers itself, which renames keys of its older versions."""
     with quiet_transformers():
         module, info = kind.from_pretrained(
             None,
@@ -188,7 +211,7 @@ def _load_of_transformers(kind: Any, folder: Path, state: State, dtype: torch.dt
             state_dict={key: value for key, value in state.items() if not key.endswith(POSITION_IDS)},
             torch_dtype=dtype,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are listed below
+            ignore_mismatched_sizes=True,  # mismatches are reported below
         )
     check_loading_info(info, source=folder)
     return module.eval()
@@ -196,7 +219,7 @@ def _load_of_transformers(kind: Any, folder: Path, state: State, dtype: torch.dt
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hide what transformers logs below errors."""
+    """Hide log messages of transformers below the level of errors."""
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -207,7 +230,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _find(folder: Path, name: str, variant: str | None) -> tuple[list[Path], list[str]]:
-    """The files of one format and variant that are there, and the names of those that are missing."""
+    """Return the existing files of one format and variant, and the names of missing ones."""
     stem, suffix = name.rsplit(".", 1)
     middle = f".{variant}" if variant else ""
     single, index = folder / f"{stem}{middle}.{suffix}", folder / f"{name}.index{middle}.json"

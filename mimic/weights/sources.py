@@ -1,4 +1,4 @@
-"""From what a user writes for a model (a folder, a hub id, ``bundled:mini``) to files on this machine."""
+"""Resolve a user's name of a model (a folder, a hub id, ``bundled:mini``) to local files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SVD = "stabilityai/stable-video-diffusion-img2vid-xt-1-1"
 MIMICMOTION = "tencent/MimicMotion"
 DWPOSE = "yzd-v/DWPose"
 
-# What is needed of a Stable Video Diffusion repository under a MimicMotion checkpoint, which brings the UNet.
+# Files of Stable Video Diffusion that a MimicMotion checkpoint needs; the checkpoint contains the UNet.
 BASE_FILES = ("model_index.json", "*/*.json", "vae/*.fp16.safetensors", "image_encoder/*.fp16.safetensors")
-# Of any model in diffusers' layout, beside the weights of its parts.
+# Files of any model in diffusers' layout other than the weights of its parts.
 MODEL_TEXTS = ("*.json", "*/*.json", "*/*.txt")
 
 _DOWNLOADS = {SVD: "mimicmotion", MIMICMOTION: "mimicmotion", DWPOSE: "dwpose"}
@@ -29,7 +29,7 @@ _FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx", ".yam
 
 
 class SourceError(OSError):
-    """Weights cannot be had from where they should come; the message says what to do."""
+    """Weights cannot be found or downloaded; the message says what to do."""
 
 
 def resolve(
@@ -40,18 +40,18 @@ def resolve(
     wanted: Sequence[str] | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """The folder of a model, downloaded where it is a hub id and not yet in the cache.
+    """Return the folder of a model; a hub model that is not in the cache is downloaded.
 
     Args:
         model: a folder; ``owner/name`` or ``hf:owner/name`` on the Hugging Face hub; or ``bundled:name``.
-        checkpoint: given, the model is only the base under it: its UNet weights are not downloaded, of the
-            other parts the float16 files.
-        variant: which of several weight files of a hub model, such as ``fp16``.
-        wanted: patterns of the files of a hub model; else those of its parts in one precision.
-        local_files_only: use the cache and do not ask the hub.
+        checkpoint: if given, the model is only its base: the UNet's weights are not downloaded, and the
+            float16 files of the other parts are.
+        variant: of a hub model's weight files, for example ``fp16``.
+        wanted: patterns of the files of a hub model; by default, the weights of its parts in one precision.
+        local_files_only: use only files on disk; never access the hub.
 
     Raises:
-        SourceError: nothing is there, or it cannot be downloaded.
+        SourceError: the model is not found or cannot be downloaded (an `OSError`).
     """
     text = os.fspath(model)
     if text.startswith("bundled:"):
@@ -77,7 +77,7 @@ def resolve(
     else:
         wanted, unwanted = (*MODEL_TEXTS, "*/*.safetensors"), ("*/*.*.safetensors",)
     folder = snapshot(repository, wanted=wanted, unwanted=unwanted, local_files_only=local_files_only)
-    # Parts that are there in another precision or format only.
+    # Parts that only exist in another precision or format.
     for other in ("*.fp16.safetensors", "*.safetensors", "*.bin"):
         parts = {path.parent for path in folder.glob("*/config.json")}
         lacking = sorted(part.name for part in parts if not weight_files(part))
@@ -91,10 +91,14 @@ def resolve(
 
 
 def resolve_checkpoint(checkpoint: str | os.PathLike[str], *, local_files_only: bool = False) -> Path:
-    """The file of a checkpoint: a path, or ``hf:owner/repository/file`` on the hub.
+    """Return the file of a checkpoint: a path, or ``hf:owner/repository/file`` on the hub.
+
+    Args:
+        checkpoint: the path or hub name.
+        local_files_only: use only files on disk; never access the hub.
 
     Raises:
-        SourceError: it is not there, or cannot be downloaded.
+        SourceError: the checkpoint is not found or cannot be downloaded (an `OSError`).
     """
     text = os.fspath(checkpoint)
     if text.startswith("hf:"):
@@ -110,9 +114,7 @@ def resolve_checkpoint(checkpoint: str | os.PathLike[str], *, local_files_only: 
         raise SourceError(f"{path} is a folder; a checkpoint is one file (.pth or .safetensors)")
     remedy = ""
     if path.name.startswith("MimicMotion"):
-        remedy = (
-            f". Get it with `mimic download mimicmotion`, or name hf:{MIMICMOTION}/{path.name} in its place"
-        )
+        remedy = f". Get it with `mimic download mimicmotion`, or use hf:{MIMICMOTION}/{path.name} instead"
     raise SourceError(f"there is no checkpoint {path}{remedy}")
 
 
@@ -124,12 +126,15 @@ def snapshot(
     folder: Path | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """Files of a hub repository that match ``wanted`` and not ``unwanted``, in the cache or in ``folder``.
+    """Download the files of a hub repository that match ``wanted`` and not ``unwanted``.
 
-    Skip files already downloaded; resume partial downloads.
+    Files go to the cache, or to ``folder`` if given. Skip files already downloaded; resume partial downloads.
+
+    Returns:
+        the folder with the files.
 
     Raises:
-        SourceError: see `resolve`.
+        SourceError: as in `resolve`.
     """
     import huggingface_hub
 
@@ -147,12 +152,16 @@ def snapshot(
 def hub_file(
     repository: str, name: str, *, folder: Path | None = None, local_files_only: bool = False
 ) -> Path:
-    """One file of a hub repository, in the cache or in ``folder``; partial downloads are resumed.
+    """Download one file of a hub repository to the cache, or to ``folder`` if given; resume partial
+    downloads.
+
+    Returns:
+        path of the file.
 
     Raises:
-        SourceError: see `resolve`.
+        SourceError: as in `resolve`.
     """
-    # Not hf_hub_download: without a network that waits half a minute before it says so.
+    # Not hf_hub_download, which waits half a minute before it fails without a network.
     path = snapshot(repository, wanted=[name], folder=folder, local_files_only=local_files_only) / name
     if not path.is_file():
         if local_files_only:
@@ -163,7 +172,7 @@ def hub_file(
 
 @contextlib.contextmanager
 def explained(repository: str) -> Iterator[None]:
-    """Turn what can go wrong with the hub into one sentence that says what to do."""
+    """Convert errors of the hub into a `SourceError` with one sentence that says what to do."""
     from huggingface_hub import constants, errors
 
     page = f"{constants.ENDPOINT}/{repository}"
@@ -171,9 +180,9 @@ def explained(repository: str) -> Iterator[None]:
         yield
     except errors.GatedRepoError as error:
         raise SourceError(
-            f"{repository} is given only to those who have accepted its licence: sign in, open {page}, click "
+            f"{repository} requires you to accept its licence: sign in, open {page}, click "
             f"'Agree and access repository', make a token at {constants.ENDPOINT}/settings/tokens, then run "
-            "`hf auth login` (or set HF_TOKEN) and start again"
+            "`hf auth login` (or set HF_TOKEN) and rerun the command"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise SourceError(
@@ -187,12 +196,12 @@ def explained(repository: str) -> Iterator[None]:
     except OSError as error:
         reason = (error.strerror or next(iter(str(error).splitlines()), type(error).__name__)).rstrip(".")
         raise SourceError(
-            f"{repository} could not be downloaded: {reason}. Start again; the download resumes"
+            f"{repository} could not be downloaded: {reason}. Rerun the command to resume the download"
         ) from error
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files of a model folder that hold weights."""
+    """Return the files of a model folder that hold weights."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -201,7 +210,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file; of a large file in the hub's cache that is the blob's name, not read."""
+    """Compute the SHA-256 of a file; for a large file in the hub's cache it is the blob's name."""
     blob = path.resolve().name
     if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob):
         return blob
@@ -213,10 +222,12 @@ def sha256(path: Path) -> str:
 
 
 def fetch_hint(folder: Path, names: Sequence[str], *, is_damaged: bool = False) -> str | None:
-    """The sentence with the command that fetches files of a folder in the hub's cache; None elsewhere.
+    """Return a sentence with the command that downloads files of a folder in the hub's cache; None elsewhere.
 
     Args:
-        is_damaged: the files are there, and have to be replaced.
+        folder: the folder.
+        names: names of the files.
+        is_damaged: the files exist and have to be replaced.
     """
     from huggingface_hub import constants
 

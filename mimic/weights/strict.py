@@ -1,5 +1,4 @@
-"""Weights go into modules completely or not at all: safe reading of checkpoint files and key-by-key
-accounting."""
+"""Strict loading of weights: read checkpoint files safely, and account for every key."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ _log = logging.getLogger("mimic")
 
 @dataclass
 class Mismatch:
-    """What keeps a state dict from fitting."""
+    """Differences between a state dict and the modules to load it into."""
 
     missing: list[str] = field(default_factory=list)
     surplus: list[str] = field(default_factory=list)
@@ -50,7 +49,7 @@ class Mismatch:
 
 
 class WeightsError(ValueError):
-    """A checkpoint cannot be read or does not fit the model; the message lists what is wrong."""
+    """A checkpoint cannot be read or does not fit the model; the message lists all problems."""
 
     def __init__(self, message: str, mismatch: Mismatch | None = None) -> None:
         super().__init__(message if mismatch is None else f"{message}\n{mismatch}")
@@ -58,15 +57,15 @@ class WeightsError(ValueError):
 
 
 def read_state(path: str | Path) -> State:
-    """The tensors of a `.safetensors` or `torch.save` file, on the CPU, mapped from the file where its format
-    allows.
+    """Read the tensors of a `.safetensors` or `torch.save` file to the CPU, memory-mapped if possible.
 
-    Nothing is unpickled but tensors (``weights_only``). A dict that holds the tensors under ``state_dict`` is
-    opened.
+    Only tensors are unpickled (``weights_only``). If the file holds a dict with the key ``state_dict``, its
+    tensors are returned.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: the file is damaged, holds other things than tensors, or tensors that are not finite.
+        FileNotFoundError: the file does not exist.
+        WeightsError: the file is damaged, or holds objects other than tensors, or non-finite values (a
+            `ValueError`).
     """
     path = Path(path)
     if not path.is_file():
@@ -92,17 +91,21 @@ def read_state(path: str | Path) -> State:
         more = f" and {len(broken) - _LISTED} more" if len(broken) > _LISTED else ""
         raise WeightsError(
             f"{path} holds NaN or infinite values in {', '.join(broken[:_LISTED])}{more}. "
-            f"Take an earlier checkpoint, or the published file anew. {_again(path)}"
+            f"Use an earlier checkpoint, or replace the file by the published one. {_again(path)}"
         )
     return content
 
 
 def without_prefixes(state: Mapping[str, Tensor], *prefixes: str, source: object) -> State:
-    """A state without the prefixes that a training framework put before its keys (``module.``); said in the
-    log.
+    """Remove prefixes that a training framework added to keys (``module.``), and log the removal.
+
+    Args:
+        state: tensors by key.
+        prefixes: the prefixes.
+        source: named in messages.
 
     Raises:
-        WeightsError: two keys are the same without them.
+        WeightsError: two keys are equal without prefixes (a `ValueError`).
     """
     pattern = re.compile(f"^(?:{'|'.join(map(re.escape, prefixes))})+")
     renamed = {key: pattern.sub("", key) for key in state}
@@ -118,7 +121,7 @@ def without_prefixes(state: Mapping[str, Tensor], *prefixes: str, source: object
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Whether a tensor holds neither NaN nor infinity; both show in its extremes."""
+    """Return whether a tensor holds neither NaN nor infinity; both show in its minimum or maximum."""
     if not tensor.is_floating_point() or tensor.numel() == 0 or tensor.element_size() == 1:
         return True
     return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
@@ -130,7 +133,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except SafetensorError as error:
         raise WeightsError(
-            f"{path} is not a whole safetensors file ({error}); {path.stat().st_size} bytes are here. "
+            f"{path} is not a whole safetensors file ({error}); it has {path.stat().st_size} bytes. "
             f"{_again(path)}"
         ) from error
 
@@ -147,15 +150,15 @@ def _read_torch(path: Path) -> Any:
         except RuntimeError as error:
             if "mmap can only be used" not in str(error):
                 raise
-            return torch.load(path, **arguments)  # the format before zip files cannot be mapped
+            return torch.load(path, **arguments)  # files in the old format without zip cannot be mapped
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is refused: it holds Python objects other than tensors, or is no checkpoint at all. "
-            "Such files can run code when loaded; convert it to safetensors where you trust it."
+            "Such files can run code when loaded; if you trust it, convert it to safetensors."
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise WeightsError(
-            f"{path} is not a whole checkpoint that torch can read; {path.stat().st_size} bytes are here. "
+            f"{path} is not a whole checkpoint that torch can read; it has {path.stat().st_size} bytes. "
             f"{_again(path)}"
         ) from error
 
@@ -163,8 +166,12 @@ def _read_torch(path: Path) -> Any:
 def compare(
     expected: Mapping[str, Iterable[int]], found: Mapping[str, Iterable[int]], optional: Iterable[str] = ()
 ) -> Mismatch:
-    """Account for every key: `expected` and `found` map keys to shapes; `optional` keys may be there or
-    not."""
+    """Compare keys and shapes.
+
+    Args:
+        expected, found: shapes by key.
+        optional: keys that may be missing or unexpected.
+    """
     optional = set(optional)
     mismatch = Mismatch()
     for key, shape in expected.items():
@@ -185,21 +192,20 @@ def load_strictly(
     optional: Iterable[str] = (),
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Put a checkpoint's tensors into modules; each key has its place and each place its key, or nothing is
-    changed.
+    """Load a checkpoint into modules; if keys or shapes differ, nothing is changed.
 
-    The tensors themselves become the parameters (cast where `dtype` differs), so modules built on the meta
-    device cost no memory of their own.
+    The tensors themselves become the parameters (cast if `dtype` differs), so modules on the meta device need
+    no additional memory.
 
     Args:
-        modules: key prefix (``unet.``) to the module whose keys follow it.
+        modules: modules by the prefix of their keys (``unet.``).
         state: the whole checkpoint.
-        source: where it came from, for the message.
-        optional: keys, prefix included, that may be there without having a place.
-        dtype: of the loaded floating-point tensors; None keeps the checkpoint's.
+        source: its origin, for messages.
+        optional: keys, including the prefix, that may be present without belonging to a module.
+        dtype: precision of floating-point tensors; None keeps the checkpoint's.
 
     Raises:
-        WeightsError: listing every missing, surplus and misshapen key.
+        WeightsError: keys are missing, unexpected or of a wrong shape; all are listed (a `ValueError`).
     """
     places = {
         prefix + key: tensor.shape
@@ -215,10 +221,16 @@ def load_strictly(
 
 
 def check_loading_info(info: Mapping[str, Any], *, source: str | Path, optional: Iterable[str] = ()) -> None:
-    """Make the report of a library's own `from_pretrained(output_loading_info=True)` binding.
+    """Check the report of a library's `from_pretrained(output_loading_info=True)`.
+
+    Args:
+        info: the report.
+        source: named in messages.
+        optional: keys that may be missing or unexpected.
 
     Raises:
-        WeightsError: a key was missing, surplus or misshapen, which the library itself only logs.
+        WeightsError: keys were missing, unexpected or of a wrong shape, which the library only logs (a
+            `ValueError`).
     """
     optional = set(optional)
     mismatch = Mismatch(
@@ -234,8 +246,7 @@ def check_loading_info(info: Mapping[str, Any], *, source: str | Path, optional:
 
 
 def align_memory(module: nn.Module) -> None:
-    """Copy those parameters and buffers of a CPU module whose memory does not start at a multiple of 64
-    bytes."""
+    """Copy parameters and buffers on the CPU whose memory does not start at a multiple of 64 bytes."""
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
             tensor.data = tensor.data.clone()

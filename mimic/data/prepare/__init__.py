@@ -1,7 +1,7 @@
-"""From a folder of videos to clips with the poses of one person each: `mimic prepare`.
+"""Turn a folder of videos into clips with the poses of one person each: `mimic prepare`.
 
-Each video is searched for cuts once, then the poses of each part are estimated. Finished work is noted beside
-the results; rerun the command to resume a run that was killed.
+Each video is first searched for cuts, then the poses of each part are estimated. Finished work is recorded
+next to the results; rerun the command to resume an interrupted run.
 """
 
 from mimic.data.prepare.result import Prepared

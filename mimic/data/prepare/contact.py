@@ -1,4 +1,4 @@
-"""A picture to look at before training: random clips, the skeleton drawn over a frame of each."""
+"""Draw the contact sheet, to be viewed before training: frames of random clips with their skeletons."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ Image = NDArray[np.uint8]
 
 NUM_PICTURES = 24
 MIN_PICTURES = 12
-"""With fewer clips, several frames of each are shown."""
+"""Number of pictures on the sheet; with fewer clips, several frames of each are shown."""
 CELL = 320
-"""Longer side of a picture, pixels."""
+"""Longer side of a picture in pixels."""
 
 _CAPTION_HEIGHT = 40
 _GAP = 6
 _PAPER, _INK = 24, 225
-_CANVAS = 640  # of the skeleton: the smaller, the bolder its strokes
+_CANVAS = 640  # canvas of the skeleton; on a smaller canvas, its lines are thicker
 _TEXT_SCALE = 0.42
 
 
 def contact_sheet(clips: Sequence[PreparedClip], *, seed: int) -> Image:
-    """Some of the clips, chosen by the seed, in one picture.
+    """Draw frames of clips chosen by `seed` on one sheet, RGB uint8 ``H x W x 3``.
 
-    A clip whose frames or poses can no longer be read has an empty picture with its name.
+    A clip whose frames or poses can no longer be read gets an empty picture with its name.
     """
     return arranged([_picture(clip, frame) for clip, frame in chosen(clips, seed)])
 
 
 def chosen(clips: Sequence[PreparedClip], seed: int) -> list[tuple[PreparedClip, int]]:
-    """Which frame (counted from the clip's first) of which clip is shown."""
+    """Choose the clips to show, each with the index of a frame in the clip."""
     rng = np.random.default_rng(seed)
     picks = sorted(rng.choice(len(clips), size=min(len(clips), NUM_PICTURES), replace=False).tolist())
     num_each = max(1, MIN_PICTURES // max(1, len(picks)))
@@ -47,7 +47,7 @@ def chosen(clips: Sequence[PreparedClip], seed: int) -> list[tuple[PreparedClip,
     for pick in picks:
         try:
             seen = np.flatnonzero(is_seen(clips[pick].load_poses()))
-        except (OSError, PoseError):  # gone since they were found
+        except (OSError, PoseError):  # removed after they were prepared
             seen = np.zeros(1, np.int64)
         frames = rng.choice(seen, size=min(num_each, len(seen)), replace=False)
         found.extend((clips[pick], int(frame)) for frame in sorted(frames.tolist()))
@@ -55,7 +55,7 @@ def chosen(clips: Sequence[PreparedClip], seed: int) -> list[tuple[PreparedClip,
 
 
 def arranged(pictures: Sequence[Image]) -> Image:
-    """Pictures of one size in rows and columns, a little wider than high."""
+    """Arrange pictures of one size in a grid that is slightly wider than high."""
     num_columns = min(len(pictures), max(1, math.ceil(math.sqrt(1.4 * len(pictures)))))
     num_rows = math.ceil(len(pictures) / num_columns)
     height, width = pictures[0].shape[:2]
@@ -69,15 +69,15 @@ def arranged(pictures: Sequence[Image]) -> Image:
 
 
 def _picture(clip: PreparedClip, number: int) -> Image:
-    """One frame with its skeleton and a caption beneath, of the size of a cell."""
+    """Draw one cell: a frame with its skeleton, and a caption below."""
     cell = np.full((CELL + _CAPTION_HEIGHT, CELL, 3), _PAPER, dtype=np.uint8)
     lines: tuple[str, ...] = _caption(clip, number)
     try:
         drawn = _drawn(clip, number)
     except MemoryError:
         raise
-    except Exception:  # the file has been moved or changed since; the index does not depend on this picture
-        lines = (*lines, "cannot be read any more")
+    except Exception:  # the file has been moved or changed; the index does not depend on this picture
+        lines = (*lines, "can no longer be read")
     else:
         height, width = drawn.shape[:2]
         top, left = (CELL - height) // 2, (CELL - width) // 2
@@ -91,7 +91,7 @@ def _picture(clip: PreparedClip, number: int) -> Image:
 
 
 def _drawn(clip: PreparedClip, number: int) -> Image:
-    """One frame with its skeleton, its longer side `CELL` pixels."""
+    """Draw a frame with its skeleton; its longer side is `CELL` pixels."""
     frame = next(read_frames(clip.video_path, first_frame=clip.first_frame + number, max_frames=1))
     poses = clip.load_poses()[number]
     scale = CELL / max(frame.shape[:2])

@@ -1,9 +1,9 @@
-"""Where a video cuts from one shot to another.
+"""Detect the cuts of a video, where one shot ends and another begins.
 
-Around every frame three frames before are compared with three from it on. At a cut all pairs differ, and by
-far more than the frames of one shot differ from each other nearby. So neither fast movement (its neighbours
-differ as much) nor a flash (what comes after looks like what was before) is taken for a cut. Fades are no
-cuts: nothing jumps in them.
+At every frame, the three frames before it are compared with the three frames from it on. At a cut, all pairs
+differ, and by far more than neighbouring frames of one shot. Fast movement is therefore not detected as a cut
+(neighbouring frames differ as much), nor is a flash (the frames after it resemble those before). Fades are
+not detected either, because they have no abrupt change.
 """
 
 from __future__ import annotations
@@ -17,42 +17,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 REACH = 3
-"""Frames on either side that all have to differ; a flash of fewer frames is no cut."""
+"""Number of frames on either side that all have to differ; a flash of fewer frames is not a cut."""
 NEIGHBOURS = 6
-"""Frames on either side that tell how much frames of one shot differ."""
+"""Number of frames on either side that are used to estimate how much the frames of one shot differ."""
 MIN_DIFFERENCE = 0.25
-"""Of 1: less is never a cut. Two frames of one shot seldom reach it, of two shots in one room they do."""
+"""Minimum difference of a cut, of at most 1. Frames of one shot rarely reach it; frames of two shots in the
+same room do."""
 MIN_RATIO = 2.5
-"""How much more than its neighbours a cut differs."""
+"""Minimum ratio of the difference at a cut to the differences in its neighbourhood."""
 NUM_OTHER_CUTS = 2
-"""Cuts that may lie among the neighbours without hiding the one looked at."""
+"""Number of other cuts in the neighbourhood with which a cut is still detected."""
 
-_GRID = 16  # the picture is compared block by block, of so many by so many
-_BINS = 6  # and by its colours, in so many steps a channel
-_FULL_STEP = 48.0  # of 255: a block whose colour changes so much, or more, has changed wholly
+_GRID = 16  # blocks along each side of the picture, compared by their mean colours
+_BINS = 6  # histogram bins per colour channel
+_FULL_STEP = 48.0  # of 255: change of a block's colour from which on its difference is 1
 
 
 @dataclass(frozen=True)
 class Look:
-    """What of a frame is compared."""
+    """Features of a frame that are compared."""
 
     blocks: NDArray[np.float32]
-    """16 x 16 x 3, mean colours, 0 to 255."""
+    """Mean colours of blocks, ``16 x 16 x 3``, 0 to 255."""
     colours: NDArray[np.float32]
-    """Shares of the picture by colour, together 1."""
+    """Colour histogram with sum 1."""
 
 
 def look_at(frame: NDArray[np.uint8]) -> Look:
-    """Reduce uint8 ``H x W x 3`` to what is compared."""
+    """Compute the features of a frame, uint8 ``H x W x 3``."""
     small = np.asarray(cv2.resize(frame, (4 * _GRID, 4 * _GRID), interpolation=cv2.INTER_AREA))
     blocks = np.asarray(cv2.resize(small, (_GRID, _GRID), interpolation=cv2.INTER_AREA))
-    # Counted in softened steps, so that a slight change of light does not move all pixels to another step.
+    # A soft histogram, so that a slight change of light does not move all pixels to another bin.
     steps = small.reshape(-1, 3).astype(np.float32) * ((_BINS - 1) / 255)
     return Look(blocks.astype(np.float32), _soft_histogram(steps))
 
 
 def difference(one: Look, other: Look) -> float:
-    """How much two frames differ, 0 to 1: half by place, half by colour whatever the place."""
+    """Compute the difference of two frames, 0 to 1: the mean of their block and histogram differences."""
     change = np.abs(one.blocks - other.blocks).max(axis=2)
     by_place = float(np.minimum(change / _FULL_STEP, 1.0).mean())
     by_colour = 0.5 * float(np.abs(one.colours - other.colours).sum())
@@ -60,12 +61,12 @@ def difference(one: Look, other: Look) -> float:
 
 
 def find_cuts(frames: Iterable[NDArray[np.uint8]]) -> Iterator[int]:
-    """The numbers of the frames that begin a new shot, ascending; 0 is not among them.
+    """Yield the indices of frames that begin a new shot, ascending, without 0.
 
     Args:
-        frames: uint8 ``H x W x 3`` RGB, drawn from lazily; a few small ones are held in memory.
+        frames: uint8 ``H x W x 3`` RGB, consumed lazily; only features of a few frames are kept in memory.
     """
-    # looks[i] belongs to frame first + i; steps[i] is how much it differs from the one before.
+    # looks[i] belongs to frame first + i; steps[i] is its difference from the frame before.
     looks: deque[Look] = deque(maxlen=2 * NEIGHBOURS)
     steps: deque[float] = deque(maxlen=2 * NEIGHBOURS)
     num_seen = 0
@@ -83,7 +84,7 @@ def find_cuts(frames: Iterable[NDArray[np.uint8]]) -> Iterator[int]:
 
 
 def _is_cut(looks: deque[Look], steps: deque[float], here: int) -> bool:
-    """Whether the frame at ``here`` of those held begins a new shot."""
+    """Return whether the frame at index ``here`` of the buffers begins a new shot."""
     if steps[here] < MIN_DIFFERENCE:
         return False
     others = sorted((steps[i] for i in range(1, len(steps)) if i != here), reverse=True)
@@ -97,7 +98,7 @@ def _is_cut(looks: deque[Look], steps: deque[float], here: int) -> bool:
 
 
 def _soft_histogram(steps_N3: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each colour counts for the eight steps around it, the more the nearer they are."""
+    """Compute a colour histogram in which each colour is distributed linearly over the eight nearest bins."""
     low = np.minimum(steps_N3.astype(np.int64), _BINS - 2)
     rest = steps_N3 - low
     counts = np.zeros(_BINS**3, dtype=np.float64)

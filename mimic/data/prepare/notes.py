@@ -1,8 +1,8 @@
-"""Notes of finished work, kept beside the results for each video and each of its parts.
+"""Notes of finished work for each video and each of its parts, stored next to the results.
 
-``DATA/.prepare/<key>/video.json`` tells what a look through a video found and into which parts it was
-divided; ``DATA/.prepare/<key>/<first frame>.json`` tells what a part gave. Each is whole or absent, and
-poses are written before the note of their part: a part that has its note is finished.
+``DATA/.prepare/<key>/video.json`` holds the survey of a video, with the parts into which it was divided;
+``DATA/.prepare/<key>/<first frame>.json`` holds the result of a part. Notes are written atomically, and the
+poses of a part are written before its note, so a part with a note is finished.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mimic.files import whole_file
 FOLDER = ".prepare"
 
 FAILED = "failed"
-"""Reason of what failed by no fault of the video's content; the next run tries it again."""
+"""Reason of failures that are not caused by the video's content; the next run tries again."""
 
 Row = dict[str, Any]
 
@@ -37,7 +37,7 @@ _REJECTED = {"video", "frames", "fps", "reason", "detail"}
 
 @dataclass(frozen=True)
 class Survey:
-    """What a look through one video found."""
+    """Result of the survey of one video."""
 
     video: str
     num_bytes: int
@@ -46,14 +46,14 @@ class Survey:
     width: int | None = None
     height: int | None = None
     parts: tuple[tuple[int, int], ...] = ()
-    """First frame and the one after the last, of each stretch whose poses are to be found."""
+    """Frame range (first, end) of each part whose poses are to be estimated."""
     rejected: tuple[Row, ...] = ()
-    """Rows of what cannot serve, for the list of rejected."""
+    """Rows of the list of rejected."""
 
 
 @dataclass(frozen=True)
 class PartNote:
-    """What one part gave: rows of the index (all but the split) and rows of the list of rejected."""
+    """Result of one part: rows of the index (without the split) and rows of the list of rejected."""
 
     clips: list[Row] = field(default_factory=list)
     rejected: list[Row] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Notes:
         self.folder = folder / FOLDER
 
     def survey(self, source: Source) -> Survey | None:
-        """The survey of a video, None when there is none or the video has changed since."""
+        """Return the survey of a video; None if there is none or the video has changed since."""
         survey = _survey(_read(self._of(source.key) / _SURVEY))
         if survey is None:
             return None
@@ -75,29 +75,29 @@ class Notes:
         return survey if is_same else None
 
     def write_survey(self, source: Source, survey: Survey) -> None:
-        """Note a survey; what was noted of the video before it changed is removed first."""
+        """Write the survey of a video, after removing notes from before the video changed."""
         self._forget(self._of(source.key))
         _write(self._of(source.key) / _SURVEY, asdict(survey))
 
     def part(self, source: Source, first_frame: int) -> PartNote | None:
-        """What a part gave, None when it is not finished."""
+        """Return the result of a part; None if it is not finished."""
         note = _part(_read(self._part_path(source, first_frame)))
         if note is None:
             return None
-        # Somebody may have removed poses to save space, not knowing that they are the result.
+        # A user may have removed pose files to save space.
         return note if all((self.data / row["poses"]).is_file() for row in note.clips) else None
 
     def write_part(self, source: Source, first_frame: int, note: PartNote) -> None:
-        """Note what a part gave."""
+        """Write the result of a part."""
         _write(self._part_path(source, first_frame), asdict(note))
 
     def clip_rows(self) -> list[Row]:
-        """The rows of all clips of all notes."""
+        """Return the rows of all clips in all notes."""
         notes = [_part(_read(path)) for folder in self._folders() for path in folder.glob("[0-9]*.json")]
         return [row for note in notes if note is not None for row in note.clips]
 
     def obstacle(self, sources: Sequence[Source]) -> Path | None:
-        """What is where a note is to be written and is none, if anything is."""
+        """Return a path that is needed for a note and occupied by something else; None if there is none."""
         for source in sources:
             folder = self._of(source.key)
             if folder.exists() and not folder.is_dir():
@@ -108,7 +108,7 @@ class Notes:
         return None
 
     def forget_failed(self, sources: Sequence[Source]) -> None:
-        """Remove notes of failures that were not the video's fault, so that the work is tried again."""
+        """Remove notes of failures with the reason `FAILED`, so that the work is tried again."""
         for source in sources:
             survey = self.survey(source)
             if survey is None:
@@ -121,23 +121,23 @@ class Notes:
                     self._part_path(source, first).unlink(missing_ok=True)
 
     def missing_parts(self, source: Source, survey: Survey) -> list[tuple[int, int]]:
-        """The parts of a video that are not finished."""
+        """Return the parts of a video that are not finished."""
         return [part for part in survey.parts if self.part(source, part[0]) is None]
 
     def count(self, source: Source) -> int:
-        """How many notes there are about a video; they may come and go while this is asked."""
+        """Count the notes of a video, which other processes may write or remove meanwhile."""
         try:
             return len(os.listdir(self._of(source.key)))
         except FileNotFoundError:
             return 0
 
     def is_finished(self, source: Source) -> bool:
-        """Whether nothing of a video is left to do."""
+        """Return whether all work on a video is finished."""
         survey = self.survey(source)
         return survey is not None and not self.missing_parts(source, survey)
 
     def forget_others(self, sources: Sequence[Source]) -> None:
-        """Remove the notes of videos that are gone, and what killed processes left of notes."""
+        """Remove notes of videos that no longer exist, and temporary files of killed processes."""
         keys = {source.key for source in sources}
         for folder in self._folders():
             for path in folder.iterdir():
@@ -152,7 +152,7 @@ class Notes:
         return [path for path in self.folder.iterdir() if _KEY.fullmatch(path.name) and path.is_dir()]
 
     def _forget(self, folder: Path) -> None:
-        """Remove the notes in a folder, and the folder if nothing else is in it."""
+        """Remove the notes in a folder, and the folder if it is then empty."""
         if not folder.is_dir():
             return
         for path in folder.iterdir():
@@ -169,7 +169,7 @@ class Notes:
 
 
 def _survey(content: Row | None) -> Survey | None:
-    """A survey as it was noted; None if the note is damaged: then the work is done again."""
+    """Parse the note of a survey; None if it is damaged, so that the work is done again."""
     if content is None:
         return None
     try:
@@ -182,7 +182,7 @@ def _survey(content: Row | None) -> Survey | None:
 
 
 def _part(content: Row | None) -> PartNote | None:
-    """The note of a part; None if it is damaged: then the work is done again."""
+    """Parse the note of a part; None if it is damaged, so that the work is done again."""
     if content is None or set(content) != {"clips", "rejected"}:
         return None
     clips, rejected = content["clips"], content["rejected"]
@@ -198,7 +198,7 @@ def _are_rejected(rows: Sequence[Any]) -> bool:
 
 
 def _is_stretch(row: Row) -> bool:
-    """Whether the frames of a rejected row can be counted."""
+    """Return whether a rejected row has a valid frame range."""
     frames, fps = row["frames"], row["fps"]
     if frames is None:
         return True
@@ -212,7 +212,7 @@ def _has_failed(rejected: Sequence[Row]) -> bool:
 
 
 def _read(path: Path) -> Row | None:
-    """What a note says; None also where a failing disk has damaged it."""
+    """Read a note; None if it does not exist or is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):

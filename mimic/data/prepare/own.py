@@ -1,6 +1,7 @@
-"""Which files of a prepared folder did `mimic prepare` make? Only those are ever replaced or removed.
+"""Determine which files of a prepared folder `mimic prepare` wrote; only those are ever replaced or removed.
 
-The folder's index and its notes name them. What lies beside them is the user's: it stays, and is reported.
+They are named by the folder's index and notes. All other files belong to the user; they are kept and
+reported.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ CONTACT_SHEET = "contact.png"
 
 _FILES = (INDEX, REJECTED, SETTINGS, CONTACT_SHEET)
 _MOST_NAMED = 8
-# The whole name of what a killed process leaves: see `mimic.files.whole_file` and `PoseSequence.save`.
+# Names of temporary files left by killed processes: see `mimic.files.whole_file` and `PoseSequence.save`.
 _BEGUN_FILE = re.compile(r"\.(index|rejected|prepare|contact)\.\d+\.partial\.(jsonl|json|png)")
 _BEGUN_POSES = re.compile(r"\.[A-Za-z0-9-]+-[0-9a-f]{8}-\d{6,}\.npz\.\d+\.tmp")
 
 
 def own_poses(folder: Path) -> set[str]:
-    """Names of the files of poses that the index or the notes of a prepared folder name."""
+    """Return the names of pose files listed in the index or the notes of a prepared folder."""
     rows = Notes(folder).clip_rows()
-    # A damaged index names nothing: then nothing is removed.
+    # A damaged index lists no files, so that nothing is removed.
     with contextlib.suppress(DataError):
         rows.extend(read_rows(folder / INDEX))
     names = (PurePosixPath(row["poses"]).parts for row in rows if isinstance(row.get("poses"), str))
@@ -35,10 +36,10 @@ def own_poses(folder: Path) -> set[str]:
 
 
 def check_places(folder: Path, sources: Sequence[Source], own: set[str]) -> None:
-    """Check before the work that every file of ours can have its place.
+    """Check that all files to be written have free paths, before the work begins.
 
     Raises:
-        DataError: a folder is where a file is to go, or a file that is not ours.
+        DataError: a path is occupied by a folder, or by a file that prepare did not write.
     """
     for name in _FILES:
         if (folder / name).is_dir():
@@ -51,7 +52,7 @@ def check_places(folder: Path, sources: Sequence[Source], own: set[str]) -> None
         raise DataError(f"{problem} is in the way of the notes of prepare; move it away")
     if (folder / CONTACT_SHEET).exists() and not has_contact_sheet(folder):
         raise DataError(
-            f"{folder / CONTACT_SHEET} is not from prepare, which writes a file of that name; move it away"
+            f"{folder / CONTACT_SHEET} is not from prepare, which writes a file with that name; move it away"
         )
     prefixes = {source.clip_prefix: source for source in sources}
     for path in _entries(folder / POSES):
@@ -65,13 +66,14 @@ def check_places(folder: Path, sources: Sequence[Source], own: set[str]) -> None
 
 
 def has_contact_sheet(folder: Path) -> bool:
-    """Whether a contact sheet is ours if there is one: each index with clips is written with one."""
+    """Return whether an existing contact sheet is from prepare, which writes one with each index with
+    clips."""
     index = folder / INDEX
     return index.is_file() and index.stat().st_size > 0
 
 
 def not_ours(folder: Path, sources: Sequence[Source], own: set[str]) -> list[Path]:
-    """Files and folders that somebody else put into a prepared folder; hidden ones are not looked at."""
+    """Return files and folders in a prepared folder that prepare did not write, except hidden ones."""
     prefixes = {source.clip_prefix for source in sources}
     known = {*_FILES, POSES}
     found = [path for path in _entries(folder) if path.name not in known]
@@ -82,17 +84,20 @@ def not_ours(folder: Path, sources: Sequence[Source], own: set[str]) -> list[Pat
 
 
 def named(paths: Sequence[Path]) -> str:
-    """Some paths for a message."""
+    """Format paths for a message, shortened if there are many."""
     more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
     return ", ".join(map(str, paths[:_MOST_NAMED])) + more
 
 
 def clean(folder: Path, own: set[str], clips: Iterable[PreparedClip], sources: Sequence[Source]) -> None:
-    """Remove what earlier runs made and no longer belongs: poses of no clip, notes of videos that are gone,
-    files that killed processes did not finish.
+    """Remove stale files of earlier runs: poses of no clip, notes of videos that no longer exist, temporary
+    files of killed processes.
 
     Args:
-        own: `own_poses` as it was before the work.
+        folder: the prepared folder.
+        own: result of `own_poses` before the work.
+        clips: all clips of the new index.
+        sources: all videos.
     """
     Notes(folder).forget_others(sources)
     for name in own - {PurePosixPath(clip.poses).name for clip in clips}:
@@ -110,7 +115,8 @@ def _is_name_of_clip(name: str, source: Source) -> bool:
 
 
 def _holds_poses_of(path: Path, source: Source) -> bool:
-    """Whether a file is what prepare writes for a source: poses that a killed run did not get to note."""
+    """Return whether a file holds poses of a source: written by a run that was killed before writing the
+    note."""
     try:
         return PoseSequence.load(path).metadata.get("source") == source.video
     except (PoseError, OSError):

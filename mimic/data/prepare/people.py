@@ -1,4 +1,4 @@
-"""Which stretches of a part show the one person all along, and whether others are there.
+"""Find the ranges of a part that show the followed person throughout, and detect other people.
 
 Legend: F frames, K points.
 """
@@ -16,16 +16,16 @@ from pose.skeletons import BODY
 from pose.tracking import MIN_JOINT_SCORE, Figure, figure_of
 
 MIN_JOINTS = 4
-"""Of the 18 joints of a body, so many have to be found for the person to count as seen."""
+"""Minimum number of found joints, of 18, for a person to count as seen."""
 MIN_OTHER_JOINTS = 8
-"""And so many for another person to count: half a body in the background may be a coat on a hook."""
+"""Minimum number of found joints, of 18, for another person to count; fewer are often false detections."""
 SAME_OVERLAP = 0.4
-"""Figures whose boxes share more than this of the smaller one are one person found twice."""
+"""Two detections whose intersection is more than this share of the smaller box are the same person."""
 
 
 @dataclass(frozen=True)
 class Confidence:
-    """How much of a person is seen, and how surely."""
+    """Fraction of frames that show a person, and mean confidences of body and hand keypoints."""
 
     coverage: float
     body: float
@@ -33,12 +33,12 @@ class Confidence:
 
 
 def is_seen(poses: PoseSequence) -> NDArray[np.bool_]:
-    """Whether each frame shows the person, ``F``, of a sequence of one person."""
+    """Return whether each frame shows the person, ``F``, for a sequence of one person."""
     return np.asarray((poses.scores[:, 0, BODY] > MIN_JOINT_SCORE).sum(axis=1) >= MIN_JOINTS)
 
 
 def stretches(seen_F: NDArray[np.bool_], max_gap: int) -> list[tuple[int, int]]:
-    """Where the person is there with no gap of more than `max_gap` frames: first frame and one after last."""
+    """Find the frame ranges (first, end) that show the person with no gap of more than `max_gap` frames."""
     frames = np.flatnonzero(seen_F)
     if len(frames) == 0:
         return []
@@ -49,13 +49,13 @@ def stretches(seen_F: NDArray[np.bool_], max_gap: int) -> list[tuple[int, int]]:
 
 
 def between(stretches_: list[tuple[int, int]], num_frames: int) -> list[tuple[int, int]]:
-    """What stretches leave of 0 … num_frames."""
+    """Return the frame ranges of [0, num_frames) outside the given ranges."""
     edges = [0, *(edge for stretch in stretches_ for edge in stretch), num_frames]
     return [(first, end) for first, end in zip(edges[::2], edges[1::2]) if end > first]
 
 
 def confidence(poses: PoseSequence) -> Confidence:
-    """Of a sequence of one person; the means are over the frames that show them."""
+    """Compute the confidence of a sequence of one person; means are over the frames that show the person."""
     seen = is_seen(poses)
     if not seen.any():
         return Confidence(0.0, 0.0, 0.0)
@@ -67,12 +67,12 @@ def confidence(poses: PoseSequence) -> Confidence:
 
 
 def has_others(followed: PoseSequence, everybody: PoseSequence, other_size: float) -> bool:
-    """Whether a frame shows somebody besides the one followed.
+    """Return whether a frame shows another person than the followed one.
 
     Args:
-        followed: one frame with one person.
-        everybody: the same frame with all who are found in it.
-        other_size: people below this share of the followed one's longer side do not count.
+        followed: one frame with the followed person.
+        everybody: the same frame with all detected persons.
+        other_size: persons whose longer side is below this share of the followed person's are ignored.
     """
     size = np.array([followed.width, followed.height], dtype=np.float64)
     own = figure_of(followed.points[0, 0] * size, followed.scores[0, 0])
@@ -89,7 +89,7 @@ def has_others(followed: PoseSequence, everybody: PoseSequence, other_size: floa
 
 
 def _shared(one: Figure, other: Figure) -> float:
-    """The boxes' intersection as a share of the smaller one."""
+    """Compute the intersection of two boxes as a share of the smaller box."""
     sides = np.minimum(one.box[2:], other.box[2:]) - np.maximum(one.box[:2], other.box[:2])
     smaller = min(one.area, other.area)
     return float(np.prod(np.maximum(sides, 0.0))) / smaller if smaller > 0 else 0.0

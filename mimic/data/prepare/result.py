@@ -1,4 +1,4 @@
-"""What all notes together give: the index with its split, the list of rejected, and a table."""
+"""Merge all notes into the index with its split and the list of rejected, and format a summary table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mimic.data.prepare.work import REASONS
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a folder of videos gave."""
+    """Result of preparing a folder of videos."""
 
     folder: Path
     num_videos: int
@@ -27,7 +27,7 @@ class Prepared:
     contact_sheet: Path | None = None
 
     def table(self) -> str:
-        """Counts, hours and reasons, for people to read."""
+        """Format counts, hours and reasons of rejection as a table."""
         return _aligned([*self._kept(), [], *self._dropped()])
 
     def _kept(self) -> list[list[str]]:
@@ -63,10 +63,10 @@ class Prepared:
 def merge(
     folder: Path, videos: Path, sources: Sequence[Source], settings: PrepareSettings
 ) -> tuple[list[PreparedClip], list[Row]]:
-    """The clips and rejected rows that the notes of all videos give, in the order of the videos.
+    """Merge the notes of all videos, in their order, into clips and rejected rows.
 
     Raises:
-        DataError: a video is not finished.
+        DataError: work on a video is not finished.
     """
     notes = Notes(folder)
     rows: list[Row] = []
@@ -77,7 +77,7 @@ def merge(
         dropped = [*survey.rejected] if survey is not None else []
         for part in parts:
             if part is None:
-                raise DataError(f"{source.video} changed while it was worked on; start again")
+                raise DataError(f"{source.video} changed while it was processed; rerun the command")
             rows.extend(part.clips)
             dropped.extend(part.rejected)
         rejected.extend(sorted(dropped, key=lambda row: (row["frames"] or [0, 0])[0]))
@@ -87,17 +87,18 @@ def merge(
 
 
 def write(folder: Path, clips: Sequence[PreparedClip], rejected: Sequence[Row]) -> None:
-    """Write both lists, the index last: where it is new, everything is."""
+    """Write both lists, the index last, so that a new index means that all files are new."""
     write_rows(folder / REJECTED, rejected)
     write_index(folder, clips)
 
 
 def split_by_video(videos: Iterable[str], *, val_share: float, seed: int) -> dict[str, Split]:
-    """Which videos train and which validate.
+    """Assign each video to a split, ``train`` or ``val``.
 
-    A video's own path and the seed draw a number in [0, 1); below `val_share` it validates, so that a video
-    stays where it is when others are added. Of two or more videos at least one validates (the lowest drawn),
-    unless none is wanted (`val_share` 0), and at least one trains (the highest drawn). A single one trains.
+    The path of a video and the seed determine a number in [0, 1); if it is below `val_share`, the video is
+    used for validation. The split of a video therefore does not change when others are added. Of two or more
+    videos, at least one is used for validation (the lowest number), unless `val_share` is 0, and at least one
+    for training (the highest). A single video is used for training.
     """
     drawn = {video: _draw(video, seed) for video in videos}
     splits: dict[str, Split] = {video: "val" if drawn[video] < val_share else "train" for video in drawn}
@@ -110,7 +111,7 @@ def split_by_video(videos: Iterable[str], *, val_share: float, seed: int) -> dic
 
 
 def _draw(video: str, seed: int) -> float:
-    # A name that is no valid text has surrogates in it.
+    # A file name that is not valid text contains surrogates.
     digest = hashlib.blake2b(f"{seed}:{video}".encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 

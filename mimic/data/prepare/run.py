@@ -1,4 +1,4 @@
-"""The whole of preparing: check, look through, find poses, and put together what was found."""
+"""Run `mimic prepare`: check settings, survey videos, estimate poses, merge the results."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from mimic.files import whole_file, write_json
 from pose.session import choose_providers
 
 STEP_FRAMES = 1800
-"""Parts of one video are worked on in one go up to about so many frames, since each go decodes the video from
-its start."""
+"""Approximate number of frames per work item. Parts of a video are grouped up to this number, because each
+item decodes the video from its start."""
 GPU_WORKERS = 4
-"""Processes that share a GPU, unless told otherwise."""
+"""Default number of processes that share a GPU."""
 BEGUN = (SETTINGS, POSES)
-"""What other ranks may have made just now in a folder that was empty."""
+"""Files that other ranks may have just created in an empty folder."""
 
 
 class StageProgress(Protocol):
-    """Is told how far each of the three stages is."""
+    """Callback that shows the progress of each of the three stages."""
 
     def __call__(self, stage: str, unit: str, done: int, total: int) -> None: ...
 
@@ -52,26 +52,27 @@ def prepare(
     say: Callable[[str], None] | None = None,
     place: Place | None = None,
 ) -> Prepared | None:
-    """Make clips with poses of the videos in a folder, or go on with it where it was left.
+    """Turn the videos of a folder into clips with poses; resumes an interrupted run.
 
     Args:
-        videos: the folder of videos, with all folders in it.
+        videos: the folder of videos, searched recursively.
         out: the prepared folder; see `mimic.data.index`.
-        settings: what serves as a clip.
-        num_workers: processes; None: as many as there are cores (with a GPU four).
-        device: of the pose networks: `auto`, `cpu`, `cuda`, `cuda:<index>`.
-        progress: see `StageProgress`.
-        say: is given sentences to show.
-        place: rank among several that share the work; None: as torchrun's environment tells.
+        settings: requirements on clips, and how poses are estimated.
+        num_workers: number of processes; None: one per core, or four with a GPU.
+        device: device of the pose networks: `auto`, `cpu`, `cuda` or `cuda:<index>`.
+        progress: called with the progress of each stage.
+        say: called with messages to show.
+        place: rank among the processes that share the work; None reads torchrun's environment variables.
 
     Returns:
-        what was found; None of ranks other than the first.
+        the result; None on ranks other than the first.
 
     Raises:
-        DataError: folder, settings or environment cannot be; said before anything is computed.
-        PoseError: there is no such device, or the estimator's files are missing; likewise.
-        WorkerError: a process died. What is finished stays.
-        OSError: the disk is full. What is finished stays.
+        DataError: folder, settings or environment are invalid; raised before any computation.
+        PoseError: the device does not exist, or files of the estimator are missing; raised before any
+            computation.
+        WorkerError: a process died; finished work is kept.
+        OSError: the disk is full; finished work is kept.
     """
     settings, place = settings or PrepareSettings(), place or place_of()
     if num_workers is not None:
@@ -91,13 +92,13 @@ def prepare(
     try:
         _work(job, share(sources, place), num_workers=workers, show=show, tell=tell)
         if not place.is_first:
-            tell(f"rank {place.rank} of {place.world_size} is done; the first makes the index")
+            tell(f"rank {place.rank} of {place.world_size} is done; rank 0 writes the index")
             return None
         return _finish(job, sources, own_poses, show=show, tell=tell)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OSError(
-                f"no space is left for {out}. What is finished stays; free some and start again"
+                f"no space is left for {out}. Finished work is kept; free some space and rerun the command"
             ) from error
         raise
 
@@ -111,13 +112,13 @@ def _begin(
     *,
     tell: Callable[[str], None],
 ) -> set[str]:
-    """Make the folder and note the settings, or check that it was begun with the same.
+    """Create the folder and record the settings, or check that it was made with the same settings.
 
     Returns:
-        names of the files of poses that earlier runs made.
+        names of the pose files that earlier runs wrote.
 
     Raises:
-        DataError: it cannot be written, holds other things, or was begun otherwise.
+        DataError: the folder cannot be written, holds other files, or was made with other settings.
     """
     try:
         if (out / SETTINGS).is_file():
@@ -125,7 +126,7 @@ def _begin(
             if Path(before["videos"]) != videos.resolve():
                 raise DataError(
                     f"{out} was prepared from {before['videos']}, not from {videos.resolve()}. Give that "
-                    "folder, or prepare into another"
+                    "folder of videos, or prepare into another folder"
                 )
             check_same(out, before.get("settings", {}), facts)
         elif out.is_dir() and any(path.name not in BEGUN for path in out.iterdir() if path.name[0] != "."):
@@ -135,7 +136,7 @@ def _begin(
         if place.is_first:
             others = own.not_ours(out, sources, own_poses)
             if others:
-                tell(f"not made by prepare, left as it is: {own.named(others)}")
+                tell(f"not written by prepare, left unchanged: {own.named(others)}")
             _note_settings(out, videos, facts)
         out.mkdir(parents=True, exist_ok=True)
         (out / POSES).mkdir(exist_ok=True)
@@ -165,12 +166,12 @@ def _work(
     show: StageProgress,
     tell: Callable[[str], None],
 ) -> None:
-    """Both steps for one's own share of the videos, as far as they are not done."""
+    """Run both steps for this process's share of the videos, as far as they are not finished."""
     notes = Notes(job.data)
     notes.forget_failed(sources)
     unseen = [source for source in sources if notes.survey(source) is None]
     if len(unseen) < len(sources):
-        tell(f"going on: {len(sources) - len(unseen)} of {len(sources)} videos were looked through before")
+        tell(f"resuming: {len(sources) - len(unseen)} of {len(sources)} videos are already surveyed")
     run_items(
         job,
         [(source, None) for source in unseen],
@@ -188,12 +189,12 @@ def _work(
 
 
 def _pose_items(notes: Notes, sources: list[Source]) -> list[WorkItem]:
-    """What is left to do, the longest first, so that no process is left alone with a long one at the end."""
+    """Return the remaining work items, longest first, so that no process ends long after the others."""
     items: list[tuple[int, WorkItem]] = []
     for source in sources:
         survey = notes.survey(source)
         if survey is None:
-            raise DataError(f"{source.video} changed while it was worked on; start again")
+            raise DataError(f"{source.video} changed while it was processed; rerun the command")
         group: list[tuple[int, int]] = []
         length = 0
         for part in notes.missing_parts(source, survey):
@@ -226,7 +227,7 @@ def _finish(
     if clips:
         tell("drawing the contact sheet")
         picture = contact_sheet(clips, seed=job.settings.seed)
-        # The sheet gets its name after the index: without clips in the index, none of that name is ours.
+        # The sheet is renamed after the index: without clips in the index, a file of that name is not ours.
         with whole_file(sheet) as beside:
             PIL.Image.fromarray(picture).save(beside)
             result.write(job.data, clips, rejected)
@@ -240,10 +241,10 @@ def _finish(
 
 
 def _device(estimator: str, device: str, place: Place) -> str:
-    """The device by name; each rank of a machine takes a GPU of its own.
+    """Resolve the device; each rank of a machine uses a different GPU.
 
     Raises:
-        PoseError: there is no such device.
+        PoseError: the device does not exist.
     """
     providers = choose_providers(device)
     if device == "cpu" or (device == "auto" and (estimator == "blazepose" or len(providers) == 1)):

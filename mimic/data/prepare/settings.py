@@ -1,4 +1,4 @@
-"""What can be chosen when videos are prepared, and what a prepared folder remembers of it."""
+"""Settings of `mimic prepare`, and those that are recorded in a prepared folder."""
 
 from __future__ import annotations
 
@@ -18,37 +18,40 @@ from pose.types import PoseError
 ONLY_ONE = "one"
 
 WITHOUT_WORK = ("val_share", "seed")
-"""Settings that may change from run to run: they ask for no video to be looked at again."""
+"""Settings that may change between runs, because they do not affect the work on videos."""
 
 
 class PrepareSettings(Config):
-    """What serves as a clip, and how its poses are found."""
+    """Requirements on clips, and how their poses are estimated."""
 
     estimator: Literal["auto", "dwpose", "blazepose"] = "auto"
-    """What finds the poses; `auto` is DWPose where its files are, else the bundled BlazePose."""
+    """Pose estimator: `dwpose`, the bundled `blazepose`, or `auto`: DWPose if its files are found, else
+    BlazePose."""
     weights: Path | None = None
-    """The folder of the DWPose files, where it is not the usual one."""
+    """Folder with the DWPose files. Default: the folder that `mimic download dwpose` writes to."""
     person: str = ONLY_ONE
-    """Whom to follow: `one` drops clips with several people; `largest`, `center` or a number counted from the
-    left follows that one among them."""
+    """Person to follow: `one` drops clips with several people; `largest`, `center` or an index counted from
+    the left (starting at 0) follows that person among several."""
     min_frames: int = Field(default=16, ge=1)
-    """Fewer frames are too short for a clip."""
+    """Minimum number of frames of a clip; shorter ones are rejected."""
     max_seconds: float = Field(default=60.0, ge=1)
-    """Longer shots are divided evenly, so that files stay small and many processes share the work."""
+    """Maximum duration of a part in seconds; longer shots are divided evenly, so that files stay small and
+    several processes can share the work."""
     min_size: int = Field(default=256, ge=1)
-    """Pixels of the shorter side; less is too small."""
+    """Minimum length of the shorter side of a video in pixels; smaller videos are rejected."""
     min_coverage: float = Field(default=0.8, gt=0, le=1)
-    """Least share of a clip's frames that show the person."""
+    """Minimum fraction of a clip's frames that show the person."""
     max_gap_seconds: float = Field(default=0.5, ge=0)
-    """A clip ends where the person is away for longer."""
+    """Maximum time in seconds during which the person may be missing; a clip ends at a longer gap."""
     other_size: float = Field(default=0.4, gt=0)
-    """With `person: one`: people smaller than this share of the one followed are taken for background."""
+    """With `person: one`: people smaller than this fraction of the followed person's size are ignored."""
     max_others: float = Field(default=0.1, ge=0, le=1)
-    """With `person: one`: more than this share of looks that show another person drops the clip."""
+    """With `person: one`: maximum fraction of the checked frames that may show another person; with more, the
+    clip is rejected."""
     val_share: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the videos that are kept for validation; 0 keeps none."""
+    """Fraction of the videos that are used for validation; 0 uses none."""
     seed: int = 0
-    """Which videos those are, and which clips the contact sheet shows."""
+    """Seed for the choice of validation videos and of the clips on the contact sheet."""
 
     @field_validator("person")
     @classmethod
@@ -65,15 +68,15 @@ class PrepareSettings(Config):
 
     @property
     def followed(self) -> Followed:
-        """The person as the estimators take it."""
+        """The person to follow, in the form that estimators take."""
         return "largest" if self.person == ONLY_ONE else check_choice(self.person)
 
 
 def remembered(settings: PrepareSettings) -> dict[str, Any]:
-    """The settings as a prepared folder remembers them: with the estimator that `auto` means here.
+    """Return the settings to record in a prepared folder, with the estimator that `auto` selects.
 
     Raises:
-        pose.dwpose.EstimatorWeightsError: DWPose was asked for and its files are missing.
+        pose.dwpose.EstimatorWeightsError: DWPose is requested and its files are missing.
     """
     content = settings.model_dump(mode="json", exclude={"weights", "estimator"})
     name = settings.estimator
@@ -88,21 +91,21 @@ def remembered(settings: PrepareSettings) -> dict[str, Any]:
 
 
 def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Settle that a folder is gone on with as it was begun.
+    """Check that a run is resumed with the settings that the folder was made with.
 
     Raises:
-        DataError: a setting differs that changes what was found in the videos.
+        DataError: a setting differs that affects the results.
     """
     for key, value in now.items():
         if key not in WITHOUT_WORK and before.get(key) != value:
             raise DataError(
-                f"{folder} was prepared with {key}: {before.get(key)}, now it is {value}. Give the same, or "
-                f"prepare into another folder"
+                f"{folder} was prepared with {key}: {before.get(key)}, now it is {value}. Use that value, "
+                f"or prepare into another folder"
             )
 
 
 def _digest(path: Path) -> str:
-    """Enough of the SHA-256 of a file to tell it from others."""
+    """Compute a shortened SHA-256 of a file."""
     found = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(2**22):

@@ -1,7 +1,7 @@
-"""Which videos are whose when several processes or machines prepare one folder together.
+"""Divide the videos among several processes or machines that prepare one folder together.
 
-Every process that torchrun or `accelerate launch` starts has its rank in the environment and takes its share
-of the videos; all write to one folder. The first makes the index when everybody's notes are there.
+Every process started by torchrun or `accelerate launch` reads its rank from the environment and processes its
+share of the videos; all write to one folder. Rank 0 writes the index when the notes of all ranks are there.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from mimic.data.prepare.sources import Source
 from pose.session import available_cores
 
 PATIENCE_SECONDS = 3600.0
-"""How long the first waits without anything new from the others."""
+"""Time in seconds that rank 0 waits without new notes from the other ranks."""
 _POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which of how many processes this one is; alone it is the first of one."""
+    """Rank of this process and number of processes; by default a single process."""
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
     num_local: int = 1
-    """Processes on this machine, which share its cores."""
+    """Number of processes on this machine, which share its cores."""
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
     def num_workers(self) -> int:
-        """Processes that this one may start so that all cores of the machine are used once."""
+        """Return the number of workers that this process may start so that each core runs one."""
         return max(1, available_cores() // self.num_local)
 
 
 def place_of(environment: Mapping[str, str] = os.environ) -> Place:
-    """The place that torchrun or `accelerate launch` wrote into the environment.
+    """Read the place from the environment variables set by torchrun or `accelerate launch`.
 
     Raises:
-        DataError: it makes no sense.
+        DataError: the variables are invalid.
     """
     names = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
     values = []
@@ -56,14 +56,15 @@ def place_of(environment: Mapping[str, str] = os.environ) -> Place:
     place = Place(*values)
     if place.rank >= place.world_size or place.num_local < 1:
         raise DataError(
-            f"the environment has RANK={place.rank} and WORLD_SIZE={place.world_size}; a rank is less than "
-            "the size. Unset both to prepare in one process"
+            f"the environment has RANK={place.rank} and WORLD_SIZE={place.world_size}; RANK has to be less "
+            "than WORLD_SIZE. Unset both to prepare in one process"
         )
     return place
 
 
 def share(sources: Sequence[Source], place: Place) -> list[Source]:
-    """This process's videos: the largest first, each to whoever has the fewest bytes so far."""
+    """Return this process's videos; in order of size, each video goes to the process with the fewest
+    bytes."""
     loads = [0] * place.world_size
     mine = []
     for source in sorted(sources, key=lambda source: (-source.num_bytes, source.video)):
@@ -81,13 +82,16 @@ def wait_for_all(
     progress: Callable[[int, int], None],
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> None:
-    """Return when nothing of any video is left to do.
+    """Wait until the work on all videos is finished.
 
     Args:
-        progress: called with (videos that are finished, videos).
+        notes: notes of the prepared folder.
+        sources: all videos.
+        progress: called with the numbers of finished videos and of all videos.
+        patience_seconds: maximum time without new notes.
 
     Raises:
-        DataError: nothing new has come for too long.
+        DataError: there were no new notes for `patience_seconds`.
     """
     left = list(sources)
     last_news, news_before = time.monotonic(), (-1, -1)
@@ -101,8 +105,8 @@ def wait_for_all(
             last_news, news_before = time.monotonic(), news
         elif time.monotonic() - last_news > patience_seconds:
             raise DataError(
-                f"nothing has come from the other processes for {patience_seconds / 60:.0f} minutes; "
-                f"{len(left)} videos are not finished, the first {left[0].video}. Do all of them see the "
-                f"folder {notes.data}? Start again: it goes on where it was"
+                f"no results from other processes for {patience_seconds / 60:.0f} min; {len(left)} videos "
+                f"are not finished, the first is {left[0].video}. Check that all processes can access the "
+                f"folder {notes.data}, and rerun the command to resume"
             )
         time.sleep(_POLL_SECONDS)

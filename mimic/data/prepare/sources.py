@@ -1,4 +1,4 @@
-"""Which videos lie in a folder, and how each is named in the notes of its work."""
+"""Find the videos of a folder, and derive the names of their notes and clips."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from pathlib import Path
 from mimic.data.index import DataError
 
 POSES = "poses"
-"""Folder of the poses in a prepared folder."""
+"""Name of the folder with poses in a prepared folder."""
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One video of the folder."""
+    """One video of a folder."""
 
     video: str
     """Path relative to the folder, with ``/`` between folders."""
     num_bytes: int
     changed_ns: int
-    """When the file was last changed; with its size it tells whether notes about it still hold."""
+    """Modification time in ns; if it or the size changes, notes of the video are invalid."""
 
     @property
     def key(self) -> str:
-        """16 hex digits for this path, for names of files."""
+        """Hash of the path in 16 hexadecimal digits, used in file names."""
         return hashlib.blake2b(os.fsencode(self.video), digest_size=8).hexdigest()
 
     @property
     def clip_prefix(self) -> str:
-        """What the names of all clips of this video begin with."""
+        """Prefix of the names of all clips of this video."""
         readable = re.sub(r"[^A-Za-z0-9]+", "-", self.video.rpartition(".")[0]).strip("-")[-40:].strip("-")
         return f"{readable or 'clip'}-{self.key[:8]}"
 
     def clip_name(self, first_frame: int) -> str:
-        """Name of the clip that begins at this frame: readable, and unlike any other's."""
+        """Return a readable, unique name of the clip that begins at this frame."""
         return f"{self.clip_prefix}-{first_frame:06d}"
 
 
 def poses_file(clip: str) -> str:
-    """Where the poses of a clip lie in the prepared folder, relative to it."""
+    """Return the path of a clip's poses, relative to the prepared folder."""
     return f"{POSES}/{clip}.npz"
 
 
 def walk(folder: Path) -> list[Source]:
-    """All videos under a folder, by name.
+    """Find all videos in a folder recursively, sorted by name.
 
-    What begins with a dot is left out and links are followed. Pipes, devices and folders without any video
-    that are named like a video are listed too, so that they are rejected with their reason.
+    Names that begin with a dot are skipped, and links are followed. Pipes, devices and folders without videos
+    whose names look like a video's are included, so that they are rejected with a reason.
 
     Raises:
-        DataError: there is no such folder, it may not be read, or it holds no video.
+        DataError: the folder does not exist, cannot be read, or holds no video.
     """
     if not folder.exists():
         raise DataError(f"there is no folder {folder}; --videos takes the folder that holds the videos")
@@ -66,7 +66,7 @@ def walk(folder: Path) -> list[Source]:
     for path in sorted(_found(folder), key=lambda path: path.relative_to(folder).as_posix()):
         try:
             facts = path.stat()
-        except OSError:  # a link that leads nowhere or in a circle, or a file that was removed just now
+        except OSError:  # a broken or circular link, or a file that was just removed
             continue
         has_video = has_video or stat.S_ISREG(facts.st_mode)
         sources.append(Source(path.relative_to(folder).as_posix(), facts.st_size, facts.st_mtime_ns))
@@ -76,17 +76,17 @@ def walk(folder: Path) -> list[Source]:
 
 
 def _found(folder: Path) -> Iterator[Path]:
-    """What is named like a video, but for folders with such files in them."""
+    """Yield everything named like a video, except folders that contain such files."""
 
     def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename} may not be read: {error.strerror}") from error
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
 
     seen: set[str] = set()
     named: list[Path] = []
     files: list[Path] = []
     for place, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(place)
-        if real in seen:  # a link back up
+        if real in seen:  # a link to a parent folder
             folders.clear()
             continue
         seen.add(real)

@@ -1,6 +1,6 @@
-"""What is done with one video: it is looked through for cuts, then the poses of its parts are found.
+"""The two steps of work on a video: survey it for cuts, then estimate the poses of its parts.
 
-Each step ends with a note on disk; `mimic.data.prepare.workers` runs the steps in many processes.
+Each step ends with a note on disk; `mimic.data.prepare.workers` runs the steps in several processes.
 """
 
 from __future__ import annotations
@@ -35,34 +35,35 @@ NOBODY, SEVERAL = "nobody", "several people"
 REASONS = (UNREADABLE, TOO_SHORT, TOO_SMALL, NOBODY, SEVERAL, FAILED)
 
 LOOKS_A_SECOND = 1.0
-"""How often the whole picture is searched for other people."""
+"""Interval in seconds at which whole frames are searched for other people."""
 MIN_LOOKS = 3
-"""And at least so often in a part."""
+"""Minimum number of such searches in a part."""
 
 _READING_ERRORS = (VideoError, av.error.FFmpegError)
-"""Raised for a broken file: by `mimic.video`, or by PyAV where nothing of ours translates the error."""
+"""Errors raised for broken files, by `mimic.video` or directly by PyAV."""
 
 Found = tuple[PartNote, list[tuple[str, PoseSequence]]]
-"""The note of a part, and its poses to be saved, each with the name of its clip."""
+"""Note of a part, and the poses to save, each with the name of its clip."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all work on one prepared folder has in common; goes to every process."""
+    """Parameters shared by all work on one prepared folder, sent to every process."""
 
     videos: Path
     data: Path
     settings: PrepareSettings
     estimator: str
-    """Its name, never `auto`."""
+    """Name of the estimator, never `auto`."""
     device: str
 
 
 class Worker:
-    """Does the steps, one at a time, on one thread.
+    """Runs the steps, one at a time, on one thread.
 
     Args:
-        tick: called with the number of frames done since the last call; may raise to stop the work.
+        job: parameters of the work.
+        tick: called with the number of frames processed since the last call; may raise to stop the work.
     """
 
     def __init__(self, job: Job, tick: Tick) -> None:
@@ -73,9 +74,9 @@ class Worker:
         self._estimator: Estimator | None = None
 
     def survey(self, source: Source) -> None:
-        """Look through a video and note which parts of it are to be worked on.
+        """Search a video for cuts and write a note with the parts to process.
 
-        Whatever fails is the rejection of this video; see `_reject`.
+        If this fails, the video is rejected; see `_reject`.
         """
         path = self.job.videos / source.video
         try:
@@ -86,11 +87,11 @@ class Worker:
         self.notes.write_survey(source, survey)
 
     def poses(self, source: Source, parts: list[tuple[int, int]]) -> None:
-        """Find and save the poses of some parts of one video, ascending, and note what each gave.
+        """Estimate and save the poses of parts of one video, in ascending order, and write a note of each.
 
-        Whatever fails is the rejection of the part it fails at; see `_reject`.
+        If this fails, the part is rejected; see `_reject`.
         """
-        self._loaded()  # an estimator that cannot be loaded is no fault of the video's
+        self._loaded()  # failing to load the estimator must not reject the video
         path = self.job.videos / source.video
         survey = self.notes.survey(source)
         found = self._parts(source, path, parts)
@@ -116,13 +117,13 @@ class Worker:
         *,
         otherwise: str,
     ) -> Row:
-        """The rejected row for an error in the work on one video.
+        """Return the rejected row for an error in the work on one video.
 
-        The reason is `UNREADABLE` for errors of the file's content, `FAILED` for those of the system (the
-        file is gone, a disk or a device fails), `otherwise` for all others.
+        The reason is `UNREADABLE` for errors of the file's content, `FAILED` for errors of the system (the
+        file is missing, a disk or a device fails), and `otherwise` for all others.
 
         Raises:
-            the error itself, where it is not the video's: memory has run out, or `tick` has stopped the work.
+            the error itself if the video did not cause it: out of memory, or `tick` stopped the work.
         """
         is_content = isinstance(error, _READING_ERRORS)
         if error is self._stopped_by or (isinstance(error, MemoryError) and not is_content):
@@ -134,7 +135,7 @@ class Worker:
         return rejected_row(source, frames, fps, reason, f"{type(error).__name__}: {text}")
 
     def _parts(self, source: Source, path: Path, parts: list[tuple[int, int]]) -> Iterator[Found]:
-        """What each of some parts of a video gives; its frames are decoded once for all of them."""
+        """Yield the result of each of the given parts of a video, decoding the video only once."""
         if not parts:
             return
         _check_regular(path)
@@ -191,7 +192,7 @@ class Worker:
         return Survey(**facts, parts=tuple(parts), rejected=tuple(rejected))
 
     def _cuts(self, path: Path, info: VideoInfo) -> tuple[list[int], int, Exception | None]:
-        """Cuts, the number of frames that can be read, and what stopped the reading, if anything did."""
+        """Return the cuts, the number of readable frames, and the error that ended reading, if any."""
         num_frames = 0
         shape = (info.height, info.width, 3)
 
@@ -233,7 +234,7 @@ class Worker:
     def _with_looks(
         self, frames: Frames, part: tuple[int, int], fps: float, looks: dict[int, PoseSequence]
     ) -> Frames:
-        """Hand the frames on; in some of them everybody is searched for."""
+        """Yield the frames unchanged, and search some of them for all persons."""
         num_frames = part[1] - part[0]
         every = max(1, min(round(fps / LOOKS_A_SECOND), num_frames // MIN_LOOKS))
         for number, frame in enumerate(frames):
@@ -244,7 +245,7 @@ class Worker:
     def _clips(
         self, source: Source, part: tuple[int, int], poses: PoseSequence, looks: dict[int, PoseSequence]
     ) -> Found:
-        """The clips that one part gives with their poses, and what of it cannot serve."""
+        """Return the clips of a part with their poses, and the rejected ranges."""
         settings, fps, note = self.job.settings, poses.fps, PartNote()
         sequences: list[tuple[str, PoseSequence]] = []
         seen = people.is_seen(poses)
@@ -255,20 +256,20 @@ class Worker:
 
         found = people.stretches(seen, round(settings.max_gap_seconds * fps))
         for first, end in people.between(found, len(poses)):
-            reject((first, end), NOBODY, "nobody is there")
+            reject((first, end), NOBODY, "nobody is found")
         for first, end in found:
             own, measured = poses[first:end], people.confidence(poses[first:end])
             if end - first < settings.min_frames:
-                reject((first, end), TOO_SHORT, f"somebody is there for {_too_short(end - first, settings)}")
+                reject((first, end), TOO_SHORT, f"a person is found for {_too_short(end - first, settings)}")
                 continue
             if measured.coverage < settings.min_coverage:
                 least = f"min_coverage is {settings.min_coverage}"
-                reject((first, end), NOBODY, f"somebody is in {measured.coverage:.2f} of the frames; {least}")
+                reject((first, end), NOBODY, f"a person is in {measured.coverage:.2f} of the frames; {least}")
                 continue
             looked = [number for number in looks if first <= number < end and seen[number]]
             others = [n for n in looked if people.has_others(poses[n], looks[n], settings.other_size)]
             if len(others) > settings.max_others * len(looked):
-                reject((first, end), SEVERAL, f"in {len(others)} of {len(looked)} looks there are others")
+                reject((first, end), SEVERAL, f"{len(others)} of {len(looked)} checked frames show others")
                 continue
             row, sequence = self._clip(source, part[0] + first, own, measured)
             note.clips.append(row)
@@ -303,7 +304,7 @@ class Worker:
     def _loaded(self) -> Estimator:
         if self._estimator is None:
             job = self.job
-            logging.getLogger("pose").setLevel(logging.WARNING)  # said once, by the process that leads
+            logging.getLogger("pose").setLevel(logging.WARNING)  # the main process reports it once
             self._estimator = load_estimator(
                 job.estimator, weights=job.settings.weights, device=job.device, num_threads=1
             )
@@ -313,7 +314,7 @@ class Worker:
 def rejected_row(
     source: Source, frames: tuple[int, int] | None, fps: float | None, reason: str, detail: str
 ) -> Row:
-    """A row of the list of rejected; `frames` are the first and the one after the last, None if unknown."""
+    """Make a row of the list of rejected; `frames` is the range (first, end), None if unknown."""
     return {
         "video": source.video,
         "frames": list(frames) if frames is not None else None,
@@ -324,18 +325,18 @@ def rejected_row(
 
 
 def divided(first: int, end: int, longest: int) -> list[tuple[int, int]]:
-    """A stretch as parts of nearly equal length, none longer than `longest`."""
+    """Divide the frame range [first, end) into parts of nearly equal length, none longer than `longest`."""
     num_parts = -(-(end - first) // max(1, longest))
     edges = [first + (end - first) * i // num_parts for i in range(num_parts + 1)]
     return list(pairwise(edges))
 
 
 def _check_regular(path: Path) -> None:
-    """Refuse what cannot be read from its start to its end: opening a pipe would wait for ever.
+    """Check that a path is a regular file; opening a pipe would block forever.
 
     Raises:
-        FileNotFoundError: the file is gone.
-        VideoError: it is no regular file.
+        FileNotFoundError: the file does not exist.
+        VideoError: it is not a regular file.
     """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
@@ -349,5 +350,5 @@ def _too_short(num_frames: int, settings: PrepareSettings) -> str:
 
 
 def _told(error: Exception, path: Path, source: Source) -> str:
-    """What is wrong, with the name that the video has in the list, wherever the folder lies."""
+    """Format an error with the video's relative path instead of its full path."""
     return " ".join(str(error).split()).replace(str(path), source.video)

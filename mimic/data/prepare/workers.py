@@ -1,6 +1,6 @@
-"""The work of preparing in as many processes as there are cores, each on one thread.
+"""Run the work of `mimic prepare` in several processes, each on one thread.
 
-Worker processes end when their parent ends, even if it is killed, and at once when it is interrupted.
+Worker processes end when their parent ends, even if it is killed, and immediately if it is interrupted.
 """
 
 from __future__ import annotations
@@ -21,27 +21,30 @@ from mimic.data.processes import end_with_parent, start_method
 
 Parts = list[tuple[int, int]]
 WorkItem = tuple[Source, Parts | None]
-"""A video, and the parts whose poses are to be found; None: it is to be looked through."""
+"""A video, and the parts whose poses are to be estimated; None if it is to be surveyed."""
 
 CountProgress = Callable[[int, int], None]
 
 _POLL_SECONDS = 0.2
 
-_worker: Worker  # of a process that was started for the work
+_worker: Worker  # the worker of a pool process
 
 
 class WorkerError(ChildProcessError):
-    """A process died on its work: out of memory, or a crash in a decoder."""
+    """A worker process died: out of memory, or a crash in a decoder."""
 
 
 def run_items(job: Job, items: Sequence[WorkItem], *, num_workers: int, progress: CountProgress) -> None:
-    """Do all items in `num_workers` processes; with one of them, in this process.
+    """Process all items in `num_workers` processes, or in this process if it is 1.
 
     Args:
-        progress: called from time to time with the numbers of frames and of items that are done.
+        job: parameters of the work.
+        items: the work items.
+        num_workers: number of processes.
+        progress: called repeatedly with the numbers of finished frames and items.
 
     Raises:
-        WorkerError: a process died; what was finished is noted.
+        WorkerError: a process died; finished work is kept.
     """
     if not items:
         return
@@ -70,8 +73,8 @@ def _run_here(job: Job, items: Sequence[WorkItem], progress: CountProgress) -> N
 def _run_in_processes(job: Job, items: Sequence[WorkItem], num_workers: int, progress: CountProgress) -> None:
     context = multiprocessing.get_context(start_method())
     counter = context.Value("q", 0)
-    # Readable by all once something is in it: unlike an event, it needs no answer from processes that may
-    # be dead.
+    # A pipe becomes readable for all processes; unlike an event, it does not wait for processes that may be
+    # dead.
     stop, say_stop = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
         num_workers, mp_context=context, initializer=_start, initargs=(job, counter, stop)
@@ -84,13 +87,13 @@ def _run_in_processes(job: Job, items: Sequence[WorkItem], num_workers: int, pro
             finished, left = wait(left, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
             for future in finished:
                 future.result()
-            # Past the lock: a process that crashed may hold it for ever.
+            # Read without the lock, which a crashed process may hold forever.
             progress(counter.get_obj().value, len(futures) - len(left))
     except BrokenProcessPool as error:
         at_work = [source.video for future, (source, _) in futures.items() if _was_at_work(future)]
         raise WorkerError(
             f"a process died (out of memory, or a crash in a decoder) at one of: {', '.join(at_work[:8])}. "
-            "Start again with fewer workers: it goes on where it was; if it dies again, take that video away"
+            "Rerun the command with fewer workers to resume; if it dies again, remove that video"
         ) from error
     except BaseException:
         say_stop.send_bytes(b"stop")
@@ -104,12 +107,12 @@ def _was_at_work(future: Future[None]) -> bool:
 
 
 def _start(job: Job, counter: Synchronized[int], stop: Connection) -> None:
-    """Make a new process ready for its work."""
-    global _worker  # noqa: PLW0603 a process of the pool has no other place to keep what it was given
-    for name in ("SIGINT", "SIGBREAK"):  # Ctrl-C and Windows' Ctrl-Break: the parent says when to stop
+    """Initialise a new pool process."""
+    global _worker  # noqa: PLW0603 an initialiser can keep state only in a global
+    for name in ("SIGINT", "SIGBREAK"):  # Ctrl-C, and Ctrl-Break on Windows: the parent stops the workers
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    end_with_parent(stop)  # else it would wait for work for ever
+    end_with_parent(stop)  # otherwise it would wait for work forever
     cv2.setNumThreads(1)
 
     def tick(num_frames: int) -> None:

@@ -1,4 +1,5 @@
-"""The released Animate Anyone weights: which files they are, where their keys go, what the base adds."""
+"""Load and write the released Animate Anyone weights: their files, their key layout, parts of the base
+model."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ SCHEDULER = {
     "rescale_betas_zero_snr": True,
     "timestep_spacing": "trailing",
 }
-"""Of `DDIMScheduler`: the released configuration."""
+"""Arguments of `DDIMScheduler` in the released configuration."""
 
 FILES = ("denoising_unet", "reference_unet", "pose_guider", "motion_module")
 """Names of the released files, without ``.pth`` or ``.safetensors``."""
@@ -58,7 +59,8 @@ def load_released(
     variant: str | None = None,
     local_files_only: bool = False,
 ) -> dict[str, Any]:
-    """The components of an `AnimateAnyonePipeline` (see `AnimateAnyonePipeline.from_original`)."""
+    """Load the components of an `AnimateAnyonePipeline` by name; see
+    `AnimateAnyonePipeline.from_original`."""
 
     def folder(source: str | os.PathLike[str], wanted: tuple[str, ...]) -> Path:
         return resolve(source, wanted=wanted, local_files_only=local_files_only)
@@ -106,13 +108,16 @@ def build_on_meta(
     has_motion_in_middle: bool,
     pose_guider: Mapping[str, Tensor],
 ) -> dict[str, nn.Module]:
-    """The trained networks of a base's UNet config, with shapes but without memory.
+    """Build the trained networks on the meta device, with shapes but without memory.
 
     Args:
-        unet: a config of Stable Diffusion's `UNet2DConditionModel`.
-        num_positions: along time.
+        unet: config of Stable Diffusion's `UNet2DConditionModel`.
+        num_positions: number of positions along time that the motion modules encode.
         has_motion_in_middle: whether the middle block has a motion module.
-        pose_guider: its released tensors, whose names and shapes tell which guider it is.
+        pose_guider: released tensors of the pose guider; their names and shapes determine its class.
+
+    Returns:
+        ``unet``, ``reference_unet`` and ``pose_guider``.
     """
     with torch.device("meta"):
         return {
@@ -141,10 +146,13 @@ def _guider_like(state: Mapping[str, Tensor], width: int) -> nn.Module:
 
 
 def released_state(modules: Mapping[str, nn.Module]) -> dict[str, State]:
-    """File to its tensors, as they are released; the inverse of reading them.
+    """Convert networks to the released layout; the inverse of reading it.
 
     Args:
         modules: ``unet``, ``reference_unet`` and ``pose_guider``.
+
+    Returns:
+        tensors by released key, for each released file.
     """
     unet = to_released(modules["unet"].state_dict())
     return {
@@ -156,28 +164,27 @@ def released_state(modules: Mapping[str, nn.Module]) -> dict[str, State]:
 
 
 def _with_motion(unet: State, motion: State, files: Mapping[str, Path]) -> State:
-    """All of the denoising UNet under diffusers' names: its own file's keys, and the motion modules'.
+    """Merge the keys of the denoising UNet's file and of the motion modules, under diffusers' names.
 
     Raises:
-        WeightsError: there are no motion modules, others are in that file, or both files have them and they
-            differ.
+        WeightsError: no file holds motion modules, or both files hold the same key with different values.
     """
     source = files.get("motion_module", files["denoising_unet"])
     if motion and not any(is_motion_key(key) for key in motion):
         raise WeightsError(
-            f"{source} holds no motion module: none of its {len(motion)} keys has motion_modules in it; give "
+            f"{source} holds no motion module: none of its {len(motion)} keys contains motion_modules; give "
             "the released motion_module.pth, or AnimateDiff's."
         )
     if not any(is_motion_key(key) for key in (*unet, *motion)):
         raise WeightsError(
-            f"neither {files['denoising_unet']} nor a motion_module.pth beside it holds motion modules, "
-            "without which frames are unrelated; put the released motion_module.pth beside it."
+            f"neither {files['denoising_unet']} nor a motion_module.pth next to it holds motion modules, "
+            "without which frames are unrelated; put the released motion_module.pth into the same folder."
         )
     both = [key for key in motion if key in unet and not _same(motion[key], unet[key])]
     if both:
         raise WeightsError(
-            f"{files['denoising_unet']} and {source} both hold {both[0]} ({len(both)} such keys), with other "
-            "values; keep one of the two."
+            f"{files['denoising_unet']} and {source} both hold {both[0]} ({len(both)} such keys), with "
+            "different values; keep one of the two."
         )
     return to_diffusers({**unet, **motion}, source=source)
 
@@ -207,4 +214,4 @@ def _extractor(base: Path, image_encoder: Path) -> CLIPImageProcessor:
     for folder in (image_encoder.parent / "feature_extractor", base / "feature_extractor"):
         if (folder / "preprocessor_config.json").is_file():
             return kind.from_pretrained(folder)
-    return kind()  # CLIP's own mean and standard deviation, which is all that is used
+    return kind()  # only CLIP's mean and standard deviation are used, which are the defaults

@@ -14,32 +14,40 @@ from torch import Tensor
 
 
 def offset_noise(noise: Tensor, offset: Tensor, strength: float) -> Tensor:
-    """Noise of which each channel of each video is brighter or darker as a whole.
+    """Add an offset to the noise that is constant over each channel of each video.
 
     Args:
         noise: ``B x F x C x h x w`` (or without B), unit normal.
         offset: ``B x 1 x C x 1 x 1``, unit normal.
-        strength: of the offset; 0 leaves the noise as it is.
+        strength: factor of the offset; 0 leaves the noise unchanged.
+
+    Returns:
+        noise of the same shape.
     """
     return noise + strength * offset
 
 
 def signal_to_noise(scheduler: DDIMScheduler, t: Tensor) -> Tensor:
-    """SNR(t) = alpha_bar / (1 - alpha_bar), ``B``, float32; 0 at the end of a zero-terminal-SNR schedule."""
+    """Compute SNR(t) = alpha_bar / (1 - alpha_bar), ``B``, float32; 0 at the last step of a zero-terminal-SNR
+    schedule."""
     alpha_bar = scheduler.alphas_cumprod.to(t.device, torch.float32)[t]
     return alpha_bar / (1 - alpha_bar)
 
 
 def min_snr_weight(snr: Tensor, gamma: float | None, prediction_type: str) -> Tensor:
-    """Weight of each sample's loss, ``B``: min(SNR, gamma) / SNR, with SNR + 1 for SNR where v is predicted.
+    """Compute the min-SNR weight of each sample's loss.
 
-    The paper's form for v is min(SNR, gamma) / (SNR + 1), under which a step without any signal, where
-    sampling starts, would have no weight; the published training adds the one above the line, too.
+    The weight is min(SNR, gamma) / SNR; for v-prediction, SNR is replaced by SNR + 1. The paper's form for v
+    is min(SNR, gamma) / (SNR + 1), which gives the step without any signal, where sampling starts, a weight
+    of zero; the published training code adds 1 to the numerator's SNR as well.
 
     Args:
-        snr: ``B``.
-        gamma: the published 5; None weighs all alike.
-        prediction_type: of the scheduler.
+        snr: signal-to-noise ratios, ``B``.
+        gamma: upper bound of the SNR in the numerator, 5 as published; None gives all samples the weight 1.
+        prediction_type: of the scheduler, ``epsilon`` or ``v_prediction``.
+
+    Returns:
+        weights, ``B``.
     """
     if gamma is None:
         return torch.ones_like(snr)

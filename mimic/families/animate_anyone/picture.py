@@ -1,5 +1,4 @@
-"""What Animate Anyone takes of the reference picture: CLIP's embedding, and the latents that its reference
-network sees.
+"""Encode the reference picture for Animate Anyone: its CLIP embedding and the reference network's latents.
 
 Legend: B batch, C latent channels, H height, W width; h, w of latents; D width of CLIP's embedding.
 """
@@ -25,13 +24,17 @@ Picture: TypeAlias = PIL.Image.Image | Tensor
 def embed_picture(
     image_encoder: CLIPVisionModelWithProjection, feature_extractor: CLIPImageProcessor, picture: Picture
 ) -> Tensor:
-    """``1 x 1 x D``: one token for the cross-attention.
+    """Embed a picture as one token for the cross-attention.
 
-    The picture is squeezed to the encoder's square, whatever its aspect, as the released code does.
+    The picture is resized to the encoder's square without keeping its aspect ratio, as in the released code.
 
     Args:
-        feature_extractor: whose mean and standard deviation are used.
+        image_encoder: CLIP's image encoder.
+        feature_extractor: provides the mean and the standard deviation for normalisation.
         picture: RGB, or a tensor ``1 x 3 x H x W`` in [0, 1].
+
+    Returns:
+        embedding, ``1 x 1 x D``.
     """
     pixels = clip_pixels(feature_extractor, picture, image_encoder.config.image_size)
     encoder_input = pixels.to(image_encoder.device, image_encoder.dtype)
@@ -39,7 +42,7 @@ def embed_picture(
 
 
 def clip_pixels(feature_extractor: CLIPImageProcessor, picture: Picture, size: int) -> Tensor:
-    """The picture as CLIP takes it, ``1 x 3 x size x size``: bicubic, rounded to bytes, normalised."""
+    """Resize (bicubic), round to 8 bits and normalise a picture for CLIP; ``1 x 3 x size x size``."""
     if isinstance(picture, Tensor):
         picture = PIL.Image.fromarray(frames_to_uint8(picture.reshape(-1, *picture.shape[-3:])[:1])[0])
     square = picture.convert("RGB").resize((size, size), PIL.Image.Resampling.BICUBIC)
@@ -48,6 +51,8 @@ def clip_pixels(feature_extractor: CLIPImageProcessor, picture: Picture, size: i
 
 
 def encode_reference(vae: VAE, pictures_B3HW: Tensor) -> Tensor:
-    """``B x C x h x w``: the posterior's mode times the scaling factor; pictures in [0, 1], where the VAE
-    computes."""
+    """Encode pictures ``B x 3 x H x W`` in [0, 1], on the VAE's device, to scaled latents ``B x C x h x w``.
+
+    Latents are the mode of the posterior times the VAE's scaling factor.
+    """
     return encode_images(vae, pictures_B3HW * 2 - 1) * vae.config.scaling_factor

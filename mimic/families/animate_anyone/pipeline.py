@@ -1,4 +1,4 @@
-"""Animate Anyone: a reference picture and drawn poses in, a video out.
+"""Pipeline of Animate Anyone: animate a reference picture with drawn poses.
 
 Legend: B batch, f frames of a window, C latent channels, H height, W width; h, w of latents; D width of
 CLIP's embedding.
@@ -37,32 +37,33 @@ class AnimateAnyoneSettings(SamplingSettings):
     """Settings of `AnimateAnyonePipeline`."""
 
     use_motion: bool = True
-    """Off, motion modules are left out and each frame stands alone, as in stage 1 of training."""
+    """Run the motion modules. If false, they are skipped and each frame is generated independently, as in
+    stage 1 of training."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """Faults of the released code, as switches; the defaults are right."""
+    """Faults of the released code that can be reproduced; all are off by default."""
 
     float16_bank: bool = False
-    """Round what the reference network saw to float16, whatever the networks' precision."""
+    """Round the reference features to float16, whatever the networks' precision."""
     undivided_overlaps: bool = False
-    """Without guidance, add up the predictions of overlapping windows and do not divide by their number."""
+    """Without guidance, sum the predictions of overlapping windows instead of averaging them."""
 
     @classmethod
     def of(cls, settings: SamplingSettings) -> Faults:
-        """None, or with ``compat: released`` all of them."""
+        """Switch all faults on for ``compat: released``, else none."""
         return cls() if settings.compat == "none" else cls(float16_bank=True, undivided_overlaps=True)
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What stays the same throughout a run."""
+    """Conditions that are constant throughout a run."""
 
     image_embeddings: Tensor
     """``B x 1 x D``"""
     banks: list[ReferenceBank]
-    """What the reference network saw, for each video."""
+    """Features of the reference network, one bank for each video."""
     pose_features: PoseFeatures | None
 
 
@@ -97,7 +98,7 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
     }
 
     pose_feature_budget_mb: float = 512
-    """Device memory for the pose guider's features, so that they are not computed again at every step."""
+    """Device memory in MB for caching the pose guider's features between steps."""
 
     def __init__(
         self,
@@ -134,26 +135,27 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
         variant: str | None = None,
         local_files_only: bool = False,
     ) -> AnimateAnyonePipeline:
-        """Put the released weights together with the Stable Diffusion they stand on.
+        """Load the released weights together with the Stable Diffusion model they were trained from.
 
-        From `base` comes the UNet's *config*; all weights of both UNets and of the pose guider come from
-        `checkpoint`, and every key of every file has to have its place.
+        Only the UNet's *config*, the VAE and the image encoder come from `base`; all weights of both UNets
+        and of the pose guider come from `checkpoint`, and every key of every file must be used.
 
         Args:
             base: folder or hub id of Stable Diffusion 1.5 or of sd-image-variations, in diffusers' layout.
             checkpoint: the released folder, or its hub id: ``denoising_unet``, ``reference_unet``,
                 ``pose_guider`` and ``motion_module``, each a ``.pth`` or ``.safetensors``.
-            motion_module: another file of motion modules than the folder's, AnimateDiff's for instance.
-            vae: folder or hub id of sd-vae-ft-mse; the base's own unless given.
-            image_encoder: folder or hub id with the CLIP image encoder of sd-image-variations (itself, or as
-                ``image_encoder`` in it); the base's own unless given.
-            dtype: precision of all weights, float32 unless given (`torch_dtype` is the same by another name).
-            variant: of the weight files, ``fp16`` for instance.
-            local_files_only: do not ask the hub.
+            motion_module: file of motion modules to use instead of the folder's, for example AnimateDiff's.
+            vae: folder or hub id of sd-vae-ft-mse; by default the base's VAE.
+            image_encoder: folder or hub id of the CLIP image encoder of sd-image-variations, or of a model
+                with it in the subfolder ``image_encoder``; by default the base's.
+            dtype: precision of all weights, by default float32.
+            torch_dtype: alias of `dtype`.
+            variant: of the weight files, for example ``fp16``.
+            local_files_only: use only files on disk; never access the hub.
 
         Raises:
-            SourceError: a part is not there (an `OSError`).
-            WeightsError: a key is missing, surplus or of a wrong shape (all are listed), or there are no
+            SourceError: a part is missing (an `OSError`).
+            WeightsError: keys are missing, unexpected or of a wrong shape (all are listed), or there are no
                 motion modules (a `ValueError`).
         """
         parts = load_released(
@@ -169,20 +171,20 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
         return cls(**parts)
 
     def check_parts(self) -> None:
-        """Raise `ValueError` when the components do not fit each other."""
+        """Raise `ValueError` if the components do not fit each other."""
         unet, reference, guider = self.unet.config, self.reference_unet.config, self.pose_guider.config
         channels = self.vae.config.latent_channels
         for name, count in (("UNet", unet.in_channels), ("reference network", reference.in_channels)):
             if count != channels:
                 raise ValueError(
                     f"the {name} takes {count} channels and the VAE's latents have {channels}; use parts of "
-                    "one model."
+                    "the same model."
                 )
         if reference_blocks(self.unet) != reference_blocks(self.reference_unet):
             raise ValueError(
                 f"the reference network has blocks of {tuple(reference.block_out_channels)} channels, the "
-                f"UNet of {tuple(unet.block_out_channels)}; each block of the one is read by its like in the "
-                "other."
+                f"UNet of {tuple(unet.block_out_channels)}; both need the same, because each UNet block "
+                "attends to the corresponding block of the reference network."
             )
         if guider.noise_latent_channels != unet.block_out_channels[0]:
             raise ValueError(
@@ -193,7 +195,7 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
         if self.pose_guider.downscale != self.pixels_per_latent:
             raise ValueError(
                 f"the pose guider makes maps {self.pose_guider.downscale}x smaller, the VAE makes latents "
-                f"{self.pixels_per_latent}x smaller; they have to be the same."
+                f"{self.pixels_per_latent}x smaller; both have to be the same."
             )
         width = self.image_encoder.config.projection_dim
         if width != unet.cross_attention_dim:
@@ -202,16 +204,16 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
             )
 
     def check_plan(self, plan: Plan[AnimateAnyoneSettings]) -> None:
-        """Raise `ValueError` for windows longer than the motion modules' positions."""
+        """Raise `ValueError` if a window is longer than the motion modules' position table."""
         longest, most = len(plan.windows[0]), self.unet.config.motion_max_seq_length
         if plan.settings.use_motion and longest > most:
             raise ValueError(
-                f"a window has {longest} frames, and the motion modules know {most} positions; use "
+                f"a window has {longest} frames, and the motion modules have {most} positions; use "
                 f"tile_size: {most} at most."
             )
 
     def fusion_weights(self, plan: Plan[AnimateAnyoneSettings]) -> list[Tensor]:
-        """Weight of each frame of each window."""
+        """Return the fusion weight of each frame of each window."""
         if Faults.of(plan.settings).undivided_overlaps and not guidance.is_needed(plan.guidance_scales):
             return [torch.ones(len(window)) for window in plan.windows]
         return super().fusion_weights(plan)
@@ -236,7 +238,7 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
         return Conditions(image_embeddings, banks, features)
 
     def _see(self, latents_1Chw: Tensor, embedding_11D: Tensor) -> ReferenceBank:
-        """What the reference network makes of a clean picture (timestep 0)."""
+        """Run the reference network on a clean picture (timestep 0) and return its features."""
         bank = ReferenceBank()
         self.reference_unet(latents_1Chw, 0, embedding_11D, bank)
         return bank
@@ -250,7 +252,7 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
         t: Tensor,
         frames: list[int],
     ) -> PredictBranch:
-        """Predict v; the unconditional branch sees nothing of the picture, its pose is the same."""
+        """Predict v; the unconditional branch has no reference, only the pose."""
         pose = None
         if conditions.pose_features is not None:
             pose = conditions.pose_features(frames, video).to(self.unet.dtype)

@@ -1,4 +1,4 @@
-"""An Animate Anyone of random weights that trains twenty steps within seconds on a CPU: to try things out."""
+"""A tiny Animate Anyone with random weights, which trains twenty steps within seconds on a CPU."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ from mimic.models.pose_guider import PoseGuider
 
 
 def tiny_pipeline(*, height: int, width: int, seed: int) -> AnimateAnyonePipeline:
-    """A pipeline for pictures of `height` x `width`.
+    """Build a tiny pipeline with random weights drawn from `seed`.
+
+    Args:
+        height, width: default size of its videos in pixels, multiples of 8.
+        seed: of the weights.
 
     Raises:
-        ValueError: a side is no multiple of 8.
+        ValueError: a side is not a multiple of 8.
     """
     with seeded(seed, height, width):
         vae = tiny_vae(height)
@@ -32,7 +36,7 @@ def tiny_pipeline(*, height: int, width: int, seed: int) -> AnimateAnyonePipelin
         reference_unet = tiny_reference_unet(height)
         pose_guider = PoseGuider(WIDTH, channels=(8, 16, 16))
         image_encoder = tiny_image_encoder()
-        # Not zero, so that all of it has gradients from the first step.
+        # Non-zero, so that all parameters have gradients from the first step.
         normal_(pose_guider.conv_out.weight, std=0.02)
         for name, parameter in unet.named_parameters():
             if "motion_modules" in name and name.endswith("proj_out.weight"):

@@ -1,9 +1,9 @@
-"""What Animate Anyone trains and how: its networks, the random draws of a sample, the loss, the ways out.
+"""Training of Animate Anyone: its networks, the random draws of a sample, the loss, the export.
 
 Stage 1 trains on single frames, without temporal layers; stage 2 trains the temporal layers alone, on clips.
 Conditions are those of the inference pipeline: the reference's latents times the scaling factor, its CLIP
-embedding, drawn poses. Dropped samples are conditioned as the unconditional branch is: without reference
-tokens and with a zero embedding; the pose stays.
+embedding, drawn poses. Samples with dropped conditions match the unconditional branch: no reference tokens
+and a zero embedding; the pose is kept.
 
 Legend: B batch, F target frames, C latent channels, H x W pixels, h x w latents, D width of the embedding.
 """
@@ -36,21 +36,23 @@ _SPATIAL = (
 
 
 class AnimateAnyoneObjective(StagedObjective):
-    """The `objective:` of a training YAML. Defaults are the published ones."""
+    """The `objective:` of a training YAML for Animate Anyone; defaults are the published values."""
 
     min_snr_gamma: float | None = Field(5.0, gt=0)
-    """Bounds the weight of steps with little noise (min-SNR); none: all steps weigh alike."""
+    """Gamma of min-SNR weighting, which bounds the loss weight of steps with little noise; null weighs all
+    steps equally."""
     noise_offset: float = Field(0.05, ge=0)
-    """Strength of a noise that is the same for a whole channel of a video."""
+    """Strength of the additional noise that is constant over each latent channel of a video."""
     drop: float = Field(0.1, ge=0, le=1)
-    """Share of samples trained without reference and embedding, for guidance."""
+    """Fraction of samples trained without reference tokens and image embedding, for classifier-free
+    guidance."""
 
 
 class AnimateAnyoneNetworks(nn.Module):
-    """Both UNets and the pose guider under one roof; a call is a forward pass in training.
+    """Both UNets and the pose guider as one module, whose forward pass returns the training loss.
 
     Args:
-        pipeline: whose networks these are.
+        pipeline: provides the networks, which are shared, not copied.
         settings: the objective.
     """
 
@@ -64,7 +66,7 @@ class AnimateAnyoneNetworks(nn.Module):
         self._scaling_factor = float(pipeline.vae.config.scaling_factor)
 
     def forward(self, batch: Batch, draws: Draws) -> Loss:
-        """The loss of a batch that has latents and embeddings, with the stacked draws of its samples."""
+        """Compute the loss of a batch with latents and embeddings, given the stacked draws of its samples."""
         assert batch.latents is not None
         settings, scheduler = self.settings, self._scheduler
         x0 = batch.latents.float() * self._scaling_factor
@@ -85,7 +87,7 @@ class AnimateAnyoneNetworks(nn.Module):
         return Loss(total, {"plain": error.detach().mean()})
 
     def _see_reference(self, batch: Batch, keep: Tensor) -> tuple[ReferenceBank, Tensor]:
-        """What the reference network sees (timestep 0); embeddings ``B x 1 x D``, zero where dropped."""
+        """Return the reference features (timestep 0) and the embeddings ``B x 1 x D``, zero where dropped."""
         assert batch.reference_latents is not None
         assert batch.image_embedding is not None
         dtype = next(self.unet.parameters()).dtype
@@ -99,7 +101,7 @@ class AnimateAnyoneNetworks(nn.Module):
         self, batch: Batch, noisy: Tensor, t: Tensor, embedding: Tensor, bank: ReferenceBank, keep: Tensor
     ) -> Tensor:
         dtype = embedding.dtype
-        maps = batch.pose_maps[:, 1:]  # the videos of this family do not begin with the reference
+        maps = batch.pose_maps[:, 1:]  # in this family, frame 0 is not the reference
         pose = self.pose_guider(maps.flatten(0, 1).to(dtype)).unflatten(0, maps.shape[:2])
         return self.unet(
             noisy.to(dtype),
@@ -113,22 +115,22 @@ class AnimateAnyoneNetworks(nn.Module):
 
 
 class AnimateAnyoneTask(TrainingTask[AnimateAnyonePipeline, AnimateAnyoneObjective]):
-    """Training of Animate Anyone (arXiv 2311.17117), either stage: both UNets and the pose guider."""
+    """Trains Animate Anyone (arXiv 2311.17117) in either stage: both UNets and the pose guider."""
 
     Settings = AnimateAnyoneObjective
 
     def make_model(self) -> AnimateAnyoneNetworks:
-        """Both UNets and the pose guider."""
+        """Return both UNets and the pose guider as one module."""
         return AnimateAnyoneNetworks(self._pipeline, self.settings)
 
     @classmethod
     def tiny_pipeline(cls, *, height: int, width: int, seed: int) -> AnimateAnyonePipeline:
-        """Random weights, for twenty steps within seconds; see `mimic.families.animate_anyone.tiny`."""
+        """Build a tiny pipeline with random weights; see `mimic.families.animate_anyone.tiny`."""
         return tiny_pipeline(height=height, width=width, seed=seed)
 
     @property
     def parts(self) -> Mapping[str, Sequence[str]]:
-        """Temporal and spatial layers of the UNet, and of either UNet what the stage's loss depends on."""
+        """Name the UNet's temporal and spatial layers, and the layers of both UNets that the stage trains."""
         spatial = [f"unet.{name}.*" for name in _SPATIAL]
         temporal = ["unet.*motion_modules.*"]
         behind = {id(parameter) for parameter in self._pipeline.reference_unet.parameters_behind_the_bank()}
@@ -137,7 +139,7 @@ class AnimateAnyoneTask(TrainingTask[AnimateAnyonePipeline, AnimateAnyoneObjecti
             "unet.spatial": spatial,
             "unet.temporal": temporal,
             "unet.attention": ["unet.*.attentions.*.attn1.*", "unet.*.attentions.*.attn2.*"],
-            # Nothing that is banked depends on its last layers.
+            # The stored reference features do not depend on its last layers.
             "reference_unet": [
                 f"reference_unet.{name}"
                 for name, parameter in self._pipeline.reference_unet.named_parameters()
@@ -146,7 +148,7 @@ class AnimateAnyoneTask(TrainingTask[AnimateAnyonePipeline, AnimateAnyoneObjecti
         }
 
     def draw_for(self, sample: Sample, generator: torch.Generator) -> Draws:
-        """Timestep, noise and its offset, and which conditions are dropped."""
+        """Draw the timestep, the noise and its offset, and whether the conditions are dropped."""
         num_frames, _, height, width = sample.frames.shape
         channels, h, w = self._pipeline.latent_shape(height, width)
         num_steps = self._pipeline.scheduler.config.num_train_timesteps
@@ -158,8 +160,8 @@ class AnimateAnyoneTask(TrainingTask[AnimateAnyonePipeline, AnimateAnyoneObjecti
         }
 
     def check(self, sample: Sample) -> None:
-        """Raise `ConfigError` for regions that are not masked, and for clips longer than the temporal layers'
-        table of positions."""
+        """Raise `ConfigError` for amplified regions without masks, and for clips longer than the temporal
+        layers' position table."""
         super().check(sample)
         most = self._pipeline.unet.config.motion_max_seq_length
         if self.settings.stage == 2 and len(sample.frames) > most:
@@ -169,17 +171,17 @@ class AnimateAnyoneTask(TrainingTask[AnimateAnyonePipeline, AnimateAnyoneObjecti
             )
 
     def embed(self, reference_B3HW: Tensor) -> Tensor:
-        """CLIP's embedding of each picture, ``B x D``."""
+        """Embed each picture with CLIP, ``B x D``."""
         encoder, extractor = self._pipeline.image_encoder, self._pipeline.feature_extractor
         pictures = (reference_B3HW.float() + 1) / 2
         return torch.cat([embed_picture(encoder, extractor, each)[:, 0] for each in pictures.split(1)])
 
     def call_arguments(self) -> dict[str, Any]:
-        """In stage 1 each frame stands alone."""
+        """Turn motion modules off in stage 1, so that samples are generated as trained."""
         return {"use_motion": self.settings.stage == 2}
 
     def released_files(self) -> dict[str, dict[str, Tensor]]:
-        """The four files of the released layout, as safetensors."""
+        """Return the tensors of the four released files, to be written as safetensors."""
         pipe = self._pipeline
         parts = {"unet": pipe.unet, "reference_unet": pipe.reference_unet, "pose_guider": pipe.pose_guider}
         return {f"{name}.safetensors": state for name, state in released_state(parts).items()}

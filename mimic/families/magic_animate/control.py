@@ -1,4 +1,4 @@
-"""The ControlNet's residuals, frame by frame: made once in a step, kept for the windows that share a frame.
+"""Residuals of the ControlNet, computed once per frame and step and shared by overlapping windows.
 
 MagicAnimate runs its ControlNet once per frame and step, with the conditional text alone; both halves of
 guidance and all windows that hold a frame use the same residuals.
@@ -21,7 +21,7 @@ from mimic.data.pose_maps import MapDrawer, as_pose_tensor
 
 @dataclass(frozen=True)
 class Residuals:
-    """What the ControlNet adds to the UNet's skip connections and to its middle, ``f x …`` each."""
+    """Outputs of the ControlNet, added to the UNet's skip connections and middle block; ``f x …`` each."""
 
     down: tuple[Tensor, ...]
     mid: Tensor
@@ -32,18 +32,18 @@ class Residuals:
 
 
 class ControlResiduals:
-    """Residuals of one video's windows.
+    """Computes the residuals for the windows of one video.
 
-    At full size they are 13 MB a frame in float16. Those of frames that a later window of the same step will
-    ask for again are kept up to a budget; beyond it they are made again.
+    At full size they are 13 MB a frame in float16. Residuals of frames that a later window of the same step
+    needs again are cached up to a budget; beyond it they are recomputed.
 
     Args:
-        controlnet: diffusers' `ControlNetModel`, of pictures with RGB in [0, 1].
-        pose_maps: draws the maps of given frames.
-        prompt_1LD: the conditional text, ``1 x L x D``.
-        windows: all windows of a step, in order.
-        scale: of the residuals.
-        budget_bytes: see above.
+        controlnet: diffusers' `ControlNetModel`, which takes RGB pictures in [0, 1].
+        pose_maps: function that draws the maps of given frames.
+        prompt_1LD: embedding of the conditional text, ``1 x L x D``.
+        windows: frame indices of all windows of a step, in order.
+        scale: factor of the residuals.
+        budget_bytes: device memory for cached residuals, in bytes.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ControlResiduals:
         budget_bytes: int,
     ) -> None:
         self.num_made = 0
-        """Frames computed so far."""
+        """Number of frames computed so far."""
         self._controlnet, self._maps, self._prompt, self._scale = controlnet, pose_maps, prompt_1LD, scale
         self._last_use = {frame: i for i, window in enumerate(windows) for frame in window}
         self._windows = {tuple(window): i for i, window in enumerate(windows)}
@@ -67,7 +67,7 @@ class ControlResiduals:
         self._step: Tensor | None = None
 
     def __call__(self, latents_fChw: Tensor, t: Tensor, frames: list[int]) -> Residuals:
-        """Residuals of a window's frames at step `t`; `latents_fChw` are their scaled noisy latents."""
+        """Return the residuals of a window's frames at timestep `t`, given their scaled noisy latents."""
         if self._step is None or not torch.equal(self._step, t):
             self._step, self._kept, self._kept_bytes = t, {}, 0
         number = self._windows[tuple(frames)]
@@ -85,9 +85,9 @@ class ControlResiduals:
         return Residuals(down, torch.cat([each.mid for each in of_frames]))
 
     def _make(self, latents_1Chw: Tensor, t: Tensor, frame: int) -> Residuals:
-        """One frame at a time, so that its numbers do not depend on the window it is in."""
+        """Compute the residuals of one frame alone, so that they do not depend on the window it is in."""
         device, dtype = self._prompt.device, self._controlnet.dtype
-        # Maps are in [-1, 1] everywhere; the released ControlNet was trained on [0, 1].
+        # Our maps are in [-1, 1]; the released ControlNet was trained on maps in [0, 1].
         drawn = as_pose_tensor(self._maps([frame])).to(device, dtype) / 2 + 0.5
         down, mid = self._controlnet(
             latents_1Chw.to(dtype),

@@ -1,4 +1,5 @@
-"""The released MagicAnimate weights: which files they are, where their keys go, what the base model adds."""
+"""Load and write the released MagicAnimate weights: their files, their key layout, parts of the base
+model."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def load_released(
     variant: str | None = None,
     local_files_only: bool = False,
 ) -> dict[str, Any]:
-    """The components of a `MagicAnimatePipeline` (see `MagicAnimatePipeline.from_original`)."""
+    """Load the components of a `MagicAnimatePipeline` by name; see `MagicAnimatePipeline.from_original`."""
     released = resolve(checkpoint, wanted=_HUB_FILES, local_files_only=local_files_only)
     base = resolve(base, variant=variant, local_files_only=local_files_only)
     of_vae = base / "vae"
@@ -61,7 +62,7 @@ def load_released(
         ControlNetModel.load_config(released / CONTROLNET),
         num_positions=num_positions(temporal, source=released / TEMPORAL),
     )
-    # One message names each key with its network; the UNet's spatial keys are those of `base`.
+    # Errors of all networks are reported together; the UNet's spatial keys come from `base`.
     load_strictly(
         {f"{name}.": module for name, module in modules.items()},
         {f"{name}.{key}": tensor for name, state in states.items() for key, tensor in state.items()},
@@ -84,7 +85,15 @@ def build_on_meta(
     *,
     num_positions: int,
 ) -> dict[str, nn.Module]:
-    """The trained networks of configs of Stable Diffusion's layout, with shapes but without memory."""
+    """Build the trained networks on the meta device, with shapes but without memory.
+
+    Args:
+        unet, appearance_encoder, controlnet: configs in Stable Diffusion's layout.
+        num_positions: number of positions along time that the temporal attention encodes.
+
+    Returns:
+        ``unet``, ``appearance_encoder`` and ``controlnet``.
+    """
     with torch.device("meta"):
         return {
             "unet": motion_unet(
@@ -96,9 +105,9 @@ def build_on_meta(
 
 
 def read_temporal(path: Path) -> State:
-    """The temporal attention under diffusers' names, as they are in the UNet.
+    """Read the temporal attention and rename its keys to those of our UNet.
 
-    A training framework's prefixes (``module.``, ``unet.``) are taken off.
+    Prefixes added by training frameworks (``module.``, ``unet.``) are removed.
 
     Raises:
         WeightsError: the file holds no temporal attention, or cannot be read.
@@ -106,20 +115,20 @@ def read_temporal(path: Path) -> State:
     state = without_prefixes(read_state(path), "module.", "unet.", source=path)
     if not any(is_motion_key(key) for key in state):
         raise WeightsError(
-            f"{path} holds no temporal attention: none of its {len(state)} keys has motion_modules in it; "
+            f"{path} holds no temporal attention: none of its {len(state)} keys contains motion_modules; "
             "give the released temporal_attention.ckpt."
         )
     return to_diffusers(state, source=path)
 
 
 def released_temporal(unet: nn.Module) -> State:
-    """The temporal attention of a UNet under its released keys; the inverse of `read_temporal`."""
+    """Return the temporal attention of a UNet under its released keys; the inverse of `read_temporal`."""
     return {key: tensor for key, tensor in to_released(unet.state_dict()).items() if is_motion_key(key)}
 
 
 @torch.no_grad()
 def embed_empty_prompt(base: Path) -> Tensor:
-    """What the base's text encoder makes of the empty sentence, ``1 x L x D``, float32."""
+    """Embed the empty prompt with the base's text encoder; ``1 x L x D``, float32."""
     tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
     encoder = load_part(CLIPTextModel, base / "text_encoder", dtype=torch.float32)
     length = encoder.config.max_position_embeddings

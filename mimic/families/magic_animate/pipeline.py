@@ -1,4 +1,4 @@
-"""MagicAnimate: a reference picture and DensePose maps in, a video out.
+"""Pipeline of MagicAnimate: animate a reference picture with DensePose maps.
 
 Legend: B batch, f frames of a window, C latent channels, H height, W width; h, w of latents; L tokens of the
 text, D their width.
@@ -40,29 +40,29 @@ class MagicAnimateSettings(ControlSettings):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     prompt_embeds: Tensor | None = Field(None, exclude=True)
-    """Text embedding ``1 x L x D`` in place of that of the empty sentence."""
+    """Text embedding ``1 x L x D`` of the conditional branch; None: that of the empty prompt."""
     negative_prompt_embeds: Tensor | None = Field(None, exclude=True)
-    """Likewise, for the unconditional branch."""
+    """Text embedding ``1 x L x D`` of the unconditional branch; None: that of the empty prompt."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """Faults and limits of the released code, as switches; the defaults are right."""
+    """Faults and limits of the released code that can be reproduced; all are off by default."""
 
     float16_bank: bool = False
-    """Round what the appearance encoder saw to float16, whatever the networks' precision."""
+    """Round the appearance features to float16, whatever the networks' precision."""
     sixteen_frames: bool = False
-    """Draw 16 frames of noise whatever the window, and take only clips of a multiple of 16 frames."""
+    """Draw 16 frames of noise whatever the window size, and accept only clips of a multiple of 16 frames."""
 
     @classmethod
     def of(cls, settings: SamplingSettings) -> Faults:
-        """None, or with ``compat: released`` all of them."""
+        """Switch all faults on for ``compat: released``, else none."""
         return cls() if settings.compat == "none" else cls(float16_bank=True, sixteen_frames=True)
 
 
 @dataclass
 class _Seen:
-    """What the appearance encoder sees of the references at one timestep."""
+    """Features of the references from the appearance encoder at one timestep."""
 
     t: Tensor | None = None
     banks: list[ReferenceBank] = field(default_factory=list)
@@ -70,7 +70,7 @@ class _Seen:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What stays the same throughout a run."""
+    """Conditions that are constant throughout a run."""
 
     reference_latents: Tensor
     """``B x C x h x w``, times the scaling factor"""
@@ -79,8 +79,8 @@ class Conditions:
     unconditional_text: Tensor
     """``1 x L x D``"""
     controls: list[ControlResiduals]
-    """The ControlNet at work, for each video (of equal poses too: its latents are its own); empty without
-    maps."""
+    """ControlNet residuals of each video, also of videos with equal poses, because their latents differ;
+    empty without maps."""
     seen: _Seen = field(default_factory=_Seen)
 
 
@@ -91,13 +91,14 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
 
     Args:
         vae: `AutoencoderKL`, or one with a temporal decoder.
-        unet: its residual norms span the clip.
-        appearance_encoder: ends with a norm.
-        prompt_embedding: of the empty sentence.
-        scheduler: `DDIMScheduler`, or another of diffusers'.
+        unet: the denoising UNet, whose group norms in residual blocks span all frames of a window.
+        appearance_encoder: the reference network, which ends with a norm.
+        controlnet: takes DensePose maps.
+        prompt_embedding: embedding of the empty prompt.
+        scheduler: `DDIMScheduler`, or another diffusers scheduler.
     """
 
-    # Appearance encoder and ControlNet work between two calls of the UNet and stay where they compute.
+    # Appearance encoder and ControlNet run between UNet calls, so they stay on the device when offloading.
     model_cpu_offload_seq = "unet->vae"
     Settings = MagicAnimateSettings
     layouts = ("closed", "sliding")
@@ -120,8 +121,7 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
     }
 
     residual_budget_mb: float = 1024
-    """Device memory for the ControlNet's residuals, so that frames shared by windows are not computed twice
-    in a step."""
+    """Device memory in MB for caching ControlNet residuals of frames that several windows of a step share."""
 
     def __init__(
         self,
@@ -154,23 +154,24 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
         variant: str | None = None,
         local_files_only: bool = False,
     ) -> MagicAnimatePipeline:
-        """Put the released MagicAnimate weights together with the Stable Diffusion they stand on.
+        """Load the released MagicAnimate weights together with the Stable Diffusion model they build on.
 
-        From `base` come the UNet, and text encoder and tokenizer, which are asked once for the embedding of
-        the empty sentence and not kept. Every key of every file has to have its place.
+        The UNet's spatial layers and, unless `vae` is given, the VAE come from `base`; its text encoder and
+        tokenizer embed the empty prompt once and are not kept. Every key of every file must be used.
 
         Args:
             base: folder or hub id of Stable Diffusion 1.5 in diffusers' layout.
             checkpoint: the released folder: `appearance_encoder/`, `densepose_controlnet/`,
                 `temporal_attention/temporal_attention.ckpt`.
-            vae: folder or hub id of sd-vae-ft-mse; the base's own unless given.
-            dtype: precision of all weights, float32 unless given (`torch_dtype` is the same by another name).
-            variant: of the weight files, ``fp16`` for instance.
-            local_files_only: do not ask the hub.
+            vae: folder or hub id of sd-vae-ft-mse; by default the base's VAE.
+            dtype: precision of all weights, by default float32.
+            torch_dtype: alias of `dtype`.
+            variant: of the weight files, for example ``fp16``.
+            local_files_only: use only files on disk; never access the hub.
 
         Raises:
-            SourceError: a part is not there (an `OSError`).
-            WeightsError: a key is missing, surplus or of a wrong shape; all are listed (a `ValueError`).
+            SourceError: a part is missing (an `OSError`).
+            WeightsError: keys are missing, unexpected or of a wrong shape; all are listed (a `ValueError`).
         """
         parts = load_released(
             base,
@@ -183,7 +184,7 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
         return cls(**parts)
 
     def check_parts(self) -> None:
-        """Raise `ValueError` when the components do not fit each other."""
+        """Raise `ValueError` if the components do not fit each other."""
         channels = {
             "UNet": self.unet.config.in_channels,
             "ControlNet": self.controlnet.config.in_channels,
@@ -193,7 +194,7 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
             if count != self.vae.config.latent_channels:
                 raise ValueError(
                     f"the {name} takes {count} channels and the VAE's latents have "
-                    f"{self.vae.config.latent_channels}; use parts of one model."
+                    f"{self.vae.config.latent_channels}; use parts of the same model."
                 )
         widths = {
             "ControlNet": self.controlnet.config.block_out_channels,
@@ -219,16 +220,16 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
             )
 
     def check_plan(self, plan: Plan[MagicAnimateSettings]) -> None:
-        """Raise `ValueError` for windows, lengths or texts that do not fit."""
+        """Raise `ValueError` for unsupported window sizes, clip lengths or text embeddings."""
         most = self.unet.config.motion_max_seq_length
         if len(plan.windows[0]) > most:
             raise ValueError(
-                f"a window has {len(plan.windows[0])} frames, and the temporal attention knows {most} "
+                f"a window has {len(plan.windows[0])} frames, and the temporal attention has {most} "
                 f"positions; use tile_size: {most} at most."
             )
         if Faults.of(plan.settings).sixteen_frames and plan.num_frames % RELEASED_NOISE_FRAMES:
             raise ValueError(
-                f"num_frames is {plan.num_frames}; compat: released takes nothing but multiples of "
+                f"num_frames is {plan.num_frames}; compat: released supports only multiples of "
                 f"{RELEASED_NOISE_FRAMES}, as the released code does. Leave compat out, or change num_frames."
             )
         width = self.unet.config.cross_attention_dim
@@ -238,13 +239,13 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
                 raise ValueError(f"{name} is {list(given.shape)}; expected 1 x tokens x {width}.")
 
     def frames_of_noise(self, plan: Plan[MagicAnimateSettings]) -> int:
-        """Frames of noise to draw."""
+        """Return the number of frames of noise to draw."""
         if Faults.of(plan.settings).sixteen_frames:
             return RELEASED_NOISE_FRAMES
         return super().frames_of_noise(plan)
 
     def encode(self, inputs: Inputs, plan: Plan[MagicAnimateSettings]) -> Conditions:
-        """Encode the references and take the text."""
+        """Encode the references and select the text embeddings."""
         device, dtype = self.execution_device, self.unet.dtype
         size = (plan.height, plan.width)
         pictures = torch.cat([picture_to_tensor(picture, size) for picture in inputs.pictures])
@@ -284,7 +285,7 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
         t: Tensor,
         frames: list[int],
     ) -> PredictBranch:
-        """Predict the noise; the unconditional branch sees nothing of the picture, its maps are the same."""
+        """Predict the noise; the unconditional branch has no reference, only the maps."""
         bank = self._see_references(conditions, plan, t)[video]
         added: dict[str, Any] = {}
         if conditions.controls:
@@ -309,8 +310,7 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
     def _see_references(
         self, conditions: Conditions, plan: Plan[MagicAnimateSettings], t: Tensor
     ) -> list[ReferenceBank]:
-        """What the appearance encoder makes of the references at step `t`, once for all windows of the
-        step."""
+        """Run the appearance encoder on the references at timestep `t`, once for all windows of the step."""
         seen = conditions.seen
         if seen.t is None or not torch.equal(seen.t, t):
             seen.t, seen.banks = t, []

@@ -1,4 +1,4 @@
-"""A MagicAnimate of random weights that trains twenty steps within seconds on a CPU: to try things out."""
+"""A tiny MagicAnimate with random weights, which trains twenty steps within seconds on a CPU."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ _NUM_TOKENS = 2
 
 
 def tiny_pipeline(*, height: int, width: int, seed: int) -> MagicAnimatePipeline:
-    """A pipeline for pictures of `height` x `width`.
+    """Build a tiny pipeline with random weights drawn from `seed`.
+
+    Args:
+        height, width: default size of its videos in pixels, multiples of 8.
+        seed: of the weights.
 
     Raises:
-        ValueError: a side is no multiple of 8.
+        ValueError: a side is not a multiple of 8.
     """
     with seeded(seed, height, width):
         vae = tiny_vae(height)
@@ -40,7 +44,7 @@ def tiny_pipeline(*, height: int, width: int, seed: int) -> MagicAnimatePipeline
             attention_head_dim=2,
             conditioning_embedding_out_channels=(8, 8, 8),
         )
-        # Not zero, so that all of it has gradients from the first step.
+        # Non-zero, so that all parameters have gradients from the first step.
         for name, parameter in controlnet.named_parameters():
             if name.startswith(("controlnet_down_blocks", "controlnet_mid_block")) or ".conv_out." in name:
                 normal_(parameter, std=0.02)

@@ -1,8 +1,8 @@
-"""What MagicAnimate trains and how: its networks, the random draws of a sample, the loss, the ways out.
+"""Training of MagicAnimate: its networks, the random draws of a sample, the loss, the export.
 
 Conditions are those of the inference pipeline: the reference's latents times the scaling factor, the
-appearance encoder at the step's own noise level, the ControlNet on the same noisy latents, the one text.
-Dropped samples are conditioned as the unconditional branch is: without the reference.
+appearance encoder at the sample's timestep, the ControlNet on the same noisy latents, the empty prompt.
+Samples with a dropped condition match the unconditional branch: no reference.
 
 Legend: B batch, F target frames, n pictures or clips of a pass, f frames of each, C latent channels, H x W
 pixels, h x w latents, L tokens of the text, D their width.
@@ -27,21 +27,23 @@ from mimic.families.task import Draws, Loss, TrainingTask
 from mimic.models.reference import ReferenceBank
 
 TEMPORAL_FILE = "temporal_attention.safetensors"
-"""Name of the export in the published layout; networks without it are in folders of that layout anyway."""
+"""File name of the exported temporal attention; the other networks are saved in the published layout
+anyway."""
 
 
 class MagicAnimateObjective(StagedObjective):
-    """The `objective:` of a training YAML. Stage 2 trains on clips and single pictures together."""
+    """The `objective:` of a training YAML for MagicAnimate. Stage 2 trains on clips and single pictures
+    together. The paper does not publish values for `tau_0`, `tau_1` and `tau_2`."""
 
     tau_0: float = Field(0.2, ge=0, le=1)
-    """Stage 1: share of samples whose target is the reference itself, in its own pose."""
+    """Stage 1: fraction of samples whose target is the reference itself, in its own pose."""
     tau_1: float = Field(0.2, ge=0, le=1)
-    """Stage 2: share of samples that are the reference itself."""
+    """Stage 2: fraction of samples whose target is the reference itself, in its own pose."""
     tau_2: float = Field(0.4, ge=0, le=1)
-    """Stage 2: up to here samples are another picture, beyond it clips. The paper publishes no value of the
-    three."""
+    """Stage 2: upper bound of the fraction trained on single pictures: `tau_2 - tau_1` of the samples train
+    on another picture, `1 - tau_2` on clips. At least `tau_1`."""
     drop_reference: float = Field(0.1, ge=0, le=1)
-    """Share of samples trained without the reference, as in the unconditional branch of guidance."""
+    """Fraction of samples trained without the reference, for classifier-free guidance."""
 
     @model_validator(mode="after")
     def _check(self) -> MagicAnimateObjective:
@@ -51,10 +53,11 @@ class MagicAnimateObjective(StagedObjective):
 
 
 class MagicAnimateNetworks(nn.Module):
-    """UNet, appearance encoder, ControlNet and text under one roof; a call is a forward pass in training.
+    """UNet, appearance encoder, ControlNet and prompt embedding as one module, whose forward pass returns the
+    training loss.
 
     Args:
-        pipeline: whose networks these are.
+        pipeline: provides the networks, which are shared, not copied.
         settings: the objective.
     """
 
@@ -69,7 +72,7 @@ class MagicAnimateNetworks(nn.Module):
         self._scaling_factor = float(pipeline.vae.config.scaling_factor)
 
     def forward(self, batch: Batch, draws: Draws) -> Loss:
-        """The loss of a batch that has latents, with the stacked draws of its samples."""
+        """Compute the loss of a batch with latents, given the stacked draws of its samples."""
         assert batch.latents is not None
         assert batch.reference_latents is not None
         settings = self.settings
@@ -80,7 +83,7 @@ class MagicAnimateNetworks(nn.Module):
         for is_clip in (False, True):
             chosen = torch.nonzero((kinds == objective.CLIP) == is_clip)[:, 0]
             if len(chosen):
-                # Means over samples, however many frames each has.
+                # Each sample has the same weight, however many frames it has.
                 losses = self._losses(batch, draws, kinds, chosen, is_clip=is_clip)
                 total = total + losses.sum() / len(kinds)
         shares = {
@@ -90,7 +93,7 @@ class MagicAnimateNetworks(nn.Module):
         return Loss(total, {name: share.detach() for name, share in shares.items()})
 
     def _losses(self, batch: Batch, draws: Draws, kinds: Tensor, chosen: Tensor, *, is_clip: bool) -> Tensor:
-        """The loss of each chosen sample."""
+        """Compute the loss of each chosen sample."""
         x0, maps, masks = self._targets(batch, draws, kinds, chosen, is_clip=is_clip)
         num_frames = x0.shape[1]
         t, eps = draws["t"][chosen], draws["noise"][chosen][:, :num_frames].float()
@@ -102,7 +105,7 @@ class MagicAnimateNetworks(nn.Module):
         reference = batch.reference_latents[chosen] * self._scaling_factor
         self.appearance_encoder(reference.to(dtype), t, text, bank)
         attends = draws["keep_reference"][chosen].bool()
-        if not is_clip:  # unrelated pictures: each by itself, norms and all
+        if not is_clip:  # unrelated pictures: process each independently, including norms over frames
             noisy, maps = noisy.flatten(0, 1)[:, None], maps.flatten(0, 1)[:, None]
             t, text = (each.repeat_interleave(num_frames, dim=0) for each in (t, text))
             attends = attends.repeat_interleave(num_frames)
@@ -122,7 +125,8 @@ class MagicAnimateNetworks(nn.Module):
     def _targets(
         self, batch: Batch, draws: Draws, kinds: Tensor, chosen: Tensor, *, is_clip: bool
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Latents ``n x f x C x h x w``, maps ``n x f x 3 x H x W`` in [0, 1] and masks of the targets."""
+        """Return latents ``n x f x C x h x w``, maps ``n x f x 3 x H x W`` in [0, 1] and masks of the
+        targets."""
         assert batch.latents is not None
         assert batch.reference_latents is not None
         x0 = torch.cat([batch.reference_latents[:, None], batch.latents], dim=1)[chosen]
@@ -140,7 +144,8 @@ class MagicAnimateNetworks(nn.Module):
     def _predict(
         self, noisy: Tensor, maps: Tensor, t: Tensor, text: Tensor, bank: ReferenceBank, attends: Tensor
     ) -> Tensor:
-        """``n x f x C x h x w`` of noisy latents of that shape."""
+        """Run ControlNet and UNet on noisy latents ``n x f x C x h x w``; the prediction has the same
+        shape."""
         num_frames = noisy.shape[1]
         down, mid = self.controlnet(
             noisy.flatten(0, 1),
@@ -162,28 +167,28 @@ class MagicAnimateNetworks(nn.Module):
 
 
 class MagicAnimateTask(TrainingTask[MagicAnimatePipeline, MagicAnimateObjective]):
-    """Training of MagicAnimate (arXiv 2311.16498); the VAE is never trained.
+    """Trains MagicAnimate (arXiv 2311.16498); the VAE is never trained.
 
     Stage 1 trains ``trainable: [appearance_encoder, controlnet]``, stage 2 ``trainable: [unet.temporal]``; a
-    model that does not begin as Stable Diffusion also trains ``unet`` and ``prompt_embedding``. Samples of a
-    model after stage 1 use its temporal layers, too: fresh ones change nothing.
+    model that does not start from Stable Diffusion also trains ``unet`` and ``prompt_embedding``. Videos
+    sampled after stage 1 use the temporal layers as well; newly initialised ones have no effect.
     """
 
     Settings = MagicAnimateObjective
     frozen_parts = ("vae",)
 
     def make_model(self) -> MagicAnimateNetworks:
-        """UNet, appearance encoder, ControlNet and text."""
+        """Return UNet, appearance encoder, ControlNet and prompt embedding as one module."""
         return MagicAnimateNetworks(self._pipeline, self.settings)
 
     @classmethod
     def tiny_pipeline(cls, *, height: int, width: int, seed: int) -> MagicAnimatePipeline:
-        """Random weights, for twenty steps within seconds; see `mimic.families.magic_animate.tiny`."""
+        """Build a tiny pipeline with random weights; see `mimic.families.magic_animate.tiny`."""
         return tiny_pipeline(height=height, width=width, seed=seed)
 
     @property
     def parts(self) -> Mapping[str, Sequence[str]]:
-        """The UNet's temporal layers, all others, and its spatial attention alone."""
+        """Name the UNet's temporal layers, its spatial layers, and its spatial attention alone."""
         return {
             "unet.temporal": ["unet.*motion_modules.*"],
             "unet.spatial": ["unet.*.resnets.*", "unet.*.attentions.*", "unet.conv_*", "unet.time_*"],
@@ -191,7 +196,7 @@ class MagicAnimateTask(TrainingTask[MagicAnimatePipeline, MagicAnimateObjective]
         }
 
     def draw_for(self, sample: Sample, generator: torch.Generator) -> Draws:
-        """What to train on, timestep, noise, whether the reference is seen."""
+        """Draw the target, the timestep, the noise, and whether the reference is dropped."""
         settings = self.settings
         num_frames, _, height, width = sample.frames.shape
         shape = (num_frames, *self._pipeline.latent_shape(height, width))
@@ -205,6 +210,6 @@ class MagicAnimateTask(TrainingTask[MagicAnimatePipeline, MagicAnimateObjective]
         }
 
     def released_files(self) -> dict[str, dict[str, Tensor]]:
-        """The temporal attention under its published keys; the model's folder holds appearance encoder and
-        ControlNet under theirs already."""
+        """Return the temporal attention under its published keys; appearance encoder and ControlNet are saved
+        under theirs in the model folder anyway."""
         return {TEMPORAL_FILE: released_temporal(self._pipeline.unet)}

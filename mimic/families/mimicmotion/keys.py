@@ -1,8 +1,8 @@
-"""The released MimicMotion checkpoint: which keys it has, where they go, and what the base model adds.
+"""Load the released MimicMotion checkpoint: its key layout, parts of the base model.
 
-A checkpoint is one flat dict with ``unet.*`` and ``pose_net.*``. A dump of the whole model, which also has
-``vae.*`` and ``image_encoder.*``, is accepted, too; those then replace the base's. The base may be a whole
-MimicMotion folder; only the configs of its UNet and PoseNet are then used of these two.
+A checkpoint is one flat dict with ``unet.*`` and ``pose_net.*``. A checkpoint of the whole model, which also
+has ``vae.*`` and ``image_encoder.*``, is accepted as well; these then replace the base's. The base may be a
+complete MimicMotion folder; of its UNet and PoseNet only the configs are used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def load_released(
     variant: str | None = None,
     local_files_only: bool = False,
 ) -> dict[str, Any]:
-    """The components of a `MimicMotionPipeline` (see `MimicMotionPipeline.from_original`)."""
+    """Load the components of a `MimicMotionPipeline` by name; see `MimicMotionPipeline.from_original`."""
     checkpoint = resolve_checkpoint(checkpoint, local_files_only=local_files_only)
     base = resolve(base, checkpoint=checkpoint, variant=variant, local_files_only=local_files_only)
     check_base(base, variant)
@@ -56,11 +56,11 @@ def load_released(
 def build_on_meta(
     unet_config: dict[str, Any], pose_net_config: dict[str, Any] | None = None
 ) -> tuple[PoseConditionedSVDUNet, PoseNet]:
-    """UNet and PoseNet with shapes but without memory.
+    """Build UNet and PoseNet on the meta device, with shapes but without memory.
 
     Args:
-        unet_config: the base model's.
-        pose_net_config: where the base is a MimicMotion folder; None is the released PoseNet.
+        unet_config: config of the base model's UNet.
+        pose_net_config: config of the PoseNet of a MimicMotion folder; None is that of the released PoseNet.
     """
     with torch.device("meta"):
         unet = PoseConditionedSVDUNet.from_config(unet_config)

@@ -1,4 +1,4 @@
-"""MimicMotion: a reference picture and drawn poses in, a video out.
+"""Pipeline of MimicMotion: animate a reference picture with drawn poses.
 
 Legend: B batch, f frames of a window, C latent channels, H height, W width; h, w of latents; D width of
 CLIP's embedding.
@@ -37,15 +37,16 @@ class MimicMotionSettings(SVDSettings):
     """Settings of `MimicMotionPipeline`."""
 
     OTHER_NAMES: ClassVar[Mapping[str, str]] = {"fps": "conditioning_fps"}
-    """Names in the call and in stored settings."""
+    """Other names of settings that the call and stored settings accept."""
 
     image_only_indicator: bool = False
-    """Treat frames as unrelated pictures."""
+    """Value of SVD's `image_only_indicator`: if true, the UNet ignores its temporal layers and treats frames
+    as unrelated pictures."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What stays the same throughout a run."""
+    """Conditions that are constant throughout a run."""
 
     image_embeddings: Tensor
     """``B x 1 x D``"""
@@ -56,7 +57,8 @@ class Conditions:
     pose_features: PoseFeatures | None
 
     def unconditional(self) -> Conditions:
-        """Of the other branch of guidance: nothing of the picture and no pose; the time ids stay."""
+        """Return the conditions of the unconditional branch: zero embedding and latents, no pose, the same
+        time ids."""
         return replace(
             self,
             image_embeddings=torch.zeros_like(self.image_embeddings),
@@ -71,7 +73,7 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
     `image_pose` shows drawn poses, frame 0 the reference's own.
 
     Args:
-        scheduler: `EulerDiscreteScheduler` as SVD's, or another of diffusers'.
+        scheduler: `EulerDiscreteScheduler` as in SVD, or another diffusers scheduler.
     """
 
     # PoseNet is called between UNet calls; outside the sequence it stays where it computes (0.4 MB).
@@ -96,7 +98,7 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
     }
 
     pose_feature_budget_mb: float = 512
-    """Device memory for PoseNet's features, so that they are not computed again at every step."""
+    """Device memory in MB for caching PoseNet's features between steps."""
 
     def __init__(
         self,
@@ -128,22 +130,23 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
         variant: str | None = None,
         local_files_only: bool = False,
     ) -> MimicMotionPipeline:
-        """Put a released MimicMotion checkpoint together with the Stable Video Diffusion it stands on.
+        """Load a released MimicMotion checkpoint together with its Stable Video Diffusion base model.
 
-        From `base` come VAE, image encoder, feature extractor, scheduler and the UNet's *config*; the UNet's
-        and PoseNet's weights all come from `checkpoint`, and every key of it has to have its place.
+        VAE, image encoder, feature extractor, scheduler and the UNet's *config* come from `base`; all weights
+        of UNet and PoseNet come from `checkpoint`, and every key of it must be used.
 
         Args:
             base: model folder or hub id of Stable Video Diffusion img2vid-xt 1.1.
-            checkpoint: the released `.pth`, or the same as `.safetensors`; a path or
+            checkpoint: the released `.pth`, or the same tensors as `.safetensors`; a path or
                 ``hf:owner/repository/file``.
-            dtype: precision of all weights, float32 unless given (`torch_dtype` is the same by another name).
-            variant: of the base's weight files, ``fp16`` for instance; found out when only that is there.
-            local_files_only: do not ask the hub.
+            dtype: precision of all weights, by default float32.
+            torch_dtype: alias of `dtype`.
+            variant: of the base's weight files, for example ``fp16``; detected if only that variant is there.
+            local_files_only: use only files on disk; never access the hub.
 
         Raises:
-            SourceError: the checkpoint or a part of the base is not there (an `OSError`).
-            WeightsError: a key is missing, surplus or of a wrong shape; all are listed (a `ValueError`).
+            SourceError: the checkpoint or a part of the base is missing (an `OSError`).
+            WeightsError: keys are missing, unexpected or of a wrong shape; all are listed (a `ValueError`).
         """
         parts = load_released(
             base,
@@ -155,7 +158,7 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
         return cls(**parts)
 
     def check_parts(self) -> None:
-        """Raise `ValueError` when the components do not fit each other."""
+        """Raise `ValueError` if the components do not fit each other."""
         unet, vae, pose_net = self.unet.config, self.vae.config, self.pose_net.config
         if unet.in_channels != 2 * vae.latent_channels:
             raise ValueError(
@@ -178,12 +181,13 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
             )
         if unet.projection_class_embeddings_input_dim != 3 * unet.addition_time_embed_dim:
             raise ValueError(
-                f"the UNet embeds {unet.projection_class_embeddings_input_dim} numbers of added time ids; "
+                "the UNet's projection_class_embeddings_input_dim is "
+                f"{unet.projection_class_embeddings_input_dim}; "
                 f"expected 3 x {unet.addition_time_embed_dim} (fps, motion bucket, noise augmentation)."
             )
 
     def encode(self, inputs: Inputs, plan: Plan[MimicMotionSettings]) -> Conditions:
-        """Embed and encode the references."""
+        """Embed the references with CLIP and encode them with the VAE."""
         device, dtype = self.execution_device, self.unet.dtype
         settings = plan.settings
         embeddings = [
@@ -193,7 +197,7 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
         size = (plan.height, plan.width)
         pictures = torch.cat([picture_to_tensor(picture, size) for picture in inputs.pictures])
         pixels = pictures.to(device) * 2 - 1
-        # Drawn even when it is not used, so that a seed gives the released code's latents.
+        # Drawn even if unused, so that a seed gives the same latents as in the released code.
         noise = draw_noise(tuple(pixels.shape), plan.generator, device=device, dtype=pixels.dtype)
         assert settings.conditioning_fps is not None
         assert settings.noise_aug_strength is not None
@@ -219,7 +223,7 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
         t: Tensor,
         frames: list[int],
     ) -> PredictBranch:
-        """Predict v; the unconditional branch sees neither the picture nor the pose."""
+        """Predict v; the unconditional branch has neither the reference nor the pose."""
 
         def predict(is_conditional: bool) -> Tensor:
             given = conditions if is_conditional else conditions.unconditional()

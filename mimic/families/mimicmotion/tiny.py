@@ -1,4 +1,4 @@
-"""A MimicMotion of random weights that trains twenty steps within seconds on a CPU: for trying things out."""
+"""A tiny MimicMotion with random weights, which trains twenty steps within seconds on a CPU."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from mimic.models.svd_unet import PoseConditionedSVDUNet
 
 
 def tiny_pipeline(*, height: int, width: int, seed: int) -> MimicMotionPipeline:
-    """A pipeline for pictures of `height` x `width`.
+    """Build a tiny pipeline with random weights drawn from `seed`.
+
+    Args:
+        height, width: default size of its videos in pixels, multiples of 8.
+        seed: of the weights.
 
     Raises:
-        ValueError: a side is no multiple of 8.
+        ValueError: a side is not a multiple of 8.
     """
     with seeded(seed, height, width):
         vae = tiny_vae(height)
@@ -31,7 +35,7 @@ def tiny_pipeline(*, height: int, width: int, seed: int) -> MimicMotionPipeline:
         )
         image_encoder = tiny_image_encoder()
         pose_net = PoseNet(WIDTH, channels=(3, 8, 8), strides=(1, 2, 2))
-        # Not zero, so that the whole of PoseNet has gradients from the first step.
+        # Non-zero, so that all parameters of PoseNet have gradients from the first step.
         normal_(pose_net.final_proj.weight, std=0.02)
     pipeline = MimicMotionPipeline(
         vae=vae,

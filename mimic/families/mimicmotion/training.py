@@ -1,11 +1,10 @@
-"""What MimicMotion trains and how: its networks, the random draws of a sample, the loss, the ways out.
+"""Training of MimicMotion: its networks, the random draws of a sample, the loss, the export.
 
-Conditions are exactly those of the inference pipeline: the reference's latents unscaled, the targets' scaled,
-time ids (fps - 1, motion bucket, noise augmentation), and, unless set otherwise, frame 0 the reference with
-its own pose. Dropped conditions are those of the unconditional branch: zero embedding, zero latents, no
-pose.
+Conditions are exactly those of the inference pipeline: unscaled latents of the reference, scaled latents of
+the targets, time ids (fps - 1, motion bucket, noise augmentation), and, by default, the reference with its
+own pose as frame 0. Dropped conditions match the unconditional branch: zero embedding, zero latents, no pose.
 
-Legend: B batch, F target frames, T frames that the UNet sees (F, or F + 1 with the reference's own), C latent
+Legend: B batch, F target frames, T frames that the UNet sees (F, or F + 1 with the reference frame), C latent
 channels, H x W pixels, h x w latents, D width of the image embedding.
 """
 
@@ -28,61 +27,64 @@ from mimic.models.image_embedding import embed_images
 from mimic.models.vae import encode_images
 
 SINGLE_FILE = "mimicmotion.safetensors"
-"""Name of the export in the released checkpoint's key layout."""
+"""File name of the export in the released checkpoint's key layout."""
 
 PARTS: dict[str, list[str]] = {
     "unet.temporal": ["unet.*.temporal_*", "unet.*.time_mixer.*", "unet.*.time_pos_embed.*"],
     "unet.spatial": ["unet.*.spatial_res_block.*", "unet.*.transformer_blocks.*"],
     "unet.attention": ["unet.*.attn1.*", "unet.*.attn2.*"],
 }
-"""The UNet's layers by what they look along, time or space, and its attention alone."""
+"""Names for `trainable`: the UNet's temporal layers, its spatial layers, and the attention of either."""
 
 
 class MimicMotionObjective(Objective):
-    """The `objective:` of a training YAML. Defaults are the paper's where it tells them."""
+    """The `objective:` of a training YAML for MimicMotion; defaults are the paper's values where
+    published."""
 
     P_mean: float = 0.7
-    """Mean of ln(sigma)."""
+    """Mean of ln(sigma), the logarithm of the noise level."""
     P_std: float = Field(1.6, gt=0)
     """Standard deviation of ln(sigma)."""
     sigma_range: tuple[float, float] | None = None
-    """Noise levels are clamped to this range; none: as drawn."""
+    """Range [low, high] to which noise levels are clamped; null: not clamped."""
     amplification: Mapping[str, float] = {"hands": 10.0}
-    """Region to the factor of its loss (the paper's w_hand); the data has to mask these regions. {}: none."""
+    """Factor of the loss inside each region (the paper's w_hand), by region; `data.regions` has to name these
+    regions. {}: no amplification."""
     drop_image_embedding: float = Field(0.1, ge=0, le=1)
-    """Share of clips trained with a zero image embedding."""
+    """Fraction of clips trained with a zero image embedding."""
     drop_reference: float = Field(0.1, ge=0, le=1)
-    """Share of clips trained with zero reference latents."""
+    """Fraction of clips trained with zero reference latents."""
     drop_pose: float = Field(0.1, ge=0, le=1)
-    """Share of clips trained without pose."""
+    """Fraction of clips trained without pose."""
     drop_together: bool = True
-    """Decide all three by one draw, so that equal shares drop everything at once, as the unconditional branch
-    of guidance does; false: one draw for each."""
+    """Draw one number for all three fractions, so that equal fractions drop all conditions of a clip at once,
+    as in the unconditional branch of guidance; false: one number for each condition."""
     noise_aug_share: float = Field(0.0, ge=0, le=1)
-    """Share of clips whose reference gets noise before it is encoded; its strength is passed to the model."""
+    """Fraction of clips whose reference gets noise before it is encoded; the noise's strength is passed to
+    the model."""
     noise_aug_P_mean: float = -3.0
-    """Mean of the logarithm of that noise's strength, pixels being in [-1, 1]."""
+    """Mean of the logarithm of that noise's strength, for pixels in [-1, 1]."""
     noise_aug_P_std: float = Field(0.5, ge=0)
-    """Its standard deviation."""
+    """Standard deviation of the logarithm of that noise's strength."""
     fps: int = Field(7, ge=1)
-    """Frames per second passed to the model: the same at inference."""
+    """Frames per second passed to the model, also at inference."""
     motion_bucket_id: int = 127
-    """Motion bucket id passed to the model: the same at inference."""
+    """Motion bucket id passed to the model, also at inference."""
     with_reference_frame: bool = True
-    """Frame 0 of the window is the reference with its own pose, as at inference."""
+    """Prepend the reference with its own pose to each clip as frame 0, as at inference."""
     reference_frame_weight: float = Field(1.0, ge=0)
-    """Factor of the loss on that frame, whose picture the model is given as a condition."""
+    """Factor of the loss on the reference frame, whose picture is also a condition of the model."""
 
 
 class MimicMotionNetworks(nn.Module):
-    """UNet and PoseNet under one roof; a call is a forward pass in training.
+    """UNet and PoseNet as one module, whose forward pass returns the training loss.
 
     Args:
-        unet, pose_net: the pipeline's.
+        unet, pose_net: networks of the pipeline, shared, not copied.
         settings: the objective.
         scaling_factor: of the VAE.
-        encode_reference: pixels ``B x 3 x H x W`` in [-1, 1] to unscaled latents ``B x C x h x w``; called
-            where noise augmentation asks for it.
+        encode_reference: encodes pixels ``B x 3 x H x W`` in [-1, 1] to unscaled latents ``B x C x h x w``;
+            only called for references with noise augmentation.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class MimicMotionNetworks(nn.Module):
         self.encode_reference = encode_reference
 
     def forward(self, batch: Batch, draws: Draws) -> Loss:
-        """The loss of a batch that has latents and embeddings, with the stacked draws of its samples."""
+        """Compute the loss of a batch with latents and embeddings, given the stacked draws of its samples."""
         assert batch.latents is not None
         assert batch.reference_latents is not None
         assert batch.image_embedding is not None
@@ -148,7 +150,8 @@ class MimicMotionNetworks(nn.Module):
         )[0]
 
     def _reference_latents(self, batch: Batch, draws: Draws) -> Tensor:
-        """``B x C x h x w``; of the noisy picture where a strength was drawn."""
+        """Return the reference latents ``B x C x h x w``, those of the noisy picture where noise was
+        drawn."""
         latents = batch.reference_latents
         assert latents is not None
         noisy = draws["noise_aug"] > 0
@@ -177,12 +180,12 @@ class MimicMotionNetworks(nn.Module):
 
 
 class MimicMotionTask(TrainingTask[MimicMotionPipeline, MimicMotionObjective]):
-    """Training of MimicMotion (arXiv 2406.19680): UNet and PoseNet."""
+    """Trains MimicMotion (arXiv 2406.19680): UNet and PoseNet."""
 
     Settings = MimicMotionObjective
 
     def make_model(self) -> MimicMotionNetworks:
-        """UNet and PoseNet."""
+        """Return UNet and PoseNet as one module."""
         pipe = self._pipeline
         return MimicMotionNetworks(
             pipe.unet,
@@ -194,16 +197,16 @@ class MimicMotionTask(TrainingTask[MimicMotionPipeline, MimicMotionObjective]):
 
     @classmethod
     def tiny_pipeline(cls, *, height: int, width: int, seed: int) -> MimicMotionPipeline:
-        """Random weights, for twenty steps within seconds; see `mimic.families.mimicmotion.tiny`."""
+        """Build a tiny pipeline with random weights; see `mimic.families.mimicmotion.tiny`."""
         return tiny_pipeline(height=height, width=width, seed=seed)
 
     @property
     def parts(self) -> Mapping[str, Sequence[str]]:
-        """See `PARTS`."""
+        """Return `PARTS`."""
         return PARTS
 
     def draw_for(self, sample: Sample, generator: torch.Generator) -> Draws:
-        """Noise level, noise, which conditions are dropped, and the reference's noise."""
+        """Draw the noise level, the noise, which conditions are dropped, and the reference's noise."""
         settings = self.settings
         num_frames, _, height, width = sample.frames.shape
         T = num_frames + settings.with_reference_frame
@@ -239,16 +242,16 @@ class MimicMotionTask(TrainingTask[MimicMotionPipeline, MimicMotionObjective]):
         return encode_images(self._pipeline.vae, pixels)
 
     def embed(self, reference_B3HW: Tensor) -> Tensor:
-        """CLIP's embedding of each picture, ``B x D``."""
+        """Embed each picture with CLIP, ``B x D``."""
         pipe = self._pipeline
         return embed_images(pipe.image_encoder, pipe.feature_extractor, (reference_B3HW + 1) / 2)[:, 0]
 
     def call_arguments(self) -> dict[str, Any]:
-        """The time ids that the objective trains with."""
+        """Return the values of the time ids used in training, for sampling."""
         return {"fps": self.settings.fps, "motion_bucket_id": self.settings.motion_bucket_id}
 
     def released_files(self) -> dict[str, dict[str, Tensor]]:
-        """One file with ``unet.*`` and ``pose_net.*``, as the released checkpoint has them."""
+        """Return one file with ``unet.*`` and ``pose_net.*``, in the released checkpoint's layout."""
         parts = {"unet": self._pipeline.unet, "pose_net": self._pipeline.pose_net}
         state = {
             f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()

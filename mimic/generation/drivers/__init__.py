@@ -1,4 +1,4 @@
-"""What moves the person: skeletons, or maps of the parts of the body; one driver each, found by name."""
+"""Drivers, which turn a driving clip into conditions for the model: skeletons or maps of body parts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from mimic.generation.drivers.skeleton import SkeletonDriver
 __all__ = ["DRIVERS", "Driver", "DriverTools", "Driving", "DrivingMaps", "load_driver"]
 
 DRIVERS: dict[str, type[Driver]] = {"skeleton": SkeletonDriver, "densepose": BodyPartDriver}
-"""By the name that a pipeline says in `driven_by`."""
+"""Drivers by name, as in a pipeline's `driven_by`."""
 
 
 def load_driver(name: str, tools: DriverTools) -> Driver:
-    """The driver of a name.
+    """Create a driver by name.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: the name is unknown.
     """
     if name not in DRIVERS:
         raise ValueError(f"the model is driven by '{name}'; known drivers are {', '.join(DRIVERS)}.")

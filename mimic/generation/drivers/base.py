@@ -1,4 +1,4 @@
-"""What a driver does: it reads a driving clip, checks it, fits it to the reference and draws the maps of it.
+"""Interface of drivers: check and read a driving clip, fit it to the reference, draw its maps.
 
 Legend: H height, W width. Pictures and maps are RGB uint8.
 """
@@ -31,23 +31,23 @@ Picture = NDArray[np.uint8]
 
 
 class DrivingMaps(Protocol):
-    """Maps drawn when they are asked for; number 0 belongs to the reference."""
+    """Driving maps, drawn on demand; map 0 belongs to the reference."""
 
     def __len__(self) -> int: ...
 
     def __call__(self, frames: list[int]) -> NDArray[np.uint8]:
-        """``maps([3, 4])`` is ``2 x H x W x 3``."""
+        """Return the maps of the given frames; ``maps([3, 4])`` is uint8 ``2 x H x W x 3``."""
 
     def draw(self, frame: int) -> Picture:
-        """One map, ``H x W x 3``."""
+        """Draw one map, uint8 ``H x W x 3``."""
 
     def resized(self, height: int, width: int) -> DrivingMaps:
-        """The same maps at another size."""
+        """Return the same maps at another size in pixels."""
 
 
 @dataclass(frozen=True)
 class Driving:
-    """What drives, fitted to the reference, and the clip it is from."""
+    """Driving maps fitted to the reference, and properties of their clip."""
 
     maps: DrivingMaps
     stride: int
@@ -57,54 +57,55 @@ class Driving:
     source_fps: float
     """Frame rate of the clip."""
     clip: VideoInfo | None
-    """None where no clip was read."""
+    """Properties of the clip; None if poses were given instead of a clip."""
     poses: PoseSequence | None = None
-    """The poses that the model is shown, frame 0 the reference's own; None where no skeleton drives."""
+    """Poses passed to the model, frame 0 the reference's; None if the model is not driven by skeletons."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the run's JSON says of them."""
+    """Entries of the JSON report about the driving clip."""
 
     @property
     def num_frames(self) -> int:
-        """Driving frames: the maps without the reference's."""
+        """Number of driving frames: all maps except the reference's."""
         return len(self.maps) - 1
 
     @property
     def source_seconds(self) -> float:
-        """Seconds of the clip covered by the driving frames."""
+        """Duration in seconds of the part of the clip that the driving frames cover."""
         return self.num_frames * self.stride / self.source_fps
 
     def output_fps(self, settings: CaseSettings) -> Fraction:
-        """Frames per second of the result: as set, or the driving frames' own."""
+        """Return the frames per second of the result: as set, else the rate of the driving frames."""
         return Fraction(settings.fps if settings.fps is not None else self.fps).limit_denominator(1001)
 
 
 @dataclass(frozen=True)
 class DriverTools:
-    """Models that drivers use, each loaded when it is first asked for."""
+    """Models used by drivers, each loaded on first use."""
 
     estimator: Callable[[], Estimator]
     densepose_model: Callable[[], DensePoseModel | None] = lambda: None
 
 
 class Driver(ABC):
-    """One way to move a person. Nothing here needs the pipeline's weights but `read`."""
+    """Base of drivers. Only `read` needs the pipeline."""
 
     def __init__(self, tools: DriverTools) -> None:
         self.tools = tools
 
     @abstractmethod
     def check_reference(self, picture: Picture, settings: CaseSettings, *, name: str) -> None:
-        """Raise `ValueError` where this picture cannot be moved; a second at most."""
+        """Raise `ValueError` if the picture cannot be animated; takes a second at most."""
 
     @abstractmethod
     def check_driving(self, driving: Path | PoseSequence, settings: CaseSettings) -> None:
-        """Raise `ValueError` or `OSError` where this cannot drive; a look at the first frame at most."""
+        """Raise `ValueError` or `OSError` if the clip cannot drive; reads its first frame at most."""
 
     @abstractmethod
     def reference_pose(
         self, picture: Picture, height: int, width: int, settings: CaseSettings, *, name: str
     ) -> PoseSequence | None:
-        """The pose of the reference at the result's size, F = 1; None where no skeleton drives."""
+        """Estimate the pose of the reference at the result's size, F = 1; None for drivers without
+        skeletons."""
 
     @abstractmethod
     def read(
@@ -118,13 +119,20 @@ class Driver(ABC):
     ) -> Driving:
         """Read the driving clip and fit it to the reference.
 
+        Args:
+            driving: a video, a ``.npz`` of poses, or the poses.
+            reference: the reference at the result's size.
+            pipeline: the pipeline that will take the maps.
+            settings: settings of the case.
+            progress: wraps the iteration over frames with a progress bar.
+
         Raises:
-            FileNotFoundError, VideoError: there is no clip that can be read.
+            FileNotFoundError, VideoError: the clip is missing or cannot be read.
             ValueError: it cannot drive this reference.
         """
 
 
 def num_driving_frames(clip: VideoInfo, settings: CaseSettings) -> int:
-    """How many frames of a clip are used."""
+    """Return how many frames of a clip are used."""
     num_frames = -(-clip.num_frames // released_stride(settings.sample_stride, clip.fps))
     return min(num_frames, settings.max_frames or num_frames)

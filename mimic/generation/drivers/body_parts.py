@@ -1,4 +1,4 @@
-"""Maps of the parts of the body drive: of a DensePose video, or made of an ordinary one.
+"""Driver with maps of body parts, read from a DensePose video or computed from an ordinary one.
 
 Legend: F frames, H height, W width; maps are RGB uint8 in DensePose's colours.
 """
@@ -23,16 +23,16 @@ from mimic.video import VideoError, probe, read_frames, released_stride
 from pose import PoseSequence
 from pose.densepose import densepose_palette, read_densepose
 
-# Of a DensePose video nearly all pixels have one of 25 colours, compression and blurred edges aside.
+# In a DensePose video, nearly all pixels have one of 25 colours, except for compression and blurred edges.
 _NEAR = 24
 _MIN_SHARE_OF_COLOURS = 0.8
 
 
 class BodyPartMaps:
-    """Maps ``maps([3, 4])``, uint8 ``2 x H x W x 3``; number 0 belongs to the reference, whose
-    parts are unknown: background.
+    """Maps of body parts; ``maps([3, 4])`` is uint8 ``2 x H x W x 3``.
 
-    Frames are kept without loss but compressed, so that a long clip does not fill the memory.
+    Map 0 belongs to the reference, whose parts are unknown, and shows only background. Maps are stored with
+    lossless compression, so that a long clip needs little memory.
     """
 
     def __init__(self, height: int, width: int, frames: list[NDArray[np.uint8]] | None = None) -> None:
@@ -44,7 +44,7 @@ class BodyPartMaps:
             self.append(frame)
 
     def append(self, frame: NDArray[np.uint8]) -> None:
-        """Add a map ``H x W x 3`` at the end."""
+        """Append a map, uint8 ``H x W x 3``."""
         self._kept.append(np.asarray(cv2.imencode(".png", frame[..., ::-1])[1]))
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class BodyPartMaps:
         return np.stack([self.draw(frame) for frame in frames])
 
     def draw(self, frame: int) -> NDArray[np.uint8]:
-        """One map, uint8 ``H x W x 3``."""
+        """Return one map, uint8 ``H x W x 3``."""
         decoded = cv2.imdecode(self._kept[frame], cv2.IMREAD_COLOR)
         assert decoded is not None
         shown = np.ascontiguousarray(decoded[..., ::-1], dtype=np.uint8)
@@ -64,20 +64,20 @@ class BodyPartMaps:
         return np.asarray(cv2.resize(shown, size, interpolation=cv2.INTER_NEAREST_EXACT), dtype=np.uint8)
 
     def resized(self, height: int, width: int) -> BodyPartMaps:
-        """The same maps at another size."""
+        """Return the same maps at another size in pixels."""
         other = BodyPartMaps(height, width)
         other._kept = self._kept
         return other
 
 
 class BodyPartDriver(Driver):
-    """A DensePose video; or an ordinary one, of which a DensePose model makes the maps."""
+    """Drives with a DensePose video, or with an ordinary one whose maps a DensePose model computes."""
 
     def check_reference(self, picture: Picture, settings: CaseSettings, *, name: str) -> None:
-        """Any picture can be moved: its parts are not asked for."""
+        """Accept any picture; the reference's body parts are not needed."""
 
     def check_driving(self, driving: Path | PoseSequence, settings: CaseSettings) -> None:
-        """Raise `ValueError` for poses, `VideoError` for an ordinary video where no model is there."""
+        """Raise `ValueError` for poses, and `VideoError` for an ordinary video without a DensePose model."""
         clip = _clip_alone(driving)
         if self.tools.densepose_model() is None:
             check_is_densepose(next(iter(read_frames(clip, max_frames=1))), os.fspath(clip))
@@ -85,7 +85,7 @@ class BodyPartDriver(Driver):
     def reference_pose(
         self, picture: Picture, height: int, width: int, settings: CaseSettings, *, name: str
     ) -> None:
-        """None: no skeleton drives."""
+        """Return None; no skeletons are used."""
 
     def read(
         self,
@@ -96,12 +96,12 @@ class BodyPartDriver(Driver):
         *,
         progress: Progress | None = None,
     ) -> Driving:
-        """Read the maps at the size of the result, brought to it as the reference is.
+        """Read the maps and fit them to the size of the result in the same way as the reference.
 
         Raises:
-            FileNotFoundError, VideoError: there is no clip that can be read, or it is no DensePose video.
+            FileNotFoundError, VideoError: the clip is missing, cannot be read or is not a DensePose video.
             ValueError: poses were given.
-            DensePoseError: the model's output is not what it should be.
+            DensePoseError: the DensePose model's output is invalid.
         """
         path = _clip_alone(driving)
         clip = probe(path)
@@ -114,7 +114,7 @@ class BodyPartDriver(Driver):
             read_frames(path, stride=stride, max_frames=settings.max_frames, info=clip), start=1
         ):
             if model is not None:
-                frame = densepose_palette()[model(frame)]  # noqa: PLW2901 - the same frame, seen otherwise
+                frame = densepose_palette()[model(frame)]  # noqa: PLW2901 - the map of this frame
             elif number == 1:
                 check_is_densepose(frame, os.fspath(path))
             shown = fitted(np.ascontiguousarray(frame), height, width, pipeline, settings)
@@ -128,26 +128,26 @@ class BodyPartDriver(Driver):
 
 
 def _clip_alone(driving: str | os.PathLike[str] | PoseSequence) -> Path:
-    """What drives, where it is a clip.
+    """Return the path of the driving clip.
 
     Raises:
-        ValueError: it is poses.
+        ValueError: poses were given.
     """
     if isinstance(driving, PoseSequence) or Path(driving).suffix.lower() == ".npz":
         raise ValueError(
-            "poses cannot drive this model, which is driven by maps of the parts of the body; give a "
-            "DensePose video, or an ordinary one and a DensePose model (densepose_model)."
+            "poses cannot drive this model, which is driven by maps of body parts; give a DensePose video, "
+            "or an ordinary one and a DensePose model (densepose_model)."
         )
     return Path(driving)
 
 
 def check_is_densepose(frame: NDArray[np.uint8], name: str) -> None:
-    """Raise `VideoError` for a frame whose colours are not those of DensePose's parts."""
+    """Raise `VideoError` if a frame's colours are not those of DensePose's parts."""
     nearest = densepose_palette()[read_densepose(frame)].astype(np.int16)
     share = float((np.abs(nearest - frame).max(-1) <= _NEAR).mean())
     if share < _MIN_SHARE_OF_COLOURS:
         raise VideoError(
             f"{name} is no DensePose video: {share:.0%} of its first frame has colours of DensePose's parts "
-            f"(expected {_MIN_SHARE_OF_COLOURS:.0%} at least). This model is driven by one; or name a "
-            "DensePose model that makes one of an ordinary video: densepose_model: FILE"
+            f"(expected at least {_MIN_SHARE_OF_COLOURS:.0%}). Give a DensePose video, or a DensePose model "
+            "that computes the maps of an ordinary one (densepose_model: FILE)"
         )

@@ -1,4 +1,4 @@
-"""Skeletons drive: the poses of a clip, fitted to the reference's, drawn as maps.
+"""Driver with skeletons: the poses of a clip, aligned with the reference's and drawn as maps.
 
 Legend: F frames, H height, W width; pose maps are RGB uint8.
 """
@@ -28,28 +28,28 @@ from pose.types import concatenate
 
 MAX_KEPT_MAPS_MB = 256
 
-# The estimators are sure of people from about this size on; a smaller reference is looked at enlarged.
+# Estimators are reliable for people from about this size on; smaller references are enlarged first.
 MIN_ESTIMATION_SIDE = 384
 
 
 class SkeletonDriver(Driver):
-    """Poses of one person, or of all."""
+    """Drives with the skeletons of one person, or of all persons of a clip."""
 
     def check_reference(self, picture: Picture, settings: CaseSettings, *, name: str) -> None:
-        """Raise `PoseError` where nobody is in the picture."""
+        """Raise `PoseError` if no person is found in the picture."""
         height, width = picture.shape[:2]
         self.reference_pose(picture, height, width, settings, name=name)
 
     def check_driving(self, driving: Path | PoseSequence, settings: CaseSettings) -> None:
-        """Any clip can drive; whether it can be read is checked elsewhere."""
+        """Accept any clip; whether it can be read is checked elsewhere."""
 
     def reference_pose(
         self, picture: Picture, height: int, width: int, settings: CaseSettings, *, name: str
     ) -> PoseSequence:
-        """The pose of the person of a picture, as fractions of the part of it that the result shows.
+        """Estimate the pose of a picture, in fractions of the part of it that the result shows.
 
         Raises:
-            PoseError: nobody is found.
+            PoseError: no person is found (a `ValueError`).
         """
         factor = -(-MIN_ESTIMATION_SIDE // min(height, width))
         looked_at = prepare_reference(picture, height=factor * height, width=factor * width)
@@ -73,11 +73,11 @@ class SkeletonDriver(Driver):
         *,
         progress: Progress | None = None,
     ) -> Driving:
-        """Read or estimate the driving poses and fit them to the reference's.
+        """Read or estimate the driving poses and align them with the reference's.
 
         Raises:
-            FileNotFoundError, VideoError: there is no clip that can be read.
-            PoseError: nobody is in it, it is no file of poses, or it cannot be fitted.
+            FileNotFoundError, VideoError: the clip is missing or cannot be read.
+            PoseError: no person is found, a file holds no poses, or the poses cannot be aligned.
         """
         found = read_poses(driving, self.tools.estimator, settings, progress=progress)
         assert reference.pose is not None
@@ -102,7 +102,7 @@ class SkeletonDriver(Driver):
 
 @dataclass(frozen=True)
 class FoundPoses:
-    """Driving poses as found, and the clip they are from."""
+    """Driving poses before alignment, and properties of their clip."""
 
     poses: PoseSequence
     stride: int
@@ -110,7 +110,7 @@ class FoundPoses:
     source_fps: float
     """Frame rate of the clip."""
     clip: VideoInfo | None
-    """None where the poses came as poses."""
+    """Properties of the clip; None if poses were given instead of a clip."""
 
 
 def read_poses(
@@ -120,15 +120,17 @@ def read_poses(
     *,
     progress: Progress | None = None,
 ) -> FoundPoses:
-    """The driving poses: of a clip, estimated frame by frame as it is decoded; or as they were saved.
+    """Read the driving poses from a file, or estimate them while the clip is decoded.
 
     Args:
-        driving: a clip, a ``.npz`` of poses, or the poses themselves.
-        estimator: returns the estimator, where it is needed.
+        driving: a video, a ``.npz`` of poses, or the poses.
+        estimator: returns the estimator; only called for videos.
+        settings: settings of the case.
+        progress: wraps the iteration over frames with a progress bar.
 
     Raises:
-        FileNotFoundError, VideoError: there is no clip that can be read.
-        PoseError: nobody is in it, or it is no file of poses.
+        FileNotFoundError, VideoError: the clip is missing or cannot be read.
+        PoseError: no person is found, or the file holds no poses.
     """
     name = "the driving poses" if isinstance(driving, PoseSequence) else os.fspath(driving)
     if not isinstance(driving, PoseSequence) and Path(driving).suffix.lower() == ".npz":
@@ -152,26 +154,26 @@ def read_poses(
 
 
 def fit_to_reference(driving: PoseSequence, reference: PoseSequence, settings: CaseSettings) -> PoseSequence:
-    """All poses that the model is shown: frame 0 the reference's own, then the driving ones fitted to it.
+    """Align driving poses with the reference's pose and prepend the latter as frame 0.
 
     Raises:
-        PoseError: there is nothing to fit; the message names another `align`.
+        PoseError: too few joints are found for the alignment; the message suggests another `align`.
     """
     driving = smooth_pose(driving, window=settings.smooth)
     try:
         aligned = align_pose(driving, reference, mode=settings.align)
     except PoseError as error:
-        remedy = "; align: robust needs less" if settings.align == "released" else ""
-        raise PoseError(f"the driving poses cannot be fitted to the reference: {error}{remedy}") from error
+        remedy = "; align: robust needs fewer joints" if settings.align == "released" else ""
+        raise PoseError(f"the driving poses cannot be aligned with the reference: {error}{remedy}") from error
     both = concatenate([reference, aligned])
     return replace(both, fps=driving.fps, metadata={**reference.metadata, **aligned.metadata})
 
 
 class SkeletonMaps:
-    """Poses drawn as maps when they are asked for: ``maps([3, 4])`` is uint8 ``2 x H x W x 3``.
+    """Skeletons drawn as maps on demand; ``maps([3, 4])`` is uint8 ``2 x H x W x 3``.
 
-    Drawn maps are kept up to a budget (256 MB, about 150 frames at 576 x 1024) and those beyond it are drawn
-    again, so that a long clip does not fill the memory.
+    Drawn maps are cached up to a budget (256 MB, about 150 frames at 576 x 1024) and redrawn beyond it, so
+    that a long clip does not fill the memory.
     """
 
     def __init__(
@@ -196,13 +198,13 @@ class SkeletonMaps:
         return np.stack([self.draw(frame) for frame in frames])
 
     def resized(self, height: int, width: int) -> SkeletonMaps:
-        """The same poses drawn at another size."""
+        """Return maps of the same poses at another size in pixels."""
         return SkeletonMaps(
             self._poses, height, width, mode=self._mode, canvas_short_side=self._canvas_short_side
         )
 
     def draw(self, frame: int) -> NDArray[np.uint8]:
-        """One map, uint8 ``H x W x 3``."""
+        """Draw one map, uint8 ``H x W x 3``."""
         if frame in self._kept:
             return self._kept[frame]
         assert self._poses.is_present is not None

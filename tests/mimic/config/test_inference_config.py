@@ -66,7 +66,7 @@ def test_every_shipped_yaml_is_valid_and_says_how_to_run_it(path: Path) -> None:
 def test_shipped_yamls_are_found() -> None:
     assert {path.name for path in INFERENCE_CONFIGS} >= {"demo.yaml", "test.yaml"}
     assert shipped_config("demo.yaml") == CONFIGS / "demo.yaml"
-    with pytest.raises(ConfigError, match=r"none\.yaml is not in this installation"):
+    with pytest.raises(ConfigError, match=r"none\.yaml is missing in this installation"):
         shipped_config("none.yaml")
 
 
@@ -143,8 +143,8 @@ def test_cases_without_names_get_different_ones(tmp_path: Path) -> None:
         ("test_case.0.tile_size=4", r"frames_overlap is 6, but a window \(num_frames\) has 4 frames"),
         ("test_case.0.ref_image_path=", r"test_case\[0\]\.ref_image_path is ''"),
         ("test_case.3.seed=1", "test_case has 1 entries, numbered from 0; there is no 3"),
-        ("test_case.0.height=64", "height and width go together"),
-        ("test_case.0.min_guidance_scale=1", "go together"),
+        ("test_case.0.height=64", "only one of height and width is given"),
+        ("test_case.0.min_guidance_scale=1", "only one of min_guidance_scale and max_guidance_scale"),
         ("align=rubost", r"align is 'rubost'; expected 'released', 'robust' or 'none'"),
         ("smooth=4", "odd number of frames"),
         ("person=-1", "an index from 0"),
@@ -253,7 +253,9 @@ def test_names_that_some_system_refuses_are_refused_and_derived_ones_are_made_sa
 
 def test_two_names_of_one_setting_in_one_place_are_refused(tmp_path):
     case = {"ref_image_path": "a.png", "ref_video_path": "b.mp4", "num_frames": 72, "tile_size": 4}
-    with pytest.raises(ConfigError, match="num_frames is 72 and tile_size is 4, two names of one setting"):
+    with pytest.raises(
+        ConfigError, match="num_frames is 72 and tile_size is 4, but both name the same setting"
+    ):
         load_inference_config(write(tmp_path, {"test_case": [case]}))
 
 

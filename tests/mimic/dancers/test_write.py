@@ -54,7 +54,7 @@ def test_synth_writes_what_it_is_asked_for(tmp_path: Path) -> None:
         ({"seconds": -1.0}, "seconds is -1.0; expected a number from"),
         ({"seconds": math.inf}, "seconds is inf; expected a number from"),
         ({"seconds": math.nan}, "seconds is nan; expected a number from"),
-        ({"seconds": 0.02}, "0.02 s at 8 frames a second hold no frame; ask for at least one"),
+        ({"seconds": 0.02}, "0.02 s at 8 frames a second hold no frame; use more seconds or fps"),
         ({"fps": 0.0}, "fps is 0.0; expected a number from"),
         ({"fps": -8.0}, "fps is -8.0; expected"),
         ({"fps": math.nan}, "fps is nan; expected"),

@@ -124,7 +124,7 @@ def test_what_has_changed_is_not_found(data: Path, what: str) -> None:
     else:
         os.utime(video)
     dataset = dataset_of(data, **changes)
-    with pytest.raises(CacheError, match="lacks a-00000 as it is cut and encoded now"):
+    with pytest.raises(CacheError, match="lacks a-00000 with the current crop and weights"):
         dataset.with_cache(cache)[0, 0]
 
 
@@ -153,7 +153,7 @@ def test_an_interrupted_encoding_leaves_no_file(data: Path) -> None:
 
 def test_what_is_cut_at_random_cannot_be_kept(data: Path) -> None:
     for changes in ({"crop": "random"}, {"zoom": [1.0, 1.2]}):
-        with pytest.raises(ConfigError, match="every sample is cut anew"):
+        with pytest.raises(ConfigError, match="samples are cropped at random"):
             dataset_of(data, **changes).with_cache(cache_of(data))
     with pytest.raises(ConfigError, match="use reference_from: clip"):
         dataset_of(data, crop="person").with_cache(cache_of(data))

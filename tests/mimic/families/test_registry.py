@@ -27,7 +27,7 @@ def test_a_checkpoint_is_put_on_its_base(tmp_path):
     ("options", "message"),
     [
         ({"dtype": "float8"}, "dtype 'float8' is not known; use one of float32"),
-        ({}, "plain Stable Video Diffusion, which knows no poses; give a MimicMotion checkpoint"),
+        ({}, "plain Stable Video Diffusion, which has no pose condition; also give a MimicMotion checkpoint"),
     ],
 )
 def test_what_cannot_be_loaded_is_told(tmp_path, options, message):
@@ -39,7 +39,7 @@ def test_folders_of_nothing_known_are_told(tmp_path):
     with pytest.raises(ValueError, match=r"has no model_index\.json"):
         load_pipeline(tmp_path)
     (tmp_path / "model_index.json").write_text('{"_class_name": "OtherPipeline"}')
-    with pytest.raises(ValueError, match="is a OtherPipeline; known are MimicMotionPipeline"):
+    with pytest.raises(ValueError, match="is a OtherPipeline; expected one of MimicMotionPipeline"):
         load_pipeline(tmp_path)
     with pytest.raises(OSError, match="no model folder"):
         load_pipeline(tmp_path / "nothing")
@@ -63,5 +63,5 @@ def test_a_folder_without_released_weights_names_what_was_looked_for(tmp_path):
 
 
 def test_a_vae_that_the_family_does_not_take_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="vae is given, and MimicMotionPipeline has only the base's"):
+    with pytest.raises(ValueError, match="vae is given, but MimicMotionPipeline uses the base's VAE"):
         load_pipeline(write_base(tmp_path), checkpoint=CHECKPOINT, vae=tmp_path, device="cpu")

@@ -82,7 +82,7 @@ class ToyPipeline(AnimationPipeline[ToySettings, Conditions]):
 
     def check_parts(self) -> None:
         if self.denoising_net.config.channels != self.vae.config.latent_channels:
-            raise ValueError("denoiser and VAE have other numbers of channels; use parts of one model.")
+            raise ValueError("denoiser and VAE have other numbers of channels; use parts of the same model.")
 
     def encode(self, inputs: Inputs, plan: Plan[ToySettings]) -> Conditions:
         size = (plan.height, plan.width)

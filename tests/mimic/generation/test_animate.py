@@ -302,7 +302,7 @@ def test_released_alignment_that_has_nothing_to_fit_names_the_remedy(stage: Stag
     blind = PoseSequence(
         stage.reference_pose.points, np.zeros_like(stage.reference_pose.scores), height=384, width=384
     )
-    with pytest.raises(PoseError, match="align: robust needs less"):
+    with pytest.raises(PoseError, match="align: robust needs fewer joints"):
         fit_to_reference(stage.driving_poses, blind, CaseSettings())
 
 

@@ -118,7 +118,7 @@ def test_a_file_that_does_not_fit_changes_nothing_and_lists_why(tmp_path):
     with pytest.raises(WeightsError, match=r"(?s)missing.*unet\.0\.alpha"):
         merge_lora(networks, path)
     save_file({"unet.0.weight": torch.zeros(8, 3, 3, 3)}, path)
-    with pytest.raises(WeightsError, match="no low-rank changes"):
+    with pytest.raises(WeightsError, match="no LoRA weights"):
         merge_lora(networks, path)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

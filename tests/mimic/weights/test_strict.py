@@ -39,9 +39,7 @@ def test_a_dict_under_state_dict_is_opened(tmp_path):
 def test_a_truncated_file_is_told(checkpoint):
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(content[: len(content) // 2])
-    with pytest.raises(
-        WeightsError, match=f"{len(content) // 2} bytes are here. Download it again|is refused"
-    ):
+    with pytest.raises(WeightsError, match=f"it has {len(content) // 2} bytes. Download it again|is refused"):
         read_state(checkpoint)
 
 
@@ -118,7 +116,7 @@ def test_weights_that_are_not_finite_are_refused_with_their_names(tmp_path, valu
     state = {**STATE, "b.weight": broken, "empty": torch.ones(0), "steps": torch.arange(3)}
     path = tmp_path / f"c.{suffix}"
     torch.save(state, path) if suffix == "pth" else save_file(state, path)
-    with pytest.raises(WeightsError, match=rf"c\.{suffix} holds NaN or infinite values in b\.weight\. Take"):
+    with pytest.raises(WeightsError, match=rf"c\.{suffix} holds NaN or infinite values in b\.weight\. Use"):
         read_state(path)
 
 

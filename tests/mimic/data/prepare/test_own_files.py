@@ -51,12 +51,12 @@ def test_a_users_files_survive_and_are_reported(out, videos):
     said = "\n".join(again(videos, out))
     after = contents(out)
     assert {name for name in ADDED if after.get(name) == b"mine"} == set(ADDED)
-    assert "left as it is" in said
+    assert "left unchanged" in said
     for name in ("poses/mine.npz", "poses/readme.txt", "poses/deeper", "clips", "notes.partial.txt"):
         assert str(out / name) in said
     del before["prepare.json"]
     assert after.items() >= before.items()
-    assert not any("left as it is" in line for line in again(videos, prepared_copy(out, before)))
+    assert not any("left unchanged" in line for line in again(videos, prepared_copy(out, before)))
 
 
 def prepared_copy(out: Path, names: dict[str, bytes]) -> Path:
@@ -156,7 +156,7 @@ def test_poses_that_a_killed_run_did_not_get_to_note_are_its_own(out, videos):
     clip = read_index(out)[0]
     stray = out / "poses" / f"{walk(videos)[0].clip_name(3)}.npz"
     shutil.copy(clip.poses_path, stray)
-    assert not any("left as it is" in line for line in again(videos, out))
+    assert not any("left unchanged" in line for line in again(videos, out))
 
 
 def test_an_index_that_names_other_files_is_no_leave_to_remove_them(out, videos, tmp_path):

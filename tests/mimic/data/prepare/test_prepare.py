@@ -135,7 +135,7 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(moments, pr
         process.kill()
         process.wait()
         assert not (out / "index.jsonl").exists()
-        with pytest.raises(DataError, match="not prepared to the end"):
+        with pytest.raises(DataError, match="not completely prepared"):
             read_index(out)
     # What a process leaves that dies while it writes:
     (out / "poses" / f".{prepared.clips[0].clip}.npz.1.tmp").write_bytes(b"half")

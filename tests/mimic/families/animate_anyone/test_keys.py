@@ -103,11 +103,11 @@ def without(name, key):
     [
         (
             {"motion_module": {"conv.weight": torch.ones(1)}},
-            r"holds no motion module: none of its 1 keys has motion_modules in it",
+            r"holds no motion module: none of its 1 keys contains motion_modules",
         ),
         (
             {"motion_module": {"mid_block.motion_modules.0.odd": torch.ones(1)}},
-            r"tables of positions of the lengths \[\]",
+            r"position tables of lengths \[\]",
         ),
         (without("denoising_unet", "conv_in.bias"), r"missing \(1\):\n    conv_in.bias"),
         (without("reference_unet", "conv_in.bias"), r"missing \(1\):\n    conv_in.bias"),

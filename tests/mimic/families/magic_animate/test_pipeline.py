@@ -157,7 +157,7 @@ def test_drawn_maps_are_taken_as_they_are_drawn(pipe) -> None:
         ({"tile_overlap": 4}, "smaller than the window"),
         (
             {"tile_size": 25, "image_pose": random_poses(30, SIZE, SIZE)},
-            "knows 24 positions; use tile_size: 24",
+            "has 24 positions; use tile_size: 24",
         ),
         ({"latents": torch.zeros(1, 5, 4, 8, 8)}, r"expected 1 videos x 4 or 7 frames x 4 x 8 x 8"),
         ({"prompt_embeds": torch.zeros(1, 2, 8)}, r"prompt_embeds is \[1, 2, 8\]; expected 1 x tokens x 32"),

@@ -242,5 +242,5 @@ def test_a_saved_model_that_lost_weights_does_not_load(tmp_path):
 def test_defaults_that_are_no_defaults_are_told(tmp_path):
     golden_pipeline().save_pretrained(tmp_path)
     (tmp_path / "mimic.json").write_text(json.dumps([1, 2]))
-    with pytest.raises(ValueError, match=r"mimic\.json is no JSON object"):
+    with pytest.raises(ValueError, match=r"mimic\.json is not a JSON object"):
         MimicMotionPipeline.from_pretrained(tmp_path)
