@@ -52,6 +52,20 @@ class ResultFiles:
         return ResultFiles(_numbered(self.video, number), None if side is None else _numbered(side, number))
 
 
+@dataclass(frozen=True)
+class PlainFiles:
+    """Files of a result that say themselves what they were made of."""
+
+    paths: tuple[Path, ...]
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self.paths)
+
+    def numbered(self, number: int) -> PlainFiles:
+        """The names under which a former result is set aside."""
+        return PlainFiles(tuple(_numbered(path, number) for path in self.paths))
+
+
 def identity_of(content: Mapping[str, Any]) -> str:
     """SHA-256 of all that makes a result; arrays count by their bytes."""
     text = json.dumps({"version": RESULT_VERSION, **content}, sort_keys=True, default=_as_text)
@@ -103,7 +117,7 @@ def is_same(report: Mapping[str, Any] | None, files: ResultFiles, identity: str)
 
 
 @contextlib.contextmanager
-def set_aside(files: ResultFiles, *, is_kept: bool) -> Iterator[ResultFiles | None]:
+def set_aside(files: ResultFiles | PlainFiles, *, is_kept: bool) -> Iterator[ResultFiles | PlainFiles | None]:
     """Make room for a new result while the body writes it; undone if the body raises.
 
     Args:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +36,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         type=Path,
-        metavar="FILE.npz",
+        metavar="FILE",
         help="default: the input's name in the current folder",
     )
     parser.add_argument(
@@ -45,6 +48,10 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         help="largest (default), center, all, or a number counted from the left",
     )
     add_estimator_options(parser)
+    parser.add_argument(
+        "--format", choices=("npz", "openpose", "coco"), help="of the poses (default: by the output's suffix)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     parser.add_argument("--stride", type=int, default=1, help="keep every n-th frame (default: all)")
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
     parser.add_argument(
@@ -55,12 +62,23 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    from mimic.video import probe, read_image, write_image
+    from mimic.files import local_path
+    from mimic.results import PlainFiles, set_aside
+    from mimic.video import is_video, probe, read_image, write_image
     from pose import follow_person, load_estimator, smooth_pose
+    from pose.presence import summarise_presence
 
-    is_picture = options.input.suffix.lower() in PICTURE_SUFFIXES
-    _check(options, is_picture=is_picture)
-    output = options.output or Path(options.input.with_suffix(".npz").name)
+    options.input = local_path(options.input)
+    output = _output(options)
+    _check(options, output)
+    is_picture = not is_video(options.input)
+    _check_overlay(options, output, is_picture=is_picture)
+    files = PlainFiles((output, *([options.overlay] if options.overlay is not None else [])))
+    identity = _identity(options)
+    if not options.overwrite and _is_there(files, identity):
+        log.info("kept, unchanged since it was made")
+        print("\n".join(str(path) for path in files))
+        return 0
     picture = read_image(options.input) if is_picture else None
     clip = None if is_picture else probe(options.input)
     estimator = load_estimator(options.estimator, weights=options.weights)
@@ -70,18 +88,77 @@ def run(options: argparse.Namespace) -> int:
         assert clip is not None
         poses = _poses_of(clip, estimator, options)
     poses = smooth_pose(poses, window=options.smooth)
+    made_of = {"identity": identity, "overlay": None if options.overlay is None else options.overlay.name}
+    poses = replace(poses, metadata={**poses.metadata, **made_of})
     output.parent.mkdir(parents=True, exist_ok=True)
-    poses.save(output)
+    with set_aside(files, is_kept=not options.overwrite) as former:
+        if options.overlay is not None:
+            if picture is not None:
+                write_image(options.overlay, _overlaid(picture, poses, 0))
+            else:
+                assert clip is not None
+                _write_overlay(clip, poses, options)
+        poses.save(output, format=options.format)
+    if former is not None:
+        log.info("the former result was made of other things and is kept as %s", next(iter(former)).name)
     log.info(_summary(poses))
-    print(output)
-    if options.overlay is not None:
-        if picture is not None:
-            write_image(options.overlay, _overlaid(picture, poses, 0))
-        else:
-            assert clip is not None
-            _write_overlay(clip, poses, options)
-        print(options.overlay)
+    for sentence in summarise_presence(poses).sentences():
+        log.info(sentence)
+    print("\n".join(str(path) for path in files))
     return 0
+
+
+def _output(options: argparse.Namespace) -> Path:
+    """The file of the poses: as given, or the input's name in the current folder."""
+    if options.output is not None:
+        return Path(os.path.expanduser(options.output))
+    suffix = ".npz" if options.format in (None, "npz") else ".json"
+    return Path(options.input.with_suffix(suffix).name)
+
+
+def _identity(options: argparse.Namespace) -> str:
+    """A hash of all that makes the poses: the input, the networks, the options."""
+    from mimic.provenance import estimator_facts
+    from mimic.results import identity_of
+    from mimic.weights.sources import sha256
+
+    names = ("person", "stride", "max_frames", "smooth", "format")
+    return identity_of(
+        {
+            "input": sha256(options.input),
+            "estimator": estimator_facts(options.estimator, options.weights),
+            **{name: getattr(options, name) for name in names},
+        }
+    )
+
+
+def _is_there(files: Iterable[Path], identity: str) -> bool:
+    """Whether these poses are there already, made of the same things.
+
+    Raises:
+        ResultError: a file of one of the names is not ours.
+    """
+    from mimic.results import ResultError
+    from pose import PoseError, PoseSequence
+
+    output, *overlays = files
+    there = [path for path in (output, *overlays) if os.path.lexists(path)]
+    if not there:
+        return False
+    try:
+        found = PoseSequence.load(output).metadata if output.is_file() else {}
+    except PoseError:
+        found = {}
+    is_old = "estimator" in found  # of before poses had an identity
+    foreign = [path for path in there if path != output and path.name != found.get("overlay")]
+    if "identity" not in found and not is_old:
+        foreign.insert(0, output)
+    if foreign:
+        raise ResultError(
+            f"{foreign[0]} is there and is no result of this command; it is not replaced. Give another name "
+            "with -o or --overlay, or --overwrite"
+        )
+    return found.get("identity") == identity and len(there) == 1 + len(overlays)
 
 
 def _poses_of(clip: VideoInfo, estimator: Estimator, options: argparse.Namespace) -> PoseSequence:
@@ -141,23 +218,29 @@ def _summary(poses: PoseSequence) -> str:
     )
 
 
-def _check(options: argparse.Namespace, *, is_picture: bool) -> None:
+def _check(options: argparse.Namespace, output: Path) -> None:
     """Refuse invalid options before anything is computed."""
-    from mimic.video.write import FORMATS
-
     if options.stride < 1:
         raise UsageError(f"--stride is {options.stride}; expected 1 or more")
     if options.max_frames is not None and options.max_frames < 1:
         raise UsageError(f"--max-frames is {options.max_frames}; expected 1 or more")
     if options.smooth < 1 or options.smooth % 2 == 0:
         raise UsageError(f"--smooth is {options.smooth}; expected an odd number of frames: 1 (none), 3, 5, …")
-    if options.output is not None and options.output.suffix != ".npz":
-        raise UsageError(f"--output is {options.output}; poses are saved as .npz")
+    suffix = {"openpose": ".json", "coco": ".json", "npz": ".npz"}.get(options.format)
+    if output.suffix.lower() not in ((".npz", ".json") if suffix is None else (suffix,)):
+        raise UsageError(f"--output is {output}; poses are saved as {suffix or '.npz or .json'}")
+
+
+def _check_overlay(options: argparse.Namespace, output: Path, *, is_picture: bool) -> None:
+    """Refuse files that do not suit the input, or that are the input."""
+    from mimic.video.write import FORMATS
+
     suffixes = PICTURE_SUFFIXES if is_picture else tuple(FORMATS)
     if options.overlay is not None and options.overlay.suffix.lower() not in suffixes:
         kind = "picture" if is_picture else "video"
         raise UsageError(
             f"--overlay is {options.overlay}; for a {kind} it must end in one of {', '.join(suffixes)}"
         )
-    if options.overlay is not None and options.overlay.resolve() == options.input.resolve():
-        raise UsageError(f"--overlay is {options.overlay}, the input itself; give it another name")
+    for option, path in (("--overlay", options.overlay), ("--output", output)):
+        if path is not None and path.exists() and os.path.samefile(path, options.input):
+            raise UsageError(f"{option} is {path}, the input itself; give it another name")

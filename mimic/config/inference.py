@@ -72,6 +72,10 @@ class CaseSettings(SVDSettings, ControlSettings):
     smooth: int = Field(1, ge=1)
     """Number of frames, odd, over which driving poses are smoothed along time; 1 disables smoothing."""
 
+    bridge_gaps: float = Field(0.3, ge=0, le=10)
+    """Gaps of the driving poses up to this length, in seconds, are bridged from both sides with falling
+    confidence; 0 for off. Not with `align: released`."""
+
     draw: Literal["confidence", "binary"] = "confidence"
     """Brightness of the drawn skeletons: `confidence` scales each joint and limb with the estimator's
     confidence, `binary` draws all of them at full brightness."""

@@ -15,7 +15,7 @@ from mimic.families.base import AnimationPipeline
 from mimic.files import local_path
 from mimic.generation.animate import case_plan
 from mimic.generation.drivers import Driver
-from mimic.generation.drivers.base import num_driving_frames
+from mimic.generation.drivers.base import POSE_SUFFIXES, num_driving_frames
 from mimic.generation.output import enlargement, side_by_side_path
 from mimic.generation.reference import fitted, output_size, read_reference
 from mimic.names import same_place
@@ -157,7 +157,7 @@ def check_space(folder: Path, num_bytes: int) -> None:
 
 def _num_frames(case: CaseConfig) -> int:
     path = local_path(case.ref_video_path)
-    if path.suffix.lower() == ".npz":
+    if path.suffix.lower() in POSE_SUFFIXES:
         if not path.is_file():
             raise FileNotFoundError(f"there is no pose file {path}")
         return len(PoseSequence.load(path))

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 Picture = NDArray[np.uint8]
 
+POSE_SUFFIXES = (".npz", ".json")
+"""Files of poses, written by `mimic pose` or by other programs, in place of a driving clip."""
+
 
 class DrivingMaps(Protocol):
     """Driving maps, drawn on demand; map 0 belongs to the reference."""

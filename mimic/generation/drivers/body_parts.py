@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mimic.config import CaseSettings
 from mimic.data.transforms import prepare_reference
 from mimic.families.base import AnimationPipeline
-from mimic.generation.drivers.base import Driver, Driving, Picture, num_driving_frames
+from mimic.generation.drivers.base import POSE_SUFFIXES, Driver, Driving, Picture, num_driving_frames
 from mimic.generation.reference import Reference, fitted
 from mimic.progress import Progress
 from mimic.video import VideoError, probe, read_frames, released_stride
@@ -133,7 +133,7 @@ def _clip_alone(driving: str | os.PathLike[str] | PoseSequence) -> Path:
     Raises:
         ValueError: poses were given.
     """
-    if isinstance(driving, PoseSequence) or Path(driving).suffix.lower() == ".npz":
+    if isinstance(driving, PoseSequence) or Path(driving).suffix.lower() in POSE_SUFFIXES:
         raise ValueError(
             "poses cannot drive this model, which is driven by maps of body parts; give a DensePose video, "
             "or an ordinary one and a DensePose model (densepose_model)."

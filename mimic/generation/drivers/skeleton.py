@@ -5,6 +5,7 @@ Legend: F frames, H height, W width; pose maps are RGB uint8.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,19 +18,33 @@ from numpy.typing import NDArray
 from mimic.config import CaseSettings
 from mimic.data.transforms import prepare_reference
 from mimic.families.base import AnimationPipeline
-from mimic.generation.drivers.base import Driver, Driving, Picture, num_driving_frames
+from mimic.generation.drivers.base import (
+    POSE_SUFFIXES,
+    Driver,
+    Driving,
+    Picture,
+    num_driving_frames,
+)
 from mimic.generation.reference import Reference
 from mimic.progress import Progress
-from mimic.video import VideoInfo, probe, read_frames, released_stride
+from mimic.video import VideoError, VideoInfo, probe, read_frames, released_stride
 from pose import PoseError, PoseSequence, align_pose, follow_person, smooth_pose
 from pose.draw import RELEASED_CANVAS_SHORT_SIDE, DrawMode, PosePainter
+from pose.drawings import is_skeleton_drawing
 from pose.estimators import Estimator
+from pose.gaps import bridge_gaps
+from pose.presence import summarise_presence
 from pose.types import concatenate
+
+log = logging.getLogger("mimic")
 
 MAX_KEPT_MAPS_MB = 256
 
 # Estimators are reliable for people from about this size on; smaller references are enlarged first.
 MIN_ESTIMATION_SIDE = 384
+
+
+_FRAMES_LOOKED_AT = 3
 
 
 class SkeletonDriver(Driver):
@@ -80,6 +95,9 @@ class SkeletonDriver(Driver):
             PoseError: no person is found, a file holds no poses, or the poses cannot be aligned.
         """
         found = read_poses(driving, self.tools.estimator, settings, progress=progress)
+        presence = summarise_presence(found.poses)
+        for sentence in presence.sentences():
+            log.info("the driving clip: %s", sentence)
         assert reference.pose is not None
         poses = fit_to_reference(found.poses, reference.pose, settings)
         maps = SkeletonMaps(
@@ -96,7 +114,7 @@ class SkeletonDriver(Driver):
             found.source_fps,
             found.clip,
             poses=poses,
-            facts=poses.metadata,
+            facts={**poses.metadata, "presence": presence.as_dict()},
         )
 
 
@@ -133,7 +151,7 @@ def read_poses(
         PoseError: no person is found, or the file holds no poses.
     """
     name = "the driving poses" if isinstance(driving, PoseSequence) else os.fspath(driving)
-    if not isinstance(driving, PoseSequence) and Path(driving).suffix.lower() == ".npz":
+    if not isinstance(driving, PoseSequence) and Path(driving).suffix.lower() in POSE_SUFFIXES:
         driving = PoseSequence.load(driving)
     try:
         if isinstance(driving, PoseSequence):
@@ -143,6 +161,7 @@ def read_poses(
             return FoundPoses(poses, stride, driving.fps, None)
         clip = probe(driving)
         stride = released_stride(settings.sample_stride, clip.fps)
+        check_shows_people(clip)
         frames = read_frames(driving, stride=stride, max_frames=settings.max_frames, info=clip)
         total = num_driving_frames(clip, settings)
         poses = estimator().frames(
@@ -153,12 +172,24 @@ def read_poses(
         raise PoseError(f"{name}: {error}") from error
 
 
+def check_shows_people(clip: VideoInfo) -> None:
+    """Raise `VideoError` for a clip that begins with drawn skeletons, in which no estimator finds anyone."""
+    first = list(read_frames(clip.path, max_frames=_FRAMES_LOOKED_AT, info=clip))
+    if first and all(is_skeleton_drawing(frame) for frame in first):
+        raise VideoError(
+            f"{clip.path} shows drawn skeletons, not a person. Give the clip that they were drawn of, or its "
+            "poses (.npz, or .json of OpenPose or COCO-WholeBody)"
+        )
+
+
 def fit_to_reference(driving: PoseSequence, reference: PoseSequence, settings: CaseSettings) -> PoseSequence:
     """Align driving poses with the reference's pose and prepend the latter as frame 0.
 
     Raises:
         PoseError: too few joints are found for the alignment; the message suggests another `align`.
     """
+    if settings.align != "released":
+        driving = bridge_gaps(driving, settings.bridge_gaps)
     driving = smooth_pose(driving, window=settings.smooth)
     try:
         aligned = align_pose(driving, reference, mode=settings.align)

@@ -167,13 +167,12 @@ def test_a_single_case_that_fails_ends_as_its_error(
         (["demo", "base_model_path=./none"], "there is no model folder none"),
         (["demo", "test_case.0.ref_image_path=none.png"], "demo: there is no picture none.png"),
         (["demo", "device=warp"], "device is 'warp'"),
-        (["pose", "none.mp4"], "there is no video none.mp4"),
-        (["pose", "none.png"], "there is no picture none.png"),
+        (["pose", "none.mp4"], "there is no file none.mp4"),
+        (["pose", "none.png"], "there is no file none.png"),
         (["pose", "a.mp4", "--stride", "0"], "--stride is 0"),
         (["pose", "a.mp4", "--smooth", "2"], "--smooth is 2; expected an odd number"),
-        (["pose", "a.mp4", "-o", "a.json"], "poses are saved as .npz"),
-        (["pose", "a.mp4", "--overlay", "a.png"], "for a video it must end in one of .mp4"),
-        (["pose", "a.mp4", "--overlay", "./a.mp4"], "the input itself"),
+        (["pose", "a.mp4", "-o", "a.txt"], "poses are saved as .npz or .json"),
+        (["pose", "a.mp4", "-o", "a.npz", "--format", "coco"], "poses are saved as .json"),
         (["synth", "--seconds", "0"], "seconds is 0.0; expected a number from"),
         (["train", "--config", "none.yaml"], "there is no config none.yaml"),
     ],
@@ -216,6 +215,40 @@ def test_poses_of_a_video_are_saved_and_drawn_over_it(
     assert np.median(distance) < 0.03
     info = probe("seen.mp4")
     assert (info.num_frames, info.fps, info.height) == (2, 5, 384)
+
+
+def test_poses_that_are_there_are_kept_set_aside_or_refused(
+    dancer: RenderedClip, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_dancer(Path("dance.mp4"), dancer)
+    command = ["pose", "dance.mp4", "--estimator", "blazepose", "--stride", "4"]
+    assert main(command) == 0
+    before = Path("dance.npz").read_bytes()
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "kept, unchanged" in capsys.readouterr().err
+    assert main([*command, "--smooth", "3"]) == 0
+    assert Path("dance.1.npz").read_bytes() == before
+    assert "kept as dance.1.npz" in capsys.readouterr().err
+    np.savez("dance.npz", mine=np.zeros(3))
+    mine = Path("dance.npz").read_bytes()
+    assert main(command) == 2
+    assert "dance.npz is there and is no result of this command" in capsys.readouterr().err
+    assert Path("dance.npz").read_bytes() == mine
+    assert main([*command, "--overlay", "dance.mp4", "-o", "other.npz"]) == 2
+    assert "the input itself" in capsys.readouterr().err
+    assert main([*command, "--overlay", "a.png", "-o", "other.npz"]) == 2
+    assert "for a video it must end in one of .mp4" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+    assert len(PoseSequence.load("dance.npz")) == 1
+
+
+def test_poses_are_written_as_other_programs_read_them(dancer: RenderedClip) -> None:
+    write_dancer(Path("dance.mp4"), dancer)
+    command = ["pose", "dance.mp4", "--estimator", "blazepose", "--stride", "4"]
+    for kind in ("openpose", "coco"):
+        assert main([*command, "--format", kind, "-o", f"{kind}.json"]) == 0
+        assert len(PoseSequence.load(f"{kind}.json", fps=10, height=384, width=384)) == 1
 
 
 def test_poses_of_a_picture(dancer: RenderedClip, capsys: pytest.CaptureFixture[str]) -> None:
