@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -64,6 +64,9 @@ class PlainFiles:
     def numbered(self, number: int) -> PlainFiles:
         """The names under which a former result is set aside."""
         return PlainFiles(tuple(_numbered(path, number) for path in self.paths))
+
+
+FilesT = TypeVar("FilesT", ResultFiles, PlainFiles)
 
 
 def identity_of(content: Mapping[str, Any]) -> str:
@@ -117,7 +120,7 @@ def is_same(report: Mapping[str, Any] | None, files: ResultFiles, identity: str)
 
 
 @contextlib.contextmanager
-def set_aside(files: ResultFiles | PlainFiles, *, is_kept: bool) -> Iterator[ResultFiles | PlainFiles | None]:
+def set_aside(files: FilesT, *, is_kept: bool) -> Iterator[FilesT | None]:
     """Make room for a new result while the body writes it; undone if the body raises.
 
     Args:

@@ -10,7 +10,7 @@ import pytest
 
 from mimic import generate
 from mimic.config import ConfigError
-from mimic.video import PictureError, VideoError
+from mimic.video import PictureError
 from pose import PoseError
 from pose.estimators import Estimator
 from tests.dancers import Stage
@@ -24,7 +24,7 @@ def test_wrong_settings_are_told_and_nothing_is_written(stage: Stage, pipeline: 
     output = tmp_path / "a.mp4"
     with pytest.raises(ConfigError, match=r"tile_sise is not a setting; did you mean tile_size\?"):
         make(stage, pipeline, output, tile_sise=3)
-    with pytest.raises(ValueError, match="this model makes multiples of 8; use height: 32 and width: 32"):
+    with pytest.raises(ValueError, match="this model needs multiples of 8; use height: 32 and width: 32"):
         make(stage, pipeline, output, height=33, width=32)
     with pytest.raises(ValueError, match="overlap is 6"):
         make(stage, pipeline, output, tile_overlap=6)
@@ -43,7 +43,7 @@ def test_files_that_are_missing_or_something_else_are_told(
         make(stage, pipeline, output, reference=stage.driving)
     with pytest.raises(FileNotFoundError, match="there is no video"):
         make(stage, pipeline, output, driving=tmp_path / "none.mp4")
-    with pytest.raises(VideoError, match="not a video"):
+    with pytest.raises(PoseError, match="is no pose file"):
         make(stage, pipeline, output, driving=stage.model / "model_index.json")
     assert list(tmp_path.iterdir()) == []
 

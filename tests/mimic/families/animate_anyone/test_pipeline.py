@@ -129,7 +129,7 @@ POSES = random_poses(6, HEIGHT, WIDTH)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tile_size": 40, "image_pose": POSES.repeat(8, 1, 1, 1)}, "a window has 40 frames, .* know 32"),
+        ({"tile_size": 40, "image_pose": POSES.repeat(8, 1, 1, 1)}, "a window has 40 frames, .* have 32"),
         ({"windows": "open"}, "windows is 'open'"),
         ({"compat": "old"}, "compat is 'old'; expected 'none' or 'released'"),
         ({"fusion": "mean"}, "fusion is 'mean'"),

@@ -153,7 +153,7 @@ def test_drawn_maps_are_taken_as_they_are_drawn(pipe) -> None:
         ({"fusion": "mean"}, "fusion is 'mean'"),
         ({"windows": "open"}, "windows is 'open'"),
         ({"compat": "old"}, "compat is 'old'"),
-        ({"compat": "released"}, "num_frames is 7; compat: released takes nothing but multiples of 16"),
+        ({"compat": "released"}, "num_frames is 7; compat: released supports only multiples of 16"),
         ({"tile_overlap": 4}, "smaller than the window"),
         (
             {"tile_size": 25, "image_pose": random_poses(30, SIZE, SIZE)},
