@@ -139,7 +139,7 @@ def scikit_image_pictures() -> list[Frames]:
 
 
 def scene_seed(seed: int, view: str, index: int) -> int:
-    """A seed of its own for each scene of each case."""
+    """A different seed for each scene of each case."""
     return int(np.random.SeedSequence([seed, index, *view.encode()]).generate_state(1)[0])
 
 

@@ -74,7 +74,7 @@ def described_model(
     """What a pipeline is made of and where it computes.
 
     Args:
-        base: the folder that it came from; found out where the pipeline knows.
+        base: the folder that it came from; by default the one the pipeline was loaded from.
         checkpoint: the checkpoint that was loaded over it.
         name: what the user called it.
     """

@@ -18,7 +18,7 @@ from mimic.miniature.network import BANDS, Mini, MiniSettings
 def window_loss(
     model: Mini, window: Window, settings: MiniSettings, generator: torch.Generator, *, palette_only: bool
 ) -> tuple[Tensor, dict[str, float]]:
-    """The loss of a batch of windows, and what is told of it.
+    """The loss of a batch of windows, and its terms for the log.
 
     Args:
         palette_only: of the image encoder's own task alone.

@@ -101,7 +101,7 @@ def make_accelerator(settings: TrainSettings) -> Any:
     AcceleratorState._reset_state()
     launched = launched_processes()
     accelerator = Accelerator(
-        # Without a GPU accelerate sees several processes only when it is told to use the CPU.
+        # Without a GPU accelerate sees several processes only when its CPU flag is set.
         cpu=launched > 1 and not _has_accelerator(),
         mixed_precision=_PRECISIONS[settings.precision],
         gradient_accumulation_steps=settings.accumulate,

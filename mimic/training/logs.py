@@ -86,7 +86,7 @@ class TrainingLog:
         self._draw(step, {**record, "clips_per_s": rate})
 
     def add(self, step: int, record: Mapping[str, Any]) -> None:
-        """Complete the line of the step written last, if that was `step`, with what was found out since."""
+        """Add the results of validation to the line of the step written last, if that was `step`."""
         self._draw(step, record)
         if self._last_line.get("step") != step:
             return

@@ -122,7 +122,7 @@ def _images(
         )
     ids = [image.get("id") for image in images]
     if not all(isinstance(one, (int, str)) for one in ids) or len(set(ids)) != len(ids):
-        raise PoseError(f"{path}: each image needs an id of its own")
+        raise PoseError(f"{path}: each image needs a different id")
     return ids, sizes.pop()
 
 

@@ -20,7 +20,7 @@ _LEAP_S = 10.0
 
 @dataclass
 class _Track:
-    """How far one stream has come, seconds of its own stamps; `end` is in joined time."""
+    """How far one stream has come, in seconds of the stream's stamps; `end` is in joined time."""
 
     recording: int = 0
     last: float | None = None

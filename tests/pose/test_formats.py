@@ -173,7 +173,7 @@ def changed(**changes):
         ({"images": [IMAGE], "annotations": [{"image_id": 9}]}, "there is no image with the id 9"),
         ({"images": [IMAGE], "annotations": [{"image_id": [0]}]}, "there is no image with the id"),
         ({"images": [{"id": 0}], "annotations": []}, "height of an image is None"),
-        ({"images": [IMAGE, IMAGE], "annotations": []}, "needs an id of its own"),
+        ({"images": [IMAGE, IMAGE], "annotations": []}, "needs a different id"),
         ({"images": [IMAGE, {**IMAGE, "id": 1, "width": 9}], "annotations": []}, "pictures of 2 sizes"),
         ({"images": 3, "annotations": []}, "images is no list"),
         (
