@@ -153,7 +153,10 @@ class VideoWriter:
         except BaseException as failure:
             self._keep()
             if self.unfinished is not None:
-                told = f"the {self.num_frames} frames that were finished are in {self.unfinished}"
+                told = (
+                    f"the {self.num_frames} frames that were finished are in {self.unfinished}; rerun the "
+                    "same command to make the whole video"
+                )
                 if isinstance(failure, VideoWriteError):
                     raise VideoWriteError(f"{failure}; {told}") from failure
                 log.warning(f"{self.path} was not finished; {told}")
