@@ -259,7 +259,7 @@ BUNDLED = {
 }
 
 
-@pytest.mark.parametrize("name", ["tiktok", "ubc_fashion"])
+@pytest.mark.parametrize("name", ["tiktok", pytest.param("ubc_fashion", marks=pytest.mark.slow)])
 def test_the_users_clips_in_the_documented_layout_serve_all_three_families(name, tmp_path):
     """The shipped configs at small size: bundled models in place of the released ones, a rendered dancer in
     place of the dataset's people."""
