@@ -25,6 +25,7 @@ from mimic.config import CaseSettings
 from mimic.config.loading import build
 from mimic.files import local_path, whole_file
 from mimic.generation import generate
+from mimic.generation.drivers import DRIVERS
 from mimic.metrics.clips import Pair, find_clips
 from mimic.metrics.evaluate import evaluate
 from mimic.metrics.protocols import PROTOCOLS
@@ -114,7 +115,7 @@ def _make(cell: Cell, config: CompareConfig, models: Models, tools: Tools, case:
     driving: Any
     reference_pose, driving = cell.clip.poses()
     part_model = None
-    if pipe.driven_by == "densepose":
+    if not DRIVERS[pipe.driven_by].takes_poses:
         driving, reference_pose = cell.clip.densepose, None
         if driving is None:
             driving, part_model = cell.clip.truth_video, _part_model(config.densepose_model)
@@ -208,7 +209,9 @@ def _common_size(config: CompareConfig, models: Models) -> tuple[int, int]:
 
 
 def _check_part_maps(clips: list[ClipInputs], config: CompareConfig, models: Models) -> None:
-    needing = [variant.name for variant in config.variants if models.driven_by(variant) == "densepose"]
+    needing = [
+        variant.name for variant in config.variants if not DRIVERS[models.driven_by(variant)].takes_poses
+    ]
     lacking = [clip.name for clip in clips if clip.densepose is None]
     if needing and lacking and config.densepose_model is None:
         raise CompareError(

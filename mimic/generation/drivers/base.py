@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,9 @@ class DriverTools:
 
 class Driver(ABC):
     """Base of drivers. Only `read` needs the pipeline."""
+
+    takes_poses: ClassVar[bool]
+    """Whether poses, with the reference's own, can drive in place of a clip."""
 
     def __init__(self, tools: DriverTools) -> None:
         self.tools = tools

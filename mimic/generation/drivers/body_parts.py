@@ -73,6 +73,8 @@ class BodyPartMaps:
 class BodyPartDriver(Driver):
     """Drives with a DensePose video, or with an ordinary one whose maps a DensePose model computes."""
 
+    takes_poses = False
+
     def check_reference(self, picture: Picture, settings: CaseSettings, *, name: str) -> None:
         """Accept any picture; the reference's body parts are not needed."""
 

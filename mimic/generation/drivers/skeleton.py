@@ -50,6 +50,8 @@ _FRAMES_LOOKED_AT = 3
 class SkeletonDriver(Driver):
     """Drives with the skeletons of one person, or of all persons of a clip."""
 
+    takes_poses = True
+
     def check_reference(self, picture: Picture, settings: CaseSettings, *, name: str) -> None:
         """Raise `PoseError` if no person is found in the picture."""
         height, width = picture.shape[:2]
