@@ -45,7 +45,7 @@ def made_safe(name: str) -> str:
 
 
 def shortened(name: str, max_bytes: int = MAX_STEM_BYTES) -> str:
-    """The beginning of a name, at most so many bytes in UTF-8, no character cut in two."""
+    """The beginning of a name, at most `max_bytes` in UTF-8; no character is cut in two."""
     cut = name.encode("utf-8", "replace")[:max_bytes].decode("utf-8", "ignore")
     return cut.rstrip(" .") or "case"
 

@@ -27,7 +27,7 @@ AlignMode = Literal["released", "robust", "none"]
 
 _SHORTEST_SPAN = 0.01  # of the frame's height; what is shorter says nothing about size
 _SURE_SPANS = 3  # with fewer common spans one bad joint would decide the size
-_HUBER = 1.345  # residuals beyond so many deviations count less, the usual 95 % efficient choice
+_HUBER = 1.345  # residuals beyond this number of deviations count less, the usual 95 % efficient choice
 _NUM_REWEIGHTINGS = 30
 _EVERY_PAIR = tuple((a, b) for a in range(18) for b in range(a))
 

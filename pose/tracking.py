@@ -174,7 +174,7 @@ def figure_of(points_K2: NDArray[np.float64], scores_K: NDArray[np.float64]) -> 
 
 
 def affinity(before: Figure, now: Figure, seconds: float) -> float:
-    """How likely two figures, so many seconds apart, are one person: 0 to 1.
+    """Likelihood that two figures, `seconds` apart, are one person: 0 to 1.
 
     The mean of the boxes' overlap (intersection over union) and of a bell of the joints' mean distance, which
     is the wider the larger the figure is and the more time has gone by.
@@ -199,7 +199,7 @@ def are_one_person(
     *,
     like: PoseSequence,
 ) -> bool:
-    """Whether two people (points as fractions, scores), so many seconds apart, surely are the same."""
+    """Whether two people (points as fractions, scores), `seconds` apart, are surely the same."""
     size = np.array([like.width, like.height], dtype=np.float64)
     figures = [figure_of(points * size, scores) for points, scores in (before, now)]
     return affinity(figures[0], figures[1], seconds) >= CLEAR_AFFINITY

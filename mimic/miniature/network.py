@@ -68,7 +68,7 @@ class MiniSettings(Config):
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: the networks run under autocast, weights stay fp32; pays on processors that compute it (AMX)."""
     resume: Literal["auto", "never"] = "auto"
-    """auto goes on from the folder's last checkpoint; never wants a folder without any."""
+    """auto: resume from the last checkpoint in the folder; never: refuse a folder that has any."""
     max_minutes: float | None = None
     """Stop cleanly, with a checkpoint, after this long (single process only)."""
 

@@ -118,7 +118,7 @@ class ReferenceReading:
 
 @dataclass(frozen=True)
 class ReferenceTokens:
-    """What a block's self-attention looks at besides the frame's own tokens."""
+    """Reference tokens appended to the keys and values of a block's self-attention."""
 
     features: Tensor
     """``B x M x C``, or of one reference for all videos."""
@@ -256,7 +256,7 @@ def check_written(unet: nn.Module, bank: ReferenceBank) -> None:
 def check_reading(unet: nn.Module, reading: ReferenceReading, num_videos: int) -> None:
     """Raise `ValueError` unless every block that should have written has, and every feature will be read.
 
-    A layer that was replaced would otherwise go on without the reference, silently.
+    A layer that was replaced would otherwise run without the reference, silently.
     """
     bank = reading.bank
     if len(reading.attends) != num_videos:

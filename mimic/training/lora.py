@@ -53,7 +53,7 @@ def add_lora(
 ) -> list[str]:
     """Put low-rank differences beside the targeted layers, whose own weights are frozen.
 
-    At first they change nothing (B is zero). What else of the model trains, goes on to.
+    At first they change nothing (B is zero). Other parameters that train keep training.
 
     Returns:
         names of the parameters of the differences.
@@ -124,8 +124,7 @@ def difference(wrapper: Any) -> Tensor:
 
 
 def lora_state(model: nn.Module) -> dict[str, Tensor]:
-    """The content of a LoRA file (see `mimic.weights.lora`): all differences, and whole what was trained
-    besides."""
+    """Content of a LoRA file (`mimic.weights.lora`): all differences; other trained parameters in full."""
     state: dict[str, Tensor] = {}
     for name, wrapper in adapted_layers(model).items():
         down, up = wrapper.lora_A[_ADAPTER].weight.detach(), wrapper.lora_B[_ADAPTER].weight.detach()

@@ -67,7 +67,7 @@ class ValidationSettings(Config):
     """Videos and numbers of clips that are not trained on, always the same with the same noise."""
 
     every: int = Field(default=0, ge=0)
-    """Validate after so many steps each time, and after the last; 0 never."""
+    """Validate every n steps, and after the last; 0: never."""
 
     num_clips: int = Field(default=4, ge=1)
     """How many of the validation clips, from the first."""
@@ -91,20 +91,20 @@ class CheckpointSettings(Config):
     """When the whole state of the training goes to the disk."""
 
     every: int = Field(default=500, ge=1)
-    """Save after so many steps each time, and after the last."""
+    """Save a checkpoint every n steps, and after the last."""
 
     keep: int = Field(default=2, ge=1)
     """How many of the last checkpoints stay."""
 
     keep_best: bool = True
-    """Keep the one that was best in validation besides."""
+    """Also keep the checkpoint with the best validation score."""
 
 
 class MemorySettings(Config):
     """What is paid with time for memory."""
 
     chunk_frames: int | None = Field(default=None, ge=1)
-    """Spatial layers compute so many frames at a time; none: all at once. Where the family has it."""
+    """Frames that spatial layers compute at a time, in families that support it; none: all at once."""
 
     cache: Path | None = None
     """Encode all clips once, before the first step, into this folder; none: encode at each step. Wants clips
@@ -134,10 +134,10 @@ class TrainSettings(Config):
     """Decides everything that is random."""
 
     max_steps: int = Field(ge=1)
-    """The training ends after so many steps."""
+    """Number of steps after which the training ends."""
 
     resume: Literal["auto", "never"] = "auto"
-    """auto goes on from the last checkpoint in `output_dir`; never wants a folder without any."""
+    """auto: resume from the last checkpoint in `output_dir`; never: refuse a folder that has any."""
 
     data: DataSettings
     """Clips, and how samples are made of them."""
@@ -150,7 +150,7 @@ class TrainSettings(Config):
     over parameter names. Empty: everything, or nothing but the differences where `lora` is given."""
 
     lora: LoraSettings | None = None
-    """Train low-rank differences besides."""
+    """Train low-rank adapters."""
 
     optimiser: OptimiserSettings = OptimiserSettings()
     """How weights follow gradients."""
@@ -184,7 +184,7 @@ class TrainSettings(Config):
     """Gradients are scaled down to this norm; none: as they are."""
 
     max_skipped: int = Field(default=10, ge=1)
-    """Steps without a finite loss are skipped; after so many in a row the training stops."""
+    """Steps without a finite loss are skipped; after this number in a row the training stops."""
 
     num_workers: int = Field(default=0, ge=0)
     """Processes that prepare clips, for each process that trains; 0: itself."""
@@ -197,7 +197,7 @@ class TrainSettings(Config):
     """Write curves for TensorBoard, if it is installed."""
 
     log_every: int = Field(default=10, ge=1)
-    """Where there is no terminal for a progress bar, print a line after so many steps."""
+    """Without a terminal for a progress bar, print a line every n steps."""
 
     validation: ValidationSettings = ValidationSettings()
     """Videos and numbers of clips that are not trained on."""

@@ -63,7 +63,7 @@ class VideoWriter:
         unfinished: where the frames are that were finished before an error; None where there are none.
 
     Raises:
-        ValueError: suffix, size or rate cannot be.
+        ValueError: suffix, size or rate is invalid.
         VideoWriteError: the file cannot be written; the message says why.
     """
 
@@ -164,7 +164,7 @@ class VideoWriter:
                 raise
 
     def _keep(self) -> None:
-        """Finish the file of the frames so far under its other name; remove it where that cannot be."""
+        """Finish the file of the frames so far under its other name; remove it if that fails."""
         is_whole = self._kept.exists()  # but could not be renamed
         if self._keep_unfinished and self.num_frames and not is_whole:
             with contextlib.suppress(OSError, av.error.FFmpegError):
