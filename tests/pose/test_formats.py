@@ -30,7 +30,7 @@ def written(tmp_path, content):
 @pytest.mark.parametrize(("format", "name"), [("openpose", "p.json"), ("coco", "p.json"), ("npz", "p.npz")])
 def test_what_is_saved_is_loaded(tmp_path, format, name):
     poses = people()
-    poses.scores[:, :, NECK] = poses.scores[:, :, [2, 5]].min(axis=-1)  # COCO has no neck of its own
+    poses.scores[:, :, NECK] = poses.scores[:, :, [2, 5]].min(axis=-1)  # COCO has no neck point
     poses.points[:, :, NECK] = poses.points[:, :, [2, 5]].mean(axis=2)
     loaded = PoseSequence.load(poses.save(tmp_path / name, format=format))
     assert (len(loaded), loaded.height, loaded.width) == (3, 160, 120)

@@ -42,7 +42,7 @@ class ToyDenoiser(ModelMixin, ConfigMixin):
 
 
 class ToySettings(SamplingSettings):
-    """The shared settings and one of its own."""
+    """The shared settings and one more."""
 
     map_strength: float | None = Field(None, ge=0)
     """Factor of the maps."""
