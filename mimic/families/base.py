@@ -68,6 +68,8 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
     """Driver (`mimic.generation.drivers`) that draws `image_pose`: ``skeleton`` or ``densepose``."""
     shows_reference_first: ClassVar[bool] = True
     """Whether frame 0 of a video, and of `image_pose`, shows the reference; if false, all frames are new."""
+    positional: ClassVar[tuple[str, ...]] = ("tile_size", "tile_overlap", "num_inference_steps")
+    """Settings that the call also takes by position, behind `num_frames`, in the released order."""
     draws_channels_first: ClassVar[bool] = False
     """Whether noise is drawn as ``B x C x F x h x w``, as needed to reproduce the published code's seeds."""
 

@@ -119,6 +119,9 @@ def _guidance_pair(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+_NUM_POSITIONAL = 5  # image, image_pose, height, width, num_frames
+
+
 def with_settings(call: Callable[..., Any], schema: type[SamplingSettings]) -> Callable[..., Any]:
     """Return a copy of a pipeline's call that lists its ``**settings`` in its signature and its docstring."""
     others = {ours: name for name, ours in getattr(schema, "OTHER_NAMES", {}).items()}
@@ -136,6 +139,14 @@ def with_settings(call: Callable[..., Any], schema: type[SamplingSettings]) -> C
 
     @functools.wraps(call)
     def spelled_call(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        explicit_ones, further = arguments[:_NUM_POSITIONAL], arguments[_NUM_POSITIONAL:]
+        if len(further) > len(self.positional):
+            most = _NUM_POSITIONAL + len(self.positional)
+            raise TypeError(f"{type(self).__name__} takes at most {most} arguments by position.")
+        for name, value in zip(self.positional, further):
+            if name in keywords:
+                raise TypeError(f"{type(self).__name__} got two values for '{name}'.")
+            keywords[name] = value
         for name in keywords:
             if name not in accepted:
                 near = difflib.get_close_matches(name, accepted, n=1)
@@ -143,7 +154,7 @@ def with_settings(call: Callable[..., Any], schema: type[SamplingSettings]) -> C
                     f"{type(self).__name__} takes no argument '{name}'"
                     + (f"; did you mean '{near[0]}'?" if near else ".")
                 )
-        return call(self, *arguments, **keywords)
+        return call(self, *explicit_ones, **keywords)
 
     accepted = [parameter.name for parameter in (*explicit, *spelled)][1:]
     spelled_call.__signature__ = signature.replace(parameters=[*explicit, *spelled])  # type: ignore[attr-defined]

@@ -81,6 +81,10 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
     model_cpu_offload_seq = "image_encoder->reference_unet->unet->vae"
     Settings = AnimateAnyoneSettings
     layouts = ("closed", "sliding")
+    positional = (
+        *AnimationPipeline.positional, "guidance_scale", "decode_chunk_size", "num_videos_per_prompt",
+        "generator", "latents", "output_type",
+    )  # fmt: skip
     shows_reference_first = False
     draws_channels_first = True
     released: ClassVar[Mapping[str, Any]] = {

@@ -102,6 +102,10 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
     model_cpu_offload_seq = "unet->vae"
     Settings = MagicAnimateSettings
     layouts = ("closed", "sliding")
+    positional = (
+        *AnimationPipeline.positional, "guidance_scale", "decode_chunk_size", "num_videos_per_prompt",
+        "generator", "latents", "output_type",
+    )  # fmt: skip
     driven_by = "densepose"
     shows_reference_first = False
     draws_channels_first = True

@@ -80,6 +80,11 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
     model_cpu_offload_seq = "image_encoder->unet->vae"
     Settings = MimicMotionSettings
     layouts = ("reference",)
+    positional = (
+        *AnimationPipeline.positional, "min_guidance_scale", "max_guidance_scale", "fps", "motion_bucket_id",
+        "noise_aug_strength", "image_only_indicator", "decode_chunk_size", "num_videos_per_prompt",
+        "generator", "latents", "output_type",
+    )  # fmt: skip
     released: ClassVar[Mapping[str, Any]] = {
         "height": 576,
         "width": 1024,

@@ -11,6 +11,7 @@ import torch
 from mimic.families.base import AnimationPipeline
 from mimic.families.registry import FAMILIES
 from mimic.sampling.windows import lay_windows
+from tests.tiny import random_image, random_poses
 
 HEIGHT, WIDTH = 16, 24
 
@@ -90,3 +91,20 @@ def test_the_frame_rate_passed_to_the_model_has_its_released_name_in_the_call() 
     assert plan(pipe, fps=9).settings.conditioning_fps == 9
     pipe.generation_defaults = {"fps": 8}
     assert plan(pipe).settings.conditioning_fps == 8
+
+
+def test_settings_by_position_are_those_by_name(pipe: AnimationPipeline[Any, Any]) -> None:
+    image, poses = random_image(HEIGHT, WIDTH), random_poses(4, HEIGHT, WIDTH)
+    rest = {"guidance_scale": 1.0, "output_type": "latent", "return_dict": False}
+    by_position = pipe(
+        image, poses, HEIGHT, WIDTH, 4, 3, 1, 1, generator=torch.Generator().manual_seed(0), **rest
+    )
+    by_name = pipe(
+        image, poses, HEIGHT, WIDTH, 4, tile_size=3, tile_overlap=1, num_inference_steps=1,
+        generator=torch.Generator().manual_seed(0), **rest,
+    )  # fmt: skip
+    assert torch.equal(by_position, by_name)
+    with pytest.raises(TypeError, match="two values for 'tile_size'"):
+        pipe(image, poses, HEIGHT, WIDTH, 4, 3, tile_size=3)
+    with pytest.raises(TypeError, match="by position"):
+        pipe(image, *[None] * 40)
