@@ -12,32 +12,36 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 
 import torch
-from diffusers import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from mimic.data.pose_maps import PoseMaps
 from mimic.data.transforms import Pictures
 from mimic.families import checks
-from mimic.families.frames import OUTPUT_TYPES, FramePipeline, Frames
+from mimic.families.frames import OUTPUT_TYPES, Frames
 from mimic.families.inputs import Inputs, read_inputs
 from mimic.families.plan import Plan, SettingsT, resolve, with_settings
+from mimic.families.step_pipeline import ConditionsT, PredictBranch, StepPipeline
 from mimic.families.steps import StepCallback, StepReport, step_report
 from mimic.families.stored import quiet_libraries
 from mimic.sampling import guidance
-from mimic.sampling.denoise import Predict, denoise
+from mimic.sampling.denoise import denoise
 from mimic.sampling.fusion import fusion_weights
 from mimic.sampling.noise import Generators, draw_noise, frames_to_draw, repeat_along_time
+from mimic.sampling.schedules import has_noise_levels, set_timesteps, takes_sigmas
 from mimic.sampling.windows import lay_windows
 
-__all__ = ["AnimationOutput", "AnimationPipeline", "Frames", "StepCallback", "quiet_libraries"]
-
-PredictBranch = Callable[[bool], Tensor]
-"""``predict(is_conditional)``: prediction of one branch of guidance, ``1 x f x C x h x w``, float32."""
-ConditionsT = TypeVar("ConditionsT")
+__all__ = [
+    "AnimationOutput",
+    "AnimationPipeline",
+    "Frames",
+    "PredictBranch",
+    "StepCallback",
+    "quiet_libraries",
+]
 
 
 @dataclass
@@ -49,7 +53,7 @@ class AnimationOutput(BaseOutput):
     ``B x F x 3 x H x W``; ``latent``: ``B x F x C x h x w``, as `decode_stream` takes them."""
 
 
-class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
+class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
     """Base of all pipelines; runs check → encode → prepare → denoise → decode.
 
     A family defines `Settings` (the shared settings plus its own), `released`, `check_parts`, `encode` and
@@ -91,34 +95,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
     def encode(self, inputs: Inputs, plan: Plan[SettingsT]) -> ConditionsT:
         """Compute the conditions, which are constant throughout the run."""
 
-    @abstractmethod
-    def predict_window(
-        self,
-        conditions: ConditionsT,
-        plan: Plan[SettingsT],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-    ) -> PredictBranch:
-        """Return a function that predicts one window of one video, in either branch of guidance.
-
-        Videos are predicted one at a time, so that each has the result and peak memory of a separate run.
-
-        Args:
-            conditions: result of `encode`.
-            video: index of the video in the batch.
-            latents_1fChw: its scaled noisy latents, in the precision of the denoiser.
-            t: the timestep.
-            frames: frame indices of the window.
-        """
-
     # Hooks with a default implementation
-
-    @property
-    def denoiser(self) -> ModelMixin:
-        """The network run at every step; its dtype is the precision of the latents."""
-        return self.unet
 
     @property
     def size_unit(self) -> int:
@@ -231,7 +208,12 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
             raise ValueError("num_frames is not given and image_pose does not determine it; give num_frames.")
         name = type(self).__name__
         chosen = resolve(
-            self.Settings, settings, stored=self.generation_defaults, released=self.released, source=name
+            self.Settings,
+            settings,
+            stored=self.generation_defaults,
+            released=self.released,
+            source=name,
+            takes_sigmas=takes_sigmas(self.scheduler),
         )
         plan = Plan(
             height=self._side("height", height),
@@ -256,9 +238,13 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
                 "windows: sliding, or leave windows out."
             )
         checks.check_size(plan.height, plan.width, self.pixels_per_latent)
-        if chosen.guidance_interval is not None and not hasattr(self.scheduler, "sigmas"):
+        name = type(self.scheduler).__name__
+        if chosen.guidance_interval is not None and not has_noise_levels(self.scheduler):
+            raise ValueError(f"guidance_interval needs a scheduler with noise levels; {name} has none.")
+        if chosen.schedule == "aligned" and not takes_sigmas(self.scheduler):
             raise ValueError(
-                f"guidance_interval needs a scheduler with sigmas; {type(self.scheduler).__name__} has none."
+                f"schedule 'aligned' needs a scheduler that takes noise levels, as MimicMotion's; {name} "
+                "takes none. Leave schedule out."
             )
         self.check_plan(plan)
         return plan
@@ -280,9 +266,10 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         try:
             self.check(inputs, plan, output_type)
             self._align_weights()
-            conditions = self.encode(inputs, plan)
-            noise = self.prepare(inputs, plan)
-            latents = self.denoise(plan, conditions, noise, report or StepReport())
+            with self.at_speed(plan):
+                conditions = self.encode(inputs, plan)
+                noise = self.prepare(inputs, plan)
+                latents = self.denoise(plan, conditions, noise, report or StepReport())
             return self.decode(latents, plan.decode_chunk_size, output_type)
         finally:
             self.maybe_free_model_hooks()
@@ -310,7 +297,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
     def prepare(self, inputs: Inputs, plan: Plan[SettingsT]) -> Tensor:
         """Set the timesteps; return the initial latents ``B x F x C x h x w``, float32, drawn or given."""
         device = self.execution_device
-        self.scheduler.set_timesteps(plan.num_inference_steps, device=device)
+        set_timesteps(self.scheduler, plan.num_inference_steps, plan.settings.schedule)
         noise = inputs.latents
         if noise is None:
             channels, h, w = self.latent_shape(plan.height, plan.width)
@@ -330,12 +317,13 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         """Sample latents ``B x F x C x h x w``, in the denoiser's precision."""
         timesteps = self.scheduler.timesteps
         self._num_timesteps = len(timesteps)
+        self.begin_steps(plan)
         step_arguments = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
             step_arguments["generator"] = plan.generator
         with self.progress_bar(total=len(timesteps) * len(plan.windows)) as bar:
             latents = denoise(
-                self._guided(plan, conditions),
+                self.guided_prediction(plan, conditions),
                 latents,
                 scheduler=self.scheduler,
                 timesteps=timesteps,
@@ -346,25 +334,6 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
                 after_step=self._after_step(report),
             )
         return latents.to(self.denoiser.dtype)
-
-    def _guided(self, plan: Plan[SettingsT], conditions: ConditionsT) -> Predict:
-        """Return a function that predicts windows with classifier-free guidance."""
-
-        def predict(latents: Tensor, t: Tensor, frames: list[int]) -> Tensor:
-            scales = plan.guidance_scales[frames]
-            if plan.settings.guidance_interval is not None:
-                sigma = float(self.scheduler.sigmas[self.scheduler.step_index])
-                scales = guidance.within_interval(scales, sigma, plan.settings.guidance_interval)
-            predictions = []
-            for video, own in enumerate(latents.to(self.denoiser.dtype).split(1)):
-                branch = self.predict_window(conditions, plan, video, own, t, frames)
-                predicted = branch(True)
-                if guidance.is_needed(scales):
-                    predicted = guidance.guide(branch(False), predicted, scales)
-                predictions.append(predicted)
-            return torch.cat(predictions)
-
-        return predict
 
     @property
     def interrupt(self) -> bool:
@@ -379,6 +348,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
 
     def _after_step(self, report: StepReport) -> Callable[[int, Tensor, Tensor], Tensor | None]:
         def after_step(i: int, t: Tensor, latents: Tensor) -> Tensor | None:
+            self._step = i + 1
             if report.callback is not None:
                 given = {"latents": latents} if "latents" in report.tensor_inputs else {}
                 latents = (report.callback(self, i, t, given) or {}).get("latents", latents).to(latents)

@@ -24,9 +24,11 @@ from mimic.data.transforms import frames_to_uint8
 from mimic.families.base import AnimationPipeline
 from mimic.families.inputs import Inputs
 from mimic.families.plan import Plan
+from mimic.families.steps import StepReport
 from mimic.files import local_path, write_json
 from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
 from mimic.generation.output import Output, side_by_side_path, write_frames
+from mimic.generation.preview import Preview, preview_path
 from mimic.generation.reference import PictureSource, Reference, compatibility_of, see_reference
 from mimic.generation.stages import Stages
 from mimic.models.densepose_model import DensePoseModel
@@ -132,7 +134,11 @@ def generate(
     sound = _sound_of(moves, chosen)
     result = _output(files, moves, chosen, has_audio=sound.is_usable)
     with stages("denoising"), _bar_of(pipeline, is_shown=is_progress_shown):
-        latents = _denoise(pipeline, plan, seen, moves.maps)
+        preview = None
+        if chosen.preview:
+            fps = moves.output_fps(chosen)
+            preview = Preview(pipeline, preview_path(path), seen.picture, fps=fps)
+        latents = _denoise(pipeline, plan, seen, moves.maps, preview)
     frames = _decoded(pipeline, plan, latents, chosen)
     with (
         set_aside(files, is_kept=not overwrite) as former,
@@ -140,6 +146,8 @@ def generate(
         progress_bar("decoding", "frame", is_shown=is_progress_shown) as show,
     ):
         written = write_frames(frames, result, seen, moves.maps, progress=show)
+    if preview is not None:
+        preview.remove()
     missing = sound.missing or written.missing
     seconds = time.perf_counter() - start
     report = {
@@ -197,12 +205,16 @@ def case_plan(
 
 
 def _denoise(
-    pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], reference: Reference, maps: DrivingMaps
+    pipeline: AnimationPipeline[Any, Any],
+    plan: Plan[Any],
+    reference: Reference,
+    maps: DrivingMaps,
+    preview: Preview | None,
 ) -> Tensor:
     """Sample the latents of all frames, including the reference frame if `shows_reference_first`."""
     shown = maps if pipeline.shows_reference_first else BehindTheFirst(maps)
     inputs = Inputs([Image.fromarray(reference.picture)], [shown])
-    latents = pipeline.animate(inputs, plan, output_type="latent")
+    latents = pipeline.animate(inputs, plan, output_type="latent", report=StepReport(preview))
     assert isinstance(latents, Tensor)
     return latents
 

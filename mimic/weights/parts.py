@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from accelerate import init_empty_weights
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -136,6 +135,8 @@ def load_part(kind: type[Part], folder: Path, *, dtype: torch.dtype, variant: st
         WeightsError: keys are missing, unexpected or of a wrong shape (all are listed), or a file is damaged
             (a `ValueError`).
     """
+    from accelerate import init_empty_weights  # not needed by those who read names and configs alone
+
     require([folder / "config.json"], "A part of a model is a folder with its config and its weights.")
     state = read_part(folder, names_of(kind), variant)
     if issubclass(kind, PreTrainedModel):
