@@ -1,7 +1,7 @@
 # make demo    install (the first time) and make the bundled character dance: outputs/demo_side_by_side.mp4
 # make test    the tests (those marked slow or gpu left out)
 # make lint    ruff, mypy, import-linter
-# make bench   what the performance figures rest on
+# make bench   speed on this CPU, the released way beside ours (at most 10 minutes)
 # make compare models side by side on rendered dancers: outputs/compare/synthetic/report.html
 # make ablation  what each idea brings, by small trainings (an hour; goes on where it was): docs/ablation.md
 #
@@ -33,7 +33,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 bench: $(INSTALLED)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+	@$(BIN)/python -m benchmarks.speed $(ARGS)
 
 ablation: $(INSTALLED)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.ablation $(ARGS)
