@@ -65,9 +65,15 @@ class CaseSettings(SVDSettings, ControlSettings):
     """Person of the reference picture that is animated: `largest`, `center`, an index counted from the left
     (starting at 0), or `all` persons."""
 
-    align: Literal["released", "robust", "none"] = "released"
+    align: Literal["released", "robust", "limbs", "none"] = "released"
     """How driving poses are aligned with the body of the reference: `released` as in the released code,
-    `robust` also for partly visible bodies and missing joints, `none` not at all."""
+    `robust` also for partly visible bodies and missing joints, `limbs` like `robust` and with the length of
+    each limb, `none` not at all."""
+
+    anchor: Literal["first", "mean", "ground"] | None = None
+    """Where `align: robust` and `limbs` place the person: `first` puts the clip's first frame where the
+    reference stands, `mean` the clip's mean position, `ground` is `first` with the feet on the reference's
+    ground. Default: `ground`, or `first` where no feet are seen."""
 
     smooth: int = Field(1, ge=1)
     """Number of frames, odd, over which driving poses are smoothed along time; 1 disables smoothing."""
@@ -133,6 +139,11 @@ class CaseSettings(SVDSettings, ControlSettings):
             )
         if self.min_guidance_scale is not None and self.guidance_scale is not None:
             raise ValueError("give either guidance_scale, or min_guidance_scale and max_guidance_scale")
+        if self.anchor is not None and self.align not in ("robust", "limbs"):
+            raise ValueError(
+                f"anchor is {self.anchor}, but align: {self.align} does not use it; set align: limbs or "
+                "align: robust, or remove anchor"
+            )
         tile_size, overlap = self.tile_size, self.tile_overlap
         if tile_size is not None and overlap is not None and overlap >= tile_size:
             raise ValueError(

@@ -194,7 +194,7 @@ def fit_to_reference(driving: PoseSequence, reference: PoseSequence, settings: C
         driving = bridge_gaps(driving, settings.bridge_gaps)
     driving = smooth_pose(driving, window=settings.smooth)
     try:
-        aligned = align_pose(driving, reference, mode=settings.align)
+        aligned = align_pose(driving, reference, mode=settings.align, anchor=settings.anchor)
     except PoseError as error:
         remedy = "; align: robust needs fewer joints" if settings.align == "released" else ""
         raise PoseError(f"the driving poses cannot be aligned with the reference: {error}{remedy}") from error
