@@ -14,6 +14,7 @@ from mimic import names
 from mimic.config.loading import Config, ConfigError, build, read_yaml, split_override
 from mimic.config.sampling import ControlSettings, SVDSettings
 from mimic.files import local_path
+from pose.adjust import Adjustment
 
 _ONE_CASE = re.compile(r"^test_case\.(\d+)\.(\w+=.*)$", re.DOTALL)
 
@@ -75,6 +76,10 @@ class CaseSettings(SVDSettings, ControlSettings):
     reference stands, `mean` the clip's mean position, `ground` is `first` with the feet on the reference's
     ground. Default: `ground`, or `first` where no feet are seen."""
 
+    adjust: dict[str, Any] | None = None
+    """Corrections of the fitted driving poses: `scale`, `offset: [right, down]`, `rotate` in degrees, `limbs`
+    (factors by name) and `keyframes` that move points; see docs/fitting.md. Default: none."""
+
     smooth: int = Field(1, ge=1)
     """Number of frames, odd, over which driving poses are smoothed along time; 1 disables smoothing."""
 
@@ -119,6 +124,13 @@ class CaseSettings(SVDSettings, ControlSettings):
         if isinstance(person, int) and person < 0:
             raise ValueError(f"person {person} is invalid; expected largest, center, all or an index from 0")
         return person
+
+    @field_validator("adjust", mode="after")
+    @classmethod
+    def _check_adjust(cls, adjust: dict[str, Any] | None) -> dict[str, Any] | None:
+        if adjust is not None:
+            Adjustment.from_dict(adjust)
+        return adjust
 
     @field_validator("smooth", mode="after")
     @classmethod

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks import fit_quality
@@ -16,7 +17,7 @@ def test_the_truth_itself_has_no_error() -> None:
 
 def test_a_shift_is_an_error_of_place_alone() -> None:
     pair = make_pair("child", 0)
-    shifted = pair.truth.points + [0.0, 0.05 * pair.body_height]
+    shifted = pair.truth.points + np.array([0.0, 0.05 * pair.body_height])
     place, shape = fit_quality.error_of(type(pair.truth)(shifted, pair.truth.scores, 128, 128), pair)
     assert place == pytest.approx(5.0)
     assert shape == pytest.approx(0.0, abs=1e-9)

@@ -29,6 +29,7 @@ from mimic.generation.reference import Reference
 from mimic.progress import Progress
 from mimic.video import VideoError, VideoInfo, probe, read_frames, released_stride
 from pose import PoseError, PoseSequence, align_pose, follow_person, smooth_pose
+from pose.adjust import Adjustment, adjust_pose
 from pose.draw import RELEASED_CANVAS_SHORT_SIDE, DrawMode, PosePainter
 from pose.drawings import is_skeleton_drawing
 from pose.estimators import Estimator
@@ -198,6 +199,8 @@ def fit_to_reference(driving: PoseSequence, reference: PoseSequence, settings: C
     except PoseError as error:
         remedy = "; align: robust needs fewer joints" if settings.align == "released" else ""
         raise PoseError(f"the driving poses cannot be aligned with the reference: {error}{remedy}") from error
+    if settings.adjust is not None:
+        aligned = adjust_pose(aligned, Adjustment.from_dict(settings.adjust))
     both = concatenate([reference, aligned])
     return replace(both, fps=driving.fps, metadata={**reference.metadata, **aligned.metadata})
 
