@@ -62,9 +62,14 @@ class CaseSettings(SVDSettings, ControlSettings):
     """Person of the driving clip whose motion is used: `largest`, `center`, an index counted from the left
     (starting at 0), or `all` persons."""
 
-    reference_person: Literal["largest", "center", "all"] | int = "largest"
+    reference_person: Literal["largest", "center", "all"] | int | None = None
     """Person of the reference picture that is animated: `largest`, `center`, an index counted from the left
-    (starting at 0), or `all` persons."""
+    (starting at 0), or `all` persons. Default: `all` with `person: all` and `align: robust` or `limbs`, else
+    `largest`."""
+
+    pairs: dict[int, int] | None = None
+    """With `person: all` and `align: robust` or `limbs`: which person of the clip moves which person of the
+    picture, both counted from the left, starting at 0. Default: from left to right."""
 
     align: Literal["released", "robust", "limbs", "none"] = "released"
     """How driving poses are aligned with the body of the reference: `released` as in the released code,
@@ -86,6 +91,11 @@ class CaseSettings(SVDSettings, ControlSettings):
     bridge_gaps: float = Field(0.3, ge=0, le=10)
     """Gaps of the driving poses up to this length, in seconds, are bridged from both sides with falling
     confidence; 0 for off. Not with `align: released`."""
+
+    missing: Literal["cut", "hold", "fade", "fail"] = "cut"
+    """Where the person is not seen for longer than `bridge_gaps`: `cut` draws no skeleton (as released),
+    `hold` keeps the last pose, `fade` fades it out and the next one in, `fail` stops before anything is
+    generated."""
 
     draw: Literal["confidence", "binary"] = "confidence"
     """Brightness of the drawn skeletons: `confidence` scales each joint and limb with the estimator's
@@ -120,7 +130,7 @@ class CaseSettings(SVDSettings, ControlSettings):
 
     @field_validator("person", "reference_person", mode="after")
     @classmethod
-    def _check_person(cls, person: str | int) -> str | int:
+    def _check_person(cls, person: str | int | None) -> str | int | None:
         if isinstance(person, int) and person < 0:
             raise ValueError(f"person {person} is invalid; expected largest, center, all or an index from 0")
         return person
@@ -156,6 +166,11 @@ class CaseSettings(SVDSettings, ControlSettings):
                 f"anchor is {self.anchor}, but align: {self.align} does not use it; set align: limbs or "
                 "align: robust, or remove anchor"
             )
+        if self.pairs is not None:
+            if self.person != "all" or self.align not in ("robust", "limbs"):
+                raise ValueError("pairs needs person: all and align: robust or limbs")
+            if min([*self.pairs, *self.pairs.values()], default=0) < 0:
+                raise ValueError(f"pairs is {self.pairs}; people are counted from 0, from the left")
         tile_size, overlap = self.tile_size, self.tile_overlap
         if tile_size is not None and overlap is not None and overlap >= tile_size:
             raise ValueError(

@@ -151,6 +151,7 @@ def generate(
         "reference": file_facts(reference),
         "driving": file_facts(driving) | _facts_of(moves),
         "poses": moves.facts,
+        "verdict": moves.verdict,
         "output": _facts_of_output(result, seen) | {"has_audio": written.has_audio, "missing": missing},
         "versions": versions(),
         "stages": stages.as_dicts(),
