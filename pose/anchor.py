@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose.means import huber_mean
-from pose.skeletons import ALIGNED_JOINTS, LEFT_ANKLE, RIGHT_ANKLE
+from pose.skeletons import ALIGNED_JOINTS, LEFT_ANKLE, NOSE, RIGHT_ANKLE
 
 Array = NDArray[np.float64]
 Anchor = Literal["first", "mean", "ground"]
@@ -21,6 +21,7 @@ _ANKLES = [RIGHT_ANKLE, LEFT_ANKLE]
 _STEADINESS = np.array([0.1, 1, 1, 0, 0, 1, 0, 0, 1, 0.1, 0.5, 1, 0.1, 0.5, 0.1, 0.1, 0.1, 0.1])
 _TYPICAL = 0.5  # share of the usual weight of a frame's joints that the clip's first body must have
 _NUM_FIRST = 3  # frames whose place is that of the first one: a single one may be wrong
+_MAX_HEADLESS = 0.1  # share of the frames in which the head may be above the picture
 _GROUND = 0.5  # quantile over the frames of the lower ankle
 
 
@@ -36,7 +37,8 @@ def find_offset(
             "first": the first frame's body stands where the reference does.
             "mean": the clip's mean position is where the reference stands.
             "ground": the ground under the clip's feet is that under the reference's; sideways as "first".
-                Where one side shows no ankle, "first".
+                "first" where one side shows no ankle, and where the ground would put the head above the
+                picture, such as a standing dancer's on the seat of somebody who is shown seated.
 
     Returns:
         the shift, and what it rests on; None where nothing is common to both.
@@ -58,7 +60,11 @@ def find_offset(
     ground = _ground(target[None], target_weights[None]), _ground(bodies, weights)
     if ground[0] is None or ground[1] is None:
         return offset, "first (no feet are seen)"
-    offset[1] = ground[0] - ground[1]
+    down = ground[0] - ground[1]
+    heads = (bodies[:, NOSE, 1] + down)[weights[:, NOSE] > 0]
+    if len(heads) and (heads < 0).mean() > _MAX_HEADLESS:
+        return offset, "first (the head would be cut off)"
+    offset[1] = down
     return offset, "ground"
 
 

@@ -101,6 +101,10 @@ class CaseSettings(SVDSettings, ControlSettings):
     """Brightness of the drawn skeletons: `confidence` scales each joint and limb with the estimator's
     confidence, `binary` draws all of them at full brightness."""
 
+    background: Literal["generated", "reference"] = "generated"
+    """Background of the result: `generated` as the model draws it, or the `reference` picture's, with the
+    generated person laid over it. For models driven by skeletons."""
+
     audio: Literal["keep", "drop"] = "keep"
     """`keep` copies the driving clip's audio to the result, in sync with it; `drop` writes no audio."""
 

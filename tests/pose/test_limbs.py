@@ -181,6 +181,12 @@ class TestAnchor:
         ground = pixels(reference)[0, 0, ANKLES, 1].max()
         assert aligned[:, 0, ANKLES, 1].max() == pytest.approx(ground, abs=0.5)
 
+    def test_ground_never_puts_the_head_above_the_picture(self):
+        reference = figure(sitting(), size=250.0, at=(60.0, 30.0))
+        aligned = align_pose(moving(), reference, mode="limbs", anchor="ground")
+        assert aligned.metadata["alignment"]["anchor"] == "first (the head would be cut off)"
+        assert (pixels(aligned)[:, 0, NOSE, 1] > 0).all()
+
     def test_ground_without_feet_is_first(self):
         reference = clip()
         reference.scores[..., ANKLES] = 0.0
