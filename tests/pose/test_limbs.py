@@ -176,7 +176,7 @@ class TestAnchor:
         np.testing.assert_allclose(aligned[10, 0, NOSE], (60.0, 30.0), atol=1.0)
 
     def test_ground_puts_the_feet_under_a_seated_body(self):
-        reference = figure(sitting(), size=90.0)
+        reference = figure(sitting(), size=90.0, at=(60.0, 90.0))
         aligned = pixels(align_pose(moving(), reference, mode="limbs", anchor="ground"))
         ground = pixels(reference)[0, 0, ANKLES, 1].max()
         assert aligned[:, 0, ANKLES, 1].max() == pytest.approx(ground, abs=0.5)
