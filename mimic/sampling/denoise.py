@@ -13,6 +13,29 @@ Predict = Callable[[Tensor, Tensor, list[int]], Tensor]
 given f frames."""
 
 
+class NotFiniteError(ArithmeticError):
+    """The model, or the decoder, gave numbers that are not finite; what follows would be a black video."""
+
+
+def check_finite(tensor: Tensor, what: str) -> None:
+    """Refuse NaN and infinity.
+
+    Args:
+        what: begins the message, as in ``the latents after step 2 of 25``.
+
+    Raises:
+        NotFiniteError: with the likely causes.
+    """
+    if torch.isfinite(tensor).all():
+        return
+    num = int((~torch.isfinite(tensor)).sum())
+    raise NotFiniteError(
+        f"{what} hold {num} of {tensor.numel()} numbers that are not finite (NaN or infinite). Likely "
+        "causes: float16 that overflows (dtype=bfloat16 or float32), an extreme setting (guidance_scale, "
+        "noise_aug_strength, control_scale), or weights of another model"
+    )
+
+
 def denoise(
     predict: Predict,
     latents: Tensor,
@@ -44,6 +67,9 @@ def denoise(
 
     Returns:
         denoised latents of the same shape.
+
+    Raises:
+        NotFiniteError: latents after a step hold NaN or infinity.
     """
     # In two steps: Apple's GPUs take no float64, in which weights may be computed.
     weights = [
@@ -57,6 +83,7 @@ def denoise(
             fused[:, frames] += weight * predict(model_input[:, frames], t, frames).to(latents)
             after_window()
         latents = scheduler.step(fused, t, latents, **(step_arguments or {})).prev_sample
+        check_finite(latents, f"the latents after step {i + 1} of {len(timesteps)}")
         latents = after_step(i, t, latents)
         if is_interrupted():
             break
