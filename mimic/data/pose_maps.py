@@ -159,7 +159,7 @@ def _is_frame(item: Any) -> bool:
 
 def _stacked(frames: Sequence[Any]) -> Tensor | np.ndarray:
     """Return the frames of one clip as one array."""
-    arrays = [
+    arrays: list[Any] = [
         np.asarray(frame.convert("RGB")) if isinstance(frame, PIL.Image.Image) else frame for frame in frames
     ]
     kinds = {(isinstance(array, Tensor), tuple(array.shape), array.dtype) for array in arrays}
