@@ -20,6 +20,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
 
 from mimic.families.pose_features import PoseFeatures
+from mimic.families.schedulers import set_timesteps
 from mimic.models.attention import attention_layers
 from mimic.models.deep_features import FeatureReuse
 from mimic.models.speed import exact_speed
@@ -27,7 +28,7 @@ from mimic.models.vae import decode_frames
 from mimic.sampling import guidance
 from mimic.sampling.denoise import denoise
 from mimic.sampling.fusion import fusion_weights
-from mimic.sampling.schedules import noise_levels, set_timesteps
+from mimic.sampling.schedules import aligned_sigmas, noise_levels
 from mimic.sampling.windows import lay_windows
 
 
@@ -148,7 +149,8 @@ def sample(parts: Parts, job: Job, given: Given, way: Way = Way()) -> Tensor:
     if way.is_baseline:
         return _sample_as_released(parts, job, given)
     unet, scheduler = parts.unet, parts.scheduler
-    set_timesteps(scheduler, job.num_steps, way.schedule)
+    sigmas = aligned_sigmas(job.num_steps, scheduler.config.sigma_max) if way.schedule == "aligned" else None
+    set_timesteps(scheduler, "continuous", job.num_steps, sigmas=sigmas, device="cpu")
     levels = noise_levels(scheduler)
     features = PoseFeatures(
         parts.pose_net,
@@ -191,7 +193,7 @@ def sample(parts: Parts, job: Job, given: Given, way: Way = Way()) -> Tensor:
         conditional = branches(own, t, frames, (True,))
         return guidance.guide(branches(own, t, frames, (False,)), conditional, scales_of[tuple(frames)])
 
-    def after_step(i: int, _t: Tensor, latents: Tensor) -> Tensor:
+    def after_step(i: int, t: Tensor, latents: Tensor) -> Tensor:
         nonlocal step
         step = i + 1
         return latents

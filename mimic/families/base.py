@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,15 +22,16 @@ from mimic.data.transforms import Pictures
 from mimic.families import checks
 from mimic.families.frames import OUTPUT_TYPES, Frames
 from mimic.families.inputs import Inputs, read_inputs
-from mimic.families.plan import Plan, SettingsT, resolve, with_settings
+from mimic.families.plan import Plan, SettingsT, resolve, with_settings, with_step_count
+from mimic.families.schedulers import TimestepType, check_scheduler, set_timesteps
 from mimic.families.step_pipeline import ConditionsT, PredictBranch, StepPipeline
-from mimic.families.steps import StepCallback, StepReport, step_report
+from mimic.families.steps import AfterStep, StepCallback, StepReport, step_report
 from mimic.families.stored import quiet_libraries
 from mimic.sampling import guidance
 from mimic.sampling.denoise import denoise
 from mimic.sampling.fusion import fusion_weights
 from mimic.sampling.noise import Generators, draw_noise, frames_to_draw, repeat_along_time
-from mimic.sampling.schedules import has_noise_levels, set_timesteps, takes_sigmas
+from mimic.sampling.schedules import aligned_sigmas, has_noise_levels
 from mimic.sampling.windows import lay_windows
 
 __all__ = [
@@ -76,9 +76,8 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
     """Settings that the call also takes by position, behind `num_frames`, in the released order."""
     draws_channels_first: ClassVar[bool] = False
     """Whether noise is drawn as ``B x C x F x h x w``, as needed to reproduce the published code's seeds."""
-
-    _interrupt = False
-    _num_timesteps = 0
+    timestep_type: ClassVar[TimestepType] = "discrete"
+    """Timesteps that the denoiser was trained with (see `mimic.families.schedulers`)."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -139,12 +138,13 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         value (`released`).
 
         Args:
-            image: the reference, or a list with one reference for each video: PIL, uint8 ``H x W x 3``, or a
-                tensor ``B x 3 x H x W`` in [0, 1]. Resized to the video's size.
-            image_pose: driving maps, RGB: float ``F x 3 x H x W`` in [-1, 1] or uint8 ``F x H x W x 3``; a
-                list, or ``B x F x 3 x H x W``, gives each video different maps. Or a callable
-                ``maps(frames)`` that draws the maps of the given frames on demand. Frame 0 is the reference's
-                pose if `shows_reference_first`. None animates without poses.
+            image: the reference, or a list or batch with one reference for each video: PIL, uint8 or float in
+                [0, 1], ``H x W x 3`` or ``3 x H x W``. Resized to the video's size.
+            image_pose: driving maps, RGB: float ``F x 3 x H x W`` in [-1, 1], float or uint8
+                ``F x H x W x 3``, or a list of PIL pictures; a list of these, or a fifth axis, gives each
+                video different maps. Or a callable ``maps(frames)`` that draws the maps of the given frames
+                on demand. Frame 0 is the reference's pose if `shows_reference_first`. None animates without
+                poses. See `mimic.data.pose_maps`.
             height, width: of the video in pixels, multiples of `pixels_per_latent`; by default those of the
                 maps.
             num_frames: frames of the video; by default all frames of `image_pose`.
@@ -153,8 +153,9 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
             latents: unit normal noise ``B x f x C x h x w``; f is `tile_size` (repeated) or `num_frames`.
             output_type: ``pil``, ``np``, ``pt`` or ``latent`` (see `AnimationOutput`).
             callback_on_step_end: ``callback(pipe, step, t, {"latents": …})``, run after each step; sampling
-                continues from the ``latents`` of the dictionary that it returns.
-            callback_on_step_end_tensor_inputs: tensors passed to it.
+                continues from the tensors of the dictionary that it returns. It may set
+                ``pipe._guidance_scale`` and ``pipe._interrupt``.
+            callback_on_step_end_tensor_inputs: tensors passed to it, of `_callback_tensor_inputs`.
             return_dict: return an `AnimationOutput`; if false, only the frames, as the released code does.
             device: where to compute; the pipeline is moved there unless it is offloaded.
 
@@ -206,6 +207,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         """
         if num_frames is None:
             raise ValueError("num_frames is not given and image_pose does not determine it; give num_frames.")
+        checks.check_present(self.components)
         name = type(self).__name__
         chosen = resolve(
             self.Settings,
@@ -213,8 +215,9 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
             stored=self.generation_defaults,
             released=self.released,
             source=name,
-            takes_sigmas=takes_sigmas(self.scheduler),
+            takes_sigmas=self.timestep_type == "continuous",
         )
+        chosen = with_step_count(chosen)
         plan = Plan(
             height=self._side("height", height),
             width=self._side("width", width),
@@ -241,10 +244,10 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         name = type(self.scheduler).__name__
         if chosen.guidance_interval is not None and not has_noise_levels(self.scheduler):
             raise ValueError(f"guidance_interval needs a scheduler with noise levels; {name} has none.")
-        if chosen.schedule == "aligned" and not takes_sigmas(self.scheduler):
+        if chosen.schedule == "aligned" and self.timestep_type != "continuous":
             raise ValueError(
-                f"schedule 'aligned' needs a scheduler that takes noise levels, as MimicMotion's; {name} "
-                "takes none. Leave schedule out."
+                "schedule 'aligned' is made for families on continuous timesteps, as MimicMotion; leave "
+                "schedule out."
             )
         self.check_plan(plan)
         return plan
@@ -262,7 +265,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         report: StepReport | None = None,
     ) -> Frames:
         """Run all stages in order and return the frames as `output_type`."""
-        self._interrupt = False
+        self._begin_run(plan)
         try:
             self.check(inputs, plan, output_type)
             self._align_weights()
@@ -277,6 +280,8 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
     def check(self, inputs: Inputs, plan: Plan[SettingsT], output_type: str = "pil") -> None:
         """Raise `ValueError` if parts do not fit each other or the inputs do not fit the plan."""
         self.check_parts()
+        check_scheduler(self.scheduler, self.timestep_type)
+        self._set_timesteps(plan)
         checks.check_known("output_type", output_type, OUTPUT_TYPES)
         num_videos = len(inputs.pictures)
         checks.check_videos(num_videos, plan.generator)
@@ -297,7 +302,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
     def prepare(self, inputs: Inputs, plan: Plan[SettingsT]) -> Tensor:
         """Set the timesteps; return the initial latents ``B x F x C x h x w``, float32, drawn or given."""
         device = self.execution_device
-        set_timesteps(self.scheduler, plan.num_inference_steps, plan.settings.schedule)
+        self._set_timesteps(plan)
         noise = inputs.latents
         if noise is None:
             channels, h, w = self.latent_shape(plan.height, plan.width)
@@ -311,6 +316,19 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         latents = repeat_along_time(noise.to(device, torch.float32), plan.num_frames)
         return latents * self.scheduler.init_noise_sigma
 
+    def _set_timesteps(self, plan: Plan[SettingsT]) -> None:
+        sigmas = plan.settings.sigmas
+        if plan.settings.schedule == "aligned" and sigmas is None:
+            sigmas = aligned_sigmas(plan.num_inference_steps, self.scheduler.config.get("sigma_max"))
+        set_timesteps(
+            self.scheduler,
+            self.timestep_type,
+            plan.num_inference_steps,
+            sigmas=sigmas,
+            timesteps=plan.settings.timesteps,
+            device="cpu",  # where schedulers have their tables, so that steps do not wait for the device
+        )
+
     def denoise(
         self, plan: Plan[SettingsT], conditions: ConditionsT, latents: Tensor, report: StepReport
     ) -> Tensor:
@@ -321,9 +339,10 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         step_arguments = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
             step_arguments["generator"] = plan.generator
+        after_step = AfterStep(self, report, conditions)
         with self.progress_bar(total=len(timesteps) * len(plan.windows)) as bar:
             latents = denoise(
-                self.guided_prediction(plan, conditions),
+                self.guided_prediction(plan, after_step),
                 latents,
                 scheduler=self.scheduler,
                 timesteps=timesteps,
@@ -331,27 +350,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
                 weights=self.fusion_weights(plan),
                 step_arguments=step_arguments,
                 after_window=bar.update,
-                after_step=self._after_step(report),
+                after_step=after_step,
+                is_interrupted=lambda: self.interrupt,
             )
         return latents.to(self.denoiser.dtype)
-
-    @property
-    def interrupt(self) -> bool:
-        """Whether the run stops after the current step; a callback requests it with `pipe._interrupt =
-        True`."""
-        return self._interrupt
-
-    @property
-    def num_timesteps(self) -> int:
-        """Number of denoising steps of the current or last run."""
-        return self._num_timesteps
-
-    def _after_step(self, report: StepReport) -> Callable[[int, Tensor, Tensor], Tensor | None]:
-        def after_step(i: int, t: Tensor, latents: Tensor) -> Tensor | None:
-            self._step = i + 1
-            if report.callback is not None:
-                given = {"latents": latents} if "latents" in report.tensor_inputs else {}
-                latents = (report.callback(self, i, t, given) or {}).get("latents", latents).to(latents)
-            return None if self.interrupt else latents
-
-        return after_step

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic
 
 import torch
 from diffusers import ModelMixin
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mimic.families.frames import FramePipeline
 from mimic.families.plan import Plan, SettingsT
+from mimic.families.steps import AfterStep, ConditionsT, RunState
 from mimic.models.deep_features import DeepFeatures, FeatureReuse
 from mimic.models.speed import exact_speed
 from mimic.sampling import guidance
@@ -24,10 +25,9 @@ from mimic.sampling.schedules import noise_levels
 
 PredictBranch = Callable[[bool], Tensor]
 """``predict(is_conditional)``: prediction of one branch of guidance, ``1 x f x C x h x w``, float32."""
-ConditionsT = TypeVar("ConditionsT")
 
 
-class StepPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
+class StepPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]):
     """A pipeline that predicts windows at each denoising step."""
 
     has_single_token: ClassVar[bool] = False
@@ -111,30 +111,44 @@ class StepPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
             is_compiled=plan.settings.compile,
         )
 
-    def guided_prediction(self, plan: Plan[SettingsT], conditions: ConditionsT) -> Predict:
+    def guided_prediction(self, plan: Plan[SettingsT], run: AfterStep[ConditionsT]) -> Predict:
         """Return a function that predicts windows with classifier-free guidance."""
-        scales_of = {tuple(window): plan.guidance_scales[window] for window in plan.windows}
-        needs_guidance = {window: guidance.is_needed(scales) for window, scales in scales_of.items()}
-        on_device = {window: scales.to(self.execution_device) for window, scales in scales_of.items()}
         interval = plan.settings.guidance_interval
         levels = None if interval is None else noise_levels(self.scheduler)
         is_batched = plan.batches_guidance(self.latent_shape(plan.height, plan.width), self.execution_device)
+        step_of: list[Tensor] = []
+        first = self._step
+        scales_of: dict[tuple[int, ...], tuple[Tensor, bool]] = {}
+        chosen: list[object] = []
+
+        def scales(frames: list[int]) -> tuple[Tensor, bool]:
+            """Scales on the device and whether any differs from 1; a callback may change them."""
+            if not chosen or chosen[0] is not self._guidance_scale:
+                chosen[:] = [self._guidance_scale]
+                scales_of.clear()
+            window = tuple(frames)
+            if window not in scales_of:
+                own = self._scales(plan, frames)
+                scales_of[window] = own.to(self.execution_device), guidance.is_needed(own)
+            return scales_of[window]
 
         def predict(latents: Tensor, t: Tensor, frames: list[int]) -> Tensor:
-            window = tuple(frames)
-            is_guided = needs_guidance[window]
+            if not step_of or step_of[-1] is not t:  # the same tensor for all windows of a step
+                step_of.append(t)
+                self._step = first + len(step_of) - 1
+            g, is_guided = scales(frames)
             if interval is not None and levels is not None:
                 is_guided = is_guided and interval[0] <= levels[self._step] <= interval[1]
             predictions = []
             for video, own in enumerate(latents.to(self.denoiser.dtype).split(1)):
                 if is_guided and is_batched:
-                    both = self.predict_both(conditions, plan, video, own, t, frames)
-                    predictions.append(guidance.guide(*both, on_device[window]))
+                    both = self.predict_both(run.conditions, plan, video, own, t, frames)
+                    predictions.append(guidance.guide(*both, g))
                     continue
-                branch = self.predict_window(conditions, plan, video, own, t, frames)
+                branch = self.predict_window(run.conditions, plan, video, own, t, frames)
                 predicted = branch(True)
                 if is_guided:
-                    predicted = guidance.guide(branch(False), predicted, on_device[window])
+                    predicted = guidance.guide(branch(False), predicted, g)
                 predictions.append(predicted)
             return torch.cat(predictions)
 

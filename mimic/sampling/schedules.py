@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
 from diffusers.schedulers import AysSchedules
 
-SCHEDULES = ("released", "aligned")
-"""``released``: the scheduler's own noise levels; ``aligned``: Align Your Steps (arXiv 2404.14507)."""
+_SVD_SIGMA_MAX = 700.0
 
 
-def set_timesteps(scheduler: Any, num_steps: int, schedule: str) -> None:
-    """Set the scheduler's timesteps, on the CPU, so that steps wait for no device.
-
-    Args:
-        scheduler: a scheduler of diffusers; for ``aligned`` one that takes sigmas, see `takes_sigmas`.
-        num_steps: number of denoising steps.
-        schedule: one of `SCHEDULES`.
-    """
-    if schedule == "aligned":
-        sigmas = aligned_sigmas(num_steps, scheduler.config.sigma_max)
-        scheduler.set_timesteps(sigmas=[*sigmas, 0.0], device="cpu")
-    else:
-        scheduler.set_timesteps(num_steps, device="cpu")
-
-
-def takes_sigmas(scheduler: Any) -> bool:
-    """Whether a scheduler takes noise levels, and its config says the highest one."""
-    parameters = inspect.signature(scheduler.set_timesteps).parameters
-    return "sigmas" in parameters and getattr(scheduler.config, "sigma_max", None) is not None
-
-
-def aligned_sigmas(num_steps: int, sigma_max: float) -> list[float]:
+def aligned_sigmas(num_steps: int, sigma_max: float | None = None) -> list[float]:
     """Compute Align Your Steps' noise levels for Stable Video Diffusion, falling, without the last 0.
 
     For other numbers of steps than the published 10, their logarithms are interpolated linearly, as the
-    authors recommend; for another `sigma_max` than 700, they are scaled to it, the lowest level staying.
+    authors recommend; for another `sigma_max` than 700 (None), they are scaled to it, the lowest level
+    staying.
     """
     published = np.log(AysSchedules["StableDiffusionVideoSigmas"][:-1])
     places = np.linspace(0, len(published) - 1, num_steps)
     levels = np.interp(places, np.arange(len(published)), published)
-    stretch = (np.log(sigma_max) - published[-1]) / (published[0] - published[-1])
+    stretch = (np.log(sigma_max or _SVD_SIGMA_MAX) - published[-1]) / (published[0] - published[-1])
     return [float(level) for level in np.exp(published[-1] + stretch * (levels - published[-1]))]
 
 

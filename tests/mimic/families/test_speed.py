@@ -12,7 +12,6 @@ from mimic.families.mimicmotion.tiny import tiny_pipeline as mimicmotion
 from mimic.models.deep_features import FeatureReuse
 from mimic.models.speed import UnusedNorm, exact_speed
 from mimic.sampling.presets import PRESETS
-from mimic.sampling.schedules import takes_sigmas
 from tests.tiny import random_image, random_poses
 
 FAMILIES = {"mimicmotion": mimicmotion, "animate_anyone": animate_anyone, "magic_animate": magic_animate}
@@ -163,7 +162,7 @@ def test_a_shallow_pass_with_fresh_features_equals_a_whole_one():
 def test_presets_are_settings_that_others_override(pipeline, preset):
     plan = pipeline.plan(num_frames=6, preset=preset)
     expected = dict(PRESETS[preset])
-    if not takes_sigmas(pipeline.scheduler):
+    if pipeline.timestep_type != "continuous":
         expected.pop("schedule")
     usual = pipeline.plan(num_frames=6).num_inference_steps
     expected["num_inference_steps"] = min(expected["num_inference_steps"], usual)
@@ -196,5 +195,11 @@ def test_the_aligned_schedule_is_the_published_one_at_ten_steps():
 
 
 def test_an_aligned_schedule_needs_a_scheduler_that_takes_noise_levels():
-    with pytest.raises(ValueError, match="schedule 'aligned' needs a scheduler"):
+    with pytest.raises(ValueError, match="schedule 'aligned' is made for"):
         animate_anyone(height=16, width=24, seed=0).plan(num_frames=4, schedule="aligned")
+
+
+def test_outside_the_interval_of_noise_levels_there_is_no_guidance(pipeline, plain):
+    unguided = latents_of(pipeline, guidance_scale=1.0, optimize=False)
+    assert torch.equal(latents_of(pipeline, guidance_interval=(1e8, 1e9), optimize=False), unguided)
+    assert torch.equal(latents_of(pipeline, guidance_interval=(0.0, 1e9), optimize=False), plain)

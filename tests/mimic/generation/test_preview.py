@@ -9,7 +9,6 @@ from mimic.families.animate_anyone.keys import SCHEDULER
 from mimic.families.mimicmotion.tiny import tiny_pipeline
 from mimic.families.stable_video_diffusion import svd_scheduler
 from mimic.generation.preview import Preview
-from mimic.sampling.schedules import set_timesteps
 from mimic.video import read_frames
 from tests.mimic.generation.test_animate import make
 from tests.tiny import quiet, random_image, random_poses
@@ -31,7 +30,7 @@ def preview_of(pipeline, path):
 )
 def test_a_perfect_denoiser_is_previewed_without_noise(tiny, tmp_path, scheduler, monkeypatch):
     monkeypatch.setattr(tiny, "scheduler", scheduler)
-    set_timesteps(scheduler, 6, "released")
+    scheduler.set_timesteps(6)
     generator = torch.Generator().manual_seed(0)
     clean, noise = torch.randn(2, 1, 3, 4, 4, 6, generator=generator)
     preview, shown = preview_of(tiny, tmp_path / "p.mp4"), []
