@@ -319,7 +319,8 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
     def _set_timesteps(self, plan: Plan[SettingsT]) -> None:
         sigmas = plan.settings.sigmas
         if plan.settings.schedule == "aligned" and sigmas is None:
-            sigmas = aligned_sigmas(plan.num_inference_steps, self.scheduler.config.get("sigma_max"))
+            sigma_max = self.scheduler.config.get("sigma_max")
+            sigmas = tuple(aligned_sigmas(plan.num_inference_steps, sigma_max))
         set_timesteps(
             self.scheduler,
             self.timestep_type,

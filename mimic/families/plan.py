@@ -109,7 +109,7 @@ def resolve(
         {name: value for name, value in _own_names(schema, layer).items() if name in schema.model_fields}
         for layer in (stored, released)
     )
-    values = {"preset": "exact", "schedule": "released", "reuse_interval": 1}
+    values: dict[str, Any] = {"preset": "exact", "schedule": "released", "reuse_interval": 1}
     values |= {**published, **_guidance_pair(kept)}
     preset = own.get("preset", values["preset"])
     if preset in PRESETS:  # others are refused below

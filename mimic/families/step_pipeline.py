@@ -18,7 +18,7 @@ from mimic.families.frames import FramePipeline
 from mimic.families.plan import Plan, SettingsT
 from mimic.families.steps import AfterStep, ConditionsT, RunState
 from mimic.models.deep_features import DeepFeatures, FeatureReuse
-from mimic.models.speed import exact_speed
+from mimic.models.speed import check_compiler, exact_speed
 from mimic.sampling import guidance
 from mimic.sampling.denoise import Predict
 from mimic.sampling.schedules import noise_levels
@@ -105,6 +105,8 @@ class StepPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]):
         """Return a context in which the networks of a step compute as the plan wants it."""
         if not plan.is_optimized:
             return nullcontext()
+        if plan.settings.compile:
+            check_compiler(self.execution_device)
         return exact_speed(
             *self.networks_of_a_step(),
             single_token=self.has_single_token,

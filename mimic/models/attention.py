@@ -85,7 +85,9 @@ class DispatchedAttnProcessor:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries ``B x N x C``, keys and values ``B x M x C``; a context of None is `hidden_BNC` itself."""
         if self.fuse_qkv and context_BMC is None and are_plain(attn.to_q, attn.to_k, attn.to_v):
-            fused = self.fused or concatenated(attn.to_q, attn.to_k, attn.to_v)
+            fused = self.fused
+            if fused is None or fused[0].device != hidden_BNC.device:  # offloaded weights move
+                fused = concatenated(attn.to_q, attn.to_k, attn.to_v)
             query, key, value = functional.linear(hidden_BNC, *fused).chunk(3, dim=-1)
             return query, key, value
         query = attn.to_q(hidden_BNC)
@@ -227,9 +229,10 @@ def output_of(attn: Attention, seen: Tensor) -> Tensor:
 
 def are_plain(*layers: nn.Module) -> bool:
     """Whether layers are linear and nothing more, so that their weights may be used without calling them:
-    adapters, casting and offloading act on the call."""
+    adapters, casting, offloading, sharding and quantisation act on the call."""
     return all(
         type(layer) is nn.Linear
+        and type(layer.weight) is nn.Parameter
         and "forward" not in layer.__dict__
         and not layer._forward_hooks
         and not layer._forward_pre_hooks
@@ -243,8 +246,9 @@ Fused: TypeAlias = tuple[Tensor, Tensor | None]
 
 def concatenated(*layers: nn.Linear) -> Fused:
     """Concatenate linear layers of equal inputs; either all have a bias or none has."""
-    biases = [layer.bias for layer in layers if layer.bias is not None]
-    return torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None
+    weights: list[Tensor] = [layer.weight for layer in layers]
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
+    return torch.cat(weights), torch.cat(biases) if biases else None
 
 
 def _one_sentence(error: Exception) -> str:

@@ -102,7 +102,9 @@ def parts_reusing(unet: nn.Module, features: DeepFeatures, parts: dict[str, Any]
     return {
         **parts,
         "down_blocks": [down[0], *(CalledAs(block, _skipped_down) for block in down[1:])],
-        "mid_block": CalledAs(unet.mid_block, lambda block, hidden_states, *_, **__: hidden_states),
+        "mid_block": CalledAs(
+            unet.get_submodule("mid_block"), lambda block, hidden_states, *_, **__: hidden_states
+        ),
         "up_blocks": [*(CalledAs(block, lambda *_, **__: deep) for block in up[:-1]), up[-1]],
     }
 

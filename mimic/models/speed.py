@@ -5,6 +5,9 @@ Parameters, their names and the state dict stay as they are; afterwards, so do t
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -78,7 +81,9 @@ def _fast_attention(network: nn.Module, *, single_token: bool, keeps: bool) -> I
         layer for layer in attention_layers(network) if isinstance(layer.processor, DispatchedAttnProcessor)
     ]
     former = [layer.processor for layer in layers]
-    keeps = keeps and not hasattr(network, "_hf_hook")  # offloaded weights are elsewhere until the call
+    # Offloaded weights are elsewhere until the call.
+    hooks = ("_hf_hook", "_diffusers_hook")
+    keeps = keeps and not any(hasattr(module, hook) for module in network.modules() for hook in hooks)
     norms = [_query_norm(module) for module in network.modules()] if single_token else []
     try:
         for layer in layers:
@@ -119,6 +124,21 @@ def _query_norm(block: nn.Module) -> nn.LayerNorm | None:
     return norm if is_ours and layer.is_cross_attention and is_plain else None
 
 
+def check_compiler(device: torch.device) -> None:
+    """Raise `ValueError` if what `torch.compile` needs on a device is not installed."""
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise ValueError(
+            "compile needs the package triton on a CUDA device (triton-windows on Windows); install it, or "
+            "leave compile out."
+        )
+    compilers = [os.environ.get("CXX"), "g++", "clang++", "c++", "cl"]
+    if device.type == "cpu" and not any(name and shutil.which(name) for name in compilers):
+        raise ValueError(
+            "compile needs a C++ compiler on a CPU (g++, clang++ or Visual Studio's cl), and none was found; "
+            "install one, or leave compile out."
+        )
+
+
 @contextmanager
 def compiled_blocks(network: Any, **options: Any) -> Iterator[None]:
     """Inside the context, the repeated blocks of a network are compiled, each class once for all layers.
@@ -130,7 +150,7 @@ def compiled_blocks(network: Any, **options: Any) -> Iterator[None]:
     names = set(getattr(network, "_repeated_blocks", None) or ())
     blocks = [module for module in network.modules() if type(module).__name__ in names]
     former = [block._compiled_call_impl for block in blocks]
-    limits = {
+    limits: dict[str, Any] = {
         "recompile_limit": _SHAPES_PER_BLOCK,
         "accumulated_recompile_limit": 8 * _SHAPES_PER_BLOCK,
     }

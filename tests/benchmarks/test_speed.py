@@ -79,7 +79,7 @@ def test_the_page_is_what_the_results_give():
 def test_weights_that_are_made_load_strictly(tmp_path):
     make_weights(tmp_path, is_small=True)
     pipeline = MimicMotionPipeline.from_original(tmp_path / "base", tmp_path / "MimicMotion.pth")
-    assert pipeline.unet.config.block_out_channels == [32, 64]
+    assert tuple(pipeline.unet.config.block_out_channels) == (32, 64)
 
 
 def test_results_are_written_after_each_measurement(tmp_path):

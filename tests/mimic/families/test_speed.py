@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers.hooks import apply_group_offloading
 from diffusers.schedulers import AysSchedules
 from torch import nn
 
@@ -9,9 +10,11 @@ from mimic.families.animate_anyone.tiny import tiny_pipeline as animate_anyone
 from mimic.families.inputs import read_inputs
 from mimic.families.magic_animate.tiny import tiny_pipeline as magic_animate
 from mimic.families.mimicmotion.tiny import tiny_pipeline as mimicmotion
+from mimic.models.attention import attention_layers
 from mimic.models.deep_features import FeatureReuse
 from mimic.models.speed import UnusedNorm, exact_speed
 from mimic.sampling.presets import PRESETS
+from mimic.sampling.schedules import noise_levels
 from tests.tiny import random_image, random_poses
 
 FAMILIES = {"mimicmotion": mimicmotion, "animate_anyone": animate_anyone, "magic_animate": magic_animate}
@@ -87,6 +90,21 @@ def test_a_failing_run_leaves_layers_as_they_were():
         assert any(type(module) is UnusedNorm for module in unet.modules())
         raise RuntimeError
     assert {name: type(module) for name, module in unet.named_modules()} == before
+
+
+def test_weights_that_move_while_a_run_lasts_are_not_kept_concatenated():
+    pipeline = made_different(mimicmotion(height=16, width=24, seed=0))
+    expected = latents_of(pipeline, optimize=False)
+    apply_group_offloading(
+        pipeline.unet,
+        onload_device=torch.device("cpu"),
+        offload_device=torch.device("cpu"),
+        offload_type="block_level",
+        num_blocks_per_group=1,
+    )
+    with exact_speed(pipeline.unet, single_token=True):
+        assert all(layer.processor.fused is None for layer in attention_layers(pipeline.unet))
+    assert_close(latents_of(pipeline), expected)
 
 
 def test_several_tokens_are_refused_where_a_single_one_was_promised():
@@ -202,4 +220,13 @@ def test_an_aligned_schedule_needs_a_scheduler_that_takes_noise_levels():
 def test_outside_the_interval_of_noise_levels_there_is_no_guidance(pipeline, plain):
     unguided = latents_of(pipeline, guidance_scale=1.0, optimize=False)
     assert torch.equal(latents_of(pipeline, guidance_interval=(1e8, 1e9), optimize=False), unguided)
-    assert torch.equal(latents_of(pipeline, guidance_interval=(0.0, 1e9), optimize=False), plain)
+    everywhere = latents_of(pipeline, guidance_interval=(0.0, 1e9), optimize=False)
+    is_finite = max(noise_levels(pipeline.scheduler)) < 1e9  # without signal, the level is infinite
+    assert torch.equal(everywhere, plain) == is_finite
+
+
+def test_a_missing_compiler_is_one_sentence_before_any_work(pipeline, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ValueError, match=r"compile needs a C\+\+ compiler .* leave compile out"):
+        latents_of(pipeline, compile=True)
