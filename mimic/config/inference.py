@@ -31,9 +31,16 @@ class CaseSettings(SVDSettings, ControlSettings):
     max_frames: int | None = Field(None, ge=1)
     """Maximum number of driving frames to use, counted after `sample_stride`. Default: the whole clip."""
 
-    sample_stride: int = Field(2, ge=1)
+    start: float = Field(0, ge=0)
+    """Where in the driving clip to begin, in seconds."""
+
+    end: float | None = Field(None, gt=0)
+    """Where in the driving clip to end, in seconds. Default: its end."""
+
+    sample_stride: int | None = Field(None, ge=1)
     """Use every n-th frame of the driving clip; for clips of 48 fps or more, n is
-    `sample_stride * int(fps / 24)`."""
+    `sample_stride * int(fps / 24)`. Default: 2 as released, and 1 for clips of less than 20 fps unless
+    `compat` is `released`."""
 
     fps: float | None = Field(None, gt=0, le=240)
     """Frames per second of the result. Default: the rate of the driving frames, so that motion keeps its
@@ -88,8 +95,8 @@ class CaseSettings(SVDSettings, ControlSettings):
     other."""
 
     crf: int = Field(18, ge=0, le=51)
-    """Constant rate factor of the H.264 files, from 0 (lossless) over 18 (visually lossless) to 51
-    (worst)."""
+    """Constant rate factor of H.264, from 0 (lossless) over 18 (visually lossless) to 51 (worst); VP9 (`.webm`)
+    gets the corresponding value of its own scale."""
 
     @model_validator(mode="before")
     @classmethod
@@ -123,6 +130,8 @@ class CaseSettings(SVDSettings, ControlSettings):
 
     @model_validator(mode="after")
     def _agree(self) -> CaseSettings:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"end is {self.end:g} s, and start {self.start:g} s; end must be later than start")
         if (self.height is None) != (self.width is None):
             raise ValueError("only one of height and width is given; give both, or resolution")
         if self.height is not None and self.resolution is not None:
@@ -156,6 +165,9 @@ class CaseConfig(CaseSettings):
     ref_video_path: str = Field(min_length=1)
     """The driving clip, which determines the motion of the result: a video, or a `.npz` of poses written by
     `mimic pose`; a path or `bundled:…`."""
+
+    format: Literal["mp4", "mkv", "mov", "m4v", "webm", "gif", "png"] = "mp4"
+    """Format of the result: a video, an animated `gif`, or `png`: a folder with one picture for each frame."""
 
     name: str | None = None
     """Name of the case; results are `<output_dir>/<name>.mp4` and `.json`. Default: the file names of clip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import time
 import warnings
@@ -34,8 +35,11 @@ from mimic.progress import bar_style, progress_bar
 from mimic.provenance import described_model, file_facts, versions
 from mimic.results import ResultFiles, check_inputs_stay, hash_of_video, read_result, set_aside
 from mimic.video import SoundCheck, check_audio
+from mimic.video.formats import check_format, stem_of
 from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
+
+log = logging.getLogger("mimic")
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,9 @@ def generate(
         reference: the picture: a file, or RGB (uint8 ``H x W x 3`` or PIL).
         driving: a video; a ``.npz`` of poses written by `mimic pose`; or a `PoseSequence`.
         pipeline: a pipeline returned by `load_pipeline`.
-        output: path of the video (``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``); a ``.json`` with the same stem
-            is written next to it.
+        output: path of the result: a video (``.mp4``, ``.m4v``, ``.mov``, ``.mkv`` or ``.webm``), a ``.gif``,
+            or, without a suffix, a folder that gets one PNG for each frame; a ``.json`` with the same stem is
+            written next to it.
         estimator: a pose estimator or its name; not used if both poses are given.
         reference_pose: pose of the reference, if already known.
         densepose_model: for models driven by DensePose maps: computes the maps of an ordinary clip; without
@@ -113,6 +118,7 @@ def generate(
     """
     chosen = build(CaseSettings, settings, "settings")
     path, start, stages = Path(os.path.expanduser(output)), time.perf_counter(), Stages()
+    check_format(path)
     files = ResultFiles(path, side_by_side_path(path) if chosen.side_by_side else None)
     check_inputs_stay(files, [reference, driving])
     read_result(files)
@@ -128,6 +134,13 @@ def generate(
         )
     with stages("poses"), progress_bar("poses", "frame", is_shown=is_progress_shown) as show:
         moves = driver.read(_local(driving), seen, pipeline, chosen, progress=show)
+    if moves.stride > 1:
+        log.info(
+            "the driving clip: of its %g frames a second every %s is used, %g a second (sample_stride)",
+            round(moves.source_fps, 2),
+            _ordinal(moves.stride),
+            round(moves.fps, 2),
+        )
     plan = case_plan(pipeline, chosen, moves.num_frames, seen.height, seen.width)
     sound = _sound_of(moves, chosen)
     result = _output(files, moves, chosen, has_audio=sound.is_usable)
@@ -143,7 +156,7 @@ def generate(
     missing = sound.missing or written.missing
     seconds = time.perf_counter() - start
     report = {
-        "name": path.stem,
+        "name": stem_of(path),
         "model": described_model(pipeline),
         **(about or {}),
         "settings": {**chosen.model_dump(), **plan.as_settings()},
@@ -159,7 +172,7 @@ def generate(
     return GenerateResult(
         path=path,
         side_by_side=files.side_by_side,
-        report=write_json(path.with_suffix(".json"), report),
+        report=write_json(files.report, report),
         num_frames=result.num_frames,
         fps=float(result.fps),
         height=seen.height,
@@ -240,7 +253,7 @@ def _sound_of(driving: Driving, settings: CaseSettings) -> SoundCheck:
     clip = driving.clip
     if settings.audio != "keep" or clip is None or not clip.has_audio:
         return SoundCheck(False)
-    return check_audio(clip.path, start_s=clip.start_s, duration_s=driving.source_seconds)
+    return check_audio(clip.path, start_s=driving.start_s, duration_s=driving.source_seconds)
 
 
 def _output(files: ResultFiles, driving: Driving, settings: CaseSettings, *, has_audio: bool) -> Output:
@@ -253,6 +266,10 @@ def _output(files: ResultFiles, driving: Driving, settings: CaseSettings, *, has
         num_frames=driving.num_frames,
         has_audio=has_audio,
     )
+
+
+def _ordinal(number: int) -> str:
+    return f"{number}{ {2: 'nd', 3: 'rd'}.get(number, 'th') }"
 
 
 def _facts_of(driving: Driving) -> dict[str, Any]:

@@ -99,9 +99,12 @@ def run_config(
                 is_progress_shown=is_progress_shown,
                 say=say,
             )
-    by_name = kept | {result.path.stem: result for result in made.results}
-    results = (by_name[name] for name in config.case_names() if name in by_name)
-    return RunResult(tuple(results), made.failures)
+    there = {result.path: result for result in (*kept.values(), *made.results)}
+    paths = (
+        result_files(output_dir, name, case).video
+        for name, case in zip(config.case_names(), config.test_case)
+    )
+    return RunResult(tuple(there[path] for path in paths if path in there), made.failures)
 
 
 def _run_cases(
@@ -134,7 +137,7 @@ def _run_cases(
                 case.ref_image_path,
                 case.ref_video_path,
                 pipeline=pipeline,
-                output=output_dir / f"{name}.mp4",
+                output=result_files(output_dir, name, case).video,
                 reference_pose=pose,
                 driver=driver,
                 overwrite=not identities,
