@@ -333,7 +333,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         step_arguments = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
             step_arguments["generator"] = plan.generator
-        with self.progress_bar(total=len(timesteps) * len(plan.windows)) as bar:
+        with report.counted(self.progress_bar, len(timesteps) * len(plan.windows)) as after_window:
             latents = denoise(
                 self._guided(plan, conditions),
                 latents,
@@ -342,7 +342,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
                 windows=plan.windows,
                 weights=self.fusion_weights(plan),
                 step_arguments=step_arguments,
-                after_window=bar.update,
+                after_window=after_window,
                 after_step=self._after_step(report),
             )
         return latents.to(self.denoiser.dtype)

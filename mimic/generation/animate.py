@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import os
@@ -25,13 +24,14 @@ from mimic.data.transforms import frames_to_uint8
 from mimic.families.base import AnimationPipeline
 from mimic.families.inputs import Inputs
 from mimic.families.plan import Plan
+from mimic.families.steps import StepReport
 from mimic.files import local_path, write_json
 from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
 from mimic.generation.output import Output, side_by_side_path, write_frames
 from mimic.generation.reference import PictureSource, Reference, compatibility_of, see_reference
 from mimic.generation.stages import Stages
 from mimic.models.densepose_model import DensePoseModel
-from mimic.progress import bar_style, progress_bar
+from mimic.progress import Progress, progress_bar
 from mimic.provenance import described_model, file_facts, versions
 from mimic.results import ResultFiles, check_inputs_stay, hash_of_video, read_result, set_aside
 from mimic.video import SoundCheck, check_audio
@@ -101,7 +101,8 @@ def generate(
             it, the driving clip has to be a DensePose video.
         driver: driver to use instead of one made from `estimator` and `densepose_model`.
         overwrite: replace a former result with this name; if false, it is renamed to ``<name>.1.mp4``.
-        is_progress_shown: show progress bars for poses, denoising and decoding on a terminal.
+        is_progress_shown: show progress of poses, denoising and decoding: bars on a terminal or in a
+            notebook, lines elsewhere.
         about: additional entries of the report; ``model`` replaces the detected description of the pipeline.
         settings: settings of `mimic.config.CaseSettings`, by name.
 
@@ -117,7 +118,7 @@ def generate(
         VideoWriteError: frames cannot be written; the message names the file that holds the finished ones.
     """
     chosen = build(CaseSettings, settings, "settings")
-    path, start, stages = Path(os.path.expanduser(output)), time.perf_counter(), Stages()
+    path, start, stages = local_path(output), time.perf_counter(), Stages()
     check_format(path)
     files = ResultFiles(path, side_by_side_path(path) if chosen.side_by_side else None)
     check_inputs_stay(files, [reference, driving])
@@ -144,9 +145,10 @@ def generate(
     plan = case_plan(pipeline, chosen, moves.num_frames, seen.height, seen.width)
     sound = _sound_of(moves, chosen)
     result = _output(files, moves, chosen, has_audio=sound.is_usable)
-    with stages("denoising"), _bar_of(pipeline, is_shown=is_progress_shown):
-        latents = _denoise(pipeline, plan, seen, moves.maps)
-    frames = _decoded(pipeline, plan, latents, chosen)
+    is_bar_shown = is_progress_shown and not getattr(pipeline, "_progress_bar_config", {}).get("disable")
+    with stages("denoising"), progress_bar("denoising", "window", is_shown=is_bar_shown) as show:
+        latents = sample_latents(pipeline, plan, seen, moves.maps, progress=show)
+    frames = decoded_frames(pipeline, plan, latents, chosen)
     with (
         set_aside(files, is_kept=not overwrite) as former,
         stages("decoding"),
@@ -209,13 +211,18 @@ def case_plan(
     )
 
 
-def _denoise(
-    pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], reference: Reference, maps: DrivingMaps
+def sample_latents(
+    pipeline: AnimationPipeline[Any, Any],
+    plan: Plan[Any],
+    reference: Reference,
+    maps: DrivingMaps,
+    *,
+    progress: Progress,
 ) -> Tensor:
     """Sample the latents of all frames, including the reference frame if `shows_reference_first`."""
     shown = maps if pipeline.shows_reference_first else BehindTheFirst(maps)
     inputs = Inputs([Image.fromarray(reference.picture)], [shown])
-    latents = pipeline.animate(inputs, plan, output_type="latent")
+    latents = pipeline.animate(inputs, plan, output_type="latent", report=StepReport(progress=progress))
     assert isinstance(latents, Tensor)
     return latents
 
@@ -233,7 +240,7 @@ class BehindTheFirst:
         return self._maps([frame + 1 for frame in frames])
 
 
-def _decoded(
+def decoded_frames(
     pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], latents: Tensor, settings: CaseSettings
 ) -> Iterator[NDArray[np.uint8]]:
     """Decode and yield the frames, uint8 ``H x W x 3``, without the reference frame.
@@ -314,16 +321,3 @@ def _estimator(estimator: str | Estimator, pipeline: AnimationPipeline[Any, Any]
 
 def _local(driving: str | os.PathLike[str] | PoseSequence) -> Path | PoseSequence:
     return driving if isinstance(driving, PoseSequence) else local_path(driving)
-
-
-@contextlib.contextmanager
-def _bar_of(pipeline: AnimationPipeline[Any, Any], *, is_shown: bool) -> Iterator[None]:
-    """Give the pipeline's progress bar the style of the others inside the context, and restore it
-    afterwards."""
-    before = getattr(pipeline, "_progress_bar_config", {})
-    if not before.get("disable", False):
-        pipeline.set_progress_bar_config(**bar_style("denoising", "window", is_shown=is_shown))
-    try:
-        yield
-    finally:
-        pipeline.set_progress_bar_config(**before)
