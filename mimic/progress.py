@@ -45,10 +45,10 @@ def progress_bar(description: str, unit: str, *, is_shown: bool) -> Iterator[Pro
     A bar on a terminal and in a notebook, which appears with the first call; elsewhere (a file, a batch
     system's log) a line every few seconds on stderr; JSON events after `log_as_json`.
     """
-    if is_log_json():
-        yield _Events(description, unit)
-    elif not is_shown:
+    if not is_shown:
         yield lambda done, total: None
+    elif is_log_json():
+        yield _Events(description, unit)
     elif sys.stderr.isatty() or is_notebook():
         with contextlib.ExitStack() as open_bars:
             yield _bar(description, unit, open_bars)
@@ -129,7 +129,7 @@ class _Events:
             return
         self._last = now
         seconds = now - self._start
-        is_known = total is not None and done > 0
+        left = None if total is None or done == 0 else seconds / done * (total - done)
         emit(
             "progress",
             stage=self._stage,
@@ -137,5 +137,5 @@ class _Events:
             done=done,
             total=total,
             seconds=round(seconds, 3),
-            seconds_left=round(seconds / done * (total - done), 3) if is_known and total is not None else None,
+            seconds_left=None if left is None else round(left, 3),
         )

@@ -67,9 +67,7 @@ class PlainFiles:
 
     def numbered(self, number: int) -> PlainFiles:
         """The names under which a former result is set aside."""
-        return PlainFiles(
-            tuple(path.with_name(f"{path.stem}.{number}{path.suffix}") for path in self.paths)
-        )
+        return PlainFiles(tuple(path.with_name(f"{path.stem}.{number}{path.suffix}") for path in self.paths))
 
 
 FilesT = TypeVar("FilesT", ResultFiles, PlainFiles)
@@ -167,8 +165,7 @@ def hash_of_video(path: Path) -> str:
 
 def report_path(video: Path) -> Path:
     """Return the path of the JSON beside a result: ``dance.json`` for ``dance.mp4``, but ``dance.gif.json``,
-    ``dance.webm.json`` and, for a folder of pictures, ``dance.frames.json``, so that they can stand beside it.
-    """
+    ``dance.webm.json`` and, for a folder of pictures, ``dance.frames.json``, which can stand beside it."""
     if is_folder_name(video):
         return video.with_name(f"{video.name}.frames.json")
     if video.suffix.lower() in (".gif", ".webm"):

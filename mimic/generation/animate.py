@@ -19,11 +19,14 @@ from PIL import Image
 from torch import Tensor
 
 from mimic.config import CaseSettings
+from mimic.config.inference import merged
 from mimic.config.loading import build
+from mimic.config.one_line import named_model
 from mimic.data.transforms import frames_to_uint8
 from mimic.families.base import AnimationPipeline
 from mimic.families.inputs import Inputs
 from mimic.families.plan import Plan
+from mimic.families.registry import load_pipeline
 from mimic.families.steps import StepReport
 from mimic.files import local_path, write_json
 from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
@@ -75,8 +78,9 @@ def generate(
     reference: PictureSource,
     driving: str | os.PathLike[str] | PoseSequence,
     *,
-    pipeline: AnimationPipeline[Any, Any],
     output: str | os.PathLike[str],
+    pipeline: AnimationPipeline[Any, Any] | None = None,
+    model: str | os.PathLike[str] = "bundled:mini",
     estimator: str | Estimator = "auto",
     reference_pose: PoseSequence | None = None,
     densepose_model: DensePoseModel | None = None,
@@ -91,7 +95,10 @@ def generate(
     Args:
         reference: the picture: a file, or RGB (uint8 ``H x W x 3`` or PIL).
         driving: a video; a ``.npz`` of poses written by `mimic pose`; or a `PoseSequence`.
-        pipeline: a pipeline returned by `load_pipeline`.
+        pipeline: a pipeline returned by `load_pipeline`; by default, `model` is loaded.
+        model: the model, if no pipeline is given: ``mimicmotion``, ``animate-anyone`` or ``magic-animate``
+            (the released weights with their released settings), a folder, a hub id, ``bundled:…``, a
+            MimicMotion checkpoint, or a YAML. Give `pipeline` to load a model once for several calls.
         output: path of the result: a video (``.mp4``, ``.m4v``, ``.mov``, ``.mkv`` or ``.webm``), a ``.gif``,
             or, without a suffix, a folder that gets one PNG for each frame; a ``.json`` with the same stem is
             written next to it.
@@ -111,12 +118,19 @@ def generate(
 
     Raises:
         ConfigError: a setting is unknown or invalid.
+        SourceError, WeightsError: `model` is not found or its weights do not fit.
         FileNotFoundError, PictureError, VideoError: an input is missing or cannot be read.
         PoseError: no person is found in the picture or in the clip, or the poses cannot be aligned.
         ResultError: the result would replace an input, or a file that mimic did not write (a `ValueError`).
         ValueError: settings do not fit the model, or the output's suffix is not one of a video.
         VideoWriteError: frames cannot be written; the message names the file that holds the finished ones.
     """
+    if pipeline is None:
+        released, stored = named_model(model)
+        build(CaseSettings, settings := merged(stored, settings), "settings")  # before the model is loaded
+        pipeline = load_pipeline(
+            released["base_model_path"], checkpoint=released.get("ckpt_path"), vae=released.get("vae_path")
+        )
     chosen = build(CaseSettings, settings, "settings")
     path, start, stages = local_path(output), time.perf_counter(), Stages()
     check_format(path)

@@ -77,7 +77,7 @@ def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
         with findings.about(name):
             read_reference(case.ref_image_path)
         with findings.about(name):
-            _num_frames(case)
+            count_frames(case)
     findings.raise_if_any()
 
 
@@ -136,7 +136,7 @@ def check_with_model(
         with findings.about(name):
             label, picture = read_reference(case.ref_image_path)
             height, width = output_size(picture, pipeline, case)
-            num_frames = _num_frames(case)
+            num_frames = count_frames(case)
             num_copies = 1 + (3 * enlargement(height) ** 2 if case.side_by_side else 0)
             bytes_per_pixel = MORE_BYTES_PER_PIXEL.get(case.format, BYTES_PER_PIXEL)
             num_bytes += int(num_frames * height * width * bytes_per_pixel * num_copies)
@@ -162,7 +162,12 @@ def check_space(folder: Path, num_bytes: int) -> None:
         )
 
 
-def _num_frames(case: CaseConfig) -> int:
+def count_frames(case: CaseConfig) -> int:
+    """Return the number of driving frames of a case.
+
+    Raises:
+        FileNotFoundError, VideoError, PoseError: the clip is missing or cannot be read.
+    """
     path = local_path(case.ref_video_path)
     if path.suffix.lower() in POSE_SUFFIXES:
         if not path.is_file():

@@ -119,7 +119,8 @@ class FolderWriter:
             kept = free_name(self.path)
             with contextlib.suppress(OSError):
                 os.replace(self._beside, kept)
-                log.warning(f"{self.path} was not finished; its {self.num_frames} finished frames are in {kept}")
+                told = f"its {self.num_frames} finished frames are in {kept}"
+                log.warning(f"{self.path} was not finished; {told}")
         with self._explained():
             self._folder.__exit__(kind, error, trace)
 

@@ -43,9 +43,9 @@ class VideoWriter:
     """Encode frames one by one; the file appears when the ``with`` block ends without an error.
 
     H.264 (libx264; MPEG-4 part 2 where this build of FFmpeg lacks it), yuv420p, BT.709 and tagged so, index
-    at the front (faststart); VP9 with Opus in ``.webm``. Their yuv420p needs even sizes: a frame of odd height
-    or width is padded by repeating its last row or column. A ``.gif`` has a palette for each frame and no
-    sound. The same frames give the same bytes on every machine.
+    at the front (faststart); VP9 with Opus in ``.webm``. Their yuv420p needs even sizes: a frame of odd
+    height or width is padded by repeating its last row or column. A ``.gif`` has a palette for each frame
+    and no sound. The same frames give the same bytes on every machine.
 
     Sound never costs the pictures: where it fails, the video is finished without the rest of it, and
     `missing` says what is not there. With ``keep_unfinished`` an error leaves the finished frames in a

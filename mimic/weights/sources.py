@@ -21,6 +21,11 @@ BASE_FILES = ("model_index.json", "*/*.json", "vae/*.fp16.safetensors", "image_e
 MODEL_TEXTS = ("*.json", "*/*.json", "*/*.txt")
 
 _DOWNLOADS = {SVD: "mimicmotion", MIMICMOTION: "mimicmotion", DWPOSE: "dwpose"}
+_LOCAL_NAMES = {
+    "animate-anyone": ("AnimateAnyone", "sd-image-variations-diffusers"),
+    "magic-animate": ("MagicAnimate", "stable-diffusion-v1-5", "sd-vae-ft-mse"),
+}
+"""Folders that `mimic download NAME` makes, and that the shipped YAMLs name."""
 _IN_CACHE = re.compile(
     r"(?P<cache>.*)/models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/[^/]+/?(?P<part>.*)"
 )
@@ -59,11 +64,12 @@ def resolve(
     if not text.startswith("hf:"):
         folder = local_path(text)
         if folder.is_dir():
+            check_is_no_training(folder)
             return folder
         if folder.is_file():
             raise SourceError(f"{folder} is a file; a model is a folder in diffusers' layout, or a hub id")
         if not _looks_like_hub_id(text):
-            raise SourceError(f"there is no model folder {folder}")
+            raise SourceError(f"there is no model folder {folder}{_remedy(folder)}")
     repository = text.removeprefix("hf:")
     if not _HUB_ID.fullmatch(repository):
         raise SourceError(f"{text!r} is no model: expected a folder, a hub id (owner/name) or bundled:mini")
@@ -112,10 +118,32 @@ def resolve_checkpoint(checkpoint: str | os.PathLike[str], *, local_files_only: 
         return path
     if path.is_dir():
         raise SourceError(f"{path} is a folder; a checkpoint is one file (.pth or .safetensors)")
-    remedy = ""
-    if path.name.startswith("MimicMotion"):
-        remedy = f". Get it with `mimic download mimicmotion`, or use hf:{MIMICMOTION}/{path.name} instead"
-    raise SourceError(f"there is no checkpoint {path}{remedy}")
+    also = f", or use hf:{MIMICMOTION}/{path.name} instead" if path.name.startswith("MimicMotion") else ""
+    raise SourceError(f"there is no checkpoint {path}{_remedy(path)}{also}")
+
+
+def training_step(folder: Path) -> int | None:
+    """Return the step of a training's checkpoint folder; None for other folders."""
+    named = re.fullmatch(r"checkpoint-(\d+)", folder.absolute().name)
+    return int(named[1]) if named is not None and (folder / "facts.json").is_file() else None
+
+
+def check_is_no_training(folder: Path) -> None:
+    """Raise `SourceError` if a folder is a training's, or one of its checkpoints, and not a model."""
+    if training_step(folder) is not None:
+        raise SourceError(
+            f"{folder} is a checkpoint of a training, not a model; `mimic export {folder} OUT` makes one"
+        )
+    is_model = (folder / "model_index.json").is_file()
+    if not is_model and (folder / "final" / "model_index.json").is_file():
+        raise SourceError(f"{folder} is the folder of a training; its model is {folder / 'final'}")
+    checkpoints = [path for path in folder.glob("checkpoint-*") if training_step(path) is not None]
+    if not is_model and checkpoints:
+        last = max(checkpoints, key=lambda path: training_step(path) or 0)
+        raise SourceError(
+            f"{folder} is the folder of a training that has not ended; `mimic export {last} OUT` makes a "
+            "model of its last checkpoint"
+        )
 
 
 def snapshot(
@@ -250,6 +278,14 @@ def _bundled(text: str) -> Path:
         there = sorted(path.parent.name for path in ASSETS.glob("*/model_index.json"))
         raise SourceError(f"no model {text} comes with this package; there is: {', '.join(there) or 'none'}")
     return folder
+
+
+def _remedy(path: Path) -> str:
+    """Name the command that downloads a model whose folder or file is missing; empty for others."""
+    release = next((name for name, names in _LOCAL_NAMES.items() if path.name in names), None)
+    if release is None and path.name.startswith("MimicMotion"):
+        release = "mimicmotion"
+    return f". Get it with `mimic download {release}`" if release is not None else ""
 
 
 def _looks_like_hub_id(text: str) -> bool:
