@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from mimic.cli import (
     animate,
     compare,
+    completion,
     configs,
     demo,
     doctor,
@@ -37,6 +38,7 @@ EXIT_CODES = """exit codes:
 
 COMMANDS = (
     demo, animate, infer, train, export, prepare, compare, evaluate, pose, synth, configs, download, doctor,
+    completion,
 )  # fmt: skip
 
 MISTAKES = frozenset(

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mimic.files import ASSETS, local_path
@@ -20,7 +21,15 @@ BASE_FILES = ("model_index.json", "*/*.json", "vae/*.fp16.safetensors", "image_e
 # Files of any model in diffusers' layout other than the weights of its parts.
 MODEL_TEXTS = ("*.json", "*/*.json", "*/*.txt")
 
-_DOWNLOADS = {SVD: "mimicmotion", MIMICMOTION: "mimicmotion", DWPOSE: "dwpose"}
+_DOWNLOADS = {
+    SVD: "mimicmotion",
+    MIMICMOTION: "mimicmotion",
+    DWPOSE: "dwpose",
+    "patrolli/AnimateAnyone": "animate-anyone",
+    "lambdalabs/sd-image-variations-diffusers": "animate-anyone",
+    "zcxu-eric/MagicAnimate": "magic-animate",
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "magic-animate",
+}
 _LOCAL_NAMES = {
     "animate-anyone": ("AnimateAnyone", "sd-image-variations-diffusers"),
     "magic-animate": ("MagicAnimate", "stable-diffusion-v1-5", "sd-vae-ft-mse"),
@@ -175,6 +184,45 @@ def snapshot(
             local_files_only=local_files_only,
         )
     return Path(str(found))
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """Size and hash of a file as the hub states them."""
+
+    num_bytes: int
+    sha256: str | None
+    """None for small files, of which the hub states none."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the hub states about files of a repository."""
+
+    files: dict[str, PublishedFile]
+    licence: str | None
+
+
+def published_files(repository: str, wanted: Sequence[str]) -> Published:
+    """Ask the hub for sizes, hashes and licence of the files that match `wanted`.
+
+    Raises:
+        SourceError: the hub cannot be reached, or the repository has no such file.
+    """
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    with explained(repository):
+        info = huggingface_hub.HfApi().model_info(repository, files_metadata=True)
+    known = {entry.rfilename: entry for entry in info.siblings or ()}
+    files = {
+        name: PublishedFile(known[name].size or 0, known[name].lfs.sha256 if known[name].lfs else None)
+        for name in filter_repo_objects(known, allow_patterns=list(wanted))
+    }
+    if not files:
+        raise SourceError(f"{repository} has none of the files {', '.join(wanted)} on the hub")
+    stated = (tag.partition(":")[2] for tag in info.tags or () if tag.startswith("license:"))
+    return Published(files, next(stated, None))
 
 
 def hub_file(
