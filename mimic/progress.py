@@ -65,6 +65,8 @@ class ProgressLines:
         self._is_done = False
 
     def __call__(self, done: int, total: int | None) -> None:
+        if total == 1:
+            return  # there is nothing between its begin and its end
         now = time.monotonic()
         pause = min(max(FIRST_LINE_S, (now - self._start) / 60), MOST_S_BETWEEN_LINES)
         is_end = total is not None and done >= total

@@ -43,20 +43,17 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         "fish: mimic completion fish > ~/.config/fish/completions/mimic.fish",
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"))
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parsers=subparsers)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    print(script(options.shell), end="")
+    print(script(options.shell, options.parsers), end="")
     return 0
 
 
-def script(shell: str) -> str:
-    """Return the completion script of a shell."""
-    from mimic.cli.main import build_parser
-
-    _, subparsers = build_parser()
+def script(shell: str, subparsers: Subparsers) -> str:
+    """Return the completion script of a shell, for the commands of a parser."""
     words = {name: _words(parser) for name, parser in subparsers.choices.items()}
     if shell == "fish":
         commands = (f"complete -c mimic -n __fish_use_subcommand -a {name}" for name in words)

@@ -10,7 +10,7 @@ import yaml
 from mimic.cli import main
 from mimic.cli.completion import script
 from mimic.cli.configs import KINDS
-from mimic.cli.main import COMMANDS
+from mimic.cli.main import COMMANDS, build_parser
 from mimic.config.inference import CaseConfig, InferenceConfig
 from mimic.config.loading import COMMAND_KEYS, shipped_configs
 
@@ -81,14 +81,15 @@ def test_the_schema_of_cases_has_all_names_at_both_places(capsys: pytest.Capture
 
 
 def test_shells_complete_commands_options_and_settings() -> None:
+    parsers = build_parser()[1]
     names = {command.__name__.rpartition(".")[2] for command in COMMANDS}
     for shell in ("bash", "zsh", "fish"):
-        text = script(shell)
+        text = script(shell, parsers)
         assert all(name in text for name in names)
         for word in ("--dry-run", "num_inference_steps=", "mimicmotion"):
             assert word in text
-    ask = (
-        f'{script("bash")}\nCOMP_WORDS=(mimic animate --ov) COMP_CWORD=2; _mimic; echo "${{COMPREPLY[@]}}"\n'
+    ask = script("bash", parsers) + (
+        'COMP_WORDS=(mimic animate --ov) COMP_CWORD=2; _mimic; echo "${COMPREPLY[@]}"\n'
         'COMP_WORDS=(mimic an) COMP_CWORD=1; _mimic; echo "${COMPREPLY[@]}"\n'
     )
     try:
