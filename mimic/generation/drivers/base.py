@@ -108,7 +108,7 @@ class Driver(ABC):
 
     @abstractmethod
     def check_driving(self, driving: Path | PoseSequence, settings: CaseSettings) -> None:
-        """Raise `ValueError` or `OSError` if the clip cannot drive; reads its first frame at most."""
+        """Raise `ValueError` or `OSError` if the clip cannot drive; reads a few frames at most."""
 
     @abstractmethod
     def reference_pose(

@@ -25,14 +25,14 @@ from mimic.generation.drivers.base import (
     Picture,
     num_driving_frames,
 )
+from mimic.generation.drivers.sight import check_shows_somebody, estimator_for
 from mimic.generation.reference import Reference
 from mimic.generation.verdict import judge_driving
 from mimic.progress import Progress
-from mimic.video import VideoError, VideoInfo, probe, read_frames, released_stride
+from mimic.video import VideoInfo, probe, read_frames, released_stride
 from pose import PoseError, PoseSequence, align_pose, follow_person, smooth_pose
 from pose.adjust import Adjustment, adjust_pose
 from pose.draw import RELEASED_CANVAS_SHORT_SIDE, DrawMode, PosePainter
-from pose.drawings import is_skeleton_drawing
 from pose.estimators import Estimator
 from pose.fit import FitReport, judge_fit
 from pose.gaps import bridge_gaps
@@ -49,9 +49,6 @@ MAX_KEPT_MAPS_MB = 256
 MIN_ESTIMATION_SIDE = 384
 
 
-_FRAMES_LOOKED_AT = 3
-
-
 class SkeletonDriver(Driver):
     """Drives with the skeletons of one person, or of all persons of a clip."""
 
@@ -63,7 +60,11 @@ class SkeletonDriver(Driver):
         self.reference_pose(picture, height, width, settings, name=name)
 
     def check_driving(self, driving: Path | PoseSequence, settings: CaseSettings) -> None:
-        """Accept any clip; whether it can be read is checked elsewhere."""
+        """Raise `PoseError` if nobody is seen, or drawn skeletons cannot be read."""
+        if isinstance(driving, PoseSequence) or driving.suffix.lower() in POSE_SUFFIXES:
+            read_poses(driving, self.tools.estimator, settings)
+        else:
+            check_shows_somebody(driving, self.tools.estimator, settings)
 
     def reference_pose(
         self, picture: Picture, height: int, width: int, settings: CaseSettings, *, name: str
@@ -169,8 +170,8 @@ def read_poses(
     """Read the driving poses from a file, or estimate them while the clip is decoded.
 
     Args:
-        driving: a video, a ``.npz`` of poses, or the poses.
-        estimator: returns the estimator; only called for videos.
+        driving: a video of people or of drawn skeletons, a file of poses (``.npz``, ``.json``), or the poses.
+        estimator: returns the estimator; only called for videos of people.
         settings: settings of the case.
         progress: wraps the iteration over frames with a progress bar.
 
@@ -189,25 +190,14 @@ def read_poses(
             return FoundPoses(poses, stride, driving.fps, None)
         clip = probe(driving)
         stride = released_stride(settings.sample_stride, clip.fps)
-        check_shows_people(clip)
         frames = read_frames(driving, stride=stride, max_frames=settings.max_frames, info=clip)
         total = num_driving_frames(clip, settings)
-        poses = estimator().frames(
+        poses = estimator_for(clip, estimator).frames(
             frames, fps=float(clip.fps / stride), person=settings.person, total=total, progress=progress
         )
         return FoundPoses(poses, stride, float(clip.fps), clip)
     except PoseError as error:
         raise PoseError(f"{name}: {error}") from error
-
-
-def check_shows_people(clip: VideoInfo) -> None:
-    """Raise `VideoError` for a clip that begins with drawn skeletons, in which no estimator finds anyone."""
-    first = list(read_frames(clip.path, max_frames=_FRAMES_LOOKED_AT, info=clip))
-    if first and all(is_skeleton_drawing(frame) for frame in first):
-        raise VideoError(
-            f"{clip.path} shows drawn skeletons, not a person. Give the clip that they were drawn of, or its "
-            "poses (.npz, or .json of OpenPose or COCO-WholeBody)"
-        )
 
 
 def fit_to_reference(driving: PoseSequence, reference: PoseSequence, settings: CaseSettings) -> PoseSequence:
