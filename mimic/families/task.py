@@ -45,6 +45,21 @@ class Objective(Config):
     has to name these regions. {}: no amplification, as published."""
 
 
+def input_dtype(network: nn.Module, like: Tensor) -> torch.dtype:
+    """Return the dtype in which a network takes its inputs in training.
+
+    float32 under autocast, which casts inputs where they are used, so that none is rounded earlier; else that
+    of the network's weights.
+
+    Args:
+        network: the network.
+        like: a tensor on its device.
+    """
+    if torch.is_autocast_enabled(like.device.type):
+        return torch.float32
+    return next(network.parameters()).dtype
+
+
 PipelineT = TypeVar("PipelineT", bound=AnimationPipeline)
 SettingsT = TypeVar("SettingsT", bound=Objective)
 

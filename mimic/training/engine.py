@@ -31,24 +31,32 @@ _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 class EngineModel(nn.Module):
-    """A task's model as the engine takes it: what comes out are plain tensors, which all engines find.
+    """Wrap a task's model so that it returns plain tensors, which every engine recognises.
 
     Args:
-        model: gives a `Loss` for (batch, draws).
-        is_offloading: keep what the backward pass needs in the main memory until then.
+        model: returns a `Loss` for (batch, draws).
+        is_offloading: keep activations saved for the backward pass in main memory.
+        autocast: dtype of autocast around the forward pass; None where the engine applies it, or in float32.
     """
 
-    def __init__(self, model: nn.Module, *, is_offloading: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, *, is_offloading: bool = False, autocast: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.is_offloading = is_offloading
+        self.autocast = autocast
         # Where FSDP asks which layers it should gather by themselves.
         self._no_split_modules = sorted(
             {type(module).__name__ for name, module in model.named_modules() if _BLOCK.search(name)}
         )
 
     def forward(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        with offloaded(self.model) if self.is_offloading else nullcontext():
+        device = batch.pose_maps.device.type
+        with (
+            nullcontext() if self.autocast is None else torch.autocast(device, self.autocast),
+            offloaded(self.model) if self.is_offloading else nullcontext(),
+        ):
             loss = self.model(batch, draws)
         return loss.total, loss.terms
 
@@ -119,7 +127,7 @@ def make_accelerator(settings: TrainSettings) -> Any:
             f"train together on {accelerator.device}, the others by themselves in the same output_dir; start "
             "one with `python train.py …`, or launch as many as there are GPUs with `accelerate launch`"
         )
-    _share_out_on_cpu(accelerator)
+    _configure_fsdp(accelerator)
     passes = accelerator.num_processes * settings.accumulate
     if settings.batch_size % passes:
         raise ConfigError(
@@ -170,15 +178,34 @@ def shares_weights(parameters: Mapping[str, Tensor]) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in parameters.values())
 
 
-def _share_out_on_cpu(accelerator: Any) -> None:
-    """FSDP2 on CPUs: torch has it, accelerate keeps it for accelerators and would quietly copy weights."""
+def _configure_fsdp(accelerator: Any) -> None:
+    """Set FSDP2's precision, and enable FSDP2 on CPUs, where accelerate would replicate the weights.
+
+    Weights are gathered in the precision that networks compute in; gradients are reduced in float32. Inputs
+    stay as they are (accelerate's own policy rounds noise levels, noise and targets as well): autocast casts
+    them where networks use them, as under DDP. Outputs are not cast: the loss is float32 anyway.
+    """
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
     if _is_asked("ACCELERATE_USE_FSDP") and accelerator.distributed_type == DistributedType.MULTI_CPU:
         accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
-        if accelerator.mixed_precision != "no":
-            accelerator.state.fsdp_plugin.set_mixed_precision(accelerator.mixed_precision)
         accelerator.state.distributed_type = DistributedType.FSDP
+    if autocast_under_fsdp(accelerator) is not None:
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
+        accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            param_dtype=autocast_under_fsdp(accelerator),
+            reduce_dtype=torch.float32,
+            cast_forward_inputs=False,
+        )
+
+
+def autocast_under_fsdp(accelerator: Any) -> torch.dtype | None:
+    """Return the dtype of the autocast that accelerate leaves out under FSDP2; None in float32 and under
+    other engines."""
+    if not str(accelerator.distributed_type).endswith("FSDP"):
+        return None
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
 
 
 def _configure_deepspeed(accelerator: Any, settings: TrainSettings) -> None:

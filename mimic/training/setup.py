@@ -19,7 +19,7 @@ from mimic.families.task import TrainingTask
 from mimic.files import remove_partial
 from mimic.training.assess import VALIDATION
 from mimic.training.checkpoints import resume
-from mimic.training.engine import EngineModel, divides_networks, make_optimiser
+from mimic.training.engine import EngineModel, autocast_under_fsdp, divides_networks, make_optimiser
 from mimic.training.policy import cast_frozen, resolve
 from mimic.training.run import Say, TrainingProgress, TrainingRun, as_bytes, checkpoint_bytes, describe
 from mimic.training.settings import TrainSettings
@@ -62,7 +62,11 @@ def set_up(settings: TrainSettings, accelerator: Any, *, say: Say, is_dry_run: b
     optimiser = make_optimiser(_trained(task), settings)
     policy = resolve(settings, accelerator.device)
     is_cast = cast_frozen(task, policy, is_divided=divides_networks(accelerator))
-    model: nn.Module = EngineModel(task.model, is_offloading=settings.memory.offload_activations)
+    model: nn.Module = EngineModel(
+        task.model,
+        is_offloading=settings.memory.offload_activations,
+        autocast=autocast_under_fsdp(accelerator),
+    )
     align_memory(model)
     for module in task.frozen.values():
         module.to(accelerator.device)

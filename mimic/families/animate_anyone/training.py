@@ -26,7 +26,7 @@ from mimic.families.animate_anyone.picture import embed_picture
 from mimic.families.animate_anyone.pipeline import AnimateAnyonePipeline
 from mimic.families.animate_anyone.tiny import tiny_pipeline
 from mimic.families.ddpm import StagedObjective, draw_timestep, noised, target_of, zero_of
-from mimic.families.task import Draws, Loss, TrainingTask
+from mimic.families.task import Draws, Loss, TrainingTask, input_dtype
 from mimic.models.reference import ReferenceBank
 
 _SPATIAL = (
@@ -90,7 +90,7 @@ class AnimateAnyoneNetworks(nn.Module):
         """Return the reference features (timestep 0) and the embeddings ``B x 1 x D``, zero where dropped."""
         assert batch.reference_latents is not None
         assert batch.image_embedding is not None
-        dtype = next(self.unet.parameters()).dtype
+        dtype = input_dtype(self.unet, keep)
         latents = batch.reference_latents.to(dtype) * self._scaling_factor
         embedding = batch.image_embedding[:, None].to(dtype)
         bank = ReferenceBank()

@@ -23,7 +23,7 @@ from mimic.families.magic_animate import objective
 from mimic.families.magic_animate.keys import released_temporal
 from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 from mimic.families.magic_animate.tiny import tiny_pipeline
-from mimic.families.task import Draws, Loss, TrainingTask
+from mimic.families.task import Draws, Loss, TrainingTask, input_dtype
 from mimic.models.reference import ReferenceBank
 
 TEMPORAL_FILE = "temporal_attention.safetensors"
@@ -100,7 +100,7 @@ class MagicAnimateNetworks(nn.Module):
         noisy = noised(self._scheduler, x0, eps, t)
         bank = ReferenceBank("midup")
         text = self.prompt_embedding(len(chosen))
-        dtype = self.unet.dtype
+        dtype = input_dtype(self.unet, x0)
         assert batch.reference_latents is not None
         reference = batch.reference_latents[chosen] * self._scaling_factor
         self.appearance_encoder(reference.to(dtype), t, text, bank)

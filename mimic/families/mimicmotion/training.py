@@ -22,7 +22,7 @@ from mimic.families.amplification import amplify
 from mimic.families.mimicmotion import objective
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.families.mimicmotion.tiny import tiny_pipeline
-from mimic.families.task import Draws, Loss, Objective, TrainingTask
+from mimic.families.task import Draws, Loss, Objective, TrainingTask, input_dtype
 from mimic.models.image_embedding import embed_images
 from mimic.models.vae import encode_images
 
@@ -127,7 +127,7 @@ class MimicMotionNetworks(nn.Module):
         self, batch: Batch, draws: Draws, noisy: Tensor, sigma: Tensor, pose_maps: Tensor
     ) -> Tensor:
         assert batch.image_embedding is not None
-        dtype = next(self.unet.parameters()).dtype
+        dtype = input_dtype(self.unet, noisy)
         T = noisy.shape[1]
         reference = self._reference_latents(batch, draws)
         reference = objective.drop(reference, draws["keep_reference"])
