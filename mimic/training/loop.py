@@ -20,6 +20,7 @@ from torch import Tensor
 from mimic.data.batch import Sample, collate
 from mimic.locks import locked_folder
 from mimic.training.assess import assess, is_due, is_pending
+from mimic.training.card import facts_of, model_card
 from mimic.training.checkpoints import save
 from mimic.training.engine import averages, is_deepspeed, local, make_accelerator
 from mimic.training.export import FINAL, export, finished
@@ -108,9 +109,10 @@ def train(
         folder = settings.output_dir / FINAL
         with finished(run, is_exact=True) as task:
             if task is not None and run.is_main:
-                export(task, folder)
+                facts = facts_of(settings, task, run.progress.step)
+                export(task, folder, facts=facts, card=model_card(facts, settings, best=run.progress.best))
         accelerator.wait_for_everyone()
-        run.say(f"done: {folder}")
+        run.say(f"done: {folder}{_best(run)}")
         accelerator.end_training()
         return Outcome(run.progress.step, folder)
 
@@ -280,6 +282,21 @@ def _open_log(run: TrainingRun, *, is_quiet: bool) -> TrainingLog:
         say=run.say,
         is_quiet=is_quiet,
     )
+
+
+def _best(run: TrainingRun) -> str:
+    """Say which step was the best in validation, and how to use it."""
+    best = run.progress.best
+    if not best:
+        return ""
+    step, name = int(best["step"]), run.settings.validation.best_by
+    text = f"; the best validation was that of step {step} ({name} {best['value']:.4g})"
+    if step == run.progress.step:
+        return f"{text}, the one in it"
+    checkpoint = run.settings.output_dir / f"checkpoint-{step}"
+    if not run.settings.checkpoints.keep_best:
+        return text
+    return f"{text}: `mimic export {checkpoint} OUT` makes a model folder of it"
 
 
 def _print(line: str) -> None:

@@ -35,6 +35,10 @@ def make_task(settings: TrainSettings) -> TrainingTask:
             ) from error
     pipeline.set_progress_bar_config(disable=True)
     set_window(pipeline, objective, num_frames=settings.data.num_frames)
+    if settings.data.source == "prepared":
+        # What is said of a base that knows rendered dancers only does not hold for one trained on videos.
+        stored = pipeline.generation_defaults.items()
+        pipeline.generation_defaults = {k: v for k, v in stored if k not in ("warning", "description")}
     task = family.from_pipeline(pipeline, objective)
     _choose_trained(task, settings)
     save_memory(
