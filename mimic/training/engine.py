@@ -20,13 +20,15 @@ from torch import Tensor, nn
 from mimic.config.loading import ConfigError
 from mimic.data.batch import Batch
 from mimic.families.task import Draws
-from mimic.models.memory import offloaded
+from mimic.models.offload import offloaded
 from mimic.training.settings import TrainSettings
+from mimic.training.trackers import check_tracker
 
 _BLOCK = re.compile(r"\b(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.\w+\.\d+$")
 """Names of a UNet's residual blocks, transformers and motion modules."""
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Where launchers write how many processes they have started."""
+_LISTED = 5
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -73,6 +75,8 @@ def check_engine(settings: TrainSettings) -> None:
             "the launcher asks for the first version of FSDP; set fsdp_version: 2, as configs/accelerate/"
             "fsdp2.yaml does"
         )
+    if settings.tracker is not None:
+        check_tracker(settings.tracker)
     if settings.precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("precision is fp16, which needs a CUDA device; use bf16 or fp32 here")
     if (
@@ -109,13 +113,16 @@ def make_accelerator(settings: TrainSettings) -> Any:
     AcceleratorState._reset_state()
     launched = launched_processes()
     accelerator = Accelerator(
+        log_with=settings.tracker,
+        project_dir=None if settings.tracker is None else str(settings.output_dir),
         # Without a GPU accelerate sees several processes only when its CPU flag is set.
         cpu=launched > 1 and not _has_accelerator(),
         mixed_precision=_PRECISIONS[settings.precision],
         gradient_accumulation_steps=settings.accumulate,
         kwargs_handlers=[
-            # A batch that draws no pose leaves PoseNet without gradients, on this process or on all.
-            DistributedDataParallelKwargs(find_unused_parameters=True),
+            # Dropped conditions leave gradients of zero, so that none is ever missing; see
+            # `check_gradients`. Gradients are views of the buckets: they are in memory once.
+            DistributedDataParallelKwargs(find_unused_parameters=False, gradient_as_bucket_view=True),
             # While one process writes a large model the others wait.
             InitProcessGroupKwargs(timeout=timedelta(hours=2)),
         ],
@@ -157,6 +164,11 @@ def launched_processes() -> int:
             f"GPU{'s' * (num_gpus > 1)}; start one for each"
         )
     return max(sizes)
+
+
+def launched_here() -> int:
+    """Return how many processes the launcher started on this machine; 1 without any."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def divides_networks(accelerator: Any) -> bool:
@@ -231,8 +243,16 @@ def is_deepspeed(accelerator: Any) -> bool:
     return str(accelerator.distributed_type).endswith("DEEPSPEED")
 
 
-def make_optimiser(parameters: Mapping[str, nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW over parameters, with decay for those that are matrices or more."""
+def make_optimiser(
+    parameters: Mapping[str, nn.Parameter], settings: TrainSettings, *, is_fused: bool = False
+) -> torch.optim.Optimizer:
+    """AdamW over parameters, with decay for those that are matrices or more.
+
+    Args:
+        parameters: by name.
+        settings: of the training.
+        is_fused: step all parameters in one kernel; faster on a GPU, and rounds in another way.
+    """
     options = settings.optimiser
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters.values() if p.ndim >= 2], "weight_decay": options.weight_decay},
@@ -244,7 +264,7 @@ def make_optimiser(parameters: Mapping[str, nn.Parameter], settings: TrainSettin
         from bitsandbytes.optim import AdamW8bit
 
         return AdamW8bit(groups, **arguments)
-    return torch.optim.AdamW(groups, **arguments)
+    return torch.optim.AdamW(groups, **arguments, fused=is_fused or None)
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -268,11 +288,27 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
-def averages(values: Iterable[float], accelerator: Any) -> list[float]:
-    """The mean over processes of each number, all in one exchange."""
-    dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
-    tensor = torch.tensor(list(values), dtype=dtype, device=accelerator.device)
+def averages(values: Iterable[float | Tensor], accelerator: Any) -> list[float]:
+    """The mean over processes of each number, all in one exchange and one wait for the device."""
+    device = accelerator.device
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    tensor = torch.stack([torch.as_tensor(value, dtype=dtype, device=device) for value in values])
     return accelerator.reduce(tensor, reduction="mean").tolist()
+
+
+def check_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Check after a backward pass that every trained parameter has a gradient.
+
+    Raises:
+        ConfigError: some have none, which several processes would wait for in vain; they are named.
+    """
+    without = [name for name, parameter in parameters.items() if parameter.grad is None]
+    if without:
+        more = f" and {len(without) - _LISTED} more" if len(without) > _LISTED else ""
+        raise ConfigError(
+            f"trainable: the loss does not depend on {', '.join(without[:_LISTED])}{more}, so that they "
+            "cannot be trained; leave them out, for example by naming the other layers"
+        )
 
 
 def _is_asked(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which model is trained further, and what of it? The family's task, made from the settings."""
+"""Make the family's task from the settings: load the model, select what is trained."""
 
 from __future__ import annotations
 
@@ -53,6 +53,6 @@ def _choose_trained(task: TrainingTask, settings: TrainSettings) -> None:
     names = settings.trainable
     if not names and settings.lora is None:
         names = tuple(name for name, _ in task.model.named_children())
-    trainable.select(task.model, names, task.parts)
+    trainable.select(task.model, names, task.parts, inert=task.inert)
     if settings.lora is not None:
-        add_lora(task.model, settings.lora, task.parts, seed=settings.seed)
+        add_lora(task.model, settings.lora, task.parts, seed=settings.seed, inert=task.inert)

@@ -9,7 +9,7 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from mimic.data.batch import Sample, collate
+from mimic.data.batch import EncodedSample, collate
 from mimic.families.mimicmotion.training import MimicMotionNetworks, MimicMotionObjective
 from mimic.training.engine import EngineModel, autocast_under_fsdp, local, make_accelerator
 from tests.mimic.training.small import finish, free_port, quick_settings, start
@@ -56,12 +56,10 @@ class SmallPoseNet(nn.Module):
         return self.conv(maps.flatten(0, 1))
 
 
-def sample_of(seed: int) -> Sample:
+def sample_of(seed: int) -> EncodedSample:
     generator = torch.Generator().manual_seed(seed)
     F, h = 3, 4
-    return Sample(
-        frames=torch.zeros(F, 3, 8 * h, 8 * h),
-        reference=torch.zeros(3, 8 * h, 8 * h),
+    return EncodedSample(
         pose_maps=torch.rand(F + 1, 3, 8 * h, 8 * h, generator=generator) * 2 - 1,
         masks={"hands": torch.rand(F + 1, 1, h, h, generator=generator)},
         key=f"clip {seed}",
