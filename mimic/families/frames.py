@@ -16,6 +16,7 @@ from torch import Tensor
 from mimic.data.transforms import frames_to_uint8
 from mimic.families.stored import StoredPipeline
 from mimic.models.vae import decode_frames, vae_downscale
+from mimic.sampling.denoise import check_finite
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
@@ -82,6 +83,7 @@ class FramePipeline(StoredPipeline):
         if chunk < 1:
             raise ValueError(f"decode_chunk_size is {chunk}; it has to be at least 1.")
         for frames in decode_frames(self.vae, latents_FChw.to(self.execution_device), chunk):
+            check_finite(frames, "the decoded frames")
             yield (frames / 2 + 0.5).clamp(0, 1).cpu()
 
     def default(self, name: str) -> Any:

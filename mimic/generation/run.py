@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 from mimic.config import CaseSettings, InferenceConfig
-from mimic.devices import chosen_device, chosen_dtype
+from mimic.devices import chosen_device, chosen_dtype, missing_cuda
 from mimic.families.base import AnimationPipeline
 from mimic.families.family import Family
 from mimic.families.registry import find_family, find_sources, load_pipeline
@@ -78,8 +77,10 @@ def run_config(
         FolderInUseError: another process is writing to the output folder; no case was run.
         SourceError, WeightsError: the model is not found or its weights do not fit; no case was run.
     """
-    output_dir = Path(os.path.expanduser(output_dir or config.output_dir))
+    output_dir = local_path(output_dir or config.output_dir)
     device = chosen_device(config.device)
+    if config.device == "auto" and device.type == "cpu" and (note := missing_cuda()):
+        say(f"note: {note}")
     config = _with_names(config)
     check_inputs(config, output_dir)
     base, checkpoint = find_sources(config.base_model_path, config.ckpt_path)

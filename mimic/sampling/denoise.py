@@ -13,6 +13,29 @@ Predict = Callable[[Tensor, Tensor, list[int]], Tensor]
 given f frames."""
 
 
+class NotFiniteError(ArithmeticError):
+    """The model, or the decoder, gave numbers that are not finite; what follows would be a black video."""
+
+
+def check_finite(tensor: Tensor, what: str) -> None:
+    """Refuse NaN and infinity.
+
+    Args:
+        what: begins the message, as in ``the latents after step 2 of 25``.
+
+    Raises:
+        NotFiniteError: with the likely causes.
+    """
+    if torch.isfinite(tensor).all():
+        return
+    num = int((~torch.isfinite(tensor)).sum())
+    raise NotFiniteError(
+        f"{what} hold {num} of {tensor.numel()} numbers that are not finite (NaN or infinite). Likely "
+        "causes: float16 that overflows (dtype=bfloat16 or float32), an extreme setting (guidance_scale, "
+        "noise_aug_strength, control_scale), or weights of another model"
+    )
+
+
 def denoise(
     predict: Predict,
     latents: Tensor,
@@ -23,7 +46,8 @@ def denoise(
     weights: list[Tensor],
     step_arguments: dict[str, Any] | None = None,
     after_window: Callable[[], object] = lambda: None,
-    after_step: Callable[[int, Tensor, Tensor], Tensor | None] = lambda _i, _t, latents: latents,
+    after_step: Callable[[int, Tensor, Tensor], Tensor] = lambda _i, _t, latents: latents,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Tensor:
     """Denoise a clip of any length: at each timestep, predict each window, fuse the predictions, step.
 
@@ -38,12 +62,20 @@ def denoise(
         step_arguments: further arguments of `scheduler.step`.
         after_window: called after each window, for example to update a progress bar.
         after_step: called with ``(index, t, latents)`` after each step; sampling continues from the latents
-            it returns, and stops if it returns None.
+            it returns.
+        is_interrupted: called after `after_step`; sampling ends with its latents if it returns true.
 
     Returns:
         denoised latents of the same shape.
+
+    Raises:
+        NotFiniteError: latents after a step hold NaN or infinity.
     """
-    weights = [weight.to(latents).view(1, -1, *[1] * (latents.ndim - 2)) for weight in weights]
+    # In two steps: Apple's GPUs take no float64, in which weights may be computed.
+    weights = [
+        weight.to(latents.dtype).to(latents.device).view(1, -1, *[1] * (latents.ndim - 2))
+        for weight in weights
+    ]
     for i, t in enumerate(timesteps):
         model_input = scheduler.scale_model_input(latents, t)
         fused = torch.zeros_like(latents)
@@ -51,8 +83,8 @@ def denoise(
             fused[:, frames] += weight * predict(model_input[:, frames], t, frames).to(latents)
             after_window()
         latents = scheduler.step(fused, t, latents, **(step_arguments or {})).prev_sample
-        replaced = after_step(i, t, latents)
-        if replaced is None:
+        check_finite(latents, f"the latents after step {i + 1} of {len(timesteps)}")
+        latents = after_step(i, t, latents)
+        if is_interrupted():
             break
-        latents = replaced
     return latents
