@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 from mimic.cli.options import Subparsers, UsageError, add_estimator_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mimic.data.index import PreparedClip
     from mimic.data.prepare import PrepareSettings
     from mimic.progress import Progress
 
@@ -73,9 +76,20 @@ def run(options: argparse.Namespace) -> int:
             prepared.folder / REJECTED,
         )
         return 1
+    print(_hands(prepared.clips))
     print(prepared.contact_sheet)
     print(prepared.folder / INDEX)
     return 0
+
+
+def _hands(clips: Sequence[PreparedClip]) -> str:
+    """Describe in how many frames training will mask hands with its default threshold."""
+    from mimic.data.hands import MOST_CLIPS, all_thresholds, describe, hand_shares
+    from mimic.data.settings import DataSettings
+
+    threshold = DataSettings.model_fields["hand_threshold"].default
+    poses = (clip.load_poses() for clip in clips[:: max(1, len(clips) // MOST_CLIPS)])
+    return describe(hand_shares(poses, all_thresholds(threshold)), threshold)
 
 
 class Stages:

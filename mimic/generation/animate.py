@@ -29,6 +29,7 @@ from mimic.families.plan import Plan
 from mimic.families.registry import load_pipeline
 from mimic.families.steps import StepReport
 from mimic.files import local_path, write_json
+from mimic.generation.background import ReferenceBackground, check_background
 from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
 from mimic.generation.output import Output, side_by_side_path, write_frames
 from mimic.generation.reference import PictureSource, Reference, compatibility_of, see_reference
@@ -142,6 +143,7 @@ def generate(
     if driver is None:
         find_estimator = functools.cache(lambda: _estimator(estimator, pipeline))
         driver = load_driver(pipeline.driven_by, DriverTools(find_estimator, lambda: densepose_model))
+    check_background(chosen, driver)
 
     with stages("reference"):
         seen = see_reference(
@@ -163,6 +165,10 @@ def generate(
     with stages("denoising"), progress_bar("denoising", "window", is_shown=is_bar_shown) as show:
         latents = sample_latents(pipeline, plan, seen, moves.maps, progress=show)
     frames = decoded_frames(pipeline, plan, latents, chosen)
+    background = None
+    if chosen.background == "reference" and moves.poses is not None:
+        background = ReferenceBackground(seen.picture, moves.poses)
+        frames = background.lay_over(frames)
     with (
         set_aside(files, is_kept=not overwrite) as former,
         stages("decoding"),
@@ -180,6 +186,8 @@ def generate(
         "reference": file_facts(reference),
         "driving": file_facts(driving) | _facts_of(moves),
         "poses": moves.facts,
+        "verdict": moves.verdict,
+        "background": None if background is None else background.as_dict(),
         "output": _facts_of_output(result, seen) | {"has_audio": written.has_audio, "missing": missing},
         "versions": versions(),
         "stages": stages.as_dicts(),

@@ -19,7 +19,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
-from mimic.files import whole_file
+from mimic.files import replace, whole_file
 from mimic.video.audio import SAMPLE_RATE, AudioTrack, missing_of
 from mimic.video.formats import FORMATS, sibling
 from mimic.video.palette import with_own_palettes
@@ -163,7 +163,7 @@ class VideoWriter:
             with self._explained():
                 self._finish()
                 self._file.close()  # flushes the file to disk
-                os.replace(self._kept, self.path)
+                replace(self._kept, self.path)
         except BaseException as failure:
             self._keep()
             if self.unfinished is not None:
@@ -186,7 +186,7 @@ class VideoWriter:
                 self._file.close()
             if self._format.muxer in ("matroska", "webm", "gif") and self._beside.exists():
                 self._close_quietly()  # can be played wherever it ends
-                os.replace(self._beside, self._kept)
+                replace(self._beside, self._kept)
         self._file.__exit__(*sys.exc_info())
         self.unfinished = self._kept if self._kept.exists() else None
 

@@ -72,6 +72,10 @@ class Driving:
     """Entries of the JSON report about the driving clip."""
     first_frame: int = 0
     """Number of the clip's frame that is the first driving frame."""
+    verdict: Mapping[str, Any] | None = None
+    """What was poor about the driving poses, for the JSON report; None if it is not judged."""
+    marks: Mapping[int, str] = field(default_factory=dict)
+    """Labels of faulty driving frames, numbered from 0, for the side-by-side video."""
 
     @property
     def num_frames(self) -> int:
@@ -116,7 +120,7 @@ class Driver(ABC):
 
     @abstractmethod
     def check_driving(self, driving: Path | PoseSequence, settings: CaseSettings) -> None:
-        """Raise `ValueError` or `OSError` if the clip cannot drive; reads its first frame at most."""
+        """Raise `ValueError` or `OSError` if the clip cannot drive; reads a few frames at most."""
 
     @abstractmethod
     def reference_pose(
