@@ -26,6 +26,7 @@ from mimic.cli import (
     prepare,
     synth,
     train,
+    ui,
 )
 from mimic.cli.json_log import JsonHandler, json_lines
 from mimic.cli.options import Subparsers
@@ -38,7 +39,7 @@ EXIT_CODES = """exit codes:
   130  interrupted (Ctrl-C); finished results are kept"""
 
 COMMANDS = (
-    demo, animate, infer, train, export, prepare, compare, evaluate, pose, synth, configs, download, doctor,
+    demo, animate, infer, train, export, prepare, compare, evaluate, pose, synth, configs, ui, download, doctor,
     completion,
 )  # fmt: skip
 
@@ -46,7 +47,7 @@ MISTAKES = frozenset(
     {
         "AttentionBackendError", "CompareError", "ConfigError", "DataError", "DensePoseError",
         "EstimatorWeightsError", "EvaluationError", "FolderInUseError", "InputError", "PictureError",
-        "PoseError", "ProcessCountError", "ResultError", "SourceError", "UsageError", "VideoError",
+        "PoseError", "ProcessCountError", "ResultError", "SourceError", "StudioError", "UsageError", "VideoError",
         "WeightsError", "WorkerError",
     }
 )  # fmt: skip
