@@ -10,7 +10,7 @@ from torch import Tensor
 
 Predict = Callable[[Tensor, Tensor, list[int]], Tensor]
 """``predict(latents, t, frames)`` returns the guided prediction for the scaled latents ``B x f x …`` of the
-given f frames."""
+given f frames. `t` is on the device of the latents, and the same tensor for all windows of a step."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -46,7 +46,8 @@ def denoise(
     weights: list[Tensor],
     step_arguments: dict[str, Any] | None = None,
     after_window: Callable[[], object] = lambda: None,
-    after_step: Callable[[int, Tensor, Tensor], Tensor | None] = lambda _i, _t, latents: latents,
+    after_step: Callable[[int, Tensor, Tensor], Tensor] = lambda _i, _t, latents: latents,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Tensor:
     """Denoise a clip of any length: at each timestep, predict each window, fuse the predictions, step.
 
@@ -55,13 +56,14 @@ def denoise(
         latents: ``B x F x C x H x W``, noise times the scheduler's initial sigma, float32; sums and steps are
             computed in this precision, whatever the model's.
         scheduler: a diffusers scheduler whose `set_timesteps` has been called.
-        timesteps: the timesteps to run, in order.
+        timesteps: the timesteps to run, in order. If they are on the CPU, the loop waits for no device.
         windows: frame indices of each window.
         weights: fusion weights of each window, summing to one at every frame.
         step_arguments: further arguments of `scheduler.step`.
         after_window: called after each window, for example to update a progress bar.
         after_step: called with ``(index, t, latents)`` after each step; sampling continues from the latents
-            it returns, and stops if it returns None.
+            it returns.
+        is_interrupted: called after `after_step`; sampling ends with its latents if it returns true.
 
     Returns:
         denoised latents of the same shape.
@@ -69,17 +71,22 @@ def denoise(
     Raises:
         NotFiniteError: latents after a step hold NaN or infinity.
     """
-    weights = [weight.to(latents).view(1, -1, *[1] * (latents.ndim - 2)) for weight in weights]
+    # In two steps: Apple's GPUs take no float64, in which weights may be computed.
+    weights = [
+        weight.to(latents.dtype).to(latents.device).view(1, -1, *[1] * (latents.ndim - 2))
+        for weight in weights
+    ]
+    indices = [torch.tensor(frames, device=latents.device) for frames in windows]
+    on_device = [t.to(latents.device) for t in timesteps]
     for i, t in enumerate(timesteps):
         model_input = scheduler.scale_model_input(latents, t)
         fused = torch.zeros_like(latents)
-        for frames, weight in zip(windows, weights, strict=True):
-            fused[:, frames] += weight * predict(model_input[:, frames], t, frames).to(latents)
+        for frames, index, weight in zip(windows, indices, weights, strict=True):
+            fused[:, index] += weight * predict(model_input[:, index], on_device[i], frames).to(latents)
             after_window()
         latents = scheduler.step(fused, t, latents, **(step_arguments or {})).prev_sample
         check_finite(latents, f"the latents after step {i + 1} of {len(timesteps)}")
-        replaced = after_step(i, t, latents)
-        if replaced is None:
+        latents = after_step(i, on_device[i], latents)
+        if is_interrupted():
             break
-        latents = replaced
     return latents

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -65,6 +65,17 @@ class Conditions:
     banks: list[ReferenceBank]
     """Features of the reference network, one bank for each video."""
     pose_features: PoseFeatures | None
+    unconditional_embeddings: Tensor | None = None
+    """``B x 1 x D``; None: zeros"""
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of the unconditional and of the conditional branch."""
+        given = self.unconditional_embeddings
+        return torch.zeros_like(self.image_embeddings) if given is None else given, self.image_embeddings
+
+    def with_embeddings(self, unconditional: Tensor, conditional: Tensor) -> Conditions:
+        """Return conditions with other embeddings."""
+        return replace(self, image_embeddings=conditional, unconditional_embeddings=unconditional)
 
 
 class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]):
@@ -74,13 +85,15 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
 
     Args:
         vae: `AutoencoderKL`, or one with a temporal decoder.
-        scheduler: `DDIMScheduler`, or another of diffusers'.
+        scheduler: `DDIMScheduler`, or another one of `mimic.families.schedulers.DISCRETE`.
     """
 
     # The pose guider is called between UNet calls; outside the sequence it stays where it computes.
     model_cpu_offload_seq = "image_encoder->reference_unet->unet->vae"
+    _callback_tensor_inputs = ["latents", "prompt_embeds"]  # noqa: RUF012 - diffusers' name and type
     Settings = AnimateAnyoneSettings
     layouts = ("closed", "sliding")
+    has_single_token = True
     positional = (
         *AnimationPipeline.positional, "guidance_scale", "decode_chunk_size", "num_videos_per_prompt",
         "generator", "latents", "output_type",
@@ -231,10 +244,14 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
         image_embeddings = torch.cat(embeddings).to(device, dtype)
         size = (plan.height, plan.width)
         pictures = torch.cat([picture_to_tensor(picture, size) for picture in inputs.pictures])
-        latents = encode_reference(self.vae, pictures.to(device)).to(dtype)
+        # The released code encodes in float16 whatever the VAE's config says.
+        upcast = plan.settings.compat != "released"
+        latents = encode_reference(self.vae, pictures.to(device), upcast=upcast).to(dtype)
         banks = [self._see(*each) for each in zip(latents.split(1), image_embeddings.split(1))]
         if Faults.of(plan.settings).float16_bank:
             banks = [bank.rounded(torch.float16) for bank in banks]
+        if plan.is_optimized:
+            banks = [bank.projected_by(self.unet) for bank in banks]
         features = PoseFeatures.of(
             self.pose_guider, inputs.pose_maps, device=device, budget_mb=self.pose_feature_budget_mb
         )
@@ -257,20 +274,47 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
         frames: list[int],
     ) -> PredictBranch:
         """Predict v; the unconditional branch has no reference, only the pose."""
+
+        def predict(is_conditional: bool) -> Tensor:
+            return self._predict(conditions, plan, video, latents_1fChw, t, frames, (is_conditional,))
+
+        return predict
+
+    def predict_both(
+        self,
+        conditions: Conditions,
+        plan: Plan[AnimateAnyoneSettings],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+    ) -> tuple[Tensor, Tensor]:
+        """Predict both branches in one call."""
+        predicted = self._predict(conditions, plan, video, latents_1fChw, t, frames, (False, True))
+        return predicted[:1], predicted[1:]
+
+    def _predict(
+        self,
+        conditions: Conditions,
+        plan: Plan[AnimateAnyoneSettings],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+        branches: tuple[bool, ...],
+    ) -> Tensor:
+        """Predict the given branches (False is the unconditional one) of one window in one call."""
         pose = None
         if conditions.pose_features is not None:
             pose = conditions.pose_features(frames, video).to(self.unet.dtype)
-        embedding = conditions.image_embeddings[video : video + 1]
-
-        def predict(is_conditional: bool) -> Tensor:
-            return self.unet(
-                latents_1fChw,
-                t,
-                embedding if is_conditional else torch.zeros_like(embedding),
-                pose_features=pose,
-                reference=conditions.banks[video].read([True]) if is_conditional else None,
-                use_motion=plan.settings.use_motion,
-                return_dict=False,
-            )[0].float()
-
-        return predict
+        unconditional, conditional = (half[video] for half in conditions.embeddings())
+        return self.unet(
+            latents_1fChw.expand(len(branches), -1, -1, -1, -1),
+            t,
+            torch.stack([conditional if each else unconditional for each in branches]),
+            pose_features=pose,
+            reference=conditions.banks[video].read(branches) if any(branches) else None,
+            use_motion=plan.settings.use_motion,
+            deep_features=self.deep_features(video, frames, branches),
+            return_dict=False,
+        )[0].float()

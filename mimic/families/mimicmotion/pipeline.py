@@ -55,13 +55,24 @@ class Conditions:
     added_time_ids: Tensor
     """``B x 3``: fps - 1, motion bucket, noise augmentation"""
     pose_features: PoseFeatures | None
+    unconditional_embeddings: Tensor | None = None
+    """``B x 1 x D``; None: zeros"""
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of the unconditional and of the conditional branch."""
+        given = self.unconditional_embeddings
+        return torch.zeros_like(self.image_embeddings) if given is None else given, self.image_embeddings
+
+    def with_embeddings(self, unconditional: Tensor, conditional: Tensor) -> Conditions:
+        """Return conditions with other embeddings."""
+        return replace(self, image_embeddings=conditional, unconditional_embeddings=unconditional)
 
     def unconditional(self) -> Conditions:
         """Return the conditions of the unconditional branch: zero embedding and latents, no pose, the same
         time ids."""
         return replace(
             self,
-            image_embeddings=torch.zeros_like(self.image_embeddings),
+            image_embeddings=self.embeddings()[0],
             reference_latents=torch.zeros_like(self.reference_latents),
             pose_features=None,
         )
@@ -73,13 +84,16 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
     `image_pose` shows drawn poses, frame 0 the reference's own.
 
     Args:
-        scheduler: `EulerDiscreteScheduler` as in SVD, or another diffusers scheduler.
+        scheduler: `EulerDiscreteScheduler` as in SVD, or another of `mimic.families.schedulers.CONTINUOUS`.
     """
 
     # PoseNet is called between UNet calls; outside the sequence it stays where it computes (0.4 MB).
     model_cpu_offload_seq = "image_encoder->unet->vae"
+    _callback_tensor_inputs = ["latents", "prompt_embeds"]  # noqa: RUF012 - diffusers' name and type
     Settings = MimicMotionSettings
     layouts = ("reference",)
+    has_single_token = True
+    timestep_type = "continuous"
     positional = (
         *AnimationPipeline.positional, "min_guidance_scale", "max_guidance_scale", "fps", "motion_bucket_id",
         "noise_aug_strength", "image_only_indicator", "decode_chunk_size", "num_videos_per_prompt",
@@ -165,6 +179,11 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
     def check_parts(self) -> None:
         """Raise `ValueError` if the components do not fit each other."""
         unet, vae, pose_net = self.unet.config, self.vae.config, self.pose_net.config
+        if "encoder_block_out_channels" in vae:  # of AutoencoderTiny
+            raise ValueError(
+                "AutoencoderTiny encodes to other latents than those that condition Stable Video Diffusion; "
+                "use the VAE of the base model."
+            )
         if unet.in_channels != 2 * vae.latent_channels:
             raise ValueError(
                 f"the UNet takes {unet.in_channels} channels and the VAE's latents have "
@@ -231,17 +250,48 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
         """Predict v; the unconditional branch has neither the reference nor the pose."""
 
         def predict(is_conditional: bool) -> Tensor:
-            given = conditions if is_conditional else conditions.unconditional()
-            reference = given.reference_latents[video, None, None].expand(-1, len(frames), -1, -1, -1)
-            poses = None if given.pose_features is None else given.pose_features(frames, video)[0]
-            return self.unet(
-                torch.cat([latents_1fChw, reference], dim=2),
-                t,
-                encoder_hidden_states=given.image_embeddings[video : video + 1],
-                added_time_ids=given.added_time_ids[video : video + 1],
-                pose_latents=poses,
-                image_only_indicator=plan.settings.image_only_indicator,
-                return_dict=False,
-            )[0].float()
+            return self._predict(conditions, plan, video, latents_1fChw, t, frames, (is_conditional,))
 
         return predict
+
+    def predict_both(
+        self,
+        conditions: Conditions,
+        plan: Plan[MimicMotionSettings],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+    ) -> tuple[Tensor, Tensor]:
+        """Predict both branches in one call."""
+        predicted = self._predict(conditions, plan, video, latents_1fChw, t, frames, (False, True))
+        return predicted[:1], predicted[1:]
+
+    def _predict(
+        self,
+        conditions: Conditions,
+        plan: Plan[MimicMotionSettings],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+        branches: tuple[bool, ...],
+    ) -> Tensor:
+        """Predict the given branches (False is the unconditional one) of one window in one call."""
+        given = [conditions if each else conditions.unconditional() for each in branches]
+        references = torch.stack([each.reference_latents[video] for each in given])[:, None]
+        poses = None
+        if conditions.pose_features is not None and any(branches):
+            pose = conditions.pose_features(frames, video)[0]
+            poses = torch.cat([pose if each else torch.zeros_like(pose) for each in branches])
+        noisy = latents_1fChw.expand(len(branches), -1, -1, -1, -1)
+        return self.unet(
+            torch.cat([noisy, references.expand(-1, len(frames), -1, -1, -1)], dim=2),
+            t,
+            encoder_hidden_states=torch.stack([each.image_embeddings[video] for each in given]),
+            added_time_ids=conditions.added_time_ids[video : video + 1].expand(len(branches), -1),
+            pose_latents=poses,
+            image_only_indicator=plan.settings.image_only_indicator,
+            deep_features=self.deep_features(video, frames, branches),
+            return_dict=False,
+        )[0].float()
