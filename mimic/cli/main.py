@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from mimic.cli import (
@@ -64,7 +65,8 @@ def main(argv: Sequence[str] | None = None, *, program: str = "mimic") -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is replaced, not an error
             stream.reconfigure(errors="backslashreplace")
-    if hasattr(signal, "SIGBREAK"):  # Ctrl+Break on Windows
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if hasattr(signal, "SIGBREAK") and is_main_thread:  # Ctrl+Break on Windows
         signal.signal(signal.SIGBREAK, signal.default_int_handler)
     options = _parsed(list(sys.argv[1:] if argv is None else argv), program)
     _quiet_libraries(is_debug=options.debug)

@@ -265,7 +265,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         report: StepReport | None = None,
     ) -> Frames:
         """Run all stages in order and return the frames as `output_type`."""
-        self._begin_run(plan)
+        self._interrupt = False
         try:
             self.check(inputs, plan, output_type)
             self._align_weights()
@@ -334,6 +334,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         self, plan: Plan[SettingsT], conditions: ConditionsT, latents: Tensor, report: StepReport
     ) -> Tensor:
         """Sample latents ``B x F x C x h x w``, in the denoiser's precision."""
+        self._set_guidance(plan)
         timesteps = self.scheduler.timesteps
         self._num_timesteps = len(timesteps)
         self.begin_steps(plan)
