@@ -23,13 +23,14 @@ from mimic.generation.drivers.base import (
     Driver,
     Driving,
     Picture,
-    num_driving_frames,
+    UsedFrames,
+    used_frames,
 )
 from mimic.generation.drivers.sight import check_shows_somebody, estimator_for
 from mimic.generation.reference import Reference
 from mimic.generation.verdict import judge_driving
 from mimic.progress import Progress
-from mimic.video import VideoInfo, probe, read_frames, released_stride
+from mimic.video import VideoInfo, probe, read_frames
 from pose import PoseError, PoseSequence, align_pose, follow_person, smooth_pose
 from pose.adjust import Adjustment, adjust_pose
 from pose.draw import RELEASED_CANVAS_SHORT_SIDE, DrawMode, PosePainter
@@ -130,7 +131,7 @@ class SkeletonDriver(Driver):
         )
         return Driving(
             maps,
-            found.stride,
+            found.used.stride,
             found.poses.fps,
             found.source_fps,
             found.clip,
@@ -138,6 +139,7 @@ class SkeletonDriver(Driver):
             facts={**poses.metadata, "presence": presence.as_dict(), "fit": [fit.as_dict() for fit in fits]},
             verdict=verdict.as_dict(),
             marks=verdict.marks,
+            first_frame=found.used.first,
         )
 
 
@@ -153,8 +155,8 @@ class FoundPoses:
     """Driving poses before alignment, and properties of their clip."""
 
     poses: PoseSequence
-    stride: int
-    """Frames of the clip per pose."""
+    used: UsedFrames
+    """Frames of the clip that the poses belong to."""
     source_fps: float
     """Frame rate of the clip."""
     clip: VideoInfo | None
@@ -185,18 +187,22 @@ def read_poses(
         driving = PoseSequence.load(driving)
     try:
         if isinstance(driving, PoseSequence):
-            stride = released_stride(settings.sample_stride, driving.fps)
-            poses = driving[slice(0, None, stride)][slice(0, settings.max_frames)]
-            poses = follow_person(replace(poses, fps=driving.fps / stride), settings.person)
-            return FoundPoses(poses, stride, driving.fps, None)
+            used = used_frames(len(driving), driving.fps, settings, name=name)
+            poses = replace(driving[used.slice], fps=driving.fps / used.stride)
+            return FoundPoses(follow_person(poses, settings.person), used, driving.fps, None)
         clip = probe(driving)
-        stride = released_stride(settings.sample_stride, clip.fps)
-        frames = read_frames(driving, stride=stride, max_frames=settings.max_frames, info=clip)
-        total = num_driving_frames(clip, settings)
-        poses = estimator_for(clip, estimator).frames(
-            frames, fps=float(clip.fps / stride), person=settings.person, total=total, progress=progress
+        used = used_frames(clip.num_frames, clip.fps, settings, name=name)
+        frames = read_frames(
+            driving, first_frame=used.first, stride=used.stride, max_frames=used.limit(settings), info=clip
         )
-        return FoundPoses(poses, stride, float(clip.fps), clip)
+        poses = estimator_for(clip, estimator).frames(
+            frames,
+            fps=float(clip.fps / used.stride),
+            person=settings.person,
+            total=used.count,
+            progress=progress,
+        )
+        return FoundPoses(poses, used, float(clip.fps), clip)
     except PoseError as error:
         raise PoseError(f"{name}: {error}") from error
 
