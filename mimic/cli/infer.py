@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimic.cli.options import Subparsers, UsageError, add_run_options
+from mimic.cli.stopping import signals_raise
 
 if TYPE_CHECKING:
     from mimic.config import InferenceConfig
@@ -57,13 +58,14 @@ def run_cases(config: InferenceConfig, options: argparse.Namespace) -> int:
     from mimic.generation.run import one_line
 
     log = logging.getLogger("mimic")
-    outcome = run_config(
-        config,
-        output_dir=options.output_dir,
-        overwrite=options.overwrite,
-        is_progress_shown=not options.quiet,
-        say=log.info,
-    )
+    with signals_raise():
+        outcome = run_config(
+            config,
+            output_dir=options.output_dir,
+            overwrite=options.overwrite,
+            is_progress_shown=not options.quiet,
+            say=log.info,
+        )
     if outcome.failures and (options.debug or len(config.test_case) == 1):
         raise outcome.failures[0].error
     if outcome.results:

@@ -1,6 +1,6 @@
 """Parse the command line, run one command, and turn its errors into a sentence on stderr and an exit code.
 
-0: done. 1: something failed. 2: the user's input cannot be used. 130: interrupted.
+0: done. 1: something failed. 2: the user's input cannot be used. 130: interrupted (143: by SIGTERM).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from mimic.cli import compare, demo, doctor, download, evaluate, infer, pose, prepare, synth, train
+from mimic.cli.stopping import Terminated
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -45,9 +46,11 @@ def main(argv: Sequence[str] | None = None, *, program: str = "mimic") -> int:
         code: int = options.run(options)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        print("\ninterrupted; finished results are kept", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        print(
+            f"\ninterrupted{f' by {stop}' if str(stop) else ''}; finished results are kept", file=sys.stderr
+        )
+        return stop.exit_code if isinstance(stop, Terminated) else INTERRUPTED
     except BrokenPipeError:  # the reader of our output has ended, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

@@ -330,20 +330,24 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         """Sample latents ``B x F x C x h x w``, in the denoiser's precision."""
         timesteps = self.scheduler.timesteps
         self._num_timesteps = len(timesteps)
+        num_done, state = 0, {"scheduler": self.scheduler, "generator": plan.generator}
+        if report.keeper is not None:
+            num_done, latents = report.keeper.resume(latents, num_steps=len(timesteps), **state)
         step_arguments = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
             step_arguments["generator"] = plan.generator
         with self.progress_bar(total=len(timesteps) * len(plan.windows)) as bar:
+            bar.update(num_done * len(plan.windows))
             latents = denoise(
                 self._guided(plan, conditions),
                 latents,
                 scheduler=self.scheduler,
-                timesteps=timesteps,
+                timesteps=timesteps[num_done:],
                 windows=plan.windows,
                 weights=self.fusion_weights(plan),
                 step_arguments=step_arguments,
                 after_window=bar.update,
-                after_step=self._after_step(report),
+                after_step=self._after_step(report, state, num_done),
             )
         return latents.to(self.denoiser.dtype)
 
@@ -377,11 +381,16 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         """Number of denoising steps of the current or last run."""
         return self._num_timesteps
 
-    def _after_step(self, report: StepReport) -> Callable[[int, Tensor, Tensor], Tensor | None]:
+    def _after_step(
+        self, report: StepReport, state: dict[str, Any], first: int
+    ) -> Callable[[int, Tensor, Tensor], Tensor | None]:
         def after_step(i: int, t: Tensor, latents: Tensor) -> Tensor | None:
+            i += first
             if report.callback is not None:
                 given = {"latents": latents} if "latents" in report.tensor_inputs else {}
                 latents = (report.callback(self, i, t, given) or {}).get("latents", latents).to(latents)
+            if report.keeper is not None and not self.interrupt:
+                report.keeper.keep(latents, num_done=i + 1, **state)
             return None if self.interrupt else latents
 
         return after_step

@@ -1,23 +1,50 @@
-"""The caller's callback after each denoising step, as diffusers' pipelines take it."""
+"""What happens after each denoising step: the caller's callback, as diffusers' pipelines take it; saving."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor
 
+from mimic.sampling.noise import Generators
+
 StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
+
+
+class StepKeeper(Protocol):
+    """Keeps the state after finished denoising steps, so that an interrupted run can continue."""
+
+    def resume(
+        self, latents: Tensor, *, num_steps: int, scheduler: Any, generator: Generators
+    ) -> tuple[int, Tensor]:
+        """Restore the state after the last kept step.
+
+        Args:
+            latents: initial latents, ``B x F x C x h x w``.
+            num_steps: number of all steps.
+            scheduler: a scheduler whose timesteps have been set; restored in place.
+            generator: what the run draws from; restored in place.
+
+        Returns:
+            the number of finished steps and the latents after them; (0, `latents`) if nothing is kept.
+        """
+
+    def keep(self, latents: Tensor, *, num_done: int, scheduler: Any, generator: Generators) -> None:
+        """Keep the state after `num_done` steps; called after each step."""
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """Callback run after each denoising step, in diffusers' way, and the tensors passed to it."""
+    """What is run after each denoising step."""
 
     callback: StepCallback | None = None
+    """The caller's callback, in diffusers' way."""
     tensor_inputs: tuple[str, ...] = ("latents",)
+    """Tensors passed to it."""
+    keeper: StepKeeper | None = None
 
 
 def step_report(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import time
 import warnings
@@ -24,11 +25,13 @@ from mimic.data.transforms import frames_to_uint8
 from mimic.families.base import AnimationPipeline
 from mimic.families.inputs import Inputs
 from mimic.families.plan import Plan
+from mimic.families.steps import StepReport
 from mimic.files import local_path, write_json
 from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
 from mimic.generation.output import Output, side_by_side_path, write_frames
 from mimic.generation.reference import PictureSource, Reference, compatibility_of, see_reference
 from mimic.generation.stages import Stages
+from mimic.generation.unfinished import KeptFrames, KeptSteps, Unfinished, finish_interrupted
 from mimic.models.densepose_model import DensePoseModel
 from mimic.progress import bar_style, progress_bar
 from mimic.provenance import described_model, file_facts, versions
@@ -36,6 +39,8 @@ from mimic.results import ResultFiles, check_inputs_stay, hash_of_video, read_re
 from mimic.video import SoundCheck, check_audio
 from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
+
+log = logging.getLogger("mimic")
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,13 @@ def generate(
     overwrite: bool = False,
     is_progress_shown: bool = True,
     about: Mapping[str, Any] | None = None,
+    identity: str | None = None,
     **settings: Any,
 ) -> GenerateResult:
     """Animate the person of a reference picture with the motion of a driving clip, and write the video.
+
+    With an `identity`, an interrupted call leaves its finished steps and frames in a folder
+    ``<name>.unfinished`` beside the result, and a call of the same identity continues from there.
 
     Args:
         reference: the picture: a file, or RGB (uint8 ``H x W x 3`` or PIL).
@@ -98,6 +107,8 @@ def generate(
         overwrite: replace a former result with this name; if false, it is renamed to ``<name>.1.mp4``.
         is_progress_shown: show progress bars for poses, denoising and decoding on a terminal.
         about: additional entries of the report; ``model`` replaces the detected description of the pipeline.
+        identity: hash of everything that makes the result: settings, inputs and weights. The caller answers
+            for it; `mimic infer` computes it from the contents of all files.
         settings: settings of `mimic.config.CaseSettings`, by name.
 
     Returns:
@@ -115,7 +126,12 @@ def generate(
     path, start, stages = Path(os.path.expanduser(output)), time.perf_counter(), Stages()
     files = ResultFiles(path, side_by_side_path(path) if chosen.side_by_side else None)
     check_inputs_stay(files, [reference, driving])
+    finish_interrupted(files)
     read_result(files)
+    kept = None if identity is None else Unfinished(files, identity, versions=versions())
+    resumed = None if kept is None else kept.describe()
+    if kept is not None:
+        kept.announce()
     if "warning" in pipeline.generation_defaults and "model" not in (about or {}):
         warnings.warn(pipeline.generation_defaults["warning"], stacklevel=2)
     if driver is None:
@@ -130,36 +146,42 @@ def generate(
         moves = driver.read(_local(driving), seen, pipeline, chosen, progress=show)
     plan = case_plan(pipeline, chosen, moves.num_frames, seen.height, seen.width)
     sound = _sound_of(moves, chosen)
-    result = _output(files, moves, chosen, has_audio=sound.is_usable)
-    with stages("denoising"), _bar_of(pipeline, is_shown=is_progress_shown):
-        latents = _denoise(pipeline, plan, seen, moves.maps)
-    frames = _decoded(pipeline, plan, latents, chosen)
-    with (
-        set_aside(files, is_kept=not overwrite) as former,
-        stages("decoding"),
-        progress_bar("decoding", "frame", is_shown=is_progress_shown) as show,
-    ):
-        written = write_frames(frames, result, seen, moves.maps, progress=show)
-    missing = sound.missing or written.missing
-    seconds = time.perf_counter() - start
-    report = {
-        "name": path.stem,
-        "model": described_model(pipeline),
-        **(about or {}),
-        "settings": {**chosen.model_dump(), **plan.as_settings()},
-        "seed": chosen.seed,
-        "reference": file_facts(reference),
-        "driving": file_facts(driving) | _facts_of(moves),
-        "poses": moves.facts,
-        "output": _facts_of_output(result, seen) | {"has_audio": written.has_audio, "missing": missing},
-        "versions": versions(),
-        "stages": stages.as_dicts(),
-        "seconds": round(seconds, 3),
-    }
+    with contextlib.ExitStack() as parts:
+        if kept is None:
+            former = parts.enter_context(set_aside(files, is_kept=not overwrite))
+        else:
+            parts.enter_context(kept.saved_on_failure())
+        with stages("denoising"), _bar_of(pipeline, is_shown=is_progress_shown):
+            latents = _denoise(pipeline, plan, seen, moves.maps, None if kept is None else kept.steps)
+        frames = _decoded(pipeline, plan, latents, chosen, None if kept is None else kept.frames)
+        result = _output(files if kept is None else kept.staged, moves, chosen, has_audio=sound.is_usable)
+        with stages("decoding"), progress_bar("decoding", "frame", is_shown=is_progress_shown) as show:
+            written = write_frames(frames, result, seen, moves.maps, progress=show)
+        missing = sound.missing or written.missing
+        seconds = time.perf_counter() - start
+        report = {
+            "name": path.stem,
+            "model": described_model(pipeline),
+            **(about or {}),
+            "identity": identity,
+            "settings": {**chosen.model_dump(), **plan.as_settings()},
+            "seed": chosen.seed,
+            "reference": file_facts(reference),
+            "driving": file_facts(driving) | _facts_of(moves),
+            "poses": moves.facts,
+            "output": _facts_of_output(result, seen) | {"has_audio": written.has_audio, "missing": missing},
+            "versions": versions(),
+            "stages": stages.as_dicts(),
+            "seconds": round(seconds, 3),
+            "resumed": resumed,
+        }
+        write_json(result.path.with_suffix(".json"), report)
+        if kept is not None:
+            former = kept.place(is_former_kept=not overwrite)
     return GenerateResult(
         path=path,
         side_by_side=files.side_by_side,
-        report=write_json(path.with_suffix(".json"), report),
+        report=files.report,
         num_frames=result.num_frames,
         fps=float(result.fps),
         height=seen.height,
@@ -197,12 +219,19 @@ def case_plan(
 
 
 def _denoise(
-    pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], reference: Reference, maps: DrivingMaps
+    pipeline: AnimationPipeline[Any, Any],
+    plan: Plan[Any],
+    reference: Reference,
+    maps: DrivingMaps,
+    kept: KeptSteps | None,
 ) -> Tensor:
     """Sample the latents of all frames, including the reference frame if `shows_reference_first`."""
+    finished = None if kept is None else kept.finished_latents()
+    if finished is not None:
+        return finished.to(pipeline.execution_device, pipeline.denoiser.dtype)
     shown = maps if pipeline.shows_reference_first else BehindTheFirst(maps)
     inputs = Inputs([Image.fromarray(reference.picture)], [shown])
-    latents = pipeline.animate(inputs, plan, output_type="latent")
+    latents = pipeline.animate(inputs, plan, output_type="latent", report=StepReport(keeper=kept))
     assert isinstance(latents, Tensor)
     return latents
 
@@ -221,18 +250,32 @@ class BehindTheFirst:
 
 
 def _decoded(
-    pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], latents: Tensor, settings: CaseSettings
+    pipeline: AnimationPipeline[Any, Any],
+    plan: Plan[Any],
+    latents: Tensor,
+    settings: CaseSettings,
+    kept: KeptFrames | None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Decode and yield the frames, uint8 ``H x W x 3``, without the reference frame.
 
     The reference frame is decoded as well, because temporal decoders mix the frames of a chunk and the chunks
-    have to be those of the released script.
+    have to be those of the released script. Frames of an interrupted run are read instead of decoded.
     """
     compatibility = compatibility_of(pipeline, settings)
-    is_first = pipeline.shows_reference_first
-    for frames_F3HW in pipeline.decode_stream(latents, plan.decode_chunk_size):
-        yield from frames_to_uint8(frames_F3HW, compatibility)[1 if is_first else 0 :]
+    num_done = 0
+    if kept is not None:
+        num_done = kept.num_chunks
+        yield from kept.read()
+    remaining = latents[:, num_done * plan.decode_chunk_size :]
+    if not remaining.shape[1]:
+        return
+    is_first = pipeline.shows_reference_first and num_done == 0
+    for frames_F3HW in pipeline.decode_stream(remaining, plan.decode_chunk_size):
+        frames = frames_to_uint8(frames_F3HW, compatibility)[1 if is_first else 0 :]
         is_first = False
+        if kept is not None:
+            kept.keep(frames)
+        yield from frames
 
 
 def _sound_of(driving: Driving, settings: CaseSettings) -> SoundCheck:

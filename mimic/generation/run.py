@@ -27,14 +27,19 @@ from mimic.generation.checks import (
     result_files,
 )
 from mimic.generation.drivers import DriverTools, load_driver
+from mimic.generation.pose_cache import PoseCache
+from mimic.generation.unfinished import finish_interrupted, is_interrupted
 from mimic.locks import locked_folder
 from mimic.models.densepose_model import DensePoseModel
-from mimic.provenance import described_model, estimator_facts, weights_of
+from mimic.provenance import described_model, estimator_facts, versions, weights_of
 from mimic.results import identity_of, is_same, read_result
 from mimic.weights.sources import sha256
 from mimic.weights.strict import WeightsError
 from pose import load_estimator
 from pose.estimators import Estimator
+
+_POSE_PACKAGES = ("numpy", "av", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu")
+"""Packages whose versions can change the poses that are found."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,12 @@ def run_config(
     output_dir = Path(os.path.expanduser(output_dir or config.output_dir))
     device = chosen_device(config.device)
     config = _with_names(config)
+    _finish_interrupted_results(config, output_dir, say)
     check_inputs(config, output_dir)
     base, checkpoint = find_sources(config.base_model_path, config.ckpt_path)
     with _folder_of_ours(output_dir, say):
-        identities = {} if overwrite else case_identities(config, base, checkpoint, device)
-        kept = _kept_results(config, output_dir, identities, say)
+        identities = case_identities(config, base, checkpoint, device)
+        kept = {} if overwrite else _kept_results(config, output_dir, identities, say)
         made = RunResult((), ())
         remaining = tuple(case for case in config.test_case if case.name not in kept)
         if remaining:
@@ -96,6 +102,7 @@ def run_config(
                 device,
                 output_dir=output_dir,
                 identities=identities,
+                overwrite=overwrite,
                 is_progress_shown=is_progress_shown,
                 say=say,
             )
@@ -112,6 +119,7 @@ def _run_cases(
     *,
     output_dir: Path,
     identities: Mapping[str, str],
+    overwrite: bool,
     is_progress_shown: bool,
     say: Callable[[str], None],
 ) -> RunResult:
@@ -137,9 +145,10 @@ def _run_cases(
                 output=output_dir / f"{name}.mp4",
                 reference_pose=pose,
                 driver=driver,
-                overwrite=not identities,
+                overwrite=overwrite,
                 is_progress_shown=is_progress_shown,
-                about={"model": model, "identity": identities.get(name)},
+                about={"model": model},
+                identity=identities[name],
                 **case.model_dump(include=set(CaseSettings.model_fields)),
             )
         except Exception as error:
@@ -164,6 +173,19 @@ def _with_names(config: InferenceConfig) -> InferenceConfig:
         case.model_copy(update={"name": name}) for name, case in zip(config.case_names(), config.test_case)
     )
     return config.model_copy(update={"test_case": tuple(named)})
+
+
+def _finish_interrupted_results(
+    config: InferenceConfig, output_dir: Path, say: Callable[[str], None]
+) -> None:
+    """Finish moving complete results to their places where a run was interrupted while doing so."""
+    every = [
+        result_files(output_dir, name, case) for name, case in zip(config.case_names(), config.test_case)
+    ]
+    if any(is_interrupted(files) for files in every):
+        with locked_folder(output_dir, work="mimic infer", say=say):
+            for files in every:
+                finish_interrupted(files)
 
 
 @contextlib.contextmanager
@@ -218,7 +240,8 @@ def _kept_results(
     for name, case in zip(config.case_names(), config.test_case):
         files = result_files(output_dir, name, case)
         report = read_result(files)
-        if report is not None and name in identities and is_same(report, files, identities[name]):
+        if is_same(report, files, identities[name]):
+            assert report is not None
             kept[name] = kept_result(files, report)
             say(f"{name}: kept, settings and inputs are unchanged ({files.video})")
     return kept
@@ -256,7 +279,13 @@ def driver_tools(config: InferenceConfig, device: torch.device) -> DriverTools:
             return None
         return DensePoseModel(local_path(config.densepose_model), device=place)
 
-    return DriverTools(estimator, densepose_model)
+    found = {name: number for name, number in versions().items() if name in _POSE_PACKAGES}
+    facts = {
+        "files": estimator_facts(config.estimator, config.estimator_weights),
+        "device": place,
+        "versions": found,
+    }
+    return DriverTools(estimator, densepose_model, PoseCache(facts))
 
 
 def load_model(

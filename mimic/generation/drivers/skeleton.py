@@ -25,6 +25,7 @@ from mimic.generation.drivers.base import (
     Picture,
     num_driving_frames,
 )
+from mimic.generation.pose_cache import PoseCache
 from mimic.generation.reference import Reference
 from mimic.progress import Progress
 from mimic.video import VideoError, VideoInfo, probe, read_frames, released_stride
@@ -96,7 +97,9 @@ class SkeletonDriver(Driver):
             FileNotFoundError, VideoError: the clip is missing or cannot be read.
             PoseError: no person is found, a file holds no poses, or the poses cannot be aligned.
         """
-        found = read_poses(driving, self.tools.estimator, settings, progress=progress)
+        found = read_poses(
+            driving, self.tools.estimator, settings, progress=progress, cache=self.tools.pose_cache
+        )
         presence = summarise_presence(found.poses)
         for sentence in presence.sentences():
             log.info("the driving clip: %s", sentence)
@@ -139,6 +142,7 @@ def read_poses(
     settings: CaseSettings,
     *,
     progress: Progress | None = None,
+    cache: PoseCache | None = None,
 ) -> FoundPoses:
     """Read the driving poses from a file, or estimate them while the clip is decoded.
 
@@ -147,6 +151,7 @@ def read_poses(
         estimator: returns the estimator; only called for videos.
         settings: settings of the case.
         progress: wraps the iteration over frames with a progress bar.
+        cache: keeps the poses of videos.
 
     Raises:
         FileNotFoundError, VideoError: the clip is missing or cannot be read.
@@ -164,11 +169,16 @@ def read_poses(
         clip = probe(driving)
         stride = released_stride(settings.sample_stride, clip.fps)
         check_shows_people(clip)
-        frames = read_frames(driving, stride=stride, max_frames=settings.max_frames, info=clip)
-        total = num_driving_frames(clip, settings)
-        poses = estimator().frames(
-            frames, fps=float(clip.fps / stride), person=settings.person, total=total, progress=progress
-        )
+
+        def estimate() -> PoseSequence:
+            frames = read_frames(driving, stride=stride, max_frames=settings.max_frames, info=clip)
+            total = num_driving_frames(clip, settings)
+            return estimator().frames(
+                frames, fps=float(clip.fps / stride), person=settings.person, total=total, progress=progress
+            )
+
+        wanted = {"stride": stride, "max_frames": settings.max_frames, "person": settings.person}
+        poses = estimate() if cache is None else cache(Path(driving), wanted, estimate)
         return FoundPoses(poses, stride, float(clip.fps), clip)
     except PoseError as error:
         raise PoseError(f"{name}: {error}") from error
