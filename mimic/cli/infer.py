@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,9 @@ def run_cases(config: InferenceConfig, options: argparse.Namespace) -> int:
     from mimic.generation.run import one_line
 
     log = logging.getLogger("mimic")
+    is_first = os.environ.get("RANK", "0") == "0"  # of several processes
+    if not is_first:
+        log.setLevel(logging.WARNING)
     with signals_raise():
         outcome = run_config(
             config,
@@ -70,7 +74,7 @@ def run_cases(config: InferenceConfig, options: argparse.Namespace) -> int:
         raise outcome.failures[0].error
     if outcome.results:
         log.info("look at:")
-    for result in outcome.results:
+    for result in outcome.results if is_first else ():
         print(result.side_by_side or result.path)
     for failure in outcome.failures:
         log.error("failed: %s: %s", failure.name, one_line(failure.error))

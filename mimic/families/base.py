@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mimic.data.pose_maps import PoseMaps
 from mimic.data.transforms import Pictures
+from mimic.distributed import Ranks
 from mimic.families import checks
 from mimic.families.frames import OUTPUT_TYPES, FramePipeline, Frames
 from mimic.families.inputs import Inputs, read_inputs
@@ -73,6 +74,8 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
     draws_channels_first: ClassVar[bool] = False
     """Whether noise is drawn as ``B x C x F x h x w``, as needed to reproduce the published code's seeds."""
 
+    ranks: Ranks | None = None
+    """Processes among which the windows of each step are shared; None for a single process."""
     _interrupt = False
     _num_timesteps = 0
 
@@ -346,6 +349,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
                 windows=plan.windows,
                 weights=self.fusion_weights(plan),
                 step_arguments=step_arguments,
+                share=None if self.ranks is None else self.ranks.in_order,
                 after_window=bar.update,
                 after_step=self._after_step(report, state, num_done),
             )

@@ -21,17 +21,18 @@ from torch import Tensor
 
 from mimic.config import CaseSettings
 from mimic.config.loading import build
-from mimic.data.transforms import frames_to_uint8
 from mimic.families.base import AnimationPipeline
 from mimic.families.inputs import Inputs
 from mimic.families.plan import Plan
 from mimic.families.steps import StepReport
 from mimic.files import local_path, write_json
+from mimic.generation.decoding import decoded
 from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
+from mimic.generation.memory_mode import MemoryMode
 from mimic.generation.output import Output, side_by_side_path, write_frames
-from mimic.generation.reference import PictureSource, Reference, compatibility_of, see_reference
+from mimic.generation.reference import PictureSource, Reference, see_reference
 from mimic.generation.stages import Stages
-from mimic.generation.unfinished import KeptFrames, KeptSteps, Unfinished, finish_interrupted
+from mimic.generation.unfinished import FollowedSteps, KeptSteps, Unfinished, finish_interrupted
 from mimic.models.densepose_model import DensePoseModel
 from mimic.progress import bar_style, progress_bar
 from mimic.provenance import described_model, file_facts, versions
@@ -86,6 +87,7 @@ def generate(
     is_progress_shown: bool = True,
     about: Mapping[str, Any] | None = None,
     identity: str | None = None,
+    memory: MemoryMode | None = None,
     **settings: Any,
 ) -> GenerateResult:
     """Animate the person of a reference picture with the motion of a driving clip, and write the video.
@@ -109,6 +111,7 @@ def generate(
         about: additional entries of the report; ``model`` replaces the detected description of the pipeline.
         identity: hash of everything that makes the result: settings, inputs and weights. The caller answers
             for it; `mimic infer` computes it from the contents of all files.
+        memory: how much memory to use; by default the pipeline is used as it is.
         settings: settings of `mimic.config.CaseSettings`, by name.
 
     Returns:
@@ -125,10 +128,14 @@ def generate(
     chosen = build(CaseSettings, settings, "settings")
     path, start, stages = Path(os.path.expanduser(output)), time.perf_counter(), Stages()
     files = ResultFiles(path, side_by_side_path(path) if chosen.side_by_side else None)
-    check_inputs_stay(files, [reference, driving])
-    finish_interrupted(files)
-    read_result(files)
-    kept = None if identity is None else Unfinished(files, identity, versions=versions())
+    ranks = pipeline.ranks
+    is_writing = ranks is None or ranks.is_first
+    kept = None
+    if is_writing:
+        check_inputs_stay(files, [reference, driving])
+        finish_interrupted(files)
+        read_result(files)
+        kept = None if identity is None else Unfinished(files, identity, versions=versions())
     resumed = None if kept is None else kept.describe()
     if kept is not None:
         kept.announce()
@@ -142,19 +149,33 @@ def generate(
         seen = see_reference(
             reference, pipeline, chosen, find_pose=driver.reference_pose, pose=reference_pose
         )
-    with stages("poses"), progress_bar("poses", "frame", is_shown=is_progress_shown) as show:
+    in_turn = contextlib.nullcontext() if ranks is None else ranks.first_goes_first()  # poses are cached
+    with stages("poses"), in_turn, progress_bar("poses", "frame", is_shown=is_progress_shown) as show:
         moves = driver.read(_local(driving), seen, pipeline, chosen, progress=show)
     plan = case_plan(pipeline, chosen, moves.num_frames, seen.height, seen.width)
+    steps = None if kept is None else kept.steps
+    if ranks is not None:
+        found = ranks.from_first(None if steps is None else steps.found)
+        steps = FollowedSteps(found) if steps is None else steps
+    if memory is not None:
+        before = None if steps is None or steps.found is None else steps.found[1].get("memory_mode")
+        memory.apply(pipeline, plan, before=before)
+        if kept is not None:
+            kept.about["memory_mode"] = str(memory.used)
     sound = _sound_of(moves, chosen)
     with contextlib.ExitStack() as parts:
-        if kept is None:
+        if kept is None and is_writing:
             former = parts.enter_context(set_aside(files, is_kept=not overwrite))
-        else:
+        elif kept is not None:
             parts.enter_context(kept.saved_on_failure())
         with stages("denoising"), _bar_of(pipeline, is_shown=is_progress_shown):
-            latents = _denoise(pipeline, plan, seen, moves.maps, None if kept is None else kept.steps)
-        frames = _decoded(pipeline, plan, latents, chosen, None if kept is None else kept.frames)
+            latents = _denoise(pipeline, plan, seen, moves.maps, steps)
+        frames = decoded(pipeline, plan, latents, chosen, None if kept is None else kept.frames)
         result = _output(files if kept is None else kept.staged, moves, chosen, has_audio=sound.is_usable)
+        if not is_writing:
+            for _ in frames:  # decoded for the first process
+                pass
+            return _unwritten_result(result, seen, has_audio=sound.is_usable, start=start)
         with stages("decoding"), progress_bar("decoding", "frame", is_shown=is_progress_shown) as show:
             written = write_frames(frames, result, seen, moves.maps, progress=show)
         missing = sound.missing or written.missing
@@ -166,6 +187,7 @@ def generate(
             "identity": identity,
             "settings": {**chosen.model_dump(), **plan.as_settings()},
             "seed": chosen.seed,
+            "memory_mode": None if memory is None else {"asked": memory.asked, "used": memory.used},
             "reference": file_facts(reference),
             "driving": file_facts(driving) | _facts_of(moves),
             "poses": moves.facts,
@@ -249,35 +271,6 @@ class BehindTheFirst:
         return self._maps([frame + 1 for frame in frames])
 
 
-def _decoded(
-    pipeline: AnimationPipeline[Any, Any],
-    plan: Plan[Any],
-    latents: Tensor,
-    settings: CaseSettings,
-    kept: KeptFrames | None,
-) -> Iterator[NDArray[np.uint8]]:
-    """Decode and yield the frames, uint8 ``H x W x 3``, without the reference frame.
-
-    The reference frame is decoded as well, because temporal decoders mix the frames of a chunk and the chunks
-    have to be those of the released script. Frames of an interrupted run are read instead of decoded.
-    """
-    compatibility = compatibility_of(pipeline, settings)
-    num_done = 0
-    if kept is not None:
-        num_done = kept.num_chunks
-        yield from kept.read()
-    remaining = latents[:, num_done * plan.decode_chunk_size :]
-    if not remaining.shape[1]:
-        return
-    is_first = pipeline.shows_reference_first and num_done == 0
-    for frames_F3HW in pipeline.decode_stream(remaining, plan.decode_chunk_size):
-        frames = frames_to_uint8(frames_F3HW, compatibility)[1 if is_first else 0 :]
-        is_first = False
-        if kept is not None:
-            kept.keep(frames)
-        yield from frames
-
-
 def _sound_of(driving: Driving, settings: CaseSettings) -> SoundCheck:
     """Check which audio of the clip can be used, before the expensive stages."""
     clip = driving.clip
@@ -312,6 +305,23 @@ def _facts_of_output(output: Output, reference: Reference) -> dict[str, Any]:
         "fps": float(output.fps),
         "sha256": hash_of_video(output.path),
     }
+
+
+def _unwritten_result(
+    output: Output, reference: Reference, *, has_audio: bool, start: float
+) -> GenerateResult:
+    """Describe a result that another process writes."""
+    return GenerateResult(
+        path=output.path,
+        side_by_side=output.side_by_side,
+        report=output.path.with_suffix(".json"),
+        num_frames=output.num_frames,
+        fps=float(output.fps),
+        height=reference.height,
+        width=reference.width,
+        has_audio=has_audio,
+        seconds=time.perf_counter() - start,
+    )
 
 
 def kept_result(files: ResultFiles, report: Mapping[str, Any]) -> GenerateResult:

@@ -14,6 +14,7 @@ import torch
 
 from mimic.config import CaseSettings, InferenceConfig
 from mimic.devices import chosen_device, chosen_dtype
+from mimic.distributed import Ranks, joined_ranks, local_rank
 from mimic.families.base import AnimationPipeline
 from mimic.families.family import Family
 from mimic.families.registry import find_family, find_sources, load_pipeline
@@ -27,6 +28,7 @@ from mimic.generation.checks import (
     result_files,
 )
 from mimic.generation.drivers import DriverTools, load_driver
+from mimic.generation.memory_mode import MemoryMode, is_out_of_memory
 from mimic.generation.pose_cache import PoseCache
 from mimic.generation.unfinished import finish_interrupted, is_interrupted
 from mimic.locks import locked_folder
@@ -84,14 +86,36 @@ def run_config(
         SourceError, WeightsError: the model is not found or its weights do not fit; no case was run.
     """
     output_dir = Path(os.path.expanduser(output_dir or config.output_dir))
-    device = chosen_device(config.device)
+    with joined_ranks() as ranks:
+        if ranks is None or ranks.is_first:
+            return _run(config, output_dir, ranks, overwrite, is_progress_shown, say)
+        return _run(config, output_dir, ranks, overwrite, False, lambda line: None)
+
+
+def _run(
+    config: InferenceConfig,
+    output_dir: Path,
+    ranks: Ranks | None,
+    overwrite: bool,
+    is_progress_shown: bool,
+    say: Callable[[str], None],
+) -> RunResult:
+    """Run all cases in one of the processes `ranks`; the first one decides what is to be done, and writes."""
+    device = _device_of(config, ranks)
     config = _with_names(config)
-    _finish_interrupted_results(config, output_dir, say)
-    check_inputs(config, output_dir)
+    is_first = ranks is None or ranks.is_first
+    if is_first:
+        _finish_interrupted_results(config, output_dir, say)
+        check_inputs(config, output_dir)
     base, checkpoint = find_sources(config.base_model_path, config.ckpt_path)
-    with _folder_of_ours(output_dir, say):
-        identities = case_identities(config, base, checkpoint, device)
-        kept = {} if overwrite else _kept_results(config, output_dir, identities, say)
+    with _folder_of_ours(output_dir, say) if is_first else contextlib.nullcontext():
+        kept: dict[str, GenerateResult] = {}
+        identities: dict[str, str] = {}
+        if is_first:
+            identities = case_identities(config, base, checkpoint, device)
+            kept = {} if overwrite else _kept_results(config, output_dir, identities, say)
+        if ranks is not None:
+            identities, kept = ranks.from_first((identities, kept))
         made = RunResult((), ())
         remaining = tuple(case for case in config.test_case if case.name not in kept)
         if remaining:
@@ -100,6 +124,7 @@ def run_config(
                 base,
                 checkpoint,
                 device,
+                ranks=ranks,
                 output_dir=output_dir,
                 identities=identities,
                 overwrite=overwrite,
@@ -117,6 +142,7 @@ def _run_cases(
     checkpoint: Path | None,
     device: torch.device,
     *,
+    ranks: Ranks | None,
     output_dir: Path,
     identities: Mapping[str, str],
     overwrite: bool,
@@ -127,31 +153,40 @@ def _run_cases(
     driver = load_driver(family_of(base, checkpoint).pipeline_class().driven_by, driver_tools(config, device))
     check_driver(config, driver)
     pipeline = load_model(config, base, checkpoint, device)
+    pipeline.ranks = ranks
     if "warning" in pipeline.generation_defaults and not _is_all_bundled(config):
         say(f"note: {pipeline.generation_defaults['warning']}")
     reference_poses = check_with_model(config, pipeline, driver, output_dir)
     model = described_model(pipeline, base=base, checkpoint=checkpoint, name=config.base_model_path)
     say(f"model: {model['name']} on {model['device']}, {model['dtype']}")
 
+    memory = MemoryMode(config.memory_mode)
     results: list[GenerateResult] = []
     failures: list[CaseFailure] = []
     for name, case, pose in zip(config.case_names(), config.test_case, reference_poses):
         say(f"{name}: animating {case.ref_image_path} with {case.ref_video_path}")
+        make = functools.partial(
+            generate,
+            case.ref_image_path,
+            case.ref_video_path,
+            pipeline=pipeline,
+            output=output_dir / f"{name}.mp4",
+            reference_pose=pose,
+            driver=driver,
+            overwrite=overwrite,
+            is_progress_shown=is_progress_shown,
+            about={"model": model},
+            identity=identities[name],
+            memory=memory,
+            **case.model_dump(include=set(CaseSettings.model_fields)),
+        )
         try:
-            result = generate(
-                case.ref_image_path,
-                case.ref_video_path,
-                pipeline=pipeline,
-                output=output_dir / f"{name}.mp4",
-                reference_pose=pose,
-                driver=driver,
-                overwrite=overwrite,
-                is_progress_shown=is_progress_shown,
-                about={"model": model},
-                identity=identities[name],
-                **case.model_dump(include=set(CaseSettings.model_fields)),
+            result = _retried_with_less_memory(
+                make, memory, ranks, say=lambda line, name=name: say(f"{name}: {line}")
             )
         except Exception as error:
+            if ranks is not None:  # the others wait for this process
+                raise
             failures.append(CaseFailure(name, error))
             if len(config.test_case) > 1:  # the caller reports the failure of a single case
                 say(f"{name}: failed. {one_line(error)}")
@@ -165,6 +200,28 @@ def _run_cases(
                     f"{name}: the former result had other settings or inputs; renamed to {result.former.name}"
                 )
     return RunResult(tuple(results), tuple(failures))
+
+
+def _retried_with_less_memory(
+    make: Callable[[], GenerateResult], memory: MemoryMode, ranks: Ranks | None, say: Callable[[str], object]
+) -> GenerateResult:
+    """Call `make` in ever lower modes until memory suffices or no lower mode is left."""
+    while True:
+        try:
+            return make()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or not memory.can_lower() or ranks is not None:
+                raise
+            told = str(error).split(". ")[0]
+        # Outside the handler, whose error keeps the failed call's tensors alive.
+        say(f"memory is full ({told}); trying again with memory_mode: {memory.lower()}")
+
+
+def _device_of(config: InferenceConfig, ranks: Ranks | None) -> torch.device:
+    """Return the device of this process: the config's, or with several processes the GPU of its number."""
+    if ranks is not None and config.device in ("auto", "cuda") and torch.cuda.is_available():
+        return chosen_device(f"cuda:{local_rank()}")
+    return chosen_device(config.device)
 
 
 def _with_names(config: InferenceConfig) -> InferenceConfig:
@@ -297,7 +354,8 @@ def load_model(
         WeightsError: the weights do not fit (a `ValueError`).
         InputError: the model belongs to no known family (a `ValueError`).
     """
-    is_offloaded = config.cpu_offload and device.type == "cuda"
+    is_lower = config.cpu_offload or config.memory_mode in ("balanced", "low")
+    is_offloaded = is_lower and device.type == "cuda"
     dtype = chosen_dtype(config.dtype, device)
     place = torch.device("cpu") if is_offloaded else device
     try:
@@ -324,9 +382,11 @@ def summary(result: GenerateResult) -> str:
 def one_line(error: BaseException) -> str:
     """Format an error as one line; unexpected errors also show their class."""
     text = " ".join(str(error).split())
-    if "out of memory" in text:
+    if is_out_of_memory(error):
         return (
-            f"the device's memory is full ({text.split('. ')[0]}). Try cpu_offload=true, or smaller settings"
+            f"memory is full ({text.split('. ')[0]}). Use memory_mode=low (which includes cpu_offload=true), "
+            "a smaller height and width, or fewer frames in a window (num_frames) or decoded together "
+            "(decode_chunk_size)"
         )
     is_plain = isinstance(error, OSError | ValueError) and text
     return text if is_plain else f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,9 @@ MAX_WAITING_BYTES = 64 * 2**20
 
 _PACKAGES = ("mimic", "torch", "diffusers", "transformers")
 _STEPS, _FRAMES = "denoising.safetensors", "frames_{:06d}.safetensors"
+
+Saved = tuple[dict[str, Tensor], dict[str, str]]
+"""Tensors and texts of a file."""
 
 
 class SavingBudget:
@@ -91,8 +95,12 @@ class Unfinished:
         self.staged = files.inside(self.folder)
         """Where the files of the result are written until all of them are whole."""
         budget = budget or SavingBudget()
-        self.steps = KeptSteps(self.folder / _STEPS, self.identity, budget)
-        self.frames = KeptFrames(self.folder, self.identity, budget)
+        self.about: dict[str, str] = {}
+        """Entries stored with everything that is saved from now on."""
+        path = self.folder / _STEPS
+        found = _read(path, self.identity)
+        self.steps = KeptSteps(path, self.identity, budget, self.about, found=found)
+        self.frames = KeptFrames(self.folder, self.identity, budget, self.about)
         self._clean()
 
     def announce(self) -> None:
@@ -189,21 +197,38 @@ def finish_interrupted(files: ResultFiles) -> None:
 class KeptSteps:
     """Saves finished denoising steps; see `mimic.families.steps.StepKeeper`.
 
+    Args:
+        path: of the file.
+        identity: stored in the file.
+        budget: limits the time spent on saving.
+        about: further texts stored in the file.
+        found: what an interrupted run has left.
+
     Attributes:
         num_saved: number of denoising steps that are finished and saved.
         num_steps: number of all denoising steps; 0 if not known yet.
+        found: tensors and texts of the file that was found; None if there was none.
     """
 
-    def __init__(self, path: Path, identity: str, budget: SavingBudget) -> None:
+    def __init__(
+        self,
+        path: Path,
+        identity: str,
+        budget: SavingBudget,
+        about: Mapping[str, str] | None = None,
+        *,
+        found: Saved | None,
+    ) -> None:
         self.path = path
+        self._about = {} if about is None else about
         self.num_saved = self.num_steps = 0
         self._identity = identity
         self._budget = budget
         self._before: dict[str, Any] = {}
         self._newest: StepState | None = None
         self._is_working = True
-        found = _read(path, identity)
-        self._saved = None if found is None else StepState.from_tensors(*found)
+        self.found = found
+        self._saved = None if self.found is None else StepState.from_tensors(*self.found)
         if self._saved is not None:
             self.num_saved, self.num_steps = self._saved.num_done, self._saved.num_steps
 
@@ -242,12 +267,20 @@ class KeptSteps:
         try:
             with self._budget():
                 tensors, about = newest.as_tensors()
-                self._is_working = _write(self.path, tensors, about, self._identity)
+                self._is_working = _write(self.path, tensors, {**self._about, **about}, self._identity)
         except UnknownStateError as error:
             log.warning("denoising steps are not saved: %s", error)
             self._is_working = False
         if self._is_working:
             self.num_saved = newest.num_done
+
+
+class FollowedSteps(KeptSteps):
+    """The state that the first of several processes has found; saves nothing."""
+
+    def __init__(self, found: Saved | None) -> None:
+        super().__init__(Path(os.devnull), "", SavingBudget(), found=found)
+        self._is_working = False
 
 
 class KeptFrames:
@@ -258,7 +291,10 @@ class KeptFrames:
         num_frames: number of saved frames.
     """
 
-    def __init__(self, folder: Path, identity: str, budget: SavingBudget) -> None:
+    def __init__(
+        self, folder: Path, identity: str, budget: SavingBudget, about: Mapping[str, str] | None = None
+    ) -> None:
+        self._about = {} if about is None else about
         self.num_chunks = self.num_frames = 0
         self._folder, self._identity, self._budget = folder, identity, budget
         self._waiting: list[NDArray[np.uint8]] = []
@@ -299,7 +335,7 @@ class KeptFrames:
             self._stop("the disk is almost full")
             return
         with self._budget():
-            about = {"num_chunks": str(len(waiting))}
+            about = {**self._about, "num_chunks": str(len(waiting))}
             path = self._path(self.num_chunks)
             is_saved = _write(path, {"frames": torch.from_numpy(frames)}, about, self._identity)
         if not is_saved:
@@ -344,7 +380,7 @@ def _write(path: Path, tensors: dict[str, Tensor], about: Mapping[str, str], ide
     return True
 
 
-def _read(path: Path, identity: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+def _read(path: Path, identity: str) -> Saved | None:
     """Read a file of the state and its metadata; None if it is missing, damaged or of another identity."""
     try:
         content = path.read_bytes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,11 @@ from torch import Tensor
 Predict = Callable[[Tensor, Tensor, list[int]], Tensor]
 """``predict(latents, t, frames)`` returns the guided prediction for the scaled latents ``B x f x …`` of the
 given f frames."""
+Like = Callable[[int], tuple[tuple[int, ...], torch.dtype, torch.device]]
+"""Shape, dtype and device of the prediction of a window, by its number."""
+Share = Callable[[int, Callable[[int], Tensor], Like], Iterator[Tensor]]
+"""``share(num_windows, compute, like)`` yields ``compute(number)`` for all windows in order, computed by this
+process or another one."""
 
 
 def denoise(
@@ -22,6 +27,7 @@ def denoise(
     windows: list[list[int]],
     weights: list[Tensor],
     step_arguments: dict[str, Any] | None = None,
+    share: Share | None = None,
     after_window: Callable[[], object] = lambda: None,
     after_step: Callable[[int, Tensor, Tensor], Tensor | None] = lambda _i, _t, latents: latents,
 ) -> Tensor:
@@ -36,6 +42,7 @@ def denoise(
         windows: frame indices of each window.
         weights: fusion weights of each window, summing to one at every frame.
         step_arguments: further arguments of `scheduler.step`.
+        share: shares the windows of a step among processes; by default they are predicted one by one.
         after_window: called after each window, for example to update a progress bar.
         after_step: called with ``(index, t, latents)`` after each step; sampling continues from the latents
             it returns, and stops if it returns None.
@@ -44,11 +51,22 @@ def denoise(
         denoised latents of the same shape.
     """
     weights = [weight.to(latents).view(1, -1, *[1] * (latents.ndim - 2)) for weight in weights]
+    shape, rest = latents.shape, latents.shape[2:]
+    dtype, device = latents.dtype, latents.device
+
+    def like(number: int) -> tuple[tuple[int, ...], torch.dtype, torch.device]:
+        return (shape[0], len(windows[number]), *rest), dtype, device
+
     for i, t in enumerate(timesteps):
         model_input = scheduler.scale_model_input(latents, t)
         fused = torch.zeros_like(latents)
-        for frames, weight in zip(windows, weights, strict=True):
-            fused[:, frames] += weight * predict(model_input[:, frames], t, frames).to(latents)
+
+        def predict_window(number: int, model_input: Tensor = model_input, t: Tensor = t) -> Tensor:
+            return predict(model_input[:, windows[number]], t, windows[number]).to(device, dtype)
+
+        predictions = (share or _one_by_one)(len(windows), predict_window, like)
+        for frames, weight, predicted in zip(windows, weights, predictions, strict=True):
+            fused[:, frames] += weight * predicted
             after_window()
         latents = scheduler.step(fused, t, latents, **(step_arguments or {})).prev_sample
         replaced = after_step(i, t, latents)
@@ -56,3 +74,7 @@ def denoise(
             break
         latents = replaced
     return latents
+
+
+def _one_by_one(num_windows: int, compute: Callable[[int], Tensor], like: Like) -> Iterator[Tensor]:
+    return map(compute, range(num_windows))
