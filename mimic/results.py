@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mimic.files import local_path, write_json
+from mimic.files import local_path, replace, write_json
 from mimic.video import VideoError, probe
+from mimic.video.formats import is_folder_name, sibling
 from mimic.weights.sources import sha256
 
 RESULT_VERSION = 1
@@ -39,11 +41,12 @@ class ResultFiles:
     """The files of one result."""
 
     video: Path
+    """A video, or a folder of pictures."""
     side_by_side: Path | None = None
 
     @property
     def report(self) -> Path:
-        return self.video.with_suffix(".json")
+        return report_path(self.video)
 
     def __iter__(self) -> Iterator[Path]:
         yield from (self.video, self.report)
@@ -53,7 +56,9 @@ class ResultFiles:
     def numbered(self, number: int) -> ResultFiles:
         """The names under which a former result is set aside."""
         side = self.side_by_side
-        return ResultFiles(_numbered(self.video, number), None if side is None else _numbered(side, number))
+        return ResultFiles(
+            sibling(self.video, f".{number}"), None if side is None else sibling(side, f".{number}")
+        )
 
     def inside(self, folder: Path) -> ResultFiles:
         """Return files of the same names in another folder."""
@@ -72,7 +77,7 @@ class PlainFiles:
 
     def numbered(self, number: int) -> PlainFiles:
         """The names under which a former result is set aside."""
-        return PlainFiles(tuple(_numbered(path, number) for path in self.paths))
+        return PlainFiles(tuple(path.with_name(f"{path.stem}.{number}{path.suffix}") for path in self.paths))
 
 
 FilesT = TypeVar("FilesT", ResultFiles, PlainFiles)
@@ -98,7 +103,7 @@ def check_inputs_stay(outputs: Iterable[Path], inputs: Iterable[object]) -> None
     ]
     for output in outputs:
         for source in sources:
-            if _same_file(Path(output).expanduser(), source):
+            if _same_file(local_path(output), source):
                 raise ResultError(
                     f"{source} would be replaced by a result of that name; choose another output folder or "
                     "name"
@@ -111,7 +116,7 @@ def read_result(files: ResultFiles) -> dict[str, Any] | None:
     Raises:
         ResultError: a file of one of these names is not ours: no JSON of ours fits it.
     """
-    there = [path for path in files if os.path.lexists(path)]
+    there = [path for path in files if os.path.lexists(path) and not _is_empty_folder(path)]
     if not there:
         return None
     report = _report(files.report)
@@ -125,7 +130,7 @@ def read_result(files: ResultFiles) -> dict[str, Any] | None:
 
 def is_same(report: Mapping[str, Any] | None, files: ResultFiles, identity: str) -> bool:
     """Whether a result of this identity is there as a whole."""
-    return report is not None and report.get("identity") == identity and all(path.is_file() for path in files)
+    return report is not None and report.get("identity") == identity and all(path.exists() for path in files)
 
 
 @contextlib.contextmanager
@@ -138,14 +143,14 @@ def set_aside(files: FilesT, *, is_kept: bool) -> Iterator[FilesT | None]:
     Yields:
         the names of the former result, None where there was none or it is not kept.
     """
-    there = [path for path in files if path.exists()]
+    there = [path for path in files if path.exists() and not _is_empty_folder(path)]
     if not is_kept or not there:
         yield None
         return
     former = files.numbered(_free_number(files))
     moves = [(path, name) for path, name in zip(files, former) if path.exists()]
     for path, name in moves:
-        os.replace(path, name)
+        _move(path, name)
     try:
         yield former
     except BaseException:
@@ -191,19 +196,44 @@ def finish_placing(staged: Path) -> bool:
         new = staged / path.name
         if new.exists():  # else it was moved before the interruption
             if aside != path and path.exists():
-                os.replace(path, aside)
-            os.replace(new, path)
+                _move(path, aside)
+            if path.is_dir():
+                shutil.rmtree(path)  # a former folder of pictures that is replaced
+            replace(new, path)
     (staged / JOURNAL).unlink()
     return True
 
 
+def _move(path: Path, name: Path) -> None:
+    """Rename a former result, or copy it if another program has it open, so that the new one is not lost."""
+    try:
+        replace(path, name)
+    except PermissionError:
+        shutil.copy2(path, name)
+
+
 def hash_of_video(path: Path) -> str:
-    """What a run's JSON says of its video, by which it is known again."""
-    return sha256(path)
+    """SHA-256 of a result in its JSON, which identifies it; of a folder, over the names and hashes of its
+    files."""
+    if not path.is_dir():
+        return sha256(path)
+    files = sorted(file for file in path.rglob("*") if not file.is_dir())
+    listed = "".join(f"{file.relative_to(path).as_posix()} {sha256(file)}\n" for file in files)
+    return hashlib.sha256(listed.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _numbered(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.stem}.{number}{path.suffix}")
+def report_path(video: Path) -> Path:
+    """Return the path of the JSON beside a result: ``dance.json`` for ``dance.mp4``, but ``dance.gif.json``,
+    ``dance.webm.json`` and, for a folder of pictures, ``dance.frames.json``, which can stand beside it."""
+    if is_folder_name(video):
+        return video.with_name(f"{video.name}.frames.json")
+    if video.suffix.lower() in (".gif", ".webm"):
+        return video.with_name(f"{video.name}.json")
+    return video.with_suffix(".json")
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and next(path.iterdir(), None) is None
 
 
 def _free_number(files: ResultFiles | PlainFiles) -> int:
@@ -237,7 +267,7 @@ def _fits(files: ResultFiles, report: Mapping[str, Any]) -> bool:
     if not files.video.exists():
         return not os.path.lexists(files.video)
     if "sha256" in output:
-        return bool(sha256(files.video) == output["sha256"])
+        return bool(hash_of_video(files.video) == output["sha256"])
     try:  # of before results had a hash
         found = probe(files.video)
     except (VideoError, OSError):

@@ -11,11 +11,15 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mimic import names
-from mimic.config.loading import Config, ConfigError, build, read_yaml, split_override
+from mimic.config.loading import Config, ConfigError, build, check_kind, read_yaml, split_override
 from mimic.config.sampling import ControlSettings, SVDSettings
 from mimic.files import local_path
+from pose.adjust import Adjustment
 
 _ONE_CASE = re.compile(r"^test_case\.(\d+)\.(\w+=.*)$", re.DOTALL)
+
+MAX_SIDE = 8192
+"""Maximum height and width of a result in pixels."""
 
 
 class CaseSettings(SVDSettings, ControlSettings):
@@ -31,22 +35,29 @@ class CaseSettings(SVDSettings, ControlSettings):
     max_frames: int | None = Field(None, ge=1)
     """Maximum number of driving frames to use, counted after `sample_stride`. Default: the whole clip."""
 
-    sample_stride: int = Field(2, ge=1)
+    start: float = Field(0, ge=0)
+    """Where in the driving clip to begin, in seconds."""
+
+    end: float | None = Field(None, gt=0)
+    """Where in the driving clip to end, in seconds. Default: its end."""
+
+    sample_stride: int | None = Field(None, ge=1)
     """Use every n-th frame of the driving clip; for clips of 48 fps or more, n is
-    `sample_stride * int(fps / 24)`."""
+    `sample_stride * int(fps / 24)`. Default: 2 as released, and 1 for clips of less than 20 fps unless
+    `compat` is `released`."""
 
     fps: float | None = Field(None, gt=0, le=240)
     """Frames per second of the result. Default: the rate of the driving frames, so that motion keeps its
     speed."""
 
-    resolution: int | None = Field(None, ge=36)
+    resolution: int | None = Field(None, ge=36, le=MAX_SIDE)
     """Short side of the result in pixels. The long side follows from an aspect ratio of 9:16, portrait or
     landscape as the reference picture is."""
 
-    height: int | None = Field(None, ge=16)
+    height: int | None = Field(None, ge=16, le=MAX_SIDE)
     """Height of the result in pixels; give it together with `width` and without `resolution`."""
 
-    width: int | None = Field(None, ge=16)
+    width: int | None = Field(None, ge=16, le=MAX_SIDE)
     """Width of the result in pixels; give it together with `height` and without `resolution`."""
 
     fit: Literal["crop", "pad"] | None = None
@@ -61,13 +72,28 @@ class CaseSettings(SVDSettings, ControlSettings):
     """Person of the driving clip whose motion is used: `largest`, `center`, an index counted from the left
     (starting at 0), or `all` persons."""
 
-    reference_person: Literal["largest", "center", "all"] | int = "largest"
+    reference_person: Literal["largest", "center", "all"] | int | None = None
     """Person of the reference picture that is animated: `largest`, `center`, an index counted from the left
-    (starting at 0), or `all` persons."""
+    (starting at 0), or `all` persons. Default: `all` with `person: all` and `align: robust` or `limbs`, else
+    `largest`."""
 
-    align: Literal["released", "robust", "none"] = "released"
+    pairs: dict[int, int] | None = None
+    """With `person: all` and `align: robust` or `limbs`: which person of the clip moves which person of the
+    picture, both counted from the left, starting at 0. Default: from left to right."""
+
+    align: Literal["released", "robust", "limbs", "none"] = "released"
     """How driving poses are aligned with the body of the reference: `released` as in the released code,
-    `robust` also for partly visible bodies and missing joints, `none` not at all."""
+    `robust` also for partly visible bodies and missing joints, `limbs` like `robust` and with the length of
+    each limb, `none` not at all."""
+
+    anchor: Literal["first", "mean", "ground"] | None = None
+    """Where `align: robust` and `limbs` place the person: `first` puts the clip's first frame where the
+    reference stands, `mean` the clip's mean position, `ground` is `first` with the feet on the reference's
+    ground. Default: `ground`, or `first` where no feet are seen."""
+
+    adjust: dict[str, Any] | None = None
+    """Corrections of the fitted driving poses: `scale`, `offset: [right, down]`, `rotate` in degrees, `limbs`
+    (factors by name) and `keyframes` that move points; see docs/fitting.md. Default: none."""
 
     smooth: int = Field(1, ge=1)
     """Number of frames, odd, over which driving poses are smoothed along time; 1 disables smoothing."""
@@ -76,9 +102,18 @@ class CaseSettings(SVDSettings, ControlSettings):
     """Gaps of the driving poses up to this length, in seconds, are bridged from both sides with falling
     confidence; 0 for off. Not with `align: released`."""
 
+    missing: Literal["cut", "hold", "fade", "fail"] = "cut"
+    """Where the person is not seen for longer than `bridge_gaps`: `cut` draws no skeleton (as released),
+    `hold` keeps the last pose, `fade` fades it out and the next one in, `fail` stops before anything is
+    generated."""
+
     draw: Literal["confidence", "binary"] = "confidence"
     """Brightness of the drawn skeletons: `confidence` scales each joint and limb with the estimator's
     confidence, `binary` draws all of them at full brightness."""
+
+    background: Literal["generated", "reference"] = "generated"
+    """Background of the result: `generated` as the model draws it, or the `reference` picture's, with the
+    generated person laid over it. For models driven by skeletons."""
 
     audio: Literal["keep", "drop"] = "keep"
     """`keep` copies the driving clip's audio to the result, in sync with it; `drop` writes no audio."""
@@ -88,8 +123,8 @@ class CaseSettings(SVDSettings, ControlSettings):
     other."""
 
     crf: int = Field(18, ge=0, le=51)
-    """Constant rate factor of the H.264 files, from 0 (lossless) over 18 (visually lossless) to 51
-    (worst)."""
+    """Constant rate factor of H.264, from 0 (lossless) over 18 (visually lossless) to 51 (worst); VP9
+    (`.webm`) gets the corresponding value of its own scale."""
 
     @model_validator(mode="before")
     @classmethod
@@ -109,10 +144,17 @@ class CaseSettings(SVDSettings, ControlSettings):
 
     @field_validator("person", "reference_person", mode="after")
     @classmethod
-    def _check_person(cls, person: str | int) -> str | int:
+    def _check_person(cls, person: str | int | None) -> str | int | None:
         if isinstance(person, int) and person < 0:
             raise ValueError(f"person {person} is invalid; expected largest, center, all or an index from 0")
         return person
+
+    @field_validator("adjust", mode="after")
+    @classmethod
+    def _check_adjust(cls, adjust: dict[str, Any] | None) -> dict[str, Any] | None:
+        if adjust is not None:
+            Adjustment.from_dict(adjust)
+        return adjust
 
     @field_validator("smooth", mode="after")
     @classmethod
@@ -123,6 +165,10 @@ class CaseSettings(SVDSettings, ControlSettings):
 
     @model_validator(mode="after")
     def _agree(self) -> CaseSettings:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(
+                f"end is {self.end:g} s, and start {self.start:g} s; end must be later than start"
+            )
         if (self.height is None) != (self.width is None):
             raise ValueError("only one of height and width is given; give both, or resolution")
         if self.height is not None and self.resolution is not None:
@@ -133,6 +179,16 @@ class CaseSettings(SVDSettings, ControlSettings):
             )
         if self.min_guidance_scale is not None and self.guidance_scale is not None:
             raise ValueError("give either guidance_scale, or min_guidance_scale and max_guidance_scale")
+        if self.anchor is not None and self.align not in ("robust", "limbs"):
+            raise ValueError(
+                f"anchor is {self.anchor}, but align: {self.align} does not use it; set align: limbs or "
+                "align: robust, or remove anchor"
+            )
+        if self.pairs is not None:
+            if self.person != "all" or self.align not in ("robust", "limbs"):
+                raise ValueError("pairs needs person: all and align: robust or limbs")
+            if min([*self.pairs, *self.pairs.values()], default=0) < 0:
+                raise ValueError(f"pairs is {self.pairs}; people are counted from 0, from the left")
         tile_size, overlap = self.tile_size, self.tile_overlap
         if tile_size is not None and overlap is not None and overlap >= tile_size:
             raise ValueError(
@@ -156,6 +212,9 @@ class CaseConfig(CaseSettings):
     ref_video_path: str = Field(min_length=1)
     """The driving clip, which determines the motion of the result: a video, or a `.npz` of poses written by
     `mimic pose`; a path or `bundled:…`."""
+
+    format: Literal["mp4", "mkv", "mov", "m4v", "webm", "gif", "png"] = "mp4"
+    """Format of the result: a video, an animated `gif`, or `png`, a folder with a picture for each frame."""
 
     name: str | None = None
     """Name of the case; results are `<output_dir>/<name>.mp4` and `.json`. Default: the file names of clip
@@ -284,6 +343,7 @@ def load_inference_config(path: str | os.PathLike[str], overrides: Sequence[str]
         item for item in overrides if item.partition("=")[0].strip() not in case_keys and item not in chosen
     ]
     content = read_yaml(path, others, InferenceConfig)
+    check_kind(content, path, "infer")
     defaults = {key: content.pop(key) for key in [*content] if key in case_keys}
     cases = content.get("test_case")
     if not isinstance(cases, list):
@@ -302,13 +362,13 @@ def load_inference_config(path: str | os.PathLike[str], overrides: Sequence[str]
         own.setdefault(int(match[1]), {}).update([split_override(match[2], CaseConfig)])
     content["test_case"] = [
         # Overrides of one case take precedence over overrides of all cases.
-        _merged(defaults, case, for_all_cases, own.get(number, {})) if isinstance(case, Mapping) else case
+        merged(defaults, case, for_all_cases, own.get(number, {})) if isinstance(case, Mapping) else case
         for number, case in enumerate(cases)
     ]
     return build(InferenceConfig, content, source=path)
 
 
-def _merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
+def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
     """Merge settings; later ones take precedence over earlier ones, also over alternatives to them, such as
     `resolution` over `height` and `width`."""
     merged: dict[str, Any] = {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import itertools
+import math
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mimic.config.loading import Config
 
@@ -33,15 +35,23 @@ class SamplingSettings(Config):
     num_inference_steps: int | None = Field(None, ge=1)
     """Number of denoising steps."""
 
-    guidance_scale: float | None = Field(None, ge=0)
+    sigmas: tuple[float, ...] | None = None
+    """Noise levels of the steps, decreasing, in place of `num_inference_steps`, for example diffusers'
+    `AysSchedules`; a last 0 may be left out. Needs a scheduler that takes sigmas, as MimicMotion's does."""
+
+    timesteps: tuple[int, ...] | None = None
+    """Discrete timesteps of the steps, decreasing, in place of `num_inference_steps`. Needs a scheduler that
+    takes timesteps."""
+
+    guidance_scale: float | None = Field(None, ge=0, le=100)
     """Scale of classifier-free guidance for all frames. With a scale of 1 or less, guidance is off, which
     halves the time of a step."""
 
-    min_guidance_scale: float | None = Field(None, ge=0)
+    min_guidance_scale: float | None = Field(None, ge=0, le=100)
     """Scale of classifier-free guidance at the first frame; give it together with `max_guidance_scale` and
     without `guidance_scale`."""
 
-    max_guidance_scale: float | None = Field(None, ge=0)
+    max_guidance_scale: float | None = Field(None, ge=0, le=100)
     """Scale of classifier-free guidance at the last frame; between first and last frame, the scale changes
     linearly."""
 
@@ -65,6 +75,23 @@ class SamplingSettings(Config):
     compat: Literal["none", "released"] = "none"
     """`released` reproduces roundings and faults of the released code; `none` does not."""
 
+    @field_validator("sigmas", "timesteps", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else value
+
+    @model_validator(mode="after")
+    def _check_steps(self) -> SamplingSettings:
+        if self.sigmas is not None and self.timesteps is not None:
+            raise ValueError("sigmas and timesteps are both given; give one of them")
+        for name, steps in (("sigmas", self.sigmas), ("timesteps", self.timesteps)):
+            if steps is None:
+                continue
+            falls = all(later < earlier for earlier, later in itertools.pairwise(steps))
+            if not steps or not falls or steps[-1] < 0 or not all(map(math.isfinite, steps)) or steps[0] == 0:
+                raise ValueError(f"{name} are {list(steps)}; expected decreasing numbers, none below 0")
+        return self
+
     @model_validator(mode="after")
     def _check_guidance(self) -> SamplingSettings:
         if self.guidance_interval is not None and self.guidance_interval[0] > self.guidance_interval[1]:
@@ -77,19 +104,19 @@ class SamplingSettings(Config):
 class SVDSettings(SamplingSettings):
     """Sampling settings of families based on Stable Video Diffusion."""
 
-    noise_aug_strength: float | None = Field(None, ge=0)
+    noise_aug_strength: float | None = Field(None, ge=0, le=10)
     """Standard deviation of the noise added to the reference picture, in [-1, 1], before it is encoded; also
     passed to the model (released: 0)."""
 
-    conditioning_fps: int | None = Field(None, ge=1)
+    conditioning_fps: int | None = Field(None, ge=1, le=1000)
     """Frames per second passed to the model, independent of the frame rate of the result (released: 7)."""
 
-    motion_bucket_id: int | None = Field(None, ge=0)
+    motion_bucket_id: int | None = Field(None, ge=0, le=1000)
     """Motion bucket id passed to the model (released: 127)."""
 
 
 class ControlSettings(SamplingSettings):
     """Sampling settings of families with a ControlNet."""
 
-    control_scale: float | None = Field(None, ge=0)
+    control_scale: float | None = Field(None, ge=0, le=100)
     """Factor of the ControlNet's residuals (MagicAnimate); 1 as trained, 0 ignores the driving maps."""

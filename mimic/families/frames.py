@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
 from mimic.data.transforms import frames_to_uint8
 from mimic.families.stored import StoredPipeline
 from mimic.models.vae import decode_frames, vae_downscale
+from mimic.sampling.denoise import check_finite
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
@@ -47,7 +49,7 @@ class FramePipeline(StoredPipeline):
         if output_type == "pt":
             return torch.stack(videos)
         if output_type == "np":
-            return torch.stack(videos).permute(0, 1, 3, 4, 2).numpy()
+            return rearrange(torch.stack(videos), "b f c h w -> b f h w c").numpy()
         return [[Image.fromarray(frame) for frame in frames_to_uint8(video)] for video in videos]
 
     @torch.no_grad()
@@ -82,6 +84,7 @@ class FramePipeline(StoredPipeline):
         if chunk < 1:
             raise ValueError(f"decode_chunk_size is {chunk}; it has to be at least 1.")
         for frames in decode_frames(self.vae, latents_FChw.to(self.execution_device), chunk):
+            check_finite(frames, "the decoded frames")
             yield (frames / 2 + 0.5).clamp(0, 1).cpu()
 
     def default(self, name: str) -> Any:

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,17 @@ from PIL import Image
 from torch import Tensor
 
 from mimic.config import CaseSettings
+from mimic.config.inference import merged
 from mimic.config.loading import build
+from mimic.config.one_line import named_model
 from mimic.families.base import AnimationPipeline
 from mimic.families.inputs import Inputs
 from mimic.families.plan import Plan
+from mimic.families.registry import load_pipeline
 from mimic.families.steps import StepReport
 from mimic.files import local_path, write_json
-from mimic.generation.decoding import decoded
+from mimic.generation.background import ReferenceBackground, check_background
+from mimic.generation.decoding import decoded_frames
 from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
 from mimic.generation.memory_mode import MemoryMode
 from mimic.generation.output import Output, side_by_side_path, write_frames
@@ -34,10 +38,11 @@ from mimic.generation.reference import PictureSource, Reference, see_reference
 from mimic.generation.stages import Stages
 from mimic.generation.unfinished import FollowedSteps, KeptSteps, Unfinished, finish_interrupted
 from mimic.models.densepose_model import DensePoseModel
-from mimic.progress import bar_style, progress_bar
+from mimic.progress import Progress, progress_bar
 from mimic.provenance import described_model, file_facts, versions
 from mimic.results import ResultFiles, check_inputs_stay, hash_of_video, read_result, set_aside
 from mimic.video import SoundCheck, check_audio
+from mimic.video.formats import check_format, stem_of
 from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
 
@@ -77,8 +82,9 @@ def generate(
     reference: PictureSource,
     driving: str | os.PathLike[str] | PoseSequence,
     *,
-    pipeline: AnimationPipeline[Any, Any],
     output: str | os.PathLike[str],
+    pipeline: AnimationPipeline[Any, Any] | None = None,
+    model: str | os.PathLike[str] = "bundled:mini",
     estimator: str | Estimator = "auto",
     reference_pose: PoseSequence | None = None,
     densepose_model: DensePoseModel | None = None,
@@ -98,16 +104,21 @@ def generate(
     Args:
         reference: the picture: a file, or RGB (uint8 ``H x W x 3`` or PIL).
         driving: a video; a ``.npz`` of poses written by `mimic pose`; or a `PoseSequence`.
-        pipeline: a pipeline returned by `load_pipeline`.
-        output: path of the video (``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``); a ``.json`` with the same stem
-            is written next to it.
+        pipeline: a pipeline returned by `load_pipeline`; by default, `model` is loaded.
+        model: the model, if no pipeline is given: ``mimicmotion``, ``animate-anyone`` or ``magic-animate``
+            (the released weights with their released settings), a folder, a hub id, ``bundled:…``, a
+            MimicMotion checkpoint, or a YAML. Give `pipeline` to load a model once for several calls.
+        output: path of the result: a video (``.mp4``, ``.m4v``, ``.mov``, ``.mkv`` or ``.webm``), a ``.gif``,
+            or, without a suffix, a folder that gets one PNG for each frame; a ``.json`` with the same stem is
+            written next to it.
         estimator: a pose estimator or its name; not used if both poses are given.
         reference_pose: pose of the reference, if already known.
         densepose_model: for models driven by DensePose maps: computes the maps of an ordinary clip; without
             it, the driving clip has to be a DensePose video.
         driver: driver to use instead of one made from `estimator` and `densepose_model`.
         overwrite: replace a former result with this name; if false, it is renamed to ``<name>.1.mp4``.
-        is_progress_shown: show progress bars for poses, denoising and decoding on a terminal.
+        is_progress_shown: show progress of poses, denoising and decoding: bars on a terminal or in a
+            notebook, lines elsewhere.
         about: additional entries of the report; ``model`` replaces the detected description of the pipeline.
         identity: hash of everything that makes the result: settings, inputs and weights. The caller answers
             for it; `mimic infer` computes it from the contents of all files.
@@ -119,14 +130,22 @@ def generate(
 
     Raises:
         ConfigError: a setting is unknown or invalid.
+        SourceError, WeightsError: `model` is not found or its weights do not fit.
         FileNotFoundError, PictureError, VideoError: an input is missing or cannot be read.
         PoseError: no person is found in the picture or in the clip, or the poses cannot be aligned.
         ResultError: the result would replace an input, or a file that mimic did not write (a `ValueError`).
         ValueError: settings do not fit the model, or the output's suffix is not one of a video.
         VideoWriteError: frames cannot be written; the message names the file that holds the finished ones.
     """
+    if pipeline is None:
+        released, stored = named_model(model)
+        build(CaseSettings, settings := merged(stored, settings), "settings")  # before the model is loaded
+        pipeline = load_pipeline(
+            released["base_model_path"], checkpoint=released.get("ckpt_path"), vae=released.get("vae_path")
+        )
     chosen = build(CaseSettings, settings, "settings")
-    path, start, stages = Path(os.path.expanduser(output)), time.perf_counter(), Stages()
+    path, start, stages = local_path(output), time.perf_counter(), Stages()
+    check_format(path)
     files = ResultFiles(path, side_by_side_path(path) if chosen.side_by_side else None)
     ranks = pipeline.ranks
     is_writing = ranks is None or ranks.is_first
@@ -144,6 +163,7 @@ def generate(
     if driver is None:
         find_estimator = functools.cache(lambda: _estimator(estimator, pipeline))
         driver = load_driver(pipeline.driven_by, DriverTools(find_estimator, lambda: densepose_model))
+    check_background(chosen, driver)
 
     with stages("reference"):
         seen = see_reference(
@@ -152,6 +172,13 @@ def generate(
     in_turn = contextlib.nullcontext() if ranks is None else ranks.first_goes_first()  # poses are cached
     with stages("poses"), in_turn, progress_bar("poses", "frame", is_shown=is_progress_shown) as show:
         moves = driver.read(_local(driving), seen, pipeline, chosen, progress=show)
+    if moves.stride > 1:
+        log.info(
+            "the driving clip: of its %g frames a second every %s is used, %g a second (sample_stride)",
+            round(moves.source_fps, 2),
+            _ordinal(moves.stride),
+            round(moves.fps, 2),
+        )
     plan = case_plan(pipeline, chosen, moves.num_frames, seen.height, seen.width)
     steps = None if kept is None else kept.steps
     if ranks is not None:
@@ -168,20 +195,25 @@ def generate(
             former = parts.enter_context(set_aside(files, is_kept=not overwrite))
         elif kept is not None:
             parts.enter_context(kept.saved_on_failure())
-        with stages("denoising"), _bar_of(pipeline, is_shown=is_progress_shown):
-            latents = _denoise(pipeline, plan, seen, moves.maps, steps)
-        frames = decoded(pipeline, plan, latents, chosen, None if kept is None else kept.frames)
+        is_bar_shown = is_progress_shown and not getattr(pipeline, "_progress_bar_config", {}).get("disable")
+        with stages("denoising"), progress_bar("denoising", "window", is_shown=is_bar_shown) as show:
+            latents = sample_latents(pipeline, plan, seen, moves.maps, progress=show, kept=steps)
+        frames = decoded_frames(pipeline, plan, latents, chosen, None if kept is None else kept.frames)
         result = _output(files if kept is None else kept.staged, moves, chosen, has_audio=sound.is_usable)
         if not is_writing:
             for _ in frames:  # decoded for the first process
                 pass
             return _unwritten_result(result, seen, has_audio=sound.is_usable, start=start)
+        background = None
+        if chosen.background == "reference" and moves.poses is not None:
+            background = ReferenceBackground(seen.picture, moves.poses)
+            frames = background.lay_over(frames)
         with stages("decoding"), progress_bar("decoding", "frame", is_shown=is_progress_shown) as show:
             written = write_frames(frames, result, seen, moves.maps, progress=show)
         missing = sound.missing or written.missing
         seconds = time.perf_counter() - start
         report = {
-            "name": path.stem,
+            "name": stem_of(path),
             "model": described_model(pipeline),
             **(about or {}),
             "identity": identity,
@@ -191,13 +223,15 @@ def generate(
             "reference": file_facts(reference),
             "driving": file_facts(driving) | _facts_of(moves),
             "poses": moves.facts,
+            "verdict": moves.verdict,
+            "background": None if background is None else background.as_dict(),
             "output": _facts_of_output(result, seen) | {"has_audio": written.has_audio, "missing": missing},
             "versions": versions(),
             "stages": stages.as_dicts(),
             "seconds": round(seconds, 3),
             "resumed": resumed,
         }
-        write_json(result.path.with_suffix(".json"), report)
+        write_json(files.report if kept is None else kept.staged.report, report)
         if kept is not None:
             former = kept.place(is_former_kept=not overwrite)
     return GenerateResult(
@@ -240,12 +274,14 @@ def case_plan(
     )
 
 
-def _denoise(
+def sample_latents(
     pipeline: AnimationPipeline[Any, Any],
     plan: Plan[Any],
     reference: Reference,
     maps: DrivingMaps,
-    kept: KeptSteps | None,
+    *,
+    progress: Progress,
+    kept: KeptSteps | None = None,
 ) -> Tensor:
     """Sample the latents of all frames, including the reference frame if `shows_reference_first`."""
     finished = None if kept is None else kept.finished_latents()
@@ -253,7 +289,8 @@ def _denoise(
         return finished.to(pipeline.execution_device, pipeline.denoiser.dtype)
     shown = maps if pipeline.shows_reference_first else BehindTheFirst(maps)
     inputs = Inputs([Image.fromarray(reference.picture)], [shown])
-    latents = pipeline.animate(inputs, plan, output_type="latent", report=StepReport(keeper=kept))
+    report = StepReport(progress=progress, keeper=kept)
+    latents = pipeline.animate(inputs, plan, output_type="latent", report=report)
     assert isinstance(latents, Tensor)
     return latents
 
@@ -276,7 +313,7 @@ def _sound_of(driving: Driving, settings: CaseSettings) -> SoundCheck:
     clip = driving.clip
     if settings.audio != "keep" or clip is None or not clip.has_audio:
         return SoundCheck(False)
-    return check_audio(clip.path, start_s=clip.start_s, duration_s=driving.source_seconds)
+    return check_audio(clip.path, start_s=driving.start_s, duration_s=driving.source_seconds)
 
 
 def _output(files: ResultFiles, driving: Driving, settings: CaseSettings, *, has_audio: bool) -> Output:
@@ -289,6 +326,10 @@ def _output(files: ResultFiles, driving: Driving, settings: CaseSettings, *, has
         num_frames=driving.num_frames,
         has_audio=has_audio,
     )
+
+
+def _ordinal(number: int) -> str:
+    return f"{number}{ {2: 'nd', 3: 'rd'}.get(number, 'th') }"
 
 
 def _facts_of(driving: Driving) -> dict[str, Any]:
@@ -350,16 +391,3 @@ def _estimator(estimator: str | Estimator, pipeline: AnimationPipeline[Any, Any]
 
 def _local(driving: str | os.PathLike[str] | PoseSequence) -> Path | PoseSequence:
     return driving if isinstance(driving, PoseSequence) else local_path(driving)
-
-
-@contextlib.contextmanager
-def _bar_of(pipeline: AnimationPipeline[Any, Any], *, is_shown: bool) -> Iterator[None]:
-    """Give the pipeline's progress bar the style of the others inside the context, and restore it
-    afterwards."""
-    before = getattr(pipeline, "_progress_bar_config", {})
-    if not before.get("disable", False):
-        pipeline.set_progress_bar_config(**bar_style("denoising", "window", is_shown=is_shown))
-    try:
-        yield
-    finally:
-        pipeline.set_progress_bar_config(**before)

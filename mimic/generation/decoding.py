@@ -21,12 +21,12 @@ from mimic.generation.reference import compatibility_of
 from mimic.generation.unfinished import KeptFrames
 
 
-def decoded(
+def decoded_frames(
     pipeline: AnimationPipeline[Any, Any],
     plan: Plan[Any],
     latents: Tensor,
     settings: CaseSettings,
-    kept: KeptFrames | None,
+    kept: KeptFrames | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Decode and yield the frames, uint8 ``H x W x 3``, without the reference frame.
 

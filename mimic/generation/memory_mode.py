@@ -7,17 +7,18 @@ whether each network is on the GPU only while it is used. They change results on
 from __future__ import annotations
 
 import gc
-import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from mimic.distributed import Ranks
 from mimic.families.base import AnimationPipeline
 from mimic.families.plan import Plan
 from mimic.models.memory import save_memory
 
-log = logging.getLogger("mimic")
+ResultT = TypeVar("ResultT")
 
 MODES = ("high", "balanced", "low")
 """From most to least memory."""
@@ -75,6 +76,21 @@ class MemoryMode:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return self.used
+
+
+def retried_with_less_memory(
+    make: Callable[[], ResultT], memory: MemoryMode, ranks: Ranks | None, say: Callable[[str], object]
+) -> ResultT:
+    """Call `make` in ever lower modes until memory suffices or no lower mode is left."""
+    while True:
+        try:
+            return make()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or not memory.can_lower() or ranks is not None:
+                raise
+            told = str(error).split(". ")[0]
+        # Outside the handler, whose error keeps the failed call's tensors alive.
+        say(f"memory is full ({told}); trying again with memory_mode: {memory.lower()}")
 
 
 def apply_mode(pipeline: AnimationPipeline[Any, Any], mode: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 from mimic.config import CaseSettings, InferenceConfig
-from mimic.devices import chosen_device, chosen_dtype
+from mimic.devices import chosen_device, chosen_dtype, missing_cuda
 from mimic.distributed import Ranks, joined_ranks, local_rank
 from mimic.families.base import AnimationPipeline
 from mimic.families.family import Family
@@ -27,8 +26,8 @@ from mimic.generation.checks import (
     check_with_model,
     result_files,
 )
-from mimic.generation.drivers import DriverTools, load_driver
-from mimic.generation.memory_mode import MemoryMode, is_out_of_memory
+from mimic.generation.drivers import Driver, DriverTools, load_driver
+from mimic.generation.memory_mode import MemoryMode, is_out_of_memory, retried_with_less_memory
 from mimic.generation.pose_cache import PoseCache
 from mimic.generation.unfinished import finish_interrupted, is_interrupted
 from mimic.locks import locked_folder
@@ -37,7 +36,7 @@ from mimic.provenance import described_model, estimator_facts, versions, weights
 from mimic.results import identity_of, is_same, read_result
 from mimic.weights.sources import sha256
 from mimic.weights.strict import WeightsError
-from pose import load_estimator
+from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
 
 _POSE_PACKAGES = ("numpy", "av", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu")
@@ -77,7 +76,7 @@ def run_config(
         config: the model and its cases.
         output_dir: folder to use instead of the config's.
         overwrite: recompute all results and replace former ones.
-        is_progress_shown: show progress bars on a terminal.
+        is_progress_shown: show progress: bars on a terminal or in a notebook, lines elsewhere.
         say: called with lines that describe the progress.
 
     Raises:
@@ -85,7 +84,7 @@ def run_config(
         FolderInUseError: another process is writing to the output folder; no case was run.
         SourceError, WeightsError: the model is not found or its weights do not fit; no case was run.
     """
-    output_dir = Path(os.path.expanduser(output_dir or config.output_dir))
+    output_dir = local_path(output_dir or config.output_dir)
     with joined_ranks() as ranks:
         if ranks is None or ranks.is_first:
             return _run(config, output_dir, ranks, overwrite, is_progress_shown, say)
@@ -102,7 +101,9 @@ def _run(
 ) -> RunResult:
     """Run all cases in one of the processes `ranks`; the first one decides what is to be done, and writes."""
     device = _device_of(config, ranks)
-    config = _with_names(config)
+    if config.device == "auto" and device.type == "cpu" and (note := missing_cuda()):
+        say(f"note: {note}")
+    config = with_names(config)
     is_first = ranks is None or ranks.is_first
     if is_first:
         _finish_interrupted_results(config, output_dir, say)
@@ -131,9 +132,12 @@ def _run(
                 is_progress_shown=is_progress_shown,
                 say=say,
             )
-    by_name = kept | {result.path.stem: result for result in made.results}
-    results = (by_name[name] for name in config.case_names() if name in by_name)
-    return RunResult(tuple(results), made.failures)
+    there = {result.path: result for result in (*kept.values(), *made.results)}
+    paths = (
+        result_files(output_dir, name, case).video
+        for name, case in zip(config.case_names(), config.test_case)
+    )
+    return RunResult(tuple(there[path] for path in paths if path in there), made.failures)
 
 
 def _run_cases(
@@ -150,38 +154,30 @@ def _run_cases(
     say: Callable[[str], None],
 ) -> RunResult:
     """Check all cases, load the model, run one case after another."""
-    driver = load_driver(family_of(base, checkpoint).pipeline_class().driven_by, driver_tools(config, device))
-    check_driver(config, driver)
-    pipeline = load_model(config, base, checkpoint, device)
-    pipeline.ranks = ranks
-    if "warning" in pipeline.generation_defaults and not _is_all_bundled(config):
-        say(f"note: {pipeline.generation_defaults['warning']}")
-    reference_poses = check_with_model(config, pipeline, driver, output_dir)
-    model = described_model(pipeline, base=base, checkpoint=checkpoint, name=config.base_model_path)
-    say(f"model: {model['name']} on {model['device']}, {model['dtype']}")
-
+    ready = get_ready(config, base, checkpoint, device, output_dir=output_dir, say=say)
+    ready.pipeline.ranks = ranks
     memory = MemoryMode(config.memory_mode)
     results: list[GenerateResult] = []
     failures: list[CaseFailure] = []
-    for name, case, pose in zip(config.case_names(), config.test_case, reference_poses):
+    for name, case, pose in zip(config.case_names(), config.test_case, ready.reference_poses):
         say(f"{name}: animating {case.ref_image_path} with {case.ref_video_path}")
         make = functools.partial(
             generate,
             case.ref_image_path,
             case.ref_video_path,
-            pipeline=pipeline,
-            output=output_dir / f"{name}.mp4",
+            pipeline=ready.pipeline,
+            output=result_files(output_dir, name, case).video,
             reference_pose=pose,
-            driver=driver,
+            driver=ready.driver,
             overwrite=overwrite,
             is_progress_shown=is_progress_shown,
-            about={"model": model},
+            about={"model": ready.model},
             identity=identities[name],
             memory=memory,
             **case.model_dump(include=set(CaseSettings.model_fields)),
         )
         try:
-            result = _retried_with_less_memory(
+            result = retried_with_less_memory(
                 make, memory, ranks, say=lambda line, name=name: say(f"{name}: {line}")
             )
         except Exception as error:
@@ -202,21 +198,6 @@ def _run_cases(
     return RunResult(tuple(results), tuple(failures))
 
 
-def _retried_with_less_memory(
-    make: Callable[[], GenerateResult], memory: MemoryMode, ranks: Ranks | None, say: Callable[[str], object]
-) -> GenerateResult:
-    """Call `make` in ever lower modes until memory suffices or no lower mode is left."""
-    while True:
-        try:
-            return make()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or not memory.can_lower() or ranks is not None:
-                raise
-            told = str(error).split(". ")[0]
-        # Outside the handler, whose error keeps the failed call's tensors alive.
-        say(f"memory is full ({told}); trying again with memory_mode: {memory.lower()}")
-
-
 def _device_of(config: InferenceConfig, ranks: Ranks | None) -> torch.device:
     """Return the device of this process: the config's, or with several processes the GPU of its number."""
     if ranks is not None and config.device in ("auto", "cuda") and torch.cuda.is_available():
@@ -224,7 +205,44 @@ def _device_of(config: InferenceConfig, ranks: Ranks | None) -> torch.device:
     return chosen_device(config.device)
 
 
-def _with_names(config: InferenceConfig) -> InferenceConfig:
+@dataclass(frozen=True)
+class Ready:
+    """What the cases of a config need, loaded and checked."""
+
+    pipeline: AnimationPipeline[Any, Any]
+    driver: Driver
+    reference_poses: list[PoseSequence | None]
+    """Poses of the references, one for each case; None if the model is not driven by skeletons."""
+    model: dict[str, Any]
+    """Description of the model, for reports."""
+
+
+def get_ready(
+    config: InferenceConfig,
+    base: Path,
+    checkpoint: Path | None,
+    device: torch.device,
+    *,
+    output_dir: Path,
+    say: Callable[[str], None],
+) -> Ready:
+    """Check all cases against driver and model, and load both.
+
+    Raises:
+        InputError, WeightsError: as `run_config`.
+    """
+    driver = load_driver(family_of(base, checkpoint).pipeline_class().driven_by, driver_tools(config, device))
+    check_driver(config, driver)
+    pipeline = load_model(config, base, checkpoint, device)
+    if "warning" in pipeline.generation_defaults and not _is_all_bundled(config):
+        say(f"note: {pipeline.generation_defaults['warning']}")
+    reference_poses = check_with_model(config, pipeline, driver, output_dir)
+    model = described_model(pipeline, base=base, checkpoint=checkpoint, name=config.base_model_path)
+    say(f"model: {model['name']} on {model['device']}, {model['dtype']}")
+    return Ready(pipeline, driver, reference_poses, model)
+
+
+def with_names(config: InferenceConfig) -> InferenceConfig:
     """Return the config with an explicit name for each case."""
     named = (
         case.model_copy(update={"name": name}) for name, case in zip(config.case_names(), config.test_case)

@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from torch import Tensor
 from mimic.files import remove_partial, whole_file
 from mimic.generation.step_state import Generators, StepState, UnknownStateError
 from mimic.results import JOURNAL, ResultFiles, finish_placing, identity_of, place
+from mimic.video.formats import stem_of
 
 log = logging.getLogger("mimic")
 
@@ -46,26 +47,32 @@ Saved = tuple[dict[str, Tensor], dict[str, str]]
 
 
 class SavingBudget:
-    """Limits the time spent on saving to a share of the time since the start."""
+    """Limits the time spent on saving to a share of the time since the start.
 
-    def __init__(self, share: float = SHARE_OF_TIME) -> None:
+    Args:
+        share: the share.
+        clock: returns the time in seconds.
+    """
+
+    def __init__(self, share: float = SHARE_OF_TIME, clock: Callable[[], float] = time.perf_counter) -> None:
         self.share = share
+        self._clock = clock
         self.spent_s = 0.0
         self._last_s = 0.0
-        self._start = time.perf_counter()
+        self._start = clock()
 
     def allows_another(self) -> bool:
         """Whether saving once more, taking as long as the last time, stays within the share."""
-        return self.spent_s + self._last_s <= self.share * (time.perf_counter() - self._start)
+        return self.spent_s + self._last_s <= self.share * (self._clock() - self._start)
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
         """Count the time of the body."""
-        start = time.perf_counter()
+        start = self._clock()
         try:
             yield
         finally:
-            self._last_s = time.perf_counter() - start
+            self._last_s = self._clock() - start
             self.spent_s += self._last_s
 
 
@@ -105,7 +112,7 @@ class Unfinished:
 
     def announce(self) -> None:
         """Say where the run continues, and which unfinished states of this result have another identity."""
-        name, told = self.files.video.stem, self.describe()
+        name, told = stem_of(self.files.video), self.describe()
         if told is not None:
             log.info("%s: continuing an interrupted run (%s)", name, told)
         for other in sorted(folder_of(self.files).glob("*")):
@@ -165,7 +172,10 @@ class Unfinished:
             remove_partial(self.folder)
             for staged in self.staged:
                 for path in (staged, *self.folder.glob(f"*{SUFFIX}*{staged.suffix}")):
-                    path.unlink(missing_ok=True)
+                    if path.is_dir():  # of pictures
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink(missing_ok=True)
 
     def _remove_folder(self) -> None:
         for folder in (self.folder, self.folder.parent):
@@ -175,7 +185,7 @@ class Unfinished:
 
 def folder_of(files: ResultFiles) -> Path:
     """Return the folder of all unfinished states of a result."""
-    return files.video.with_name(files.video.stem + SUFFIX)
+    return files.video.with_name(stem_of(files.video) + SUFFIX)
 
 
 def is_interrupted(files: ResultFiles) -> bool:

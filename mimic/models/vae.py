@@ -11,28 +11,54 @@ chunks change nothing.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
-from typing import TypeAlias
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeAlias
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, AutoencoderTiny
 from torch import Tensor
 
-VAE: TypeAlias = AutoencoderKL | AutoencoderKLTemporalDecoder
+VAE: TypeAlias = AutoencoderKL | AutoencoderKLTemporalDecoder | AutoencoderTiny
 
 
 def vae_downscale(vae: VAE) -> int:
     """How many times smaller latents are than pixels, from the VAE's config."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+    blocks = vae.config.get("block_out_channels") or vae.config["encoder_block_out_channels"]
+    return 2 ** (len(blocks) - 1)
 
 
-def encode_images(vae: VAE, images_B3HW: Tensor) -> Tensor:
+def encode_images(vae: VAE, images_B3HW: Tensor, *, batch: int = 1, upcast: bool = True) -> Tensor:
     """The mode of the posterior of each image, ``B x C x h x w``, not multiplied by the scaling factor.
 
     Args:
-        images_B3HW: in [-1, 1]; encoded one at a time, so that a batch gives what single calls give.
+        images_B3HW: in [-1, 1].
+        batch: images encoded together; with 1, a batch gives the same bits as single calls.
+        upcast: encode in float32 where a float16 VAE's config has `force_upcast`, as diffusers and the
+            released MimicMotion do. Decoders of videos ignore the flag there, and here.
     """
-    return torch.cat([vae.encode(image).latent_dist.mode() for image in images_B3HW.to(vae.dtype).split(1)])
+    with _upcast(vae) if upcast else nullcontext():
+        images = images_B3HW.to(vae.dtype).split(batch)
+        return torch.cat([_latents_of(vae.encode(image)) for image in images])
+
+
+@contextmanager
+def _upcast(vae: VAE) -> Iterator[None]:
+    """Keep a VAE in float32 if it overflows in float16; its float16 weights come back unchanged."""
+    is_overflowing = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+    if is_overflowing:
+        vae.to(dtype=torch.float32)
+    try:
+        yield
+    finally:
+        if is_overflowing:
+            vae.to(dtype=torch.float16)
+
+
+def _latents_of(encoded: Any) -> Tensor:
+    """The mode of a posterior; AutoencoderTiny has latents without one."""
+    return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
 
 
 def decode_frames(vae: VAE, latents_FChw: Tensor, chunk: int) -> Iterator[Tensor]:
@@ -43,9 +69,11 @@ def decode_frames(vae: VAE, latents_FChw: Tensor, chunk: int) -> Iterator[Tensor
         latents_FChw: as the sampler leaves them, that is, times the scaling factor.
         chunk: frames decoded together (see above); the last chunk may be shorter.
     """
+    network: Any = getattr(vae, "_orig_mod", vae)  # of torch.compile
+    is_temporal = "num_frames" in inspect.signature(network.decode).parameters
     for latents in latents_FChw.split(chunk):
         unscaled = (latents / vae.config.scaling_factor).to(vae.dtype)
-        if isinstance(vae, AutoencoderKL):
-            yield torch.cat([vae.decode(latent).sample.float() for latent in unscaled.split(1)])
-        else:
+        if is_temporal:
             yield vae.decode(unscaled, num_frames=len(latents)).sample.float()
+        else:
+            yield torch.cat([vae.decode(latent).sample.float() for latent in unscaled.split(1)])

@@ -18,6 +18,29 @@ Share = Callable[[int, Callable[[int], Tensor], Like], Iterator[Tensor]]
 process or another one."""
 
 
+class NotFiniteError(ArithmeticError):
+    """The model, or the decoder, gave numbers that are not finite; what follows would be a black video."""
+
+
+def check_finite(tensor: Tensor, what: str) -> None:
+    """Refuse NaN and infinity.
+
+    Args:
+        what: begins the message, as in ``the latents after step 2 of 25``.
+
+    Raises:
+        NotFiniteError: with the likely causes.
+    """
+    if torch.isfinite(tensor).all():
+        return
+    num = int((~torch.isfinite(tensor)).sum())
+    raise NotFiniteError(
+        f"{what} hold {num} of {tensor.numel()} numbers that are not finite (NaN or infinite). Likely "
+        "causes: float16 that overflows (dtype=bfloat16 or float32), an extreme setting (guidance_scale, "
+        "noise_aug_strength, control_scale), or weights of another model"
+    )
+
+
 def denoise(
     predict: Predict,
     latents: Tensor,
@@ -29,7 +52,9 @@ def denoise(
     step_arguments: dict[str, Any] | None = None,
     share: Share | None = None,
     after_window: Callable[[], object] = lambda: None,
-    after_step: Callable[[int, Tensor, Tensor], Tensor | None] = lambda _i, _t, latents: latents,
+    after_step: Callable[[int, Tensor, Tensor], Tensor] = lambda _i, _t, latents: latents,
+    is_interrupted: Callable[[], bool] = lambda: False,
+    num_done: int = 0,
 ) -> Tensor:
     """Denoise a clip of any length: at each timestep, predict each window, fuse the predictions, step.
 
@@ -45,19 +70,28 @@ def denoise(
         share: shares the windows of a step among processes; by default they are predicted one by one.
         after_window: called after each window, for example to update a progress bar.
         after_step: called with ``(index, t, latents)`` after each step; sampling continues from the latents
-            it returns, and stops if it returns None.
+            it returns.
+        is_interrupted: called after `after_step`; sampling ends with its latents if it returns true.
+        num_done: number of steps that an interrupted run has finished, after which `latents` are.
 
     Returns:
         denoised latents of the same shape.
+
+    Raises:
+        NotFiniteError: latents after a step hold NaN or infinity.
     """
-    weights = [weight.to(latents).view(1, -1, *[1] * (latents.ndim - 2)) for weight in weights]
+    # In two steps: Apple's GPUs take no float64, in which weights may be computed.
+    weights = [
+        weight.to(latents.dtype).to(latents.device).view(1, -1, *[1] * (latents.ndim - 2))
+        for weight in weights
+    ]
     shape, rest = latents.shape, latents.shape[2:]
     dtype, device = latents.dtype, latents.device
 
     def like(number: int) -> tuple[tuple[int, ...], torch.dtype, torch.device]:
         return (shape[0], len(windows[number]), *rest), dtype, device
 
-    for i, t in enumerate(timesteps):
+    for i, t in enumerate(timesteps[num_done:], start=num_done):
         model_input = scheduler.scale_model_input(latents, t)
         fused = torch.zeros_like(latents)
 
@@ -69,10 +103,10 @@ def denoise(
             fused[:, frames] += weight * predicted
             after_window()
         latents = scheduler.step(fused, t, latents, **(step_arguments or {})).prev_sample
-        replaced = after_step(i, t, latents)
-        if replaced is None:
+        check_finite(latents, f"the latents after step {i + 1} of {len(timesteps)}")
+        latents = after_step(i, t, latents)
+        if is_interrupted():
             break
-        latents = replaced
     return latents
 
 

@@ -69,6 +69,9 @@ class ValidationSettings(Config):
     every: int = Field(default=0, ge=0)
     """Validate every n steps, and after the last; 0: never."""
 
+    at_start: bool = False
+    """With `every`, also validate before the first step, to compare later results with."""
+
     num_clips: int = Field(default=4, ge=1)
     """How many of the validation clips, from the first."""
 
@@ -195,6 +198,10 @@ class TrainSettings(Config):
 
     tensorboard: bool = True
     """Write curves for TensorBoard, if it is installed."""
+
+    tracker: str | None = None
+    """Experiment tracker that also gets all figures and validation pictures: any that accelerate knows and
+    that is installed, such as wandb, trackio, mlflow or aim. Its own environment variables configure it."""
 
     log_every: int = Field(default=10, ge=1)
     """Without a terminal for a progress bar, print a line every n steps."""

@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from mimic.sampling import guidance
-from mimic.sampling.denoise import denoise
+from mimic.sampling.denoise import NotFiniteError, denoise
 from mimic.sampling.fusion import FUSIONS, fusion_weights
 from mimic.sampling.noise import repeat_along_time
 from mimic.sampling.windows import reference_windows, sliding_windows
@@ -97,7 +97,7 @@ def test_fusing_predictions_is_fusing_stepped_latents(mode, scheduler_class):
     options = {"clip_sample": False} if scheduler_class is DDIMScheduler else {}
     scheduler = scheduler_class(prediction_type="v_prediction", **options)
     scheduler.set_timesteps(4)
-    fused = run(predict, latents, windows, mode, scheduler, after_step=lambda i, t, latents: None)
+    fused = run(predict, latents, windows, mode, scheduler, is_interrupted=lambda: True)
 
     stepped = torch.zeros_like(latents)
     for frames, weight in zip(windows, weights, strict=True):
@@ -126,7 +126,7 @@ def test_a_callback_sees_each_step_replaces_latents_and_can_stop():
 
     def after_step(i, t, latents):
         seen.append((i, float(t)))
-        return torch.full_like(latents, 5.0) if i < 1 else None
+        return torch.full_like(latents, 5.0 + i)
 
     scheduler = euler(4)
     result = run(
@@ -135,13 +135,10 @@ def test_a_callback_sees_each_step_replaces_latents_and_can_stop():
         [[0, 1, 2, 3]],
         scheduler=scheduler,
         after_step=after_step,
+        is_interrupted=lambda: len(seen) == 2,
     )
     assert seen == [(0, float(scheduler.timesteps[0])), (1, float(scheduler.timesteps[1]))]
-    direct = euler(4)
-    direct.scale_model_input(latents, direct.timesteps[0])
-    direct.step(torch.zeros_like(latents), direct.timesteps[0], latents)
-    expected = direct.step(torch.zeros_like(latents), direct.timesteps[1], torch.full_like(latents, 5.0))
-    torch.testing.assert_close(result, expected.prev_sample)
+    assert torch.equal(result, torch.full_like(latents, 6.0))
 
 
 def test_half_precision_predictions_are_summed_in_float32():
@@ -149,3 +146,18 @@ def test_half_precision_predictions_are_summed_in_float32():
     result = run(lambda x, t, f: x.half(), latents, reference_windows(9, 4, 2))
     assert result.dtype == torch.float32
     assert torch.isfinite(result).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_latents_that_are_not_finite_end_the_run_with_the_step(value):
+    calls = iter(range(3))
+
+    def predict(latents, t, frames):
+        prediction = torch.zeros_like(latents)
+        if next(calls) == 1:
+            prediction[0, 2] = value
+        return prediction
+
+    told = r"the latents after step 2 of 3 hold 4 of 16 numbers that are not finite .*float16.*guidance_scale"
+    with pytest.raises(NotFiniteError, match=told):
+        run(predict, torch.zeros(1, 4, 1, 2, 2), [[0, 1, 2, 3]])
