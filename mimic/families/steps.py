@@ -119,8 +119,7 @@ class RunState:
         """Whether a scale is above 1, so that the unconditional prediction is computed as well."""
         return bool(torch.as_tensor(self._guidance_scale).max() > 1)
 
-    def _begin_run(self, plan: Plan[Any]) -> None:
-        self._interrupt = False
+    def _set_guidance(self, plan: Plan[Any]) -> None:
         low, high = plan.settings.min_guidance_scale, plan.settings.max_guidance_scale
         self._guidance_scale = low if low == high else plan.guidance_scales
 
@@ -145,20 +144,30 @@ class AfterStep(Generic[ConditionsT]):
         report: the callback and the names of its tensors.
         conditions: of the run; with ``prompt_embeds`` among the tensors, they have `embeddings` and
             `with_embeddings`.
-        state: ``scheduler`` and ``generator``, kept with the latents of each step.
+        state: ``scheduler`` and ``generator``, kept with the latents of a step.
+        keep_every: numbers of finished steps after which a run can be continued: multiples of this, and all.
     """
 
     def __init__(
-        self, pipe: RunState, report: StepReport, conditions: ConditionsT, state: dict[str, Any]
+        self,
+        pipe: RunState,
+        report: StepReport,
+        conditions: ConditionsT,
+        state: dict[str, Any],
+        *,
+        keep_every: int = 1,
     ) -> None:
         self.conditions: Any = conditions
+        self._keep_every = keep_every
         self._pipe, self._report, self._state = pipe, report, state
 
     def __call__(self, i: int, t: Tensor, latents: Tensor) -> Tensor:
         """Return the latents from which sampling continues."""
         latents = self._called_back(i, t, latents)
-        if self._report.keeper is not None and not self._pipe.interrupt:
-            self._report.keeper.keep(latents, num_done=i + 1, **self._state)
+        num_done = i + 1
+        can_continue = num_done % self._keep_every == 0 or num_done == self._pipe.num_timesteps
+        if self._report.keeper is not None and can_continue and not self._pipe.interrupt:
+            self._report.keeper.keep(latents, num_done=num_done, **self._state)
         return latents
 
     def _called_back(self, i: int, t: Tensor, latents: Tensor) -> Tensor:

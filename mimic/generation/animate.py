@@ -34,6 +34,7 @@ from mimic.generation.decoding import decoded_frames
 from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
 from mimic.generation.memory_mode import MemoryMode
 from mimic.generation.output import Output, side_by_side_path, write_frames
+from mimic.generation.preview import Preview, preview_path
 from mimic.generation.reference import PictureSource, Reference, see_reference
 from mimic.generation.stages import Stages
 from mimic.generation.unfinished import FollowedSteps, KeptSteps, Unfinished, finish_interrupted
@@ -196,8 +197,13 @@ def generate(
         elif kept is not None:
             parts.enter_context(kept.saved_on_failure())
         is_bar_shown = is_progress_shown and not getattr(pipeline, "_progress_bar_config", {}).get("disable")
+        preview = None
+        if chosen.preview and is_writing:
+            preview = Preview(pipeline, preview_path(path), seen.picture, fps=moves.output_fps(chosen))
         with stages("denoising"), progress_bar("denoising", "window", is_shown=is_bar_shown) as show:
-            latents = sample_latents(pipeline, plan, seen, moves.maps, progress=show, kept=steps)
+            latents = sample_latents(
+                pipeline, plan, seen, moves.maps, progress=show, preview=preview, kept=steps
+            )
         frames = decoded_frames(pipeline, plan, latents, chosen, None if kept is None else kept.frames)
         result = _output(files if kept is None else kept.staged, moves, chosen, has_audio=sound.is_usable)
         if not is_writing:
@@ -210,6 +216,8 @@ def generate(
             frames = background.lay_over(frames)
         with stages("decoding"), progress_bar("decoding", "frame", is_shown=is_progress_shown) as show:
             written = write_frames(frames, result, seen, moves.maps, progress=show)
+        if preview is not None:
+            preview.remove()
         missing = sound.missing or written.missing
         seconds = time.perf_counter() - start
         report = {
@@ -281,6 +289,7 @@ def sample_latents(
     maps: DrivingMaps,
     *,
     progress: Progress,
+    preview: Preview | None = None,
     kept: KeptSteps | None = None,
 ) -> Tensor:
     """Sample the latents of all frames, including the reference frame if `shows_reference_first`."""
@@ -289,7 +298,7 @@ def sample_latents(
         return finished.to(pipeline.execution_device, pipeline.denoiser.dtype)
     shown = maps if pipeline.shows_reference_first else BehindTheFirst(maps)
     inputs = Inputs([Image.fromarray(reference.picture)], [shown])
-    report = StepReport(progress=progress, keeper=kept)
+    report = StepReport(preview, progress=progress, keeper=kept)
     latents = pipeline.animate(inputs, plan, output_type="latent", report=report)
     assert isinstance(latents, Tensor)
     return latents

@@ -10,7 +10,7 @@ from torch import Tensor
 
 Predict = Callable[[Tensor, Tensor, list[int]], Tensor]
 """``predict(latents, t, frames)`` returns the guided prediction for the scaled latents ``B x f x …`` of the
-given f frames."""
+given f frames. `t` is on the device of the latents, and the same tensor for all windows of a step."""
 Like = Callable[[int], tuple[tuple[int, ...], torch.dtype, torch.device]]
 """Shape, dtype and device of the prediction of a window, by its number."""
 Share = Callable[[int, Callable[[int], Tensor], Like], Iterator[Tensor]]
@@ -63,7 +63,7 @@ def denoise(
         latents: ``B x F x C x H x W``, noise times the scheduler's initial sigma, float32; sums and steps are
             computed in this precision, whatever the model's.
         scheduler: a diffusers scheduler whose `set_timesteps` has been called.
-        timesteps: the timesteps to run, in order.
+        timesteps: the timesteps to run, in order. If they are on the CPU, the loop waits for no device.
         windows: frame indices of each window.
         weights: fusion weights of each window, summing to one at every frame.
         step_arguments: further arguments of `scheduler.step`.
@@ -85,6 +85,8 @@ def denoise(
         weight.to(latents.dtype).to(latents.device).view(1, -1, *[1] * (latents.ndim - 2))
         for weight in weights
     ]
+    indices = [torch.tensor(frames, device=latents.device) for frames in windows]
+    on_device = [t.to(latents.device) for t in timesteps]
     shape, rest = latents.shape, latents.shape[2:]
     dtype, device = latents.dtype, latents.device
 
@@ -95,16 +97,18 @@ def denoise(
         model_input = scheduler.scale_model_input(latents, t)
         fused = torch.zeros_like(latents)
 
-        def predict_window(number: int, model_input: Tensor = model_input, t: Tensor = t) -> Tensor:
-            return predict(model_input[:, windows[number]], t, windows[number]).to(device, dtype)
+        def predict_window(
+            number: int, model_input: Tensor = model_input, t: Tensor = on_device[i]
+        ) -> Tensor:
+            return predict(model_input[:, indices[number]], t, windows[number]).to(device, dtype)
 
         predictions = (share or _one_by_one)(len(windows), predict_window, like)
-        for frames, weight, predicted in zip(windows, weights, predictions, strict=True):
-            fused[:, frames] += weight * predicted
+        for index, weight, predicted in zip(indices, weights, predictions, strict=True):
+            fused[:, index] += weight * predicted
             after_window()
         latents = scheduler.step(fused, t, latents, **(step_arguments or {})).prev_sample
         check_finite(latents, f"the latents after step {i + 1} of {len(timesteps)}")
-        latents = after_step(i, t, latents)
+        latents = after_step(i, on_device[i], latents)
         if is_interrupted():
             break
     return latents
