@@ -17,8 +17,7 @@ from pose.dwpose import EstimatorWeightsError
 
 FAILURES = {
     "CacheError", "NotFiniteError", "RankError", "StateError", "TrainingError", "UnknownStateError",
-    "ValidationError", "VideoWriteError",
-    "WorkerError",
+    "ValidationError", "VideoWriteError", "WorkerError",
 }  # fmt: skip
 """Our error classes that are not about the user's input (exit code 1)."""
 
