@@ -54,10 +54,12 @@ def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
         picture = gr.Image(
             label="Picture of a person", type="filepath", sources=["upload", "webcam", "clipboard"],
             elem_id="picture", height=320,
+            alt_text="picture of a person",
         )  # fmt: skip
         clip = gr.Video(label="Driving clip", sources=["upload", "webcam"], elem_id="clip", height=320)
         crowd = gr.Image(
             label="Click on the person to follow", interactive=False, elem_id="crowd", height=320,
+            alt_text="first frame of the clip",
             buttons=[],
         )  # fmt: skip
     with gr.Row():
@@ -77,12 +79,15 @@ def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
             frame = gr.Slider(0, 1, value=0, step=1, label="Frame", elem_id="frame")
             report = gr.Markdown("Nothing is fitted yet.", elem_id="report")
         with gr.Column(scale=1):
-            controls = [field.component() for field in FIELDS if not field.is_for_generation]
+            controls = [field.component() for field in FIELDS if field.group == "fit"]
+            with gr.Accordion("Lengths of limbs", open=False):
+                controls += [field.component() for field in FIELDS if field.group == "limbs"]
             fit = gr.Button("Fit the motion", variant="primary", elem_id="fit")
-            facts = gr.JSON(label="Numbers of the fit", open=False, elem_id="facts")
+            with gr.Accordion("Numbers of the fit", open=False):
+                facts = gr.JSON(show_label=False, elem_id="facts")
     gr.Markdown("## 3 · Generate")
     with gr.Row():
-        of_generation = [field.component() for field in FIELDS if field.is_for_generation]
+        of_generation = [field.component() for field in FIELDS if field.group == "generate"]
     with gr.Row():
         expect = gr.Button("Expected time and memory", elem_id="expect")
         make = gr.Button("Generate", variant="primary", elem_id="generate")

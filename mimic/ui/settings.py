@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -30,7 +30,8 @@ class Field:
     component: Callable[[], gr.components.Component]
     neutral: Any
     """With this value the setting is left out."""
-    is_for_generation: bool = False
+    group: Literal["fit", "limbs", "generate"] = "fit"
+    """Where it stands on the page; fields are in the order of their groups."""
 
 
 def _slider(label: str, low: float, high: float, value: float, key: str) -> Callable[[], gr.Slider]:
@@ -60,21 +61,26 @@ def _fields() -> list[Field]:
             Field(key, _slider(label, low, high, value, key), value)
             for key, label, low, high, value in adjust
         ),
-        *(Field(key, _slider(label, low, high, value, key), value) for key, label, low, high, value in limbs),
+        *(
+            Field(key, _slider(label, low, high, value, key), value, "limbs")
+            for key, label, low, high, value in limbs
+        ),
         Field(
             "num_inference_steps",
             lambda: gr.Number(label="Steps (0: the model's own)", value=0, precision=0, elem_id="steps"),
             0,
-            is_for_generation=True,
+            group="generate",
         ),
-        Field("seed", lambda: gr.Number(label="Seed", value=42, precision=0, elem_id="seed"), None, True),
+        Field(
+            "seed", lambda: gr.Number(label="Seed", value=42, precision=0, elem_id="seed"), None, "generate"
+        ),
         Field(
             "background",
             lambda: gr.Dropdown(
                 _choices("background"), value="generated", label="Background", elem_id="background"
             ),
             "generated",
-            is_for_generation=True,
+            group="generate",
         ),
     ]
 

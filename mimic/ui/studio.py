@@ -119,7 +119,8 @@ class Result:
         report = json.loads((self.folder / REPORT).read_text(encoding="utf-8"))
         output = report["output"]
         verdict = (report.get("verdict") or {}).get("sentences", [])
-        said = f"{output['num_frames']} frames of {output['width']}x{output['height']}, {report['seconds']:.0f} s."
+        size = f"{output['width']}x{output['height']}"
+        said = f"{output['num_frames']} frames of {size}, {report['seconds']:.0f} s."
         return " ".join([said, *(f"{sentence.capitalize()}." for sentence in verdict)])
 
 
@@ -258,8 +259,8 @@ class Studio:
             seconds = min(chosen.end or info.num_frames / info.fps, info.num_frames / info.fps) - chosen.start
             if seconds > MAX_SECONDS:
                 raise StudioError(
-                    f"the clip has {float(seconds):.0f} s; the studio takes {MAX_SECONDS:.0f} s. Trim it, or use "
-                    "`mimic animate`"
+                    f"the clip has {float(seconds):.0f} s; the studio takes {MAX_SECONDS:.0f} s. Trim it, or "
+                    "use `mimic animate`"
                 )
         return chosen
 

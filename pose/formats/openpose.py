@@ -113,7 +113,7 @@ def write_openpose(sequence: PoseSequence, path: Path) -> None:
     `scores_134`, the feet in `foot_keypoints_2d`, frame rate and metadata in the first frame's `mimic`. Other
     programs ignore these.
     """
-    frames = []
+    frames: list[dict[str, Any]] = []
     for points, scores, present in zip(sequence.points, sequence.scores, sequence.is_seen):
         people = [
             _write_person(one * (sequence.width, sequence.height), surety)

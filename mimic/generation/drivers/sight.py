@@ -47,7 +47,6 @@ def _spread_frames(clip: VideoInfo, settings: CaseSettings) -> Iterator[Picture]
     used = used_frames(clip.num_frames, clip.fps, settings, name=str(clip.path))
     step = max(1, used.count // _FRAMES_LOOKED_AT)
     count = min(-(-used.count // step), _FRAMES_LOOKED_AT)
-    frames = read_frames(
+    return read_frames(
         clip.path, first_frame=used.first, stride=used.stride * step, max_frames=count, info=clip
     )
-    return iter(frames)
