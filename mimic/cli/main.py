@@ -27,6 +27,7 @@ from mimic.cli import (
     prepare,
     synth,
     train,
+    ui,
 )
 from mimic.cli.json_log import JsonHandler, json_lines
 from mimic.cli.options import Subparsers
@@ -39,16 +40,16 @@ EXIT_CODES = """exit codes:
   130  interrupted (Ctrl-C); finished results are kept"""
 
 COMMANDS = (
-    demo, animate, infer, train, export, prepare, compare, evaluate, pose, synth, configs, download, doctor,
-    completion,
+    demo, animate, infer, ui, train, export, prepare, compare, evaluate, pose, synth, configs, download,
+    doctor, completion,
 )  # fmt: skip
 
 MISTAKES = frozenset(
     {
         "AttentionBackendError", "CompareError", "ConfigError", "DataError", "DensePoseError",
         "EstimatorWeightsError", "EvaluationError", "FolderInUseError", "InputError", "PictureError",
-        "PoseError", "ProcessCountError", "ResultError", "SourceError", "UsageError", "VideoError",
-        "WeightsError", "WorkerError",
+        "PoseError", "ProcessCountError", "ResultError", "SourceError", "StudioError", "UsageError",
+        "VideoError", "WeightsError", "WorkerError",
     }
 )  # fmt: skip
 """Our error classes that are about the user's input (exit code 2)."""
