@@ -27,9 +27,11 @@ from diffusers import UNetMotionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D, UNetMotionOutput
+from einops import rearrange
 from torch import Tensor, nn
 
 from mimic.models.attention import AttentionSwitches
+from mimic.models.deep_features import DeepFeatures, parts_reusing
 from mimic.models.own_config import OwnConfig
 from mimic.models.reference import ReferenceReading, check_reading, install_processors
 from mimic.models.view import CalledAs, View
@@ -44,8 +46,8 @@ class ClipGroupNorm(nn.GroupNorm):
     """Group norm over all frames of a clip, of features that have the frames folded into the batch."""
 
     def forward(self, features_BFCHW: Tensor, num_frames: int = 1) -> Tensor:
-        clips = features_BFCHW.unflatten(0, (-1, num_frames)).transpose(1, 2)  # B x C x F x H x W
-        return super().forward(clips).transpose(1, 2).flatten(0, 1)
+        clips = rearrange(features_BFCHW, "(b f) c h w -> b c f h w", f=num_frames)
+        return rearrange(super().forward(clips), "b c f h w -> (b f) c h w")
 
 
 class ClipResnetBlock(ResnetBlock2D):
@@ -70,12 +72,11 @@ class FrameGroupNorm(nn.GroupNorm):
     """Group norm of each frame separately, of features ``B x C x F x H x W``."""
 
     def forward(self, features_BCFHW: Tensor) -> Tensor:
-        frames = features_BCFHW.transpose(1, 2)
-        folded = frames.flatten(0, 1)
+        folded = rearrange(features_BCFHW, "b c f h w -> (b f) c h w")
         if torch.is_grad_enabled() and not folded.requires_grad:
             # torch's backward on the CPU crashes where channels lie last and only the norm's weights learn.
             folded = folded.contiguous()
-        return super().forward(folded).unflatten(0, frames.shape[:2]).transpose(1, 2)
+        return rearrange(super().forward(folded), "(b f) c h w -> b c f h w", b=len(features_BCFHW))
 
 
 class MotionModule(AnimateDiffTransformer3D):
@@ -211,6 +212,7 @@ class MotionUNet(AttentionSwitches, OwnConfig, UNetMotionModel):
         down_block_additional_residuals: tuple[Tensor, ...] | None = None,
         mid_block_additional_residual: Tensor | None = None,
         return_dict: bool = True,
+        deep_features: DeepFeatures | None = None,
     ) -> UNetMotionOutput | tuple[Tensor]:
         """The parent's forward in the project's order of axes, frames before channels.
 
@@ -224,6 +226,7 @@ class MotionUNet(AttentionSwitches, OwnConfig, UNetMotionModel):
             down_block_additional_residuals, mid_block_additional_residual: outputs of a ControlNet,
                 ``BF x …``.
             return_dict: return an output object instead of a tuple.
+            deep_features: recorded or reused, see `mimic.models.deep_features`.
 
         Returns:
             sample ``B x F x C x H x W``.
@@ -239,7 +242,12 @@ class MotionUNet(AttentionSwitches, OwnConfig, UNetMotionModel):
             )
         if reference is not None:
             check_reading(self, reference, num_videos)
-        view = View(self, **self._parts_for(num_videos, num_frames, pose_features, use_motion))
+        parts = self._parts_for(num_videos, num_frames, pose_features, use_motion)
+        if deep_features is not None:
+            parts = parts_reusing(self, deep_features, parts)
+            if deep_features.is_shallow:
+                mid_block_additional_residual = None
+        view = View(self, **parts)
         predicted = UNetMotionModel.forward(
             cast(UNetMotionModel, view),
             sample.transpose(1, 2),
