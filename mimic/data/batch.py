@@ -42,9 +42,11 @@ class _Tensors:
     @property
     def num_bytes(self) -> int:
         """Size of all tensors."""
-        sizes: list[int] = []
-        self._mapped(lambda tensor: sizes.append(tensor.nbytes) or tensor)
-        return sum(sizes)
+        values = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
+        tensors = [
+            each for value in values for each in (value.values() if isinstance(value, dict) else [value])
+        ]
+        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Return the same with all tensors on `device`."""

@@ -175,8 +175,8 @@ def one_step(
         samples = next(batches)
         waited += time.monotonic() - begin
         keys += [sample.key for sample in samples]
-        masks = [sample.masks["hands"][1:] for sample in samples if "hands" in sample.masks]
-        with_hands += [float((mask.amax(dim=(1, 2, 3)) > 0).float().mean()) for mask in masks]
+        masks = [sample.masks["hands"][1:].numpy() for sample in samples if "hands" in sample.masks]
+        with_hands += [float((mask.max(axis=(1, 2, 3)) > 0).mean()) for mask in masks]
         loss, own_terms = _one_pass(run, samples, number)
         losses.append(loss)
         terms.append(own_terms)
