@@ -5,8 +5,8 @@
 
 Two dancers change places, one in front of the other; of three, the one in the middle stays while the others
 pass behind and before; and one dancer leaves the picture behind another and comes back. Everybody is followed
-(`person: all`), once in true poses with an estimator's errors and people in random order ("tracker"), and
-once with the bundled estimator.
+(`person: all`), once in true poses with an estimator's errors and people in random order ("exact"), and once
+with the bundled estimator; and then kept apart by `pose.identity.keep_identities` ("kept"), as a fit does.
 
     switches  changes of a place along P from one true person to another
     places    places that were used, of as many as there are people
@@ -29,11 +29,13 @@ from mimic.dancers import RenderedClip, World, add_detector_noise, render, sampl
 from mimic.dancers.background import paint_background
 from mimic.dancers.views import together
 from pose import PoseSequence, follow_person, load_estimator
+from pose.identity import keep_identities
 from pose.people import one_person
 from pose.skeletons import BODY
 
 SIZE = 288
 FPS = 10.0
+POSES = ("exact", "exact, kept", "blazepose", "blazepose, kept")
 SCENES = ("two cross", "three cross", "one is lost")
 RESULT = Path(__file__).parent / "results" / "people_quality.json"
 
@@ -61,12 +63,14 @@ def main() -> None:
     estimator = load_estimator("blazepose", num_threads=1)
     counts: dict[str, dict[str, Count]] = {}
     for scene in SCENES:
-        counts[scene] = {"tracker": Count(), "blazepose": Count()}
+        counts[scene] = {name: Count() for name in POSES}
         for number in range(1 if arguments.quick else 3):
             clip = make_scene(scene, [arguments.seed, number], num_frames=5 if arguments.quick else 20)
-            add(counts[scene]["tracker"], follow_person(shuffled(clip.poses, number), "all"), clip.poses)
+            exact = follow_person(shuffled(clip.poses, number), "all")
             found = estimator.frames(iter(clip.frames), fps=FPS, person="all")
-            add(counts[scene]["blazepose"], found, clip.poses)
+            for name, poses in (("exact", exact), ("blazepose", found)):
+                add(counts[scene][name], poses, clip.poses)
+                add(counts[scene][f"{name}, kept"], keep_identities(poses), clip.poses)
     print("| scene | poses | switches | places | missed |\n| --- | --- | ---: | ---: | ---: |")
     for scene, of_poses in counts.items():
         for kind, c in of_poses.items():

@@ -37,6 +37,7 @@ from pose.draw import RELEASED_CANVAS_SHORT_SIDE, DrawMode, PosePainter
 from pose.estimators import Estimator
 from pose.fit import FitReport, judge_fit
 from pose.gaps import bridge_gaps
+from pose.identity import keep_identities
 from pose.missing import fill_missing
 from pose.people import depth_orders, fit_people, people_in_order
 from pose.presence import summarise_presence
@@ -228,9 +229,11 @@ def fit_poses(
     Raises:
         PoseError: as `fit_to_reference`.
     """
+    is_own = settings.person == "all" and settings.align in ("robust", "limbs") and reference.num_people > 1
+    if is_own:
+        driving = keep_identities(driving)
     driving = bridge_gaps(driving, _bridged_seconds(settings))
     driving = smooth_pose(driving, window=settings.smooth)
-    is_own = settings.person == "all" and settings.align in ("robust", "limbs") and reference.num_people > 1
     try:
         if is_own:
             aligned = fit_people(
