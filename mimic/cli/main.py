@@ -40,8 +40,8 @@ EXIT_CODES = """exit codes:
   130  interrupted (Ctrl-C); finished results are kept"""
 
 COMMANDS = (
-    demo, animate, infer, train, export, prepare, compare, evaluate, pose, synth, configs, ui, download, doctor,
-    completion,
+    demo, animate, infer, train, export, prepare, compare, evaluate, pose, synth, configs, ui, download,
+    doctor, completion,
 )  # fmt: skip
 
 MISTAKES = frozenset(
