@@ -109,8 +109,9 @@ class DataSettings(Config):
     fps: float = Field(8.0, gt=0)
     """Synthetic: frames per second of the clips."""
 
-    world: Literal["plain", "rich"] = "plain"
-    """Synthetic: variety of dancers, clothes, rooms and motion; `rich` has more than `plain`."""
+    world: Literal["plain", "portraits", "rich"] = "plain"
+    """Synthetic: variety of dancers, clothes, rooms and motion. `plain`: whole bodies from the front;
+    `portraits`: the same with half bodies, busts and close-ups; `rich`: all variation."""
 
     dancer_seed: int = Field(0, ge=0)
     """Synthetic: seed of the dancers, independent of the training's seed."""
