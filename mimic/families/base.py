@@ -246,6 +246,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
             fusion=chosen.fusion,
             noise=chosen.noise,
             decode_chunk_size=chosen.decode_chunk_size,
+            decode_overlap=chosen.decode_overlap,
             generator=generator,
             settings=chosen,
         )
@@ -255,6 +256,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
                 f"fusion '{plan.fusion}' depends on the order of windows, and closed windows have none; use "
                 "windows: sliding, or leave windows out."
             )
+        checks.check_decoding(plan.decode_chunk_size, plan.decode_overlap)
         checks.check_size(plan.height, plan.width, self.pixels_per_latent)
         if chosen.guidance_interval is not None and not hasattr(self.scheduler, "sigmas"):
             raise ValueError(
@@ -283,7 +285,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
             conditions = self.encode(inputs, plan)
             noise = self.prepare(inputs, plan)
             latents = self.denoise(plan, conditions, noise, report or StepReport())
-            return self.decode(latents, plan.decode_chunk_size, output_type)
+            return self.decode(latents, plan.decode_chunk_size, output_type, overlap=plan.decode_overlap)
         finally:
             self.maybe_free_model_hooks()
 

@@ -230,7 +230,7 @@ def _decoded(
     """
     compatibility = compatibility_of(pipeline, settings)
     is_first = pipeline.shows_reference_first
-    for frames_F3HW in pipeline.decode_stream(latents, plan.decode_chunk_size):
+    for frames_F3HW in pipeline.decode_stream(latents, plan.decode_chunk_size, overlap=plan.decode_overlap):
         yield from frames_to_uint8(frames_F3HW, compatibility)[1 if is_first else 0 :]
         is_first = False
 
