@@ -53,6 +53,41 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def with_references(self, number: int) -> Batch:
+        """Return each clip `number` times, with its pictures 0, 1, ... as the reference, 0 as it was.
+
+        A picture changes places with the reference, with its pose, masks and latents. All pictures are then
+        encoded once and used several times. Embeddings of references are left out where there are several.
+
+        Raises:
+            ValueError: there are not as many pictures in a clip, or the batch has no latents.
+        """
+        if number == 1:
+            return self
+        if self.latents is None or self.reference_latents is None:
+            raise ValueError("a batch needs latents before its references are exchanged")
+        num_pictures = self.frames.shape[1] + 1
+        if not 1 <= number <= num_pictures:
+            raise ValueError(f"{number} references of {num_pictures} pictures")
+        orders = torch.arange(num_pictures).repeat(number, 1)
+        chosen = torch.arange(number)
+        orders[chosen, chosen], orders[:, 0] = 0, chosen
+
+        def exchanged(pictures: Tensor) -> Tensor:
+            return torch.stack([pictures[:, order] for order in orders], dim=1).flatten(0, 1)
+
+        frames = exchanged(torch.cat([self.reference[:, None], self.frames], dim=1))
+        latents = exchanged(torch.cat([self.reference_latents[:, None], self.latents], dim=1))
+        return Batch(
+            frames=frames[:, 1:],
+            reference=frames[:, 0],
+            pose_maps=exchanged(self.pose_maps),
+            masks={name: exchanged(mask) for name, mask in self.masks.items()},
+            keys=tuple(key for key in self.keys for _ in range(number)),
+            latents=latents[:, 1:],
+            reference_latents=latents[:, 0],
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with all tensors on `device`."""
         changes: dict[str, Any] = {"masks": {name: mask.to(device) for name, mask in self.masks.items()}}

@@ -51,6 +51,11 @@ class DataSettings(Config):
     """Source of the reference. `video`: any clip of the same video; `clip`: the same clip, for videos whose
     scenes show different people or clothes."""
 
+    references: int = Field(1, ge=1)
+    """How often each sample is used in its step, each time with another of its pictures (the reference and
+    the frames) as the reference. Pictures are rendered or read, and encoded, once for all of them, so that
+    more windows are trained on in the same time; the step's batch is as many times larger."""
+
     crop: Literal["centre", "random", "person"] = "centre"
     """Position of the crop box in frames: `centre`, `random`, or `person` (centred on the person). In
     validation, `random` is the same as `centre`."""
@@ -150,6 +155,11 @@ class DataSettings(Config):
                 raise ValueError(
                     f"{name} is {size}; expected a multiple of latent_downscale, {self.latent_downscale}"
                 )
+        if self.references > self.num_frames + 1:
+            raise ValueError(
+                f"references is {self.references}; a sample has {self.num_frames + 1} pictures: num_frames and "
+                "the reference"
+            )
         if not 1 <= self.zoom[0] <= self.zoom[1]:
             raise ValueError(f"zoom is {list(self.zoom)}; expected two factors, 1 <= first <= second")
         if len(set(self.regions)) < len(self.regions):

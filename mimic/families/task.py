@@ -138,19 +138,26 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
         return self.draw_for(sample, generator)
 
     @torch.no_grad()
-    def encode(self, batch: Batch) -> Batch:
-        """Compute the latents (unscaled, mode of the posterior) and image embeddings that the batch lacks."""
+    def encode(self, batch: Batch, *, references: int = 1) -> Batch:
+        """Compute the latents (unscaled, mode of the posterior) and image embeddings that the batch lacks.
+
+        Args:
+            batch: the clips.
+            references: how many of its pictures each clip has as the reference, one after the other; the
+                result has as many clips for each of the batch (`Batch.with_references`).
+        """
         vae, changes = self._pipeline.vae, {}
         if batch.latents is None:
             latents = encode_images(vae, batch.frames.flatten(0, 1))
             changes["latents"] = latents.unflatten(0, batch.frames.shape[:2])
         if batch.reference_latents is None:
             changes["reference_latents"] = encode_images(vae, batch.reference)
+        batch = replace(batch, **changes).with_references(references)
         if batch.image_embedding is None:
             embedding = self.embed(batch.reference)
             if embedding is not None:
-                changes["image_embedding"] = embedding
-        return replace(batch, **changes)
+                batch = replace(batch, image_embedding=embedding)
+        return batch
 
     @torch.no_grad()
     def generate(self, sample: Sample, *, seed: int) -> Tensor:

@@ -186,13 +186,16 @@ def _one_pass(run: TrainingRun, samples: list[Sample], number: int) -> tuple[Ten
         rank=accelerator.process_index,
         num_ranks=accelerator.num_processes,
     )
+    references = settings.data.references
     drawn = [
-        run.task.draw(sample, generator_of(settings.seed, run.progress.step, place))
+        run.task.draw(sample, generator_of(settings.seed, run.progress.step, references * place + window))
         for sample, place in zip(samples, places)
+        for window in range(references)
     ]
     draws = {name: torch.stack([own[name] for own in drawn]).to(accelerator.device) for name in drawn[0]}
     with torch.no_grad():
-        batch = as_float(run.task.encode(collate(samples).to(accelerator.device)))
+        clips = collate(samples).to(accelerator.device)
+        batch = as_float(run.task.encode(clips, references=references))
     with accelerator.accumulate(run.model):
         loss, terms = run.model(batch, draws)
         # DeepSpeed steps within `backward`, so that what is not finite must not get there.
