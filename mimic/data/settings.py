@@ -157,8 +157,8 @@ class DataSettings(Config):
                 )
         if self.references > self.num_frames + 1:
             raise ValueError(
-                f"references is {self.references}; a sample has {self.num_frames + 1} pictures: num_frames and "
-                "the reference"
+                f"references is {self.references}; a sample has {self.num_frames + 1} pictures: num_frames "
+                "and the reference"
             )
         if not 1 <= self.zoom[0] <= self.zoom[1]:
             raise ValueError(f"zoom is {list(self.zoom)}; expected two factors, 1 <= first <= second")

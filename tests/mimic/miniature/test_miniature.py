@@ -10,7 +10,8 @@ import torch
 from mimic.families.registry import load_pipeline
 from mimic.miniature.bundle import assemble, save_bundle
 from mimic.miniature.dancers import DancerSettings, RollingBuffer, make_dancer
-from mimic.miniature.network import MiniSettings, pose_strides
+from mimic.miniature.network import MiniSettings
+from mimic.miniature.other_vae import pose_strides
 from mimic.miniature.train_vae import MiniVAESettings, train_mini_vae
 from mimic.miniature.unet import train_mini
 from mimic.models.mini import (
