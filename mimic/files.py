@@ -124,8 +124,18 @@ def write_json(path: str | os.PathLike[str], content: object) -> Path:
 
 
 def local_path(text: str | os.PathLike[str]) -> Path:
-    """Resolve a user's path: ``bundled:…`` names a file of this package, ``~`` the home directory."""
+    """Resolve a user's path: ``bundled:…`` names a file of this package, ``~`` the home directory.
+
+    Raises:
+        FileNotFoundError: it begins with ``~nobody``, and there is neither such a user nor such a file.
+    """
     name = os.fspath(text)
     if name.startswith("bundled:"):
         return ASSETS / name.removeprefix("bundled:")
-    return Path(os.path.expanduser(name))
+    path = Path(os.path.expanduser(name))
+    if name.startswith("~") and path == Path(name) and not path.exists():
+        raise FileNotFoundError(
+            f"{name} names no home directory: there is no user {path.parts[0][1:] or 'with a home'}; "
+            "write the whole path, or ./~… for a name with this sign"
+        )
+    return path

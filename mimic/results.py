@@ -89,7 +89,7 @@ def check_inputs_stay(outputs: Iterable[Path], inputs: Iterable[object]) -> None
     ]
     for output in outputs:
         for source in sources:
-            if _same_file(Path(output).expanduser(), source):
+            if _same_file(local_path(output), source):
                 raise ResultError(
                     f"{source} would be replaced by a result of that name; choose another output folder or "
                     "name"

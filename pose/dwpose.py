@@ -219,6 +219,6 @@ def weights_folder(folder: str | os.PathLike[str] | None = None) -> Path:
     """The folder in which `find_weights` looks, whether it is there or not."""
     named = folder or os.environ.get(FOLDER_VARIABLE)
     if named:
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "mimic" / "dwpose"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +15,12 @@ from mimic.cli.options import Subparsers, UsageError, add_estimator_options
 from mimic.sampling.windows import WINDOW_LAYOUTS
 
 if TYPE_CHECKING:
-    from mimic.metrics.clips import Pair
+    from mimic.metrics.clips import EvaluatedClip, Pair
     from mimic.metrics.protocols import Protocol
     from mimic.metrics.seams import WindowLayout
     from mimic.metrics.tools import Tools
+
+log = logging.getLogger("mimic")
 
 _NETWORKS = {
     "lpips": "VGG-16 or AlexNet with LPIPS weights; the two published files joined by +",
@@ -45,6 +50,11 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         help="rules of published figures: A (MimicMotion's), B (DisCo's: 256 x 256, PSNR overflow, L1/HW)",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="write all figures here")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a former FILE.json (default: kept if unchanged, else set aside as FILE.1.json)",
+    )
     parser.add_argument(
         "--frames", choices=("equal", "shortest"), default="equal", help="what to do with unequal lengths"
     )
@@ -78,6 +88,7 @@ def run(options: argparse.Namespace) -> int:
     from mimic.metrics.protocols import PROTOCOLS
     from mimic.progress import progress_bar
     from mimic.provenance import versions
+    from mimic.results import PlainFiles, set_aside
 
     protocol = PROTOCOLS[options.protocol]
     layout = _layouts(options)
@@ -89,23 +100,78 @@ def run(options: argparse.Namespace) -> int:
         is_subset_allowed=options.allow_unpaired,
         size=protocol.size,
     )
+    former = None if options.output is None else _former(options.output)
     tools = _tools(options, protocol)
+    identity = _identity(options, pairs, tools)
+    if former is not None and former.get("identity") == identity and not options.overwrite:
+        log.info("kept, unchanged since it was made")
+        print("\n".join([*table(former), str(options.output)]))
+        return 0
     with progress_bar("comparing", "frame", is_shown=not options.quiet) as show:
         report = evaluate(pairs, protocol, tools, layout=layout, progress=show)
     report = {
         "generated": str(options.generated),
         "truth": str(options.truth),
+        "identity": identity,
         **report,
         "versions": versions(),
     }
     try:
         if options.output is not None:  # before anything is printed, which fails when a pipe is closed
-            write_json(options.output, report)
+            with set_aside(PlainFiles((options.output,)), is_kept=not options.overwrite) as kept:
+                write_json(options.output, report)
+            if kept is not None:
+                log.info("the former figures were of other things and are kept as %s", kept.paths[0].name)
     finally:
         print("\n".join(table(report)))
     if options.output is not None:
         print(options.output)
     return 0
+
+
+def _former(output: Path) -> dict[str, Any] | None:
+    """The figures that are there; None where there are none.
+
+    Raises:
+        ResultError: the file is there and holds no figures of this command.
+    """
+    from mimic.results import ResultError
+
+    if not os.path.lexists(output):
+        return None
+    try:
+        found = json.loads(output.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not {"protocol", "clips", "summary", "versions"} <= found.keys():
+        raise ResultError(
+            f"{output} is there and holds no figures of `mimic evaluate`; it is not replaced. Choose another "
+            "name"
+        )
+    return found
+
+
+def _identity(options: argparse.Namespace, pairs: Sequence[Pair], tools: Tools) -> str:
+    """A hash of all that makes the figures: the clips and what is beside them, the networks, the options."""
+    from mimic.metrics.seams import layout_beside
+    from mimic.provenance import estimator_facts
+    from mimic.results import identity_of
+    from mimic.weights.sources import sha256
+
+    def content(clip: EvaluatedClip) -> list[str]:
+        return [sha256(file) for file in clip.pictures or (clip.path,)]
+
+    names = ("protocol", "frames", "allow_unpaired", "tile_size", "tile_overlap", "windows", "pose")
+    is_estimating = tools.estimator is not None
+    return identity_of(
+        {
+            "clips": [(pair.name, content(pair.generated), content(pair.truth)) for pair in pairs],
+            "layouts": [layout_beside(pair.generated.path) for pair in pairs],
+            "tools": tools.facts(),
+            "estimator": estimator_facts(options.estimator, options.weights) if is_estimating else None,
+            **{name: getattr(options, name) for name in names},
+        }
+    )
 
 
 def table(report: dict[str, Any]) -> list[str]:

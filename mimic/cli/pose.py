@@ -110,8 +110,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _output(options: argparse.Namespace) -> Path:
     """The file of the poses: as given, or the input's name in the current folder."""
+    from mimic.files import local_path
+
     if options.output is not None:
-        return Path(os.path.expanduser(options.output))
+        return local_path(options.output)
     suffix = ".npz" if options.format in (None, "npz") else ".json"
     return Path(options.input.with_suffix(suffix).name)
 

@@ -37,6 +37,11 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write clip_0000.densepose.mp4: the exact body parts in DensePose's colours",
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace clips made with other options (default: they are set aside as clip_0000.1.mp4)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -44,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from mimic.dancers.write import synth
     from mimic.progress import progress_bar
+    from mimic.results import ResultError
 
     try:
         with progress_bar("rendering", "clip", is_shown=not options.quiet) as show:
@@ -58,8 +64,11 @@ def run(options: argparse.Namespace) -> int:
                 world=options.world,
                 noise_strength=options.noise,
                 densepose=options.densepose,
+                overwrite=options.overwrite,
                 progress=show,
             )
+    except ResultError:
+        raise
     except ValueError as error:
         raise UsageError(str(error)) from error
     for path in paths:

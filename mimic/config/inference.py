@@ -17,6 +17,9 @@ from mimic.files import local_path
 
 _ONE_CASE = re.compile(r"^test_case\.(\d+)\.(\w+=.*)$", re.DOTALL)
 
+MAX_SIDE = 8192
+"""Maximum height and width of a result in pixels."""
+
 
 class CaseSettings(SVDSettings, ControlSettings):
     """Settings of one case, in which a reference picture is animated with the motion of a driving clip.
@@ -39,14 +42,14 @@ class CaseSettings(SVDSettings, ControlSettings):
     """Frames per second of the result. Default: the rate of the driving frames, so that motion keeps its
     speed."""
 
-    resolution: int | None = Field(None, ge=36)
+    resolution: int | None = Field(None, ge=36, le=MAX_SIDE)
     """Short side of the result in pixels. The long side follows from an aspect ratio of 9:16, portrait or
     landscape as the reference picture is."""
 
-    height: int | None = Field(None, ge=16)
+    height: int | None = Field(None, ge=16, le=MAX_SIDE)
     """Height of the result in pixels; give it together with `width` and without `resolution`."""
 
-    width: int | None = Field(None, ge=16)
+    width: int | None = Field(None, ge=16, le=MAX_SIDE)
     """Width of the result in pixels; give it together with `height` and without `resolution`."""
 
     fit: Literal["crop", "pad"] | None = None

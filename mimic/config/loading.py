@@ -66,7 +66,11 @@ def read_yaml(
         raise ConfigError(f"there is no config {path}{_nearest_file(path)}")
     try:
         config = OmegaConf.load(path)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+    except RecursionError as error:
+        raise ConfigError(
+            f"{path} is not valid YAML for settings: its values are nested too deeply"
+        ) from error
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:  # ValueError: !!int x
         raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}") from error
     if not isinstance(config, DictConfig):
         raise ConfigError(f"{path} holds no keys; expected `key: value` lines")
@@ -137,7 +141,9 @@ def split_override(override: str, schema: type[BaseModel] | None = None) -> tupl
         return key, text[1:-1] if re.fullmatch(r"""'[^']*'|"[^"]*\"""", text) else text
     try:
         value = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))
-    except (yaml.YAMLError, OmegaConfBaseException):
+    except RecursionError as error:
+        raise ConfigError(f"cannot set {key}: its value is nested too deeply") from error
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError):
         return key, text  # plain text with characters that are special in YAML
     assert isinstance(value, dict)
     return key, value["value"]

@@ -33,15 +33,15 @@ class SamplingSettings(Config):
     num_inference_steps: int | None = Field(None, ge=1)
     """Number of denoising steps."""
 
-    guidance_scale: float | None = Field(None, ge=0)
+    guidance_scale: float | None = Field(None, ge=0, le=100)
     """Scale of classifier-free guidance for all frames. With a scale of 1 or less, guidance is off, which
     halves the time of a step."""
 
-    min_guidance_scale: float | None = Field(None, ge=0)
+    min_guidance_scale: float | None = Field(None, ge=0, le=100)
     """Scale of classifier-free guidance at the first frame; give it together with `max_guidance_scale` and
     without `guidance_scale`."""
 
-    max_guidance_scale: float | None = Field(None, ge=0)
+    max_guidance_scale: float | None = Field(None, ge=0, le=100)
     """Scale of classifier-free guidance at the last frame; between first and last frame, the scale changes
     linearly."""
 
@@ -82,19 +82,19 @@ class SamplingSettings(Config):
 class SVDSettings(SamplingSettings):
     """Sampling settings of families based on Stable Video Diffusion."""
 
-    noise_aug_strength: float | None = Field(None, ge=0)
+    noise_aug_strength: float | None = Field(None, ge=0, le=10)
     """Standard deviation of the noise added to the reference picture, in [-1, 1], before it is encoded; also
     passed to the model (released: 0)."""
 
-    conditioning_fps: int | None = Field(None, ge=1)
+    conditioning_fps: int | None = Field(None, ge=1, le=1000)
     """Frames per second passed to the model, independent of the frame rate of the result (released: 7)."""
 
-    motion_bucket_id: int | None = Field(None, ge=0)
+    motion_bucket_id: int | None = Field(None, ge=0, le=1000)
     """Motion bucket id passed to the model (released: 127)."""
 
 
 class ControlSettings(SamplingSettings):
     """Sampling settings of families with a ControlNet."""
 
-    control_scale: float | None = Field(None, ge=0)
+    control_scale: float | None = Field(None, ge=0, le=100)
     """Factor of the ControlNet's residuals (MagicAnimate); 1 as trained, 0 ignores the driving maps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,9 @@ from mimic.dancers.motion import sample_motion
 from mimic.dancers.noise import add_detector_noise
 from mimic.dancers.render import render
 from mimic.dancers.world import World
+from mimic.results import PlainFiles, ResultError, hash_of_video, identity_of, set_aside
 from mimic.video import VideoWriter
+from pose import PoseError, PoseSequence
 
 _WHOLE = {
     "num_clips": (1, 10**6),
@@ -82,9 +85,12 @@ def synth(
     noise_strength: float = 0.0,
     densepose: bool = False,
     supersample: int = 2,
+    overwrite: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> list[Path]:
     """Render dancers to ``clip_0000.mp4`` and ``clip_0000.npz``, ``clip_0001.mp4``, and so on.
+
+    A clip that is there and was made with the same arguments is kept.
 
     Args:
         output_dir: folder to write to, created if missing.
@@ -96,6 +102,8 @@ def synth(
         noise_strength: strength of simulated detector errors in the poses; 0 writes exact poses.
         densepose: also write the body parts, as ``clip_0000.densepose.mp4``.
         supersample: samples per pixel along each axis.
+        overwrite: replace clips made with other arguments; if false, they are renamed to
+            ``clip_0000.1.mp4``.
         progress: called with the numbers of finished clips and of all clips.
 
     Returns:
@@ -103,6 +111,7 @@ def synth(
 
     Raises:
         ValueError: a number is out of range, or the world is unknown; nothing was written.
+        ResultError: a file with the name of a clip was not made by this function; nothing was written.
         OSError: a file cannot be written.
     """
     world = _world(world)
@@ -119,23 +128,83 @@ def synth(
         )
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for i in range(num_clips):
-        rng = np.random.default_rng([seed, i])
-        character = sample_character(rng, world)
-        motion = sample_motion(rng, world, duration_s=seconds)
-        clip = render(
-            character, motion, np.arange(num_frames) / fps, height, width, supersample=supersample, fps=fps
-        )
-        if noise_strength > 0:
-            noisy = add_detector_noise(clip.poses, rng, strength=noise_strength)
-            clip = replace(clip, poses=noisy)
-        path = output_dir / f"clip_{i:04d}.mp4"
-        parts = path.with_suffix(".densepose.mp4") if densepose else None
-        paths.append(write_clip(clip, path, path.with_suffix(".npz"), parts))
+    arguments = {
+        "seconds": seconds,
+        "fps": fps,
+        "size": (height, width),
+        "seed": seed,
+        "world": world,
+        "noise_strength": noise_strength,
+        "supersample": supersample,
+    }
+    clips = [_files(output_dir, i, densepose=densepose) for i in range(num_clips)]
+    identities = [identity_of({"clip": i, **arguments}) for i in range(num_clips)]
+    former = [_read_identity(files) for files in clips]
+    for i, files in enumerate(clips):
+        if former[i] != identities[i] or not all(path.is_file() for path in files):
+            rng = np.random.default_rng([seed, i])
+            character = sample_character(rng, world)
+            motion = sample_motion(rng, world, duration_s=seconds)
+            times_s = np.arange(num_frames) / fps
+            clip = render(character, motion, times_s, height, width, supersample=supersample, fps=fps)
+            if noise_strength > 0:
+                clip = replace(clip, poses=add_detector_noise(clip.poses, rng, strength=noise_strength))
+            with set_aside(files, is_kept=not overwrite):
+                _write_clip(clip, files, identities[i])
         if progress is not None:
             progress(i + 1, num_clips)
-    return paths
+    return [files.paths[0] for files in clips]
+
+
+def _files(folder: Path, number: int, *, densepose: bool) -> PlainFiles:
+    """The video, the poses, and the body parts if asked for."""
+    video = folder / f"clip_{number:04d}.mp4"
+    parts = (video.with_suffix(".densepose.mp4"),) if densepose else ()
+    return PlainFiles((video, video.with_suffix(".npz"), *parts))
+
+
+def _write_clip(clip: RenderedClip, files: PlainFiles, identity: str) -> None:
+    """Write a clip whose poses say what it was made of.
+
+    The videos are written in a folder beside and renamed after the poses, so that no video is ever there
+    without the poses by which it is known again.
+    """
+    video, poses, *parts = files.paths
+    folder = video.parent / ".mimic-synth"
+    folder.mkdir(exist_ok=True)
+    videos = [folder / path.name for path in (video, *parts)]
+    write_clip(clip, videos[0], densepose_path=videos[1] if parts else None)
+    made = {path.name: hash_of_video(path) for path in videos}
+    replace(clip.poses, metadata={**clip.poses.metadata, "identity": identity, "made": made}).save(poses)
+    for path in videos:
+        os.replace(path, video.parent / path.name)
+    with contextlib.suppress(OSError):  # not empty: something is left of a run that was killed
+        folder.rmdir()
+
+
+def _read_identity(files: PlainFiles) -> str | None:
+    """Identity of the clip that is there; None where there is none.
+
+    Raises:
+        ResultError: a file of one of these names was not made by `synth`.
+    """
+    there = [path for path in files if os.path.lexists(path)]
+    if not there:
+        return None
+    poses = files.paths[1]
+    try:
+        found = PoseSequence.load(poses).metadata if poses.is_file() else {}
+    except PoseError:
+        found = {}
+    made = found.get("made", {})
+    for path in there:
+        is_ours = "identity" in found if path == poses else made.get(path.name) == hash_of_video(path)
+        if not is_ours:
+            raise ResultError(
+                f"{path} is there and was not made by `mimic synth`; it is not replaced. Choose another "
+                "output folder, or move it away"
+            )
+    return str(found["identity"])
 
 
 def _check_whole(**values: int) -> None:

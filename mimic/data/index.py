@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mimic.data.rows import fault, is_text, path_here, shortened
-from mimic.files import whole_file
+from mimic.files import local_path, whole_file
 from pose import PoseSequence
 
 Split = Literal["train", "val"]
@@ -105,7 +105,7 @@ def read_index(
     Raises:
         DataError: the folder is not prepared, its index is damaged, or its videos are not found.
     """
-    folder = Path(folder).expanduser()
+    folder = local_path(folder)
     rows = read_rows(folder / INDEX)
     place = find_videos(folder, videos)
     clips = [_clip(row, line, folder=folder, videos=place) for line, row in enumerate(rows, start=1)]
@@ -129,7 +129,7 @@ def find_videos(folder: Path, videos: str | os.PathLike[str] | None = None) -> P
         DataError: none of them exists.
     """
     if videos is not None:
-        candidates = [Path(videos).expanduser()]
+        candidates = [local_path(videos)]
     else:
         settings = read_settings(folder)
         candidates = [Path(settings["videos"]), folder / settings["videos_from_here"]]

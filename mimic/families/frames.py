@@ -17,6 +17,7 @@ from mimic.data.transforms import frames_to_uint8
 from mimic.families.checks import check_decoding
 from mimic.families.stored import StoredPipeline
 from mimic.models.vae import decode_frames, vae_downscale
+from mimic.sampling.denoise import check_finite
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
@@ -91,6 +92,7 @@ class FramePipeline(StoredPipeline):
         check_decoding(chunk, overlap)
         latents = latents_FChw.to(self.execution_device)
         for frames in decode_frames(self.vae, latents, chunk, overlap=overlap):
+            check_finite(frames, "the decoded frames")
             yield (frames / 2 + 0.5).clamp(0, 1).cpu()
 
     def default(self, name: str) -> Any:

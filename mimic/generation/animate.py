@@ -112,7 +112,7 @@ def generate(
         VideoWriteError: frames cannot be written; the message names the file that holds the finished ones.
     """
     chosen = build(CaseSettings, settings, "settings")
-    path, start, stages = Path(os.path.expanduser(output)), time.perf_counter(), Stages()
+    path, start, stages = local_path(output), time.perf_counter(), Stages()
     files = ResultFiles(path, side_by_side_path(path) if chosen.side_by_side else None)
     check_inputs_stay(files, [reference, driving])
     read_result(files)

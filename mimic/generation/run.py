@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +77,7 @@ def run_config(
         FolderInUseError: another process is writing to the output folder; no case was run.
         SourceError, WeightsError: the model is not found or its weights do not fit; no case was run.
     """
-    output_dir = Path(os.path.expanduser(output_dir or config.output_dir))
+    output_dir = local_path(output_dir or config.output_dir)
     device = chosen_device(config.device)
     config = _with_names(config)
     check_inputs(config, output_dir)

@@ -13,6 +13,29 @@ Predict = Callable[[Tensor, Tensor, list[int]], Tensor]
 given f frames."""
 
 
+class NotFiniteError(ArithmeticError):
+    """The model, or the decoder, gave numbers that are not finite; what follows would be a black video."""
+
+
+def check_finite(tensor: Tensor, what: str) -> None:
+    """Refuse NaN and infinity.
+
+    Args:
+        what: begins the message, as in ``the latents after step 2 of 25``.
+
+    Raises:
+        NotFiniteError: with the likely causes.
+    """
+    if torch.isfinite(tensor).all():
+        return
+    num = int((~torch.isfinite(tensor)).sum())
+    raise NotFiniteError(
+        f"{what} hold {num} of {tensor.numel()} numbers that are not finite (NaN or infinite). Likely "
+        "causes: float16 that overflows (dtype=bfloat16 or float32), an extreme setting (guidance_scale, "
+        "noise_aug_strength, control_scale), or weights of another model"
+    )
+
+
 def denoise(
     predict: Predict,
     latents: Tensor,
@@ -42,6 +65,9 @@ def denoise(
 
     Returns:
         denoised latents of the same shape.
+
+    Raises:
+        NotFiniteError: latents after a step hold NaN or infinity.
     """
     weights = [weight.to(latents).view(1, -1, *[1] * (latents.ndim - 2)) for weight in weights]
     for i, t in enumerate(timesteps):
@@ -51,6 +77,7 @@ def denoise(
             fused[:, frames] += weight * predict(model_input[:, frames], t, frames).to(latents)
             after_window()
         latents = scheduler.step(fused, t, latents, **(step_arguments or {})).prev_sample
+        check_finite(latents, f"the latents after step {i + 1} of {len(timesteps)}")
         replaced = after_step(i, t, latents)
         if replaced is None:
             break

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from mimic.families.registry import load_task
-from mimic.files import apply_umask, whole_file, whole_folder, write_json
+from mimic.files import apply_umask, local_path, whole_file, whole_folder, write_json
 
 STATE = {"a": torch.ones(3)}
 
@@ -75,3 +75,14 @@ def test_a_body_that_raises_leaves_what_was_there(tmp_path: Path) -> None:
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_text() == "old"
+
+
+def test_the_home_of_nobody_is_refused_and_a_file_of_such_a_name_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no user nosuchuser"):
+        local_path("~nosuchuser/clip.mp4")
+    Path("~clip.mp4").touch()
+    assert local_path("~clip.mp4") == Path("~clip.mp4")
+    assert local_path("~/clip.mp4") == Path.home() / "clip.mp4"

@@ -23,7 +23,7 @@ from mimic.data.prepare.sources import POSES, Source, walk
 from mimic.data.prepare.work import Job
 from mimic.data.prepare.workers import WorkItem, run_items
 from mimic.data.processes import ProcessCountError, check_num_processes, most_processes
-from mimic.files import whole_file, write_json
+from mimic.files import local_path, whole_file, write_json
 from pose.session import choose_providers
 
 STEP_FRAMES = 1800
@@ -82,7 +82,7 @@ def prepare(
             raise DataError(str(error)) from error
     show = progress or (lambda stage, unit, done, total: None)
     tell = say or (lambda line: None)
-    videos, out = Path(videos).expanduser(), Path(out).expanduser()
+    videos, out = local_path(videos), local_path(out)
     sources = walk(videos)
     facts = remembered(settings)
     device = _device(facts["estimator"], device, place)

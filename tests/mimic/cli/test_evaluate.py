@@ -219,3 +219,42 @@ def test_figures_that_cannot_be_written_are_printed_all_the_same(capsys):
     code = main(["evaluate", "-q", "-g", "made", "-t", "true", "-o", name])
     assert "psnr" in capsys.readouterr().out
     assert (code == 0) == Path(name).is_file()
+
+
+def test_the_same_evaluation_is_not_made_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate()
+    written = Path("new/figures.json").stat().st_mtime_ns
+    first = capsys.readouterr().out
+    evaluate()
+    assert Path("new/figures.json").stat().st_mtime_ns == written
+    assert capsys.readouterr().out == first
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [["--protocol", "A"], ["--tile-size", "8", "--tile-overlap", "2"], "a picture", "the run beside"],
+)
+def test_figures_of_other_things_are_set_aside(changed: list[str] | str) -> None:
+    first = evaluate()
+    if changed == "a picture":
+        write(Path("made") / "a", clip(5))
+    elif changed == "the run beside":
+        Path("made/a.json").write_text(run_json("reference"))
+    second = evaluate(*(changed if isinstance(changed, list) else ()))
+    assert second["identity"] != first["identity"]
+    assert json.loads(Path("new/figures.1.json").read_text()) == first
+
+
+def test_former_figures_are_replaced_if_asked() -> None:
+    evaluate()
+    evaluate("--protocol", "A", "--overwrite")
+    assert [path.name for path in Path("new").iterdir()] == ["figures.json"]
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_a_json_of_somebody_else_stays(options: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("new").mkdir()
+    Path("new/figures.json").write_text('{"my": "notes"}')
+    evaluate(*options, code=2)
+    assert "holds no figures" in capsys.readouterr().err
+    assert Path("new/figures.json").read_text() == '{"my": "notes"}'

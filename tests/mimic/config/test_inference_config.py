@@ -150,6 +150,10 @@ def test_cases_without_names_get_different_ones(tmp_path: Path) -> None:
         ("person=-1", "an index from 0"),
         ("name=a/b", "name is 'a/b'"),
         ("fps=0", "fps is 0; expected greater than 0"),
+        ("guidance_scale=1e38", r"guidance_scale is 1e\+38; expected less than or equal to 100"),
+        ("noise_aug_strength=1e30", r"noise_aug_strength is 1e\+30; expected less than or equal to 10"),
+        ("control_scale=.inf", "control_scale is inf; expected"),
+        ("motion_bucket_id=100000", "motion_bucket_id is 100000; expected less than or equal to 1000"),
         ("test_case=[]", "test_case is empty"),
         ("test_case=5", "expected a list of cases"),
         ("seed", "expected key=value"),
@@ -263,3 +267,31 @@ def test_a_path_that_yaml_read_as_a_number_is_told_to_be_quoted(tmp_path):
     case = {"ref_image_path": 2024, "ref_video_path": "b.mp4"}
     with pytest.raises(ConfigError, match=r"ref_image_path is 2024; .* put it in quotes"):
         load_inference_config(write(tmp_path, {"test_case": [case]}))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: " + "[" * 1500 + "]" * 1500, "nested too deeply"),
+        ("seed: !!int x", "is not valid YAML: invalid literal for int"),
+        ("seed: " + "9" * 6000, "is not valid YAML: Exceeds the limit"),
+        ("seed: !!float x", "is not valid YAML: could not convert"),
+        (
+            "seed: !!python/object/apply:os.system [ls]",
+            "is not valid YAML: could not determine a constructor",
+        ),
+    ],
+    ids=["nested", "no whole number", "too many digits", "no number", "code"],
+)
+def test_yaml_that_python_cannot_read_is_one_sentence(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told) as error:
+        load_inference_config(path)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+def test_a_result_larger_than_memory_is_refused_by_its_size(released: Path) -> None:
+    with pytest.raises(ConfigError, match="resolution is 100000; expected less than or equal to 8192"):
+        load_inference_config(released, ["resolution=100000"])

@@ -7,6 +7,7 @@ import pytest
 
 from mimic.dancers import World, render, sample_character, sample_motion
 from mimic.dancers.write import synth, write_clip
+from mimic.results import ResultError
 from mimic.video import probe, read_frames
 from pose import PoseSequence
 
@@ -80,3 +81,58 @@ def test_synth_refuses_what_cannot_be_before_it_writes(
         synth(tmp_path / "new", **options)  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
     assert not (tmp_path / "new").exists()
+
+
+OPTIONS = {"num_clips": 1, "seconds": 0.25, "fps": 8, "height": 32, "width": 32}
+
+
+def test_a_clip_made_with_the_same_arguments_is_kept(tmp_path: Path) -> None:
+    (video,) = synth(tmp_path, densepose=True, **OPTIONS)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert synth(tmp_path, densepose=True, **OPTIONS) == [video]
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_a_clip_made_with_other_arguments_is_set_aside_or_replaced_if_asked(tmp_path: Path) -> None:
+    (video,) = synth(tmp_path, **OPTIONS)
+    first = video.read_bytes()
+    synth(tmp_path, seed=1, **OPTIONS)
+    assert (tmp_path / "clip_0000.1.mp4").read_bytes() == first
+    assert (tmp_path / "clip_0000.1.npz").is_file()
+    assert video.read_bytes() != first
+    synth(tmp_path, seed=2, overwrite=True, **OPTIONS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "clip_0000.1.mp4",
+        "clip_0000.1.npz",
+        "clip_0000.mp4",
+        "clip_0000.npz",
+    ]
+
+
+@pytest.mark.parametrize("name", ["clip_0000.mp4", "clip_0000.npz", "clip_0001.densepose.mp4"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_somebody_else_made_stays(tmp_path: Path, name: str, overwrite: bool) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(ResultError, match=re.escape(name)):
+        synth(tmp_path, densepose=True, overwrite=overwrite, **{**OPTIONS, "num_clips": 2})
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_a_clip_that_was_replaced_beside_its_poses_stays(tmp_path: Path) -> None:
+    (video,) = synth(tmp_path, **OPTIONS)
+    video.write_bytes(b"mine")
+    with pytest.raises(ResultError, match="was not made by"):
+        synth(tmp_path, seed=1, **OPTIONS)
+    assert video.read_bytes() == b"mine"
+
+
+def test_a_preparation_that_was_killed_goes_on(tmp_path: Path) -> None:
+    (video,) = synth(tmp_path, **OPTIONS)
+    whole = video.read_bytes()
+    video.unlink()
+    (tmp_path / ".mimic-synth").mkdir()
+    (tmp_path / ".mimic-synth" / video.name).write_bytes(b"cut off")
+    synth(tmp_path, **OPTIONS)
+    assert video.read_bytes() == whole
+    assert not (tmp_path / ".mimic-synth").exists()

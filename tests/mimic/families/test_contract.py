@@ -21,6 +21,7 @@ from mimic.families.family import Family
 from mimic.families.registry import FAMILIES, find_family, load_task, trained_families
 from mimic.families.task import Loss, TrainingTask
 from mimic.models.memory import save_memory
+from mimic.sampling.denoise import NotFiniteError
 from mimic.weights.strict import WeightsError
 from tests.mimic.families import toy
 from tests.tiny import random_image, random_poses
@@ -176,6 +177,13 @@ def test_frames_come_in_every_form_and_as_a_stream(pipe: AnimationPipeline[Any, 
     assert (frames("np").transpose(0, 1, 4, 2, 3) == as_tensor.numpy()).all()
     assert [picture.size for picture in frames("pil")[0]] == [(WIDTH, HEIGHT)] * 5
     assert torch.equal(torch.cat(list(pipe.decode_stream(frames("latent"), 2))), as_tensor[0])
+
+
+def test_a_decoder_that_overflows_ends_the_run(pipe: AnimationPipeline[Any, Any]) -> None:
+    latents = latents_of(pipe)
+    latents[0, 1, 0, 0, 0] = float("nan")
+    with pytest.raises(NotFiniteError, match="the decoded frames hold"):
+        list(pipe.decode_stream(latents, 2))
 
 
 def test_callbacks_see_change_and_stop(pipe: AnimationPipeline[Any, Any]) -> None:

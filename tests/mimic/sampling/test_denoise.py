@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from mimic.sampling import guidance
-from mimic.sampling.denoise import denoise
+from mimic.sampling.denoise import NotFiniteError, denoise
 from mimic.sampling.fusion import FUSIONS, fusion_weights
 from mimic.sampling.noise import repeat_along_time
 from mimic.sampling.windows import reference_windows, sliding_windows
@@ -149,3 +149,18 @@ def test_half_precision_predictions_are_summed_in_float32():
     result = run(lambda x, t, f: x.half(), latents, reference_windows(9, 4, 2))
     assert result.dtype == torch.float32
     assert torch.isfinite(result).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_latents_that_are_not_finite_end_the_run_with_the_step(value):
+    calls = iter(range(3))
+
+    def predict(latents, t, frames):
+        prediction = torch.zeros_like(latents)
+        if next(calls) == 1:
+            prediction[0, 2] = value
+        return prediction
+
+    told = r"the latents after step 2 of 3 hold 4 of 16 numbers that are not finite .*float16.*guidance_scale"
+    with pytest.raises(NotFiniteError, match=told):
+        run(predict, torch.zeros(1, 4, 1, 2, 2), [[0, 1, 2, 3]])
