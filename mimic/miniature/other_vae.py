@@ -7,10 +7,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
+from mimic.families.stable_video_diffusion import svd_scheduler
 from mimic.models.mini import MiniTemporalVAE
 from mimic.models.pose_net import PoseNet
 from mimic.models.svd_unet import PoseConditionedSVDUNet
 from mimic.models.vae import vae_downscale
+
+LOWEST_SIGMA = 0.02
+"""Noise level of the sampler's last step but one, for sampling in many steps; one step begins at the prior's
+highest and ends at 0."""
 
 
 def pose_strides(downscale: int) -> tuple[int, ...]:
@@ -24,7 +29,7 @@ def on_other_vae(prior: MimicMotionPipeline, vae: MiniTemporalVAE) -> MimicMotio
 
     Of the UNet, the first and last convolutions begin anew, because latents are others. PoseNet gets a
     halving for each of the VAE's; a convolution that now halves begins with what it computed before, averaged
-    over 2 x 2 pixels.
+    over 2 x 2 pixels. The sampler goes down to low noise, because the new model is trained on all of it.
 
     Args:
         prior: pipeline from which UNet, PoseNet and image encoder are taken.
@@ -58,7 +63,7 @@ def on_other_vae(prior: MimicMotionPipeline, vae: MiniTemporalVAE) -> MimicMotio
         vae=vae,
         image_encoder=prior.image_encoder,
         unet=unet,
-        scheduler=prior.scheduler,
+        scheduler=svd_scheduler(sigma_min=LOWEST_SIGMA, sigma_max=prior.scheduler.config["sigma_max"]),
         feature_extractor=prior.feature_extractor,
         pose_net=pose_net,
     )

@@ -59,6 +59,10 @@ def test_another_vae_keeps_all_weights_but_the_first_and_last_convolution(prior,
     other = {name for name, value in own.items() if not torch.equal(value, given[name])}
     assert other == {"conv_in.weight", "conv_out.weight", "conv_out.bias"}
     assert pipe.latent_shape(192, 192) == (16, 24, 24)
+    pipe.scheduler.set_timesteps(1)
+    assert pipe.scheduler.sigmas.tolist() == [20.0, 0.0]  # one step begins as before
+    pipe.scheduler.set_timesteps(25)
+    assert pipe.scheduler.sigmas[-2] == pytest.approx(0.02)
     # PoseNet halves once more, and begins with averages of what it computed before.
     convolution, halving = (each.pose_net.conv_layers[10] for each in (prior, pipe))
     assert (convolution.stride, halving.stride) == ((1, 1), (2, 2))
