@@ -121,6 +121,7 @@ def train_mini_vae(settings: MiniVAESettings, *, progress: bool = True) -> Path:
     )
     generator = np.random.default_rng([settings.seed, training.step, 1])
     started = time.monotonic() - training.seconds
+    figures: dict[str, float] | None = None
     while training.step < settings.max_steps:
         is_last_part = training.step >= settings.max_steps * (1 - settings.full_picture_share)
         is_whole = is_last_part or generator.uniform() < settings.mixed_pictures
@@ -134,7 +135,7 @@ def train_mini_vae(settings: MiniVAESettings, *, progress: bool = True) -> Path:
             figures = write_figures(training.averaged(), settings.dancers, settings.output_dir, training.step)
             shown = " ".join(f"{name} {value:.4g}" for name, value in (facts | figures).items())
             print(f"step {training.step} {shown} {training.seconds:.0f} s", flush=True)
-    return _finish(training.averaged(), settings)
+    return _finish(training.averaged(), figures, settings)
 
 
 @dataclass
@@ -288,9 +289,16 @@ def _crop_stream(settings: MiniVAESettings, training: _Training) -> CropStream:
     )
 
 
-def _finish(vae: MiniTemporalVAE, settings: MiniVAESettings) -> Path:
-    """Store the scale of the latents of unseen dancers as scaling_factor, and save the VAE."""
-    figures = write_figures(vae, settings.dancers, settings.output_dir, settings.max_steps)
+def _finish(vae: MiniTemporalVAE, figures: dict[str, float] | None, settings: MiniVAESettings) -> Path:
+    """Store the scale of the latents of unseen dancers as scaling_factor, and save the VAE.
+
+    Args:
+        vae: with the averaged weights.
+        figures: of its last step, measured now if that was in an earlier run.
+        settings: of the training.
+    """
+    if figures is None:
+        figures = write_figures(vae, settings.dancers, settings.output_dir, settings.max_steps)
     vae.register_to_config(scaling_factor=round(1 / figures["latents_std"], 4))
     print(f"unseen dancers {' '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
     folder = settings.output_dir / "final"

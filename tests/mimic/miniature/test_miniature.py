@@ -94,13 +94,13 @@ def test_clip_windows_keep_the_reference_first_and_the_rest_in_a_row():
 def test_a_decoder_trained_on_clips_with_an_opponent_looks_along_time(tmp_path):
     changes = {
         "dancers": DANCERS.model_copy(update={"timing": "clip"}), "frames": 2, "adversarial_weight": 0.1,
-        "matching_weight": 0.1, "max_steps": 2, "block_out_channels": (32, 32, 32), "batch_size": 2,
+        "matching_weight": 0.1, "max_steps": 1, "block_out_channels": (32, 32, 32), "batch_size": 2,
         "crop": 16, "save_every": 1, "num_workers": 0, "full_picture_share": 0.0,
     }  # fmt: skip
     settings = MiniVAESettings(output_dir=tmp_path / "vae", latent_channels=4, **changes)
     final = train_mini_vae(settings, progress=False)
     tensors, facts = load_state(checkpoints(settings.output_dir)[-1])
-    assert facts["step"] == 2
+    assert facts["step"] == 1
     temporal = "decoder.mid_block.resnets.0.temporal_res_block.conv2.weight"
     assert tensors["model"][temporal].abs().max() > 0  # begins at zero
     vae = MiniTemporalVAE.from_pretrained(final)
@@ -108,9 +108,7 @@ def test_a_decoder_trained_on_clips_with_an_opponent_looks_along_time(tmp_path):
     with torch.no_grad():
         both, alone = vae.decode(latents, num_frames=2).sample, vae.decode(latents[:1], num_frames=1).sample
     assert not torch.equal(both[:1], alone)
-    assert sorted(path.name for path in (settings.output_dir / "figures").glob("*.png")) == [
-        "000001.png", "000002.png"
-    ]  # fmt: skip
+    assert [path.name for path in (settings.output_dir / "figures").glob("*.png")] == ["000001.png"]
 
 
 def test_clips_need_consecutive_pictures():
