@@ -7,6 +7,7 @@ import functools
 import torch
 
 from mimic.config.loading import ConfigError
+from pose.session import has_nvidia_device
 
 DTYPES = {
     "float32": torch.float32,
@@ -61,6 +62,17 @@ def chosen_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch
     if dtype not in DTYPES:
         raise ConfigError(f"dtype '{dtype}' is not known; use one of {', '.join(DTYPES)}.")
     return DTYPES[dtype]
+
+
+def missing_cuda() -> str | None:
+    """Return a sentence if this machine has an NVIDIA GPU and the installed torch is built without CUDA."""
+    if torch.version.cuda is not None or torch.version.hip is not None or not has_nvidia_device():
+        return None
+    return (
+        f"this machine has an NVIDIA GPU, but the installed torch {torch.__version__} is built without CUDA, "
+        "so everything runs on the CPU; install a CUDA build: pip install --force-reinstall "
+        f"torch=={torch.__version__.partition('+')[0]} --index-url https://download.pytorch.org/whl/cu130"
+    )
 
 
 def device_name(device: torch.device) -> str:

@@ -8,11 +8,13 @@ import os
 import shutil
 import stat
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 ASSETS = PACKAGE / "assets"
+_RETRIES_S = (0.05, 0.1, 0.2, 0.4, 0.5, 0.75)
 
 
 @contextlib.contextmanager
@@ -34,7 +36,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         apply_umask([beside])
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -64,12 +66,30 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
                 _flush(os.path.join(place, name))
             _flush(place)
         if path.exists():
-            os.replace(path, replaced)
-        os.replace(beside, path)
+            replace(path, replaced)
+        replace(beside, path)
         _flush(path.parent)
     finally:
         for folder in (beside, replaced):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Rename as `os.replace` does; if that is refused, try again for two seconds.
+
+    Windows refuses to rename or replace a file that another program has open, for example a virus scanner
+    that looks at every new file.
+
+    Raises:
+        PermissionError: the rename is still refused.
+    """
+    for delay_s in _RETRIES_S:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            time.sleep(delay_s)
+    os.replace(source, target)
 
 
 def apply_umask(paths: Iterable[Path]) -> None:

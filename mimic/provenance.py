@@ -41,6 +41,7 @@ def versions() -> dict[str, str]:
     """Versions of what the result depends on."""
     found = {"mimic": _version("mimic-motion") or "unknown", "python": platform.python_version()}
     found |= {name: version for name in _PACKAGES if (version := _version(name)) is not None}
+    found["torch"] = torch.__version__  # with its build (+cu130), which the package's metadata may lack
     return found | {"platform": platform.platform()}
 
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mimic.files import local_path
+from mimic.files import local_path, replace
 from mimic.video import VideoError, probe
 from mimic.weights.sources import sha256
 
@@ -139,7 +140,7 @@ def set_aside(files: FilesT, *, is_kept: bool) -> Iterator[FilesT | None]:
     former = files.numbered(number)
     moves = [(path, name) for path, name in zip(files, former) if path.exists()]
     for path, name in moves:
-        os.replace(path, name)
+        _move(path, name)
     try:
         yield former
     except BaseException:
@@ -147,6 +148,14 @@ def set_aside(files: FilesT, *, is_kept: bool) -> Iterator[FilesT | None]:
             if not path.exists():
                 os.replace(name, path)
         raise
+
+
+def _move(path: Path, name: Path) -> None:
+    """Rename a former result, or copy it if another program has it open, so that the new one is not lost."""
+    try:
+        replace(path, name)
+    except PermissionError:
+        shutil.copy2(path, name)
 
 
 def hash_of_video(path: Path) -> str:

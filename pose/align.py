@@ -1,34 +1,36 @@
-"""Fit the movement of one body to the place and size of another: scale and shift of all points of a clip.
+"""Fit the movement of one body to the place and size of another.
 
-Every mode ends in one affine map of the driving clip's fractional coordinates, `out = in * scale + offset`,
-equal for all frames, all people, body, face and hands.
+All modes but "limbs" end in one affine map of the driving clip's fractional coordinates,
+`out = in * scale + offset`, equal for all frames, all people, body, face and hands.
 
 Legend: F frames, P people, J joints, S spans (pairs of joints).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pose.skeletons import (
-    ALIGNED_JOINTS,
-    ALIGNED_SPANS,
-    BODY,
-    VISIBLE_ABOVE,
-)
+from pose.anchor import Anchor, find_offset
+from pose.lengths import estimate_lengths
+from pose.limbs import factors_of, with_limbs
+from pose.means import huber_mean, weighted_median
+from pose.skeletons import ALIGNED_JOINTS, ALIGNED_SPANS, BODY, SPAN_STEADINESS, VISIBLE_ABOVE
 from pose.tracking import follow_person
-from pose.types import PoseError, PoseSequence
+from pose.types import NUM_POINTS, PoseError, PoseSequence
 
-AlignMode = Literal["released", "robust", "none"]
+AlignMode = Literal["released", "robust", "limbs", "none"]
+
+ANCHOR: Anchor = "ground"
+"""Anchor of "robust" and "limbs" where none is given; `python -m benchmarks.fit_quality` compares them."""
 
 _SHORTEST_SPAN = 0.01  # of the frame's height; what is shorter says nothing about size
+_FORESHORTENED = 0.85  # of the expected length
 _SURE_SPANS = 3  # with fewer common spans one bad joint would decide the size
-_HUBER = 1.345  # residuals beyond this number of deviations count less, the usual 95 % efficient choice
-_NUM_REWEIGHTINGS = 30
 _EVERY_PAIR = tuple((a, b) for a in range(18) for b in range(a))
 
 
@@ -39,6 +41,31 @@ class Fit:
     scale: tuple[float, float]
     offset: tuple[float, float]
     basis: str
+    anchor: str | None = None
+    """The anchor that was used, where one was."""
+    factors: Mapping[str, float] | None = None
+    """Factors of the bones (`pose.limbs.with_limbs`); None where all points are scaled alike."""
+
+    def apply(self, driving: PoseSequence, reference: PoseSequence) -> NDArray[np.float64]:
+        """Move points ``F x P x 134 x 2``, in fractions of the driving clip's frame, into the reference's."""
+        if self.factors is None:
+            return np.asarray(driving.points * np.array(self.scale) + np.array(self.offset))
+        moved = np.empty_like(driving.points)
+        for person in range(driving.num_people):
+            points = driving.points[:, person] * _heights(driving)
+            resized = with_limbs(points, _present_scores(driving, person), dict(self.factors))
+            moved[:, person] = resized / _heights(reference) + np.array(self.offset)
+        return moved
+
+
+def check_mode(mode: str, anchor: str | None) -> None:
+    """Raise `PoseError` if there is no such mode or anchor, or the mode takes no anchor."""
+    if mode not in get_args(AlignMode):
+        raise PoseError(f"there is no alignment {mode!r}; use one of {', '.join(get_args(AlignMode))}")
+    if anchor is not None and anchor not in get_args(Anchor):
+        raise PoseError(f"there is no anchor {anchor!r}; use one of {', '.join(get_args(Anchor))}")
+    if anchor is not None and mode not in ("robust", "limbs"):
+        raise PoseError(f"align: {mode} takes no anchor; use align: limbs or robust, or leave the anchor out")
 
 
 def align_pose(
@@ -47,6 +74,7 @@ def align_pose(
     *,
     mode: AlignMode = "released",
     reference_frame: int = 0,
+    anchor: Anchor | None = None,
 ) -> PoseSequence:
     """Move and scale a driving clip so that its person stands where the reference's stands, as large.
 
@@ -57,30 +85,40 @@ def align_pose(
             "released": the least-squares line of the released MimicMotion code, see `fit_released`.
             "robust": sizes of bodies instead of positions of joints, weighted by the scores of both sides;
                 always gives an answer, see `fit_robust`.
+            "limbs": every bone takes the length that it has in the reference, see `fit_limbs`.
             "none": nothing moves. Points stay where they are as fractions of the frame, so that where
                 the shapes of the two frames differ, bodies are stretched as the frame is.
         reference_frame: which frame of `reference` to take.
+        anchor: where "robust" and "limbs" put the body, see `pose.anchor.find_offset`. Default: `ANCHOR`.
 
     Returns:
         The driving clip with the reference's height and width; scores, frames and fps are its own.
-        `metadata["alignment"]` tells mode, scale, offset and what the fit rests on.
+        `metadata["alignment"]` tells mode, scale, offset and what the fit rests on; of "limbs" the factors of
+        the bones, too.
 
     Raises:
-        PoseError: there is no such mode, or "released" has nothing to fit.
+        PoseError: the mode or anchor is unknown, the mode takes no anchor, or "released" has nothing to fit.
     """
-    if mode not in get_args(AlignMode):
-        raise PoseError(f"there is no alignment {mode!r}; use one of {', '.join(get_args(AlignMode))}")
+    check_mode(mode, anchor)
     target = reference[reference_frame]
     if mode == "released":
         fit = fit_released(driving, target)
     elif mode == "robust":
-        fit = fit_robust(driving, target)
+        fit = fit_robust(driving, target, anchor=anchor or ANCHOR)
+    elif mode == "limbs":
+        fit = fit_limbs(driving, target, anchor=anchor or ANCHOR)
     else:
         fit = Fit((1.0, 1.0), (0.0, 0.0), "nothing")
-    told = {"mode": mode, "scale": list(fit.scale), "offset": list(fit.offset), "basis": fit.basis}
+    told: dict[str, Any] = {
+        "mode": mode, "scale": list(fit.scale), "offset": list(fit.offset), "basis": fit.basis
+    }  # fmt: skip
+    if fit.anchor is not None:
+        told["anchor"] = fit.anchor
+    if fit.factors is not None:
+        told["factors"] = {name: round(factor, 4) for name, factor in fit.factors.items()}
     return replace(
         driving,
-        points=driving.points * np.array(fit.scale) + np.array(fit.offset),
+        points=fit.apply(driving, reference),
         height=reference.height,
         width=reference.width,
         metadata={**driving.metadata, "alignment": told},
@@ -97,7 +135,7 @@ def fit_released(driving: PoseSequence, reference: PoseSequence) -> Fit:
     Raises:
         PoseError: no frame has exactly one person, or the reference shows none of those joints.
     """
-    target, target_scores = _reference_body(reference)
+    target, target_scores = (part[BODY] for part in _reference_person(reference))
     seen = [joint for joint in ALIGNED_JOINTS if target_scores[joint] > VISIBLE_ABOVE]
     if not seen:
         raise PoseError(
@@ -124,35 +162,37 @@ def fit_released(driving: PoseSequence, reference: PoseSequence) -> Fit:
     )
 
 
-def fit_robust(driving: PoseSequence, reference: PoseSequence) -> Fit:
+def fit_robust(driving: PoseSequence, reference: PoseSequence, *, anchor: Anchor = ANCHOR) -> Fit:
     """A fit that rests on what both sides surely show, and always gives an answer.
 
     The scale compares lengths between joints (neck to hip, shoulder to shoulder, hip to ankle, …): they do
     not change with the place in the frame, nor when the person turns away from the camera, which exchanges
     left and right. It is the line through the origin from driving to reference lengths, weighted by the
-    scores of all four joints. A frame that foreshortens a limb has a short length there and so little to
+    scores of all four joints, and by how little a length is usually foreshortened: a trunk says more than the
+    thighs of somebody who may sit. A frame that foreshortens a limb has a short length there and so little to
     say; what lies off the line (a swapped or invented joint) is bounded by Huber's weights. Where fewer than
     three such lengths are common to both sides, those between any body joints are taken; where there are
     none, the body keeps its height as a fraction of the frame's.
 
-    The offset brings common joints together: Huber means of their differences, over the joints of a frame,
-    then over frames. With a half-body reference head and shoulders decide, and the legs fall out of the frame
-    below. Where nothing is common the middle of what is seen goes to the middle of what the reference shows,
-    or to the middle of its frame.
+    The offset brings common joints together (`pose.anchor.find_offset`). With a half-body reference head and
+    shoulders decide, and the legs fall out of the frame below. Where nothing is common the middle of what is
+    seen goes to the middle of what the reference shows, or to the middle of its frame.
 
     Of several people the largest of the first frame is followed; that one's fit moves everyone.
     """
     # Lengths in frame heights on both axes, so that a body keeps its proportions.
-    driving_heights = np.array([driving.width / driving.height, 1.0])
-    reference_heights = np.array([reference.width / reference.height, 1.0])
-    target, target_scores = _reference_body(reference)
-    bodies, scores = _followed_body(driving)
-    target, bodies = target * reference_heights, bodies * driving_heights
-    target_weights, weights = _weights(target_scores), _weights(scores)
+    target, target_scores = _reference_person(reference)
+    points, scores = _followed_person(driving)
+    target, bodies = (
+        part[..., BODY, :] for part in (target * _heights(reference), points * _heights(driving))
+    )
+    target_weights, weights = _weights(target_scores[BODY]), _weights(scores[:, BODY])
     common = weights * target_weights  # F x 18
 
     basis = "body lengths"
-    scale = _length_ratio(bodies, target, common, ALIGNED_SPANS, fewest=_SURE_SPANS)
+    scale = _length_ratio(
+        bodies, target, common, ALIGNED_SPANS, fewest=_SURE_SPANS, steadiness=SPAN_STEADINESS
+    )
     if scale is None:
         basis = "lengths between any joints"
         scale = _length_ratio(bodies, target, common, _EVERY_PAIR, fewest=1)
@@ -160,24 +200,70 @@ def fit_robust(driving: PoseSequence, reference: PoseSequence) -> Fit:
         basis = "position alone"
         scale = 1.0
 
-    steady = np.isin(np.arange(18), ALIGNED_JOINTS)
-    if common[:, steady].any():
-        common = np.where(steady, common, 0.0)
-    if common.any():
-        offset = _mean_difference(target, scale * bodies, common)
+    found = find_offset(target, target_weights, scale * bodies, weights, anchor)
+    if found is None:
+        basis, place = "nothing in common", None
+        offset = _middles_together(bodies, weights, target, target_weights, scale, driving, reference)
     else:
-        basis = "nothing in common"
-        seen = bodies[weights > 0] if weights.any() else 0.5 * driving_heights[None]
-        seen_target = target[target_weights > 0] if target_weights.any() else 0.5 * reference_heights[None]
-        offset = seen_target.mean(axis=0) - scale * seen.mean(axis=0)
-
-    scale_xy = scale * driving_heights / reference_heights
-    offset_xy = offset / reference_heights
+        offset, place = found
+    scale_xy = scale * _heights(driving) / _heights(reference)
+    offset_xy = offset / _heights(reference)
     return Fit(
         (float(scale_xy[0]), float(scale_xy[1])),
         (float(offset_xy[0]), float(offset_xy[1])),
-        f"{basis}; {common.any(axis=0).sum()} joints in {common.any(axis=1).sum()} frames",
+        f"{basis}; {_counted(common)}",
+        place,
     )
+
+
+def fit_limbs(driving: PoseSequence, reference: PoseSequence, *, anchor: Anchor = ANCHOR) -> Fit:
+    """A fit that gives every bone the length that it has in the reference.
+
+    The lengths of both bodies are estimated together (`pose.lengths.estimate_lengths`), including those of
+    bones that the reference does not show. Directions and foreshortening of the driving clip are kept
+    (`pose.limbs.with_limbs`). Where one side shows no bone, the fit is that of `fit_robust`.
+    """
+    target, target_scores = _reference_person(reference)
+    points, scores = _followed_person(driving)
+    points, target = points * _heights(driving), target * _heights(reference)
+    lengths = estimate_lengths(points, scores, target, target_scores)
+    if lengths is None:
+        return fit_robust(driving, reference, anchor=anchor)
+    factors = factors_of(lengths)
+    bodies = with_limbs(points, scores, factors)[:, BODY]
+    target_weights, weights = _weights(target_scores[BODY]), _weights(scores[:, BODY])
+    found = find_offset(target[BODY], target_weights, bodies, weights, anchor)
+    if found is None:
+        offset, place = (
+            _middles_together(bodies, weights, target[BODY], target_weights, 1.0, driving, reference),
+            None,
+        )
+    else:
+        offset, place = found
+    scale_xy = factors["way"] * _heights(driving) / _heights(reference)
+    offset_xy = offset / _heights(reference)
+    return Fit(
+        (float(scale_xy[0]), float(scale_xy[1])),
+        (float(offset_xy[0]), float(offset_xy[1])),
+        f"{lengths.num_common} bones; {_counted(weights * target_weights)}",
+        place,
+        factors,
+    )
+
+
+def _middles_together(
+    bodies: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    target: NDArray[np.float64],
+    target_weights: NDArray[np.float64],
+    scale: float,
+    driving: PoseSequence,
+    reference: PoseSequence,
+) -> NDArray[np.float64]:
+    """Shift of what is seen to the middle of what the reference shows, where they have no joint in common."""
+    seen = bodies[weights > 0] if weights.any() else 0.5 * _heights(driving)[None]
+    seen_target = target[target_weights > 0] if target_weights.any() else 0.5 * _heights(reference)[None]
+    return np.asarray(seen_target.mean(axis=0) - scale * seen.mean(axis=0))
 
 
 def _length_ratio(
@@ -187,6 +273,7 @@ def _length_ratio(
     spans: tuple[tuple[int, int], ...],
     *,
     fewest: int,
+    steadiness: tuple[float, ...] | None = None,
 ) -> float | None:
     """Reference lengths over driving lengths, or None where fewer than `fewest` spans are common to both."""
     first, second = np.array(spans).T
@@ -196,45 +283,18 @@ def _length_ratio(
     surety = np.where(is_measured, common[:, first] * common[:, second], 0.0)
     # The mean of the ratios target / length with weights length² is the least-squares slope. A length
     # counts for no more than is usual over the clip, so that one far astray has no leverage.
-    usual = _weighted_median(lengths.T, surety.T)
+    usual = weighted_median(lengths.T, surety.T)
     weights = surety * np.minimum(lengths, usual) ** 2
     if weights.any(axis=0).sum() < fewest:
         return None
     ratios = targets / np.where(is_measured, lengths, 1.0)
-    return float(_huber_mean(ratios.ravel(), weights.ravel()))
-
-
-def _mean_difference(
-    target: NDArray[np.float64], bodies: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Robust mean of target 18 x 2 minus bodies F x 18 x 2, over joints, then over frames."""
-    is_used = weights.any(axis=1)
-    weights = weights[is_used]
-    differences = np.moveaxis(target - bodies[is_used], -1, 0)  # 2 x F x 18
-    of_frames = _huber_mean(differences, np.broadcast_to(weights, differences.shape))  # 2 x F
-    return _huber_mean(of_frames, np.broadcast_to(weights.sum(axis=1), of_frames.shape))
-
-
-def _huber_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the last axis in which what lies far off counts less; some weight must be positive."""
-    centre = _weighted_median(values, weights)
-    for _ in range(_NUM_REWEIGHTINGS):
-        residuals = np.abs(values - centre[..., None])
-        deviation = 1.4826 * _weighted_median(residuals, weights)
-        reach = _HUBER * np.maximum(deviation, 1e-9)[..., None]
-        bounded = weights * np.minimum(1.0, reach / np.maximum(residuals, 1e-12))
-        before, centre = centre, (bounded * values).sum(axis=-1) / bounded.sum(axis=-1)
-        if np.allclose(centre, before, rtol=0.0, atol=1e-12):
-            break
-    return centre
-
-
-def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    order = np.argsort(values, axis=-1)
-    values, weights = np.take_along_axis(values, order, -1), np.take_along_axis(weights, order, -1)
-    share = weights.cumsum(axis=-1)
-    middle = (share >= 0.5 * share[..., -1:]).argmax(axis=-1)
-    return np.take_along_axis(values, middle[..., None], -1)[..., 0]
+    if steadiness is not None:
+        # What is shorter than the steadiest lengths tell is taken to be foreshortened in the reference.
+        steady = weights * np.array(steadiness)
+        expected = huber_mean(ratios.ravel(), steady.ravel())
+        is_short = weighted_median(ratios.T, weights.T) < _FORESHORTENED * expected
+        weights = np.where(is_short, steady, weights)
+    return float(huber_mean(ratios.ravel(), weights.ravel()))
 
 
 def _weights(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -251,20 +311,37 @@ def _is_person(sequence: PoseSequence) -> NDArray[np.bool_]:
     return sequence.is_present & (sequence.scores[..., BODY] > 0).any(axis=-1)
 
 
-def _reference_body(reference: PoseSequence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points 18 x 2 and scores 18 of the first person of one frame; scores 0 if there is nobody."""
+def _reference_person(reference: PoseSequence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points 134 x 2 and scores 134 of the first person of one frame; scores 0 if there is nobody."""
     people = np.flatnonzero(_is_person(reference)[0])
     if len(people) == 0:
-        return np.zeros((18, 2)), np.zeros(18)
-    return reference.points[0, people[0], BODY], reference.scores[0, people[0], BODY]
+        return np.zeros((NUM_POINTS, 2)), np.zeros(NUM_POINTS)
+    return reference.points[0, people[0]], reference.scores[0, people[0]]
 
 
-def _followed_body(driving: PoseSequence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points F x 18 x 2 and scores F x 18 of the only or followed person; scores 0 where there is none."""
+def _followed_person(driving: PoseSequence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points F x 134 x 2 and scores F x 134 of the only or followed person; scores 0 where there is none."""
     is_person = _is_person(driving)
     if not is_person.any():
-        return np.zeros((len(driving), 18, 2)), np.zeros((len(driving), 18))
+        return np.zeros((len(driving), NUM_POINTS, 2)), np.zeros((len(driving), NUM_POINTS))
     driving = replace(driving, is_present=is_person)
     if driving.num_people > 1:
-        driving, is_person = follow_person(driving, "largest"), np.ones((len(driving), 1), dtype=np.bool_)
-    return driving.points[:, 0, BODY], np.where(is_person, driving.scores[:, 0, BODY], 0.0)
+        driving = follow_person(driving, "largest")
+    return driving.points[:, 0], _present_scores(driving, 0)
+
+
+def _present_scores(sequence: PoseSequence, person: int) -> NDArray[np.float64]:
+    """Scores F x 134 of one person, 0 where they are not present."""
+    assert sequence.is_present is not None
+    return np.where(sequence.is_present[:, person, None], sequence.scores[:, person], 0.0)
+
+
+def _heights(sequence: PoseSequence) -> NDArray[np.float64]:
+    """Width and height of the frame in frame heights: fractions times these keep proportions."""
+    return np.array([sequence.width / sequence.height, 1.0])
+
+
+def _counted(common: NDArray[np.float64]) -> str:
+    steady = np.where(np.isin(np.arange(18), ALIGNED_JOINTS), common, 0.0)
+    common = steady if steady.any() else common
+    return f"{common.any(axis=0).sum()} joints in {common.any(axis=1).sum()} frames"

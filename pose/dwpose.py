@@ -7,6 +7,7 @@ a YOLOX-L finds people, an RTMPose with SimCC heads finds the points of each.
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -220,5 +221,7 @@ def weights_folder(folder: str | os.PathLike[str] | None = None) -> Path:
     named = folder or os.environ.get(FOLDER_VARIABLE)
     if named:
         return Path(os.path.expanduser(named))
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if cache.startswith("~"):  # this user id has no home folder, as in some containers
+        cache = tempfile.gettempdir()
     return Path(cache) / "mimic" / "dwpose"

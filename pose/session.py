@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,9 +111,22 @@ def choose_providers(device: str) -> list[str | tuple[str, dict[str, Any]]]:
     return ["CPUExecutionProvider"]
 
 
-def _open_session(path: Path, device: str, num_threads: int) -> InferenceSession:
+def load_onnxruntime() -> ModuleType:
+    """Import ONNX Runtime with its telemetry switched off.
+
+    From version 1.29 on it collects data about the machine by default and writes files to the home folder.
+    The variable is read at the import; on Windows, the platform's own telemetry is switched off as well.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    if sys.platform == "win32":
+        onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def _open_session(path: Path, device: str, num_threads: int) -> InferenceSession:
+    onnxruntime = load_onnxruntime()
     if not path.is_file():
         raise FileNotFoundError(f"no ONNX network at {path}")
     try:
@@ -126,8 +140,7 @@ def _open_session(path: Path, device: str, num_threads: int) -> InferenceSession
 
 
 def _session_options(num_threads: int) -> SessionOptions:
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
@@ -140,9 +153,8 @@ def _session_options(num_threads: int) -> SessionOptions:
 @functools.lru_cache(maxsize=1)
 def _cuda_works() -> bool:
     """Whether a network really runs on CUDA; tried once, on the smallest bundled one."""
-    import onnxruntime
-
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers() or not _has_nvidia_device():
+    onnxruntime = load_onnxruntime()
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers() or not has_nvidia_device():
         return False
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     with _quiet_runtime():
@@ -164,7 +176,8 @@ def _cuda_works() -> bool:
     return works
 
 
-def _has_nvidia_device() -> bool:
+def has_nvidia_device() -> bool:
+    """Whether the NVIDIA driver is installed and finds a device."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -176,8 +189,7 @@ def _has_nvidia_device() -> bool:
 @contextlib.contextmanager
 def _quiet_runtime() -> Iterator[None]:
     """Keep a failing trial off the screen: the runtime logs and prints while it looks for libraries."""
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     onnxruntime.set_default_logger_severity(4)
     try:
         with contextlib.redirect_stdout(io.StringIO()):

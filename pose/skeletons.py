@@ -50,6 +50,12 @@ ALIGNED_SPANS: tuple[tuple[int, int], ...] = (
     (NOSE, RIGHT_ANKLE), (NOSE, LEFT_ANKLE),
 )  # fmt: skip
 
+# How little each of these lengths is foreshortened: the trunk hardly ever, shoulders (of people who turn) and
+# legs (of people who sit) often.
+SPAN_STEADINESS: tuple[float, ...] = (
+    0.3, 0.6, 0.8, 0.8, 0.5, 1.0, 1.0, 0.3, 0.03, 0.03, 0.03, 0.03, 0.03, 0.03, 0.03, 0.03, 0.03, 0.03
+)  # fmt: skip
+
 # The bones of a hand: wrist, then four bones a finger, thumb to little finger.
 HAND_BONES: tuple[tuple[int, int], ...] = tuple(
     (0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1)

@@ -66,18 +66,21 @@ def _software() -> Iterator[str]:
 
 
 def _devices() -> Iterator[str]:
-    import onnxruntime
     import torch
 
+    from mimic.devices import missing_cuda
+    from pose.session import load_onnxruntime
+
+    onnxruntime = load_onnxruntime()
     yield f"{'processor':<16}{os.cpu_count()} cores"
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
             yield f"{'GPU':<16}cuda:{index} {properties.name}, {properties.total_memory / 2**30:.0f} GB"
     elif torch.backends.mps.is_available():
-        yield f"{'GPU':<16}mps (Apple)"
+        yield f"{'GPU':<16}mps (Apple): videos are made on it in float32; poses are estimated on the CPU"
     else:
-        yield f"{'GPU':<16}none that torch can use; everything runs on the CPU"
+        yield f"{'GPU':<16}{missing_cuda() or 'none that torch can use; everything runs on the CPU'}"
     usable = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
     yield f"{'onnxruntime':<16}{onnxruntime.__version__}, built for {', '.join(usable)}"
 
@@ -138,6 +141,10 @@ def _checkpoint() -> tuple[str, bool]:
 def _released_verdict(*, has_weights: bool) -> str:
     import torch
 
+    if torch.backends.mps.is_available() and not torch.cuda.is_available():
+        return (
+            "The released MimicMotion runs on Apple's GPU (mps); its memory and speed there are not measured."
+        )
     if not torch.cuda.is_available():
         return "The released MimicMotion needs an NVIDIA GPU; on the CPU it is far too slow to be of use."
     gb = (

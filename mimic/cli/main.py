@@ -9,6 +9,7 @@ import argparse
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -23,7 +24,7 @@ MISTAKES = frozenset(
         "AttentionBackendError", "CompareError", "ConfigError", "DataError", "DensePoseError",
         "EstimatorWeightsError", "EvaluationError", "FolderInUseError", "InputError", "PictureError",
         "PoseError", "ProcessCountError", "ResultError", "SourceError", "UsageError", "VideoError",
-        "WeightsError",
+        "WeightsError", "WorkerError",
     }
 )  # fmt: skip
 """Our error classes that are about the user's input (exit code 2)."""
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None, *, program: str = "mimic") -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is replaced, not an error
             stream.reconfigure(errors="backslashreplace")
+    if hasattr(signal, "SIGBREAK"):  # Ctrl+Break on Windows
+        signal.signal(signal.SIGBREAK, signal.default_int_handler)
     options = _parsed(list(sys.argv[1:] if argv is None else argv), program)
     _show_messages(is_quiet=options.quiet)
     try:

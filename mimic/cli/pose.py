@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mimic.video import VideoInfo
     from pose import PoseSequence
+    from pose.adjust import Adjustment
     from pose.estimators import Estimator
 
 log = logging.getLogger("mimic")
@@ -57,6 +58,9 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smooth", type=int, default=1, metavar="N", help="smooth over N frames, an odd number"
     )
+    parser.add_argument(
+        "--adjust", type=Path, metavar="FILE", help="YAML with corrections of the poses; see docs/fitting.md"
+    )
     parser.set_defaults(run=run)
 
 
@@ -66,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
     from mimic.results import PlainFiles, set_aside
     from mimic.video import is_video, probe, read_image, write_image
     from pose import follow_person, load_estimator, smooth_pose
+    from pose.adjust import adjust_pose
     from pose.presence import summarise_presence
 
     options.input = local_path(options.input)
@@ -73,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
     _check(options, output)
     is_picture = not is_video(options.input)
     _check_overlay(options, output, is_picture=is_picture)
+    adjustment = _adjustment(options)
     files = PlainFiles((output, *([options.overlay] if options.overlay is not None else [])))
     identity = _identity(options)
     if not options.overwrite and _is_there(files, identity):
@@ -88,6 +94,8 @@ def run(options: argparse.Namespace) -> int:
         assert clip is not None
         poses = _poses_of(clip, estimator, options)
     poses = smooth_pose(poses, window=options.smooth)
+    if adjustment is not None:
+        poses = adjust_pose(poses, adjustment)
     made_of = {"identity": identity, "overlay": None if options.overlay is None else options.overlay.name}
     poses = replace(poses, metadata={**poses.metadata, **made_of})
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -130,8 +138,30 @@ def _identity(options: argparse.Namespace) -> str:
             "input": sha256(options.input),
             "estimator": estimator_facts(options.estimator, options.weights),
             **{name: getattr(options, name) for name in names},
+            **({} if options.adjust is None else {"adjust": sha256(options.adjust)}),
         }
     )
+
+
+def _adjustment(options: argparse.Namespace) -> Adjustment | None:
+    """The corrections of `--adjust`; the keys may be at the top level of the file or below `adjust`.
+
+    Raises:
+        ConfigError, PoseError: the file does not exist, is not YAML, or holds an invalid correction.
+    """
+    from mimic.config.loading import read_yaml
+    from mimic.files import local_path
+    from pose import PoseError
+    from pose.adjust import Adjustment
+
+    if options.adjust is None:
+        return None
+    options.adjust = local_path(options.adjust)
+    content = read_yaml(options.adjust)
+    try:
+        return Adjustment.from_dict(content["adjust"] if list(content) == ["adjust"] else content)
+    except PoseError as error:
+        raise PoseError(f"{options.adjust}: {error}") from error
 
 
 def _is_there(files: Iterable[Path], identity: str) -> bool:

@@ -16,7 +16,7 @@ _Key = tuple[str, str | None, str | None]
 
 
 class Models:
-    """Each variant's pipeline: ``models(variant)``. Variants of one model share it.
+    """The pipeline of each variant that has a model: ``models(variant)``. Variants of one model share it.
 
     Raises:
         SourceError, WeightsError: a model is missing or its weights do not fit; all are loaded once here.
@@ -31,12 +31,13 @@ class Models:
         self._sizes: dict[_Key, tuple[int, int] | None] = {}
         self._driven_by: dict[_Key, str] = {}
         for variant in config.variants:
-            if _key(variant) not in self._facts:
+            if variant.model is not None and _key(variant) not in self._facts:
                 self._describe(variant)
 
     def __call__(self, variant: VariantSettings) -> AnimationPipeline[Any, Any]:
         key = _key(variant)
         if self._held is None or self._held[0] != key:
+            assert variant.model is not None
             self._held = None  # frees the previous model before the next one is loaded
             pipe = load_pipeline(
                 variant.model,
@@ -74,6 +75,7 @@ class Models:
 
     def _describe(self, variant: VariantSettings) -> None:
         key, pipe = _key(variant), self(variant)
+        assert variant.model is not None
         base, checkpoint = find_sources(variant.model, variant.checkpoint)
         vae = resolve(variant.vae) if variant.vae is not None else None
         self._facts[key] = described_model(pipe, base=base, checkpoint=checkpoint, name=variant.model)
@@ -98,4 +100,5 @@ def _configs(folder: Path) -> dict[str, str]:
 
 
 def _key(variant: VariantSettings) -> _Key:
+    assert variant.model is not None
     return variant.model, variant.checkpoint, variant.vae

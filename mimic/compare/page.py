@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -18,10 +19,18 @@ from mimic.compare.inputs import ClipInputs
 from mimic.compare.published import PUBLISHED
 from mimic.compare.settings import CompareConfig
 from mimic.compare.sprites import COLUMNS, Sprite, data_url, make_sprite
-from mimic.compare.statistics import MIN_CLIPS_FOR_WINNER, MetricLine, differing_settings, metric_lines
+from mimic.compare.statistics import (
+    MIN_CLIPS_FOR_WINNER,
+    MetricLine,
+    differing_settings,
+    metric_lines,
+    verdict,
+)
 from mimic.files import whole_file
 from mimic.metrics.clips import find_clips
+from mimic.metrics.meanings import MEANINGS, title_of
 from mimic.metrics.protocols import PROTOCOLS
+from mimic.metrics.tools import SET_METRICS
 from mimic.video import read_frames, read_image
 from pose import draw_pose
 
@@ -34,7 +43,6 @@ COLOURS = ("#2f6fde", "#d9822b", "#2a9d5c", "#b5489c", "#8a63d2", "#c0392b", "#1
 STRIP_LENGTH = 6
 """Frames of a strip, from the first to the last."""
 
-_SET_TITLES = {"fid": "FID", "fid_vid": "FID-VID", "fvd": "FVD"}
 _OPTIONAL = ("lpips", "keypoint_error", "hand_confidence", "identity")
 _HERE = Path(__file__).parent
 _MAPS_SHORT_SIDE = 480
@@ -60,6 +68,8 @@ def write_page(
     own = {v.name: found for v in config.variants if (found := [r for r in rows if r["variant"] == v.name])}
     variants, first = list(own), {name: found[0] for name, found in own.items()}
     protocol, lines = PROTOCOLS[config.protocol], metric_lines(rows, variants)
+    set_rows = list(_set_rows(variants, sets))
+    sure, unsure = verdict(lines, variants)
     names = [clip.name for clip in clips]
     counts = ", ".join(
         f"{number} {noun}" if number == 1 else f"{number} {noun}s"
@@ -73,25 +83,29 @@ def write_page(
             counts=f"{counts}: {len(rows)} results{f'; {missing} are missing' if missing else ''}",
             protocol=protocol,
             departures=protocol.departures(names),
+            sure=sure,
+            unsure=unsure,
+            seeds=list(config.seeds),
             clips=[
                 {
                     "name": clip.name,
                     "fps": f"{clip.fps:g}",
-                    "seed": config.seeds[0],
                     "panels": [
-                        _panel(f"clip-{number}-{place}", label, sprite)
-                        for place, (label, sprite) in enumerate(
-                            _sprites(path.parent, clip, rows, variants, config.seeds[0])
-                        )
+                        panel | {"facts": {"id": f"clip-{number}-{place}", **panel["facts"]}}
+                        for place, panel in enumerate(_panels(path.parent, clip, rows, variants))
                     ],
                 }
                 for number, clip in enumerate(clips)
             ],
             strip_length=STRIP_LENGTH,
             variants=variants,
-            metrics=[*_metric_rows(lines, variants), *_set_rows(variants, sets)],
+            metrics=[*_metric_rows(lines, variants), *set_rows],
             min_clips=MIN_CLIPS_FOR_WINNER,
-            unmeasured=[name for name in _OPTIONAL if name not in {line.metric for line in lines}],
+            unmeasured=[
+                title_of(name)
+                for name in (*_OPTIONAL, *SET_METRICS)
+                if name not in {line.metric for line in lines} | {row["metric"] for row in set_rows}
+            ],
             colours=COLOURS,
             plots=[_plot(rows, line, variants, names) for line in lines if line.better is not None],
             costs=[_costs(name, found) for name, found in own.items()],
@@ -135,33 +149,39 @@ def _own_file(name: str) -> Markup:
     return Markup((_HERE / name).read_text(encoding="utf-8"))
 
 
-def _panel(name: str, label: str, sprite: Sprite) -> dict[str, Any]:
-    """A player; with its size from the start, so that nothing moves once a picture has been decoded."""
-    facts = {"id": name, "width": sprite.width, "height": sprite.height, "num_frames": sprite.num_frames}
-    return {"label": label, "data_url": sprite.data_url, "facts": facts}
+def _panels(
+    folder: Path, clip: ClipInputs, rows: Sequence[Row], variants: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Players: reference, what drives, truth, then each variant with each seed that it has.
 
-
-def _sprites(
-    folder: Path, clip: ClipInputs, rows: Sequence[Row], variants: Sequence[str], seed: int
-) -> Iterator[tuple[str, Sprite]]:
-    """(label, sprite): reference, what drives, truth, each variant with the given seed."""
+    ``seed`` is None where the panel belongs to all seeds, ``link`` a file beside the page or None.
+    """
     reference = read_image(clip.reference)
     height, width = reference.shape[:2]
-    yield "reference", Sprite(data_url(reference), width, height, 1)
+    yield _panel("reference", Sprite(data_url(reference), width, height, 1))
     _, driving = clip.poses()
     maps = (
         draw_pose(driving[i], height, width, canvas_short_side=_MAPS_SHORT_SIDE)[0]
         for i in range(len(driving))
     )
-    yield "driving pose", make_sprite(maps, len(driving))
+    yield _panel("driving pose", make_sprite(maps, len(driving)))
     if clip.densepose is not None:
-        yield "driving parts", make_sprite(read_frames(clip.densepose), clip.num_frames)
+        yield _panel("driving parts", make_sprite(read_frames(clip.densepose), clip.num_frames))
     truth = next(iter(find_clips(clip.truth).values()))
-    yield "ground truth", make_sprite(truth.frames(), truth.num_frames)
+    yield _panel("ground truth", make_sprite(truth.frames(), truth.num_frames))
     for variant in variants:
-        for row in rows:
-            if (row["variant"], row["clip"], row["seed"]) == (variant, clip.name, seed):
-                yield variant, make_sprite(read_frames(folder / row["video"]), row["num_frames"])
+        own = [row for row in rows if (row["variant"], row["clip"]) == (variant, clip.name)]
+        for row in own:
+            sprite = make_sprite(read_frames(folder / row["video"]), row["num_frames"])
+            has_seeds = len(own) > 1 or row["model"]["pipeline"] != "videos"
+            yield _panel(variant, sprite, seed=row["seed"] if has_seeds else None, link=row["video"])
+
+
+def _panel(label: str, sprite: Sprite, *, seed: int | None = None, link: str | None = None) -> dict[str, Any]:
+    """A player; with its size from the start, so that nothing moves once a picture has been decoded."""
+    facts = {"width": sprite.width, "height": sprite.height, "num_frames": sprite.num_frames}
+    address = None if link is None else quote(link)
+    return {"label": label, "data_url": sprite.data_url, "facts": facts, "seed": seed, "link": address}
 
 
 def _metric_rows(lines: Sequence[MetricLine], variants: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -173,15 +193,16 @@ def _metric_rows(lines: Sequence[MetricLine], variants: Sequence[str]) -> Iterat
             has_spread = interval is not None and interval.low is not None
             note = f"{interval.low:.4g} … {interval.high:.4g}" if interval is not None and has_spread else ""
             cells.append({"text": text, "note": note, "is_best": line.winner == variant})
-        yield {"label": _label(line.metric, line.better), "cells": cells}
+        yield _metric_row(line.metric, line.better, cells)
 
 
 def _set_rows(variants: Sequence[str], sets: Sets) -> Iterator[dict[str, Any]]:
+    """Metrics over all clips of a variant, where any variant has a value."""
     absent = {"value": None, "not_measured": "no network is named"}
-    for name, title in _SET_TITLES.items():
+    for name in SET_METRICS:
         entries = [sets.get(variant, {}).get(name, absent) for variant in variants]
         cells = [
-            {"text": None, "note": entry["not_measured"]}
+            {"text": None, "note": entry["not_measured"], "is_best": False}
             if entry["value"] is None
             else {
                 "text": f"{entry['value']:.4g}",
@@ -190,7 +211,19 @@ def _set_rows(variants: Sequence[str], sets: Sets) -> Iterator[dict[str, Any]]:
             }
             for entry in entries
         ]
-        yield {"label": _label(title, "low"), "cells": cells}
+        if any(cell["text"] is not None for cell in cells):
+            yield _metric_row(name, "low", cells)
+
+
+def _metric_row(metric: str, better: str | None, cells: list[dict[str, Any]]) -> dict[str, Any]:
+    meaning = MEANINGS.get(metric)
+    unit = f", {meaning.unit}" if meaning is not None and meaning.unit else ""
+    return {
+        "metric": metric,
+        "label": _label(title_of(metric), better) + unit,
+        "meaning": "" if meaning is None else meaning.text,
+        "cells": cells,
+    }
 
 
 def _plot(
@@ -210,8 +243,8 @@ def _plot(
         tip = f"{row['variant']}, {row['clip']}, seed {row['seed']}: {value:.4g}"
         dots.append({"x": f"{x:.1f}", "y": f"{y:.1f}", "colour": COLOURS[place % len(COLOURS)], "tip": tip})
     return {
-        "metric": line.metric,
-        "label": _label(line.metric, line.better),
+        "metric": title_of(line.metric),
+        "label": _label(title_of(line.metric), line.better),
         "width": width,
         "height": height,
         "left": left,
@@ -227,10 +260,11 @@ def _costs(variant: str, rows: Sequence[Row]) -> list[str]:
         found = [row[name] for row in rows if row[name] is not None]
         return f"{max(found):.0f}" if found else "—"
 
+    timed = [row for row in rows if row["seconds"] is not None]
     return [
         variant,
-        f"{np.median([row['seconds'] / row['num_frames'] for row in rows]):.3g}",
-        f"{sum(row['seconds'] for row in rows):.0f}",
+        f"{np.median([row['seconds'] / row['num_frames'] for row in timed]):.3g}" if timed else "—",
+        f"{sum(row['seconds'] for row in timed):.0f}" if timed else "—",
         most("peak_memory_mb"),
         most("peak_gpu_memory_mb"),
         rows[0]["model"]["device"],
@@ -242,7 +276,12 @@ def _differences(rows: Sequence[Row], first: Mapping[str, Row]) -> list[list[str
     pipelines = {name: row["model"]["pipeline"] for name, row in first.items()}
     if len(set(pipelines.values())) > 1:
         found = {"family": pipelines, **found}
-    return [[key, *(str(column.get(name)) for name in first)] for key, column in found.items()]
+    return [[key, *(_shown(column.get(name)) for name in first)] for key, column in found.items()]
+
+
+def _shown(value: object) -> str:
+    """A setting's value as a YAML has it."""
+    return "—" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _label(metric: str, better: str | None) -> str:

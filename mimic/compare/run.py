@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic.compare.cells import Cell, cell_is_made_of, finished_row, write_record
+from mimic.compare.external import check_external, identity_of_external, make_external
 from mimic.compare.inputs import ClipInputs, CompareError, prepare_clips
 from mimic.compare.models import Models
 from mimic.compare.page import write_page
@@ -70,14 +71,21 @@ def compare(config: CompareConfig, *, say: Say = lambda line: None) -> Compariso
     )
     clips = prepare_clips(config.clips, folder / "clips", size=size, estimator=find_estimator, say=say)
     _check_part_maps(clips, config, models)
+    check_external(config.variants, {clip.name: clip.num_frames for clip in clips})
     cells = [
         Cell(variant, clip, seed, folder / "cells" / variant.name / clip.name / f"seed_{seed}")
         for variant in config.variants
         for clip in clips
-        for seed in config.seeds
+        for seed in (config.seeds if variant.videos is None else config.seeds[:1])
     ]
     made_of = [
-        cell_is_made_of(cell, config, models.identity(cell.variant), tools, _case(cell, config, size))
+        cell_is_made_of(
+            cell,
+            config,
+            identity_of_external(cell) if cell.variant.model is None else models.identity(cell.variant),
+            tools,
+            _case(cell, config, size),
+        )
         for cell in cells
     ]
     num_made, num_kept, failures = 0, 0, []
@@ -110,28 +118,10 @@ def compare(config: CompareConfig, *, say: Say = lambda line: None) -> Compariso
 def _make(cell: Cell, config: CompareConfig, models: Models, tools: Tools, case: Mapping[str, Any]) -> Row:
     """Generate and measure a cell: its row of `results.jsonl`."""
     cell.clear()
-    pipe = models(cell.variant)
-    reference_pose: PoseSequence | None
-    driving: Any
-    reference_pose, driving = cell.clip.poses()
-    part_model = None
-    if not DRIVERS[pipe.driven_by].takes_poses:
-        driving, reference_pose = cell.clip.densepose, None
-        if driving is None:
-            driving, part_model = cell.clip.truth_video, _part_model(config.densepose_model)
-    result = generate(
-        cell.clip.reference,
-        driving,
-        pipeline=pipe,
-        output=cell.video,
-        reference_pose=reference_pose,
-        densepose_model=part_model,
-        overwrite=True,
-        is_progress_shown=False,
-        about={"model": models.facts(cell.variant)},
-        **case,
-    )
-    run = json.loads(result.report.read_text(encoding="utf-8"))
+    if cell.variant.model is None:
+        run = make_external(cell, size=(case["height"], case["width"]))
+    else:
+        run = _generate(cell, config, models, case)
     pair = _pair(cell)
     per_clip = replace(tools, **dict.fromkeys(SET_METRICS))
     measured = evaluate([pair], PROTOCOLS[config.protocol], per_clip, layout=lambda _: layout_of_run(run))[
@@ -154,6 +144,33 @@ def _make(cell: Cell, config: CompareConfig, models: Models, tools: Tools, case:
         "versions": versions(),
         "video": cell.video.relative_to(cell.folder.parents[3]).as_posix(),
     }
+
+
+def _generate(cell: Cell, config: CompareConfig, models: Models, case: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the cell's video with the variant's model: the run's own JSON."""
+    pipe = models(cell.variant)
+    reference_pose: PoseSequence | None
+    driving: Any
+    reference_pose, driving = cell.clip.poses()
+    part_model = None
+    if not DRIVERS[pipe.driven_by].takes_poses:
+        driving, reference_pose = cell.clip.densepose, None
+        if driving is None:
+            driving, part_model = cell.clip.truth_video, _part_model(config.densepose_model)
+    result = generate(
+        cell.clip.reference,
+        driving,
+        pipeline=pipe,
+        output=cell.video,
+        reference_pose=reference_pose,
+        densepose_model=part_model,
+        overwrite=True,
+        is_progress_shown=False,
+        about={"model": models.facts(cell.variant)},
+        **case,
+    )
+    run: dict[str, Any] = json.loads(result.report.read_text(encoding="utf-8"))
+    return run
 
 
 def _most(stages: list[dict[str, Any]], name: str) -> float | None:
@@ -197,7 +214,10 @@ def _common_size(config: CompareConfig, models: Models) -> tuple[int, int]:
     common = build(CaseSettings, config.common, "common")
     if common.height is not None and common.width is not None:
         return common.height, common.width
-    sizes = {variant.name: models.size(variant) for variant in config.variants}
+    ours = [variant for variant in config.variants if variant.model is not None]
+    if not ours:
+        raise CompareError("no variant has a model that gives the size; set common: {height: …, width: …}")
+    sizes = {variant.name: models.size(variant) for variant in ours}
     (size, *others) = set(sizes.values())
     if others or size is None:
         told = ", ".join(f"{name}: {' x '.join(map(str, size or ['none']))}" for name, size in sizes.items())
@@ -210,7 +230,9 @@ def _common_size(config: CompareConfig, models: Models) -> tuple[int, int]:
 
 def _check_part_maps(clips: list[ClipInputs], config: CompareConfig, models: Models) -> None:
     needing = [
-        variant.name for variant in config.variants if not DRIVERS[models.driven_by(variant)].takes_poses
+        variant.name
+        for variant in config.variants
+        if variant.model is not None and not DRIVERS[models.driven_by(variant)].takes_poses
     ]
     lacking = [clip.name for clip in clips if clip.densepose is None]
     if needing and lacking and config.densepose_model is None:

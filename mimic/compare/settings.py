@@ -61,13 +61,22 @@ class ClipSettings(Config):
 
 
 class VariantSettings(Config):
-    """One column of the comparison."""
+    """One column of the comparison: a model of ours, videos that any program made, or a program to run."""
 
     name: str
     """Unique name in the report."""
 
-    model: str
-    """Folder, hub id or `bundled:mini`."""
+    model: str | None = None
+    """Folder, hub id or `bundled:mini`. Give exactly one of `model`, `videos` and `command`."""
+
+    videos: str | None = None
+    """Folder with finished results of any program: for each clip `NAME.mp4` or a folder of pictures `NAME/`,
+    with as many frames as the comparison makes; the same video stands for every seed."""
+
+    command: str | None = None
+    """A program that is run for each cell, without a shell, and timed. It is given `{reference}` (a PNG),
+    `{driving}` (a video of the true movement) and `{poses}` (its poses, npz), and writes `{output}` (an mp4).
+    Also known: `{seed}`, `{height}`, `{width}`, `{fps}` and `{num_frames}`."""
 
     checkpoint: str | None = None
     """A released checkpoint over `model`."""
@@ -84,6 +93,23 @@ class VariantSettings(Config):
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} becomes part of file names; use letters, digits, _ . + -")
         return name
+
+    @model_validator(mode="after")
+    def _check_source(self) -> VariantSettings:
+        given = [name for name in ("model", "videos", "command") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"variant {self.name} has {' and '.join(given) or 'no source'}; give one of model, videos "
+                "and command"
+            )
+        own = [name for name in ("checkpoint", "vae", "settings") if getattr(self, name)]
+        if given != ["model"] and own:
+            raise ValueError(f"{', '.join(own)} of variant {self.name} belong to a model; it has {given[0]}")
+        if self.command is not None and "{output}" not in self.command:
+            raise ValueError(
+                f"command of variant {self.name} lacks {{output}}, the video that it is to write"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_settings(self) -> VariantSettings:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mimic.metrics.evaluate import BETTER
 from mimic.metrics.intervals import Interval, bootstrap_difference, bootstrap_mean
+from mimic.metrics.meanings import MEANINGS, title_of
 
 Row = Mapping[str, Any]
 
@@ -85,17 +86,53 @@ def _winner(
     return best
 
 
+def verdict(lines: Sequence[MetricLine], variants: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What the comparison says in words: sentences that are sure, and what remains open.
+
+    Args:
+        lines: result of `metric_lines`; metrics without a direction say nothing here.
+    """
+    judged = [line for line in lines if line.better is not None and line.intervals]
+    if len(variants) < 2:
+        return [], ["One variant alone is not compared with anything; its metrics are below."]
+    sure = [_sentence(line) for line in judged if line.winner is not None]
+    num_clips = max((interval.num for line in judged for interval in line.intervals.values()), default=0)
+    if num_clips < MIN_CLIPS_FOR_WINNER:
+        return sure, [
+            f"{num_clips} clips are too few to call any variant the best; at least {MIN_CLIPS_FOR_WINNER} "
+            "are needed."
+        ]
+    names = [title_of(line.metric) for line in judged if line.winner is None]
+    open_ = (
+        f"By {', '.join(names)} no variant is surely the best: differences may be chance." if names else ""
+    )
+    return sure, [open_] if open_ else []
+
+
+def _sentence(line: MetricLine) -> str:
+    assert line.winner is not None
+    sign = 1 if line.better == "high" else -1
+    first, second = sorted(line.intervals, key=lambda name: -sign * line.intervals[name].mean)[:2]
+    unit = MEANINGS[line.metric].unit if line.metric in MEANINGS else ""
+    unit = "" if unit.startswith("of ") else unit
+    best, next_ = (line.intervals[name] for name in (first, second))
+    return (
+        f"{first} has the best {title_of(line.metric)}: {best.mean:.4g}{' ' + unit if unit else ''}; next is "
+        f"{second} with {next_.mean:.4g} ({best.num} clips)."
+    )
+
+
 def differing_settings(rows: Sequence[Row], variants: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Settings that are not the same for all variants: key to (variant to value)."""
+    """Settings that are not the same for all variants that have any: key to (variant to value)."""
     by_variant = {
-        variant: next(row["settings"] for row in rows if row["variant"] == variant)
+        variant: found[0]
         for variant in variants
-        if any(row["variant"] == variant for row in rows)
+        if (found := [row["settings"] for row in rows if row["variant"] == variant and row["settings"]])
     }
     keys = dict.fromkeys(key for settings in by_variant.values() for key in settings if key != "seed")
-    found = {}
+    differing = {}
     for key in keys:
         column = {variant: settings.get(key) for variant, settings in by_variant.items()}
         if len({str(value) for value in column.values()}) > 1:
-            found[key] = column
-    return found
+            differing[key] = column
+    return differing

@@ -14,6 +14,7 @@ from mimic import names
 from mimic.config.loading import Config, ConfigError, build, read_yaml, split_override
 from mimic.config.sampling import ControlSettings, SVDSettings
 from mimic.files import local_path
+from pose.adjust import Adjustment
 
 _ONE_CASE = re.compile(r"^test_case\.(\d+)\.(\w+=.*)$", re.DOTALL)
 
@@ -64,13 +65,28 @@ class CaseSettings(SVDSettings, ControlSettings):
     """Person of the driving clip whose motion is used: `largest`, `center`, an index counted from the left
     (starting at 0), or `all` persons."""
 
-    reference_person: Literal["largest", "center", "all"] | int = "largest"
+    reference_person: Literal["largest", "center", "all"] | int | None = None
     """Person of the reference picture that is animated: `largest`, `center`, an index counted from the left
-    (starting at 0), or `all` persons."""
+    (starting at 0), or `all` persons. Default: `all` with `person: all` and `align: robust` or `limbs`, else
+    `largest`."""
 
-    align: Literal["released", "robust", "none"] = "released"
+    pairs: dict[int, int] | None = None
+    """With `person: all` and `align: robust` or `limbs`: which person of the clip moves which person of the
+    picture, both counted from the left, starting at 0. Default: from left to right."""
+
+    align: Literal["released", "robust", "limbs", "none"] = "released"
     """How driving poses are aligned with the body of the reference: `released` as in the released code,
-    `robust` also for partly visible bodies and missing joints, `none` not at all."""
+    `robust` also for partly visible bodies and missing joints, `limbs` like `robust` and with the length of
+    each limb, `none` not at all."""
+
+    anchor: Literal["first", "mean", "ground"] | None = None
+    """Where `align: robust` and `limbs` place the person: `first` puts the clip's first frame where the
+    reference stands, `mean` the clip's mean position, `ground` is `first` with the feet on the reference's
+    ground. Default: `ground`, or `first` where no feet are seen."""
+
+    adjust: dict[str, Any] | None = None
+    """Corrections of the fitted driving poses: `scale`, `offset: [right, down]`, `rotate` in degrees, `limbs`
+    (factors by name) and `keyframes` that move points; see docs/fitting.md. Default: none."""
 
     smooth: int = Field(1, ge=1)
     """Number of frames, odd, over which driving poses are smoothed along time; 1 disables smoothing."""
@@ -79,9 +95,18 @@ class CaseSettings(SVDSettings, ControlSettings):
     """Gaps of the driving poses up to this length, in seconds, are bridged from both sides with falling
     confidence; 0 for off. Not with `align: released`."""
 
+    missing: Literal["cut", "hold", "fade", "fail"] = "cut"
+    """Where the person is not seen for longer than `bridge_gaps`: `cut` draws no skeleton (as released),
+    `hold` keeps the last pose, `fade` fades it out and the next one in, `fail` stops before anything is
+    generated."""
+
     draw: Literal["confidence", "binary"] = "confidence"
     """Brightness of the drawn skeletons: `confidence` scales each joint and limb with the estimator's
     confidence, `binary` draws all of them at full brightness."""
+
+    background: Literal["generated", "reference"] = "generated"
+    """Background of the result: `generated` as the model draws it, or the `reference` picture's, with the
+    generated person laid over it. For models driven by skeletons."""
 
     audio: Literal["keep", "drop"] = "keep"
     """`keep` copies the driving clip's audio to the result, in sync with it; `drop` writes no audio."""
@@ -112,10 +137,17 @@ class CaseSettings(SVDSettings, ControlSettings):
 
     @field_validator("person", "reference_person", mode="after")
     @classmethod
-    def _check_person(cls, person: str | int) -> str | int:
+    def _check_person(cls, person: str | int | None) -> str | int | None:
         if isinstance(person, int) and person < 0:
             raise ValueError(f"person {person} is invalid; expected largest, center, all or an index from 0")
         return person
+
+    @field_validator("adjust", mode="after")
+    @classmethod
+    def _check_adjust(cls, adjust: dict[str, Any] | None) -> dict[str, Any] | None:
+        if adjust is not None:
+            Adjustment.from_dict(adjust)
+        return adjust
 
     @field_validator("smooth", mode="after")
     @classmethod
@@ -136,6 +168,16 @@ class CaseSettings(SVDSettings, ControlSettings):
             )
         if self.min_guidance_scale is not None and self.guidance_scale is not None:
             raise ValueError("give either guidance_scale, or min_guidance_scale and max_guidance_scale")
+        if self.anchor is not None and self.align not in ("robust", "limbs"):
+            raise ValueError(
+                f"anchor is {self.anchor}, but align: {self.align} does not use it; set align: limbs or "
+                "align: robust, or remove anchor"
+            )
+        if self.pairs is not None:
+            if self.person != "all" or self.align not in ("robust", "limbs"):
+                raise ValueError("pairs needs person: all and align: robust or limbs")
+            if min([*self.pairs, *self.pairs.values()], default=0) < 0:
+                raise ValueError(f"pairs is {self.pairs}; people are counted from 0, from the left")
         tile_size, overlap = self.tile_size, self.tile_overlap
         if tile_size is not None and overlap is not None and overlap >= tile_size:
             raise ValueError(

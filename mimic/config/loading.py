@@ -7,7 +7,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union
 
@@ -30,6 +30,12 @@ class Config(BaseModel):
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+_ESCAPED_PATH = re.compile(r"[A-Za-z]:[^\n]*[\x00-\x1f\x85\xa0]")
+_BACKSLASHES = (
+    "In double quotes YAML reads \\ and the letter behind it as one character; write paths with / or in "
+    "single quotes: 'D:\\new'"
+)
 
 
 def load_config(
@@ -71,7 +77,8 @@ def read_yaml(
             f"{path} is not valid YAML for settings: its values are nested too deeply"
         ) from error
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:  # ValueError: !!int x
-        raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}") from error
+        hint = f". {_BACKSLASHES}" if "escape" in str(error) else ""
+        raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}{hint}") from error
     if not isinstance(config, DictConfig):
         raise ConfigError(f"{path} holds no keys; expected `key: value` lines")
     for override in overrides:
@@ -81,7 +88,24 @@ def read_yaml(
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {_one_line(error)}") from error
     assert isinstance(content, dict)
+    for key, value in _texts(content):
+        if _ESCAPED_PATH.match(value):
+            raise ConfigError(
+                f"{path}: {key} is {value!r}, with control characters in a path. {_BACKSLASHES}"
+            )
     return typing.cast(dict[str, Any], content)
+
+
+def _texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield all texts in nested dicts and lists, each with its dotted key."""
+    if isinstance(content, str):
+        yield key, content
+    elif isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from _texts(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(content, list):
+        for i, value in enumerate(content):
+            yield from _texts(value, f"{key}.{i}")
 
 
 def build(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import itertools
+import math
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mimic.config.loading import Config
 
@@ -32,6 +34,14 @@ class SamplingSettings(Config):
 
     num_inference_steps: int | None = Field(None, ge=1)
     """Number of denoising steps."""
+
+    sigmas: tuple[float, ...] | None = None
+    """Noise levels of the steps, decreasing, in place of `num_inference_steps`, for example diffusers'
+    `AysSchedules`; a last 0 may be left out. Needs a scheduler that takes sigmas, as MimicMotion's does."""
+
+    timesteps: tuple[int, ...] | None = None
+    """Discrete timesteps of the steps, decreasing, in place of `num_inference_steps`. Needs a scheduler that
+    takes timesteps."""
 
     guidance_scale: float | None = Field(None, ge=0, le=100)
     """Scale of classifier-free guidance for all frames. With a scale of 1 or less, guidance is off, which
@@ -69,6 +79,23 @@ class SamplingSettings(Config):
 
     compat: Literal["none", "released"] = "none"
     """`released` reproduces roundings and faults of the released code; `none` does not."""
+
+    @field_validator("sigmas", "timesteps", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else value
+
+    @model_validator(mode="after")
+    def _check_steps(self) -> SamplingSettings:
+        if self.sigmas is not None and self.timesteps is not None:
+            raise ValueError("sigmas and timesteps are both given; give one of them")
+        for name, steps in (("sigmas", self.sigmas), ("timesteps", self.timesteps)):
+            if steps is None:
+                continue
+            falls = all(later < earlier for earlier, later in itertools.pairwise(steps))
+            if not steps or not falls or steps[-1] < 0 or not all(map(math.isfinite, steps)) or steps[0] == 0:
+                raise ValueError(f"{name} are {list(steps)}; expected decreasing numbers, none below 0")
+        return self
 
     @model_validator(mode="after")
     def _check_guidance(self) -> SamplingSettings:

@@ -158,36 +158,41 @@ def as_pictures(image: Pictures) -> list[PIL.Image.Image | Tensor]:
     """Convert one or several pictures of any supported form to a list of RGB pictures.
 
     Args:
-        image: PIL, uint8 ``H x W x 3``, a tensor ``3 x H x W`` or ``B x 3 x H x W`` in [0, 1], or a list of
-            these.
+        image: PIL; a tensor or array of uint8 or of floats in [0, 1], ``H x W x 3`` or ``3 x H x W``, or with
+            a batch axis in front; or a list of these.
 
     Raises:
-        ValueError: the form is not supported, or a tensor is outside [0, 1].
+        ValueError: the form is not supported, or floats are not in [0, 1].
     """
     if isinstance(image, list | tuple):
         return [picture for item in image for picture in as_pictures(item)]
     if isinstance(image, PIL.Image.Image):
         return [image.convert("RGB")]
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-        return [PIL.Image.fromarray(image)]
-    if (
-        isinstance(image, Tensor)
-        and image.is_floating_point()
-        and image.ndim in {3, 4}
-        and image.shape[-3] == 3
-    ):
-        if not 0 <= float(image.min()) <= float(image.max()) <= 1:
-            raise ValueError(
-                f"the image's values are in [{image.min():g}, {image.max():g}]; a tensor has to be in [0, 1]."
-            )
-        return list(image.reshape(-1, *image.shape[-3:]).float())
+    if isinstance(image, Tensor | np.ndarray) and image.ndim in {3, 4}:
+        pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+        axes = (-1, -3) if isinstance(image, np.ndarray) else (-3, -1)
+        axis = next((axis for axis in axes if pixels.shape[axis] == 3), None)
+        if axis is not None and (pixels.dtype == torch.uint8 or pixels.is_floating_point()):
+            return _pictures_of(pixels if axis == -3 else pixels.movedim(-1, -3))
     shape = (
         f" of shape {tuple(image.shape)} and {image.dtype}" if isinstance(image, np.ndarray | Tensor) else ""
     )
     raise ValueError(
-        f"the image is a {type(image).__name__}{shape}; give a PIL image, uint8 H x W x 3, or a tensor "
+        f"the image is a {type(image).__name__}{shape}; give a PIL image, uint8 H x W x 3, or floats "
         "B x 3 x H x W in [0, 1]."
     )
+
+
+def _pictures_of(pixels: Tensor) -> list[PIL.Image.Image | Tensor]:
+    """Return each picture of ``3 x H x W`` or ``B x 3 x H x W``: uint8 as PIL, floats as tensors."""
+    batch = pixels.reshape(-1, *pixels.shape[-3:])
+    if pixels.dtype == torch.uint8:
+        return [PIL.Image.fromarray(each.permute(1, 2, 0).contiguous().cpu().numpy()) for each in batch]
+    if len(batch) and not 0 <= float(pixels.min()) <= float(pixels.max()) <= 1:
+        raise ValueError(
+            f"the image's values are in [{pixels.min():g}, {pixels.max():g}]; floats have to be in [0, 1]."
+        )
+    return list(batch.float())
 
 
 def picture_to_tensor(picture: PIL.Image.Image | Tensor, size: tuple[int, int] | None = None) -> Tensor:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
-from diffusers import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
@@ -24,8 +23,9 @@ from mimic.data.transforms import Pictures
 from mimic.families import checks
 from mimic.families.frames import OUTPUT_TYPES, FramePipeline, Frames
 from mimic.families.inputs import Inputs, read_inputs
-from mimic.families.plan import Plan, SettingsT, resolve, with_settings
-from mimic.families.steps import StepCallback, StepReport, step_report
+from mimic.families.plan import Plan, SettingsT, resolve, with_settings, with_step_count
+from mimic.families.schedulers import TimestepType, check_scheduler, noise_level, set_timesteps
+from mimic.families.steps import AfterStep, RunState, StepCallback, StepReport, step_report
 from mimic.families.stored import quiet_libraries
 from mimic.sampling import guidance
 from mimic.sampling.denoise import Predict, denoise
@@ -49,7 +49,7 @@ class AnimationOutput(BaseOutput):
     ``B x F x 3 x H x W``; ``latent``: ``B x F x C x h x w``, as `decode_stream` takes them."""
 
 
-class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
+class AnimationPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]):
     """Base of all pipelines; runs check → encode → prepare → denoise → decode.
 
     A family defines `Settings` (the shared settings plus its own), `released`, `check_parts`, `encode` and
@@ -72,9 +72,8 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
     """Settings that the call also takes by position, behind `num_frames`, in the released order."""
     draws_channels_first: ClassVar[bool] = False
     """Whether noise is drawn as ``B x C x F x h x w``, as needed to reproduce the published code's seeds."""
-
-    _interrupt = False
-    _num_timesteps = 0
+    timestep_type: ClassVar[TimestepType] = "discrete"
+    """Timesteps that the denoiser was trained with (see `mimic.families.schedulers`)."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -114,11 +113,6 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         """
 
     # Hooks with a default implementation
-
-    @property
-    def denoiser(self) -> ModelMixin:
-        """The network run at every step; its dtype is the precision of the latents."""
-        return self.unet
 
     @property
     def size_unit(self) -> int:
@@ -162,12 +156,13 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         value (`released`).
 
         Args:
-            image: the reference, or a list with one reference for each video: PIL, uint8 ``H x W x 3``, or a
-                tensor ``B x 3 x H x W`` in [0, 1]. Resized to the video's size.
-            image_pose: driving maps, RGB: float ``F x 3 x H x W`` in [-1, 1] or uint8 ``F x H x W x 3``; a
-                list, or ``B x F x 3 x H x W``, gives each video different maps. Or a callable
-                ``maps(frames)`` that draws the maps of the given frames on demand. Frame 0 is the reference's
-                pose if `shows_reference_first`. None animates without poses.
+            image: the reference, or a list or batch with one reference for each video: PIL, uint8 or float in
+                [0, 1], ``H x W x 3`` or ``3 x H x W``. Resized to the video's size.
+            image_pose: driving maps, RGB: float ``F x 3 x H x W`` in [-1, 1], float or uint8
+                ``F x H x W x 3``, or a list of PIL pictures; a list of these, or a fifth axis, gives each
+                video different maps. Or a callable ``maps(frames)`` that draws the maps of the given frames
+                on demand. Frame 0 is the reference's pose if `shows_reference_first`. None animates without
+                poses. See `mimic.data.pose_maps`.
             height, width: of the video in pixels, multiples of `pixels_per_latent`; by default those of the
                 maps.
             num_frames: frames of the video; by default all frames of `image_pose`.
@@ -176,8 +171,9 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
             latents: unit normal noise ``B x f x C x h x w``; f is `tile_size` (repeated) or `num_frames`.
             output_type: ``pil``, ``np``, ``pt`` or ``latent`` (see `AnimationOutput`).
             callback_on_step_end: ``callback(pipe, step, t, {"latents": …})``, run after each step; sampling
-                continues from the ``latents`` of the dictionary that it returns.
-            callback_on_step_end_tensor_inputs: tensors passed to it.
+                continues from the tensors of the dictionary that it returns. It may set
+                ``pipe._guidance_scale`` and ``pipe._interrupt``.
+            callback_on_step_end_tensor_inputs: tensors passed to it, of `_callback_tensor_inputs`.
             return_dict: return an `AnimationOutput`; if false, only the frames, as the released code does.
             device: where to compute; the pipeline is moved there unless it is offloaded.
 
@@ -229,10 +225,12 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         """
         if num_frames is None:
             raise ValueError("num_frames is not given and image_pose does not determine it; give num_frames.")
+        checks.check_present(self.components)
         name = type(self).__name__
         chosen = resolve(
             self.Settings, settings, stored=self.generation_defaults, released=self.released, source=name
         )
+        chosen = with_step_count(chosen)
         plan = Plan(
             height=self._side("height", height),
             width=self._side("width", width),
@@ -278,7 +276,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         report: StepReport | None = None,
     ) -> Frames:
         """Run all stages in order and return the frames as `output_type`."""
-        self._interrupt = False
+        self._begin_run(plan)
         try:
             self.check(inputs, plan, output_type)
             self._align_weights()
@@ -292,6 +290,8 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
     def check(self, inputs: Inputs, plan: Plan[SettingsT], output_type: str = "pil") -> None:
         """Raise `ValueError` if parts do not fit each other or the inputs do not fit the plan."""
         self.check_parts()
+        check_scheduler(self.scheduler, self.timestep_type)
+        self._set_timesteps(plan, "cpu")
         checks.check_known("output_type", output_type, OUTPUT_TYPES)
         num_videos = len(inputs.pictures)
         checks.check_videos(num_videos, plan.generator)
@@ -312,7 +312,7 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
     def prepare(self, inputs: Inputs, plan: Plan[SettingsT]) -> Tensor:
         """Set the timesteps; return the initial latents ``B x F x C x h x w``, float32, drawn or given."""
         device = self.execution_device
-        self.scheduler.set_timesteps(plan.num_inference_steps, device=device)
+        self._set_timesteps(plan, device)
         noise = inputs.latents
         if noise is None:
             channels, h, w = self.latent_shape(plan.height, plan.width)
@@ -326,6 +326,16 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         latents = repeat_along_time(noise.to(device, torch.float32), plan.num_frames)
         return latents * self.scheduler.init_noise_sigma
 
+    def _set_timesteps(self, plan: Plan[SettingsT], device: torch.device | str) -> None:
+        set_timesteps(
+            self.scheduler,
+            self.timestep_type,
+            plan.num_inference_steps,
+            sigmas=plan.settings.sigmas,
+            timesteps=plan.settings.timesteps,
+            device=device,
+        )
+
     def denoise(
         self, plan: Plan[SettingsT], conditions: ConditionsT, latents: Tensor, report: StepReport
     ) -> Tensor:
@@ -335,9 +345,10 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
         step_arguments = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
             step_arguments["generator"] = plan.generator
+        after_step = AfterStep(self, report, conditions)
         with self.progress_bar(total=len(timesteps) * len(plan.windows)) as bar:
             latents = denoise(
-                self._guided(plan, conditions),
+                self._guided(plan, after_step),
                 latents,
                 scheduler=self.scheduler,
                 timesteps=timesteps,
@@ -345,21 +356,22 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
                 weights=self.fusion_weights(plan),
                 step_arguments=step_arguments,
                 after_window=bar.update,
-                after_step=self._after_step(report),
+                after_step=after_step,
+                is_interrupted=lambda: self.interrupt,
             )
         return latents.to(self.denoiser.dtype)
 
-    def _guided(self, plan: Plan[SettingsT], conditions: ConditionsT) -> Predict:
+    def _guided(self, plan: Plan[SettingsT], run: AfterStep[ConditionsT]) -> Predict:
         """Return a function that predicts windows with classifier-free guidance."""
 
         def predict(latents: Tensor, t: Tensor, frames: list[int]) -> Tensor:
-            scales = plan.guidance_scales[frames]
+            scales = self._scales(plan, frames)
             if plan.settings.guidance_interval is not None:
-                sigma = float(self.scheduler.sigmas[self.scheduler.step_index])
+                sigma = noise_level(self.scheduler)
                 scales = guidance.within_interval(scales, sigma, plan.settings.guidance_interval)
             predictions = []
             for video, own in enumerate(latents.to(self.denoiser.dtype).split(1)):
-                branch = self.predict_window(conditions, plan, video, own, t, frames)
+                branch = self.predict_window(run.conditions, plan, video, own, t, frames)
                 predicted = branch(True)
                 if guidance.is_needed(scales):
                     predicted = guidance.guide(branch(False), predicted, scales)
@@ -367,23 +379,3 @@ class AnimationPipeline(FramePipeline, Generic[SettingsT, ConditionsT]):
             return torch.cat(predictions)
 
         return predict
-
-    @property
-    def interrupt(self) -> bool:
-        """Whether the run stops after the current step; a callback requests it with `pipe._interrupt =
-        True`."""
-        return self._interrupt
-
-    @property
-    def num_timesteps(self) -> int:
-        """Number of denoising steps of the current or last run."""
-        return self._num_timesteps
-
-    def _after_step(self, report: StepReport) -> Callable[[int, Tensor, Tensor], Tensor | None]:
-        def after_step(i: int, t: Tensor, latents: Tensor) -> Tensor | None:
-            if report.callback is not None:
-                given = {"latents": latents} if "latents" in report.tensor_inputs else {}
-                latents = (report.callback(self, i, t, given) or {}).get("latents", latents).to(latents)
-            return None if self.interrupt else latents
-
-        return after_step

@@ -5,7 +5,8 @@ Each check raises `ValueError` that says what was found, what was expected and w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -17,6 +18,16 @@ def check_known(name: str, value: str, known: Sequence[str]) -> None:
     """Check that `value` is one of the names that the argument `name` accepts."""
     if value not in known:
         raise ValueError(f"{name} '{value}' is not known; use one of {', '.join(known)}.")
+
+
+def check_present(components: Mapping[str, Any]) -> None:
+    """Check that no part of a pipeline is None."""
+    missing = [name for name, part in components.items() if part is None]
+    if missing:
+        raise ValueError(
+            f"the pipeline has no {', '.join(missing)}; load it with all of its parts, or set them "
+            f"(pipe.{missing[0]} = …)."
+        )
 
 
 def check_size(height: int, width: int, side: int) -> None:
@@ -57,7 +68,9 @@ def check_latents(
 def check_pose_maps(
     pose_maps: Sequence[MapDrawer], *, num_videos: int, num_frames: int, height: int, width: int
 ) -> None:
-    """Check number, size and range ([-1, 1]) of the pose maps; only the first map of each clip is drawn."""
+    """Check number and size of the pose maps; only the first map of each clip is drawn.
+
+    Values are checked where maps are read (`mimic.data.pose_maps`)."""
     if not pose_maps:
         return
     if len(pose_maps) not in {1, num_videos}:
@@ -75,11 +88,6 @@ def check_pose_maps(
             raise ValueError(
                 f"a pose map is {list(drawn.shape[1:])}; expected 3 x {height} x {width}, the video's size. "
                 "Draw the poses at that size, or leave height and width out."
-            )
-        largest = float(drawn.abs().max())
-        if largest > 1.001:
-            raise ValueError(
-                f"pose maps reach {largest:g}; they have to be in [-1, 1]: uint8 maps / 127.5 - 1."
             )
 
 

@@ -98,6 +98,15 @@ def resolve(
     return build(schema, values, source=source)
 
 
+def with_step_count(chosen: SettingsT) -> SettingsT:
+    """Return settings whose `num_inference_steps` is the number of the given `sigmas` or `timesteps`."""
+    if chosen.timesteps is not None:
+        return chosen.model_copy(update={"num_inference_steps": len(chosen.timesteps)})
+    if chosen.sigmas is not None:
+        return chosen.model_copy(update={"num_inference_steps": sum(sigma > 0 for sigma in chosen.sigmas)})
+    return chosen
+
+
 def _own_names(schema: type[SamplingSettings], settings: Mapping[str, Any]) -> dict[str, Any]:
     others = getattr(schema, "OTHER_NAMES", {})
     return {

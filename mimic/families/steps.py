@@ -1,15 +1,22 @@
-"""The caller's callback after each denoising step, as diffusers' pipelines take it."""
+"""The caller's callback after each denoising step, and what it may change, under diffusers' names.
+
+Legend: B batch, F frames, f frames of a window, L tokens, D their width.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor
 
+from mimic.families.plan import Plan
+
 StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
+ConditionsT = TypeVar("ConditionsT")
 
 
 @dataclass(frozen=True)
@@ -37,3 +44,110 @@ def step_report(
             f"available are {', '.join(available)}."
         )
     return StepReport(callback, tuple(tensor_inputs))
+
+
+class RunState:
+    """Mixin of pipelines: the state of the current or last run that callbacks read and change."""
+
+    _interrupt = False
+    _num_timesteps = 0
+    _guidance_scale: float | Tensor = 1.0
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the run stops after the current step; a callback requests it with `pipe._interrupt =
+        True`."""
+        return self._interrupt
+
+    @property
+    def num_timesteps(self) -> int:
+        """Number of denoising steps of the current or last run."""
+        return self._num_timesteps
+
+    @property
+    def guidance_scale(self) -> float | Tensor:
+        """Guidance scale of the current or last run: a number, or one for each frame (``F``) if they differ.
+        A callback changes it with `pipe._guidance_scale = …`."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether a scale is above 1, so that the unconditional prediction is computed as well."""
+        return bool(torch.as_tensor(self._guidance_scale).max() > 1)
+
+    def _begin_run(self, plan: Plan[Any]) -> None:
+        self._interrupt = False
+        low, high = plan.settings.min_guidance_scale, plan.settings.max_guidance_scale
+        self._guidance_scale = low if low == high else plan.guidance_scales
+
+    def _scales(self, plan: Plan[Any], frames: list[int]) -> Tensor:
+        """Return the guidance scales of a window's frames; all 1 if guidance is off."""
+        if not self.do_classifier_free_guidance:
+            return torch.ones(len(frames))
+        scale = torch.as_tensor(self._guidance_scale, dtype=torch.float32).cpu().flatten()
+        if len(scale) not in {1, plan.num_frames}:
+            raise ValueError(
+                f"a callback set _guidance_scale to {len(scale)} values; expected a number, or one for each "
+                f"of {plan.num_frames} frames."
+            )
+        return scale.expand(plan.num_frames)[frames]
+
+
+class AfterStep(Generic[ConditionsT]):
+    """Runs the callback after each step of a run and holds the conditions, which it may change.
+
+    Args:
+        pipe: passed to the callback.
+        report: the callback and the names of its tensors.
+        conditions: of the run; with ``prompt_embeds`` among the tensors, they have `embeddings` and
+            `with_embeddings`.
+    """
+
+    def __init__(self, pipe: RunState, report: StepReport, conditions: ConditionsT) -> None:
+        self.conditions: Any = conditions
+        self._pipe, self._report = pipe, report
+
+    def __call__(self, i: int, t: Tensor, latents: Tensor) -> Tensor:
+        """Return the latents from which sampling continues."""
+        if self._report.callback is None:
+            return latents
+        given = {name: self._tensor(name, latents) for name in self._report.tensor_inputs}
+        returned = self._report.callback(self._pipe, i, t, dict(given)) or {}
+        embeds = returned.get("prompt_embeds")
+        if embeds is not None and embeds is not given.get("prompt_embeds"):
+            own = self.conditions.embeddings()
+            self.conditions = self.conditions.with_embeddings(*embeddings_of(embeds, *own))
+        return returned.get("latents", latents).to(latents)
+
+    def _tensor(self, name: str, latents: Tensor) -> Tensor:
+        if name == "latents":
+            return latents
+        unconditional, conditional = self.conditions.embeddings()
+        if not self._pipe.do_classifier_free_guidance:
+            return conditional
+        return torch.cat([unconditional, conditional])
+
+
+def embeddings_of(embeds: Tensor, unconditional: Tensor, conditional: Tensor) -> tuple[Tensor, Tensor]:
+    """Split ``prompt_embeds`` that a callback returned into its unconditional and conditional half.
+
+    Args:
+        embeds: both halves (``2B x L x D``), or the conditional half alone. diffusers' cutoff callbacks
+            return its last row for any number of videos; that row unchanged leaves all rows unchanged.
+        unconditional, conditional: the current halves, ``B x L x D``.
+
+    Raises:
+        ValueError: another shape.
+    """
+    rows = len(conditional)
+    if embeds.shape == conditional.shape:
+        return unconditional, embeds.to(conditional)
+    if embeds.shape[1:] == conditional.shape[1:] and len(embeds) == 2 * rows:
+        halves = embeds.to(conditional).chunk(2)
+        return halves[0], halves[1]
+    if torch.equal(embeds.to(conditional), conditional[-1:]):
+        return unconditional, conditional
+    raise ValueError(
+        f"a callback returned prompt_embeds {list(embeds.shape)}; expected {list(conditional.shape)}, or "
+        "twice as many rows with the unconditional ones first."
+    )

@@ -7,9 +7,11 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import diffusers
 import huggingface_hub
 import torch
 from diffusers import DiffusionPipeline
@@ -19,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from mimic.files import apply_umask
 from mimic.models.image_embedding import image_processor_class
 from mimic.weights.lora import merge_lora
-from mimic.weights.parts import load_parts
+from mimic.weights.parts import load_parts, loading
 from mimic.weights.sources import MODEL_TEXTS, resolve
 from mimic.weights.strict import align_memory
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DEFAULTS_FILE = "mimic.json"
+_CARRIED = "_generation_defaults"
+_are_parts_checked: ContextVar[bool] = ContextVar("are_parts_checked", default=False)
 _HUB_OPTIONS = ("revision", "cache_dir", "token", "force_download", "proxies")
 
 
@@ -34,16 +38,38 @@ class StoredPipeline(DiffusionPipeline):
     """A diffusers pipeline whose folder also holds `generation_defaults`, in `mimic.json`."""
 
     generation_defaults: dict[str, Any]
-    """Settings recommended for these weights, used where a call omits a setting."""
+    """Settings recommended for these weights, used where a call omits a setting. They travel with the
+    denoiser: ``Pipeline(**pipe.components)`` and `from_pipe` have the same ones."""
 
     def __init__(self) -> None:
         super().__init__()
         self.generation_defaults = {}
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Make the class known to `diffusers.DiffusionPipeline.from_pretrained`, which looks it up there."""
+        super().__init_subclass__(**kwargs)
+        if not hasattr(diffusers, cls.__name__):
+            setattr(diffusers, cls.__name__, cls)
+
+    @property
+    def denoiser(self) -> Any:
+        """The network run at every step; its dtype is the precision of the latents."""
+        return self.unet
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """All parts by name, as in diffusers; the denoiser carries a copy of `generation_defaults`."""
+        parts = super().components
+        if isinstance(self.denoiser, torch.nn.Module):
+            setattr(self.denoiser, _CARRIED, dict(self.generation_defaults))
+        return parts
+
     def register_modules(self, **modules: Any) -> None:
         """Register components as in diffusers, but store the public names of our classes, so that saved
         models still load when modules are moved."""
         super().register_modules(**modules)
+        if not self.generation_defaults:
+            self.generation_defaults = dict(getattr(self.denoiser, _CARRIED, {}))
         public = {}
         for name in modules:
             library, class_name = self.config[name]
@@ -126,11 +152,35 @@ class StoredPipeline(DiffusionPipeline):
         given_dtypes = [kwargs.pop(name, None) for name in ("dtype", "torch_dtype")]
         dtype = next((given for given in given_dtypes if given is not None), torch.float32)
         image_processor_class()
-        with quiet_libraries():
+        with quiet_libraries(), loading():
             parts = load_parts(folder, dtype=dtype, variant=kwargs.get("variant"), given=kwargs)
-            pipeline = super().from_pretrained(folder, torch_dtype=dtype, **{**kwargs, **parts})
-        pipeline.generation_defaults = _read_defaults(folder)
-        return pipeline
+            token = _are_parts_checked.set(True)
+            try:
+                return super().from_pretrained(folder, torch_dtype=dtype, **{**kwargs, **parts})
+            finally:
+                _are_parts_checked.reset(token)
+
+    def register_to_config(self, **kwargs: Any) -> None:
+        """Register as in diffusers, whose `from_pretrained` does so when all parts are there, and read
+        `generation_defaults`.
+
+        Raises:
+            WeightsError: diffusers' own class loaded weights with gaps (a `ValueError`).
+        """
+        super().register_to_config(**kwargs)
+        folder = kwargs.get("_name_or_path")
+        if folder is None or not os.path.isdir(folder) or hasattr(self.denoiser, _CARRIED):
+            return
+        if not _are_parts_checked.get():
+            with quiet_libraries():
+                load_parts(Path(folder), dtype=self.dtype, given={})
+        self.generation_defaults = self.generation_defaults or _read_defaults(Path(folder))
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move and cast as in diffusers; the weights can be trained, also under `torch.inference_mode`."""
+        with torch.inference_mode(False):
+            super().to(*args, **kwargs)
+        return self
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from mimic.families.base import AnimationPipeline
 from mimic.families.inputs import Inputs
 from mimic.families.plan import Plan
 from mimic.files import local_path, write_json
+from mimic.generation.background import ReferenceBackground, check_background
 from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
 from mimic.generation.output import Output, side_by_side_path, write_frames
 from mimic.generation.reference import PictureSource, Reference, compatibility_of, see_reference
@@ -121,6 +122,7 @@ def generate(
     if driver is None:
         find_estimator = functools.cache(lambda: _estimator(estimator, pipeline))
         driver = load_driver(pipeline.driven_by, DriverTools(find_estimator, lambda: densepose_model))
+    check_background(chosen, driver)
 
     with stages("reference"):
         seen = see_reference(
@@ -134,6 +136,10 @@ def generate(
     with stages("denoising"), _bar_of(pipeline, is_shown=is_progress_shown):
         latents = _denoise(pipeline, plan, seen, moves.maps)
     frames = _decoded(pipeline, plan, latents, chosen)
+    background = None
+    if chosen.background == "reference" and moves.poses is not None:
+        background = ReferenceBackground(seen.picture, moves.poses)
+        frames = background.lay_over(frames)
     with (
         set_aside(files, is_kept=not overwrite) as former,
         stages("decoding"),
@@ -151,6 +157,8 @@ def generate(
         "reference": file_facts(reference),
         "driving": file_facts(driving) | _facts_of(moves),
         "poses": moves.facts,
+        "verdict": moves.verdict,
+        "background": None if background is None else background.as_dict(),
         "output": _facts_of_output(result, seen) | {"has_audio": written.has_audio, "missing": missing},
         "versions": versions(),
         "stages": stages.as_dicts(),

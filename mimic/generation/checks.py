@@ -14,6 +14,7 @@ from mimic.config import CaseConfig, CaseSettings, InferenceConfig
 from mimic.families.base import AnimationPipeline
 from mimic.files import local_path
 from mimic.generation.animate import case_plan
+from mimic.generation.background import check_background
 from mimic.generation.drivers import Driver
 from mimic.generation.drivers.base import POSE_SUFFIXES, num_driving_frames
 from mimic.generation.output import enlargement, side_by_side_path
@@ -104,6 +105,8 @@ def check_driver(config: InferenceConfig, driver: Driver) -> None:
     """
     findings = Findings()
     for name, case in zip(config.case_names(), config.test_case):
+        with findings.about(name):
+            check_background(case, driver)
         with findings.about(name):
             label, picture = read_reference(case.ref_image_path)
             driver.check_reference(picture, case, name=label)

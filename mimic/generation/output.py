@@ -6,7 +6,7 @@ Legend: H height, W width. Frames are RGB uint8.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +22,8 @@ from mimic.video import AudioTrack, VideoWriter
 from mimic.video.audio import in_step
 
 SIDE_BY_SIDE_MIN_HEIGHT = 384
+MARK_COLOUR = (255, 160, 0)
+"""Colour of the bar above driving maps whose poses are doubtful."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def write_frames(
         writer = open_writer(output.path, reference.height, reference.width)
         panels = writer_beside = None
         if output.side_by_side is not None:
-            panels = Panels(reference, maps)
+            panels = Panels(reference, maps, output.driving.marks)
             writer_beside = open_writer(output.side_by_side, panels.height, panels.width)
         for number, frame in enumerate(frames, start=1):
             writer.write(frame)
@@ -119,9 +121,15 @@ def enlargement(height: int) -> int:
 
 
 class Panels:
-    """Draws reference, driving map and result as three panels of the result's shape, enlarged if small."""
+    """Draws reference, driving map and result as three panels of the result's shape, enlarged if small.
 
-    def __init__(self, reference: Reference, maps: DrivingMaps) -> None:
+    Marked driving frames, numbered from 0, get a coloured bar with their label above the driving map.
+    """
+
+    def __init__(
+        self, reference: Reference, maps: DrivingMaps, marks: Mapping[int, str] | None = None
+    ) -> None:
+        self._marks = marks or {}
         self._factor = enlargement(reference.height)
         self.height, self._panel_width = self._factor * reference.height, self._factor * reference.width
         self.width = 3 * self._panel_width
@@ -133,4 +141,20 @@ class Panels:
         if self._factor > 1:
             size = (self._panel_width, self.height)
             frame = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-        return np.concatenate([self._reference, self._maps.draw(number), frame], axis=1)
+        drawn = self._maps.draw(number)
+        if number - 1 in self._marks:
+            drawn = _marked(drawn, self._marks[number - 1])
+        return np.concatenate([self._reference, drawn, frame], axis=1)
+
+
+def _marked(panel: NDArray[np.uint8], label: str) -> NDArray[np.uint8]:
+    """Return the panel with a bar at its top that shows a label."""
+    panel = panel.copy()
+    bar = max(16, panel.shape[0] // 16)
+    panel[:bar] = MARK_COLOUR
+    scale = bar / 32
+    place = (bar // 3, round(0.72 * bar))
+    cv2.putText(
+        panel, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), max(1, bar // 16), cv2.LINE_AA
+    )
+    return panel

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mimic.config import CaseSettings, InferenceConfig
-from mimic.devices import chosen_device, chosen_dtype
+from mimic.devices import chosen_device, chosen_dtype, missing_cuda
 from mimic.families.base import AnimationPipeline
 from mimic.families.family import Family
 from mimic.families.registry import find_family, find_sources, load_pipeline
@@ -79,6 +79,8 @@ def run_config(
     """
     output_dir = local_path(output_dir or config.output_dir)
     device = chosen_device(config.device)
+    if config.device == "auto" and device.type == "cpu" and (note := missing_cuda()):
+        say(f"note: {note}")
     config = _with_names(config)
     check_inputs(config, output_dir)
     base, checkpoint = find_sources(config.base_model_path, config.ckpt_path)

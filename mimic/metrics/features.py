@@ -191,7 +191,8 @@ def load_torchscript(path: Path, device: torch.device) -> torch.jit.ScriptModule
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the published networks come in this format
-            return torch.jit.load(str(path), map_location=device).eval()
+            with path.open("rb") as file:  # torch opens no path with letters outside ASCII on Windows
+                return torch.jit.load(file, map_location=device).eval()
     except RuntimeError as error:
         first_line = next(iter(str(error).strip().splitlines()), "unknown error")
         raise WeightsError(f"{path} is not a TorchScript file that can be read: {first_line}") from error

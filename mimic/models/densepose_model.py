@@ -92,7 +92,8 @@ class DensePoseModel:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            module = torch.jit.load(str(self.path), map_location=device).eval()
+            with open(self.path, "rb") as file:  # torch opens no path with letters outside ASCII on Windows
+                module = torch.jit.load(file, map_location=device).eval()
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise DensePoseError(f"{self.path} cannot be read as TorchScript: {reason}") from error

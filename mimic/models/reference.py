@@ -221,6 +221,7 @@ def reference_blocks(unet: nn.Module, blocks: str = "full") -> list[str]:
     """Names of the spatial transformer blocks that write or read, in the order in which the released code
     pairs them: by decreasing width, then in its order of the parts of the UNet. In UNets of equal layout
     blocks of the same name correspond."""
+    unet = getattr(unet, "_orig_mod", unet)  # of torch.compile
     widths = {
         name: block.norm1.normalized_shape[0]
         for name, block in unet.named_modules()

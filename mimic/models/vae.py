@@ -11,19 +11,21 @@ chunks change nothing.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, AutoencoderTiny
 from torch import Tensor
 
-VAE: TypeAlias = AutoencoderKL | AutoencoderKLTemporalDecoder
+VAE: TypeAlias = AutoencoderKL | AutoencoderKLTemporalDecoder | AutoencoderTiny
 
 
 def vae_downscale(vae: VAE) -> int:
     """How many times smaller latents are than pixels, from the VAE's config."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+    blocks = vae.config.get("block_out_channels") or vae.config["encoder_block_out_channels"]
+    return 2 ** (len(blocks) - 1)
 
 
 def encode_images(vae: VAE, images_B3HW: Tensor) -> Tensor:
@@ -32,7 +34,12 @@ def encode_images(vae: VAE, images_B3HW: Tensor) -> Tensor:
     Args:
         images_B3HW: in [-1, 1]; encoded one at a time, so that a batch gives what single calls give.
     """
-    return torch.cat([vae.encode(image).latent_dist.mode() for image in images_B3HW.to(vae.dtype).split(1)])
+    return torch.cat([_latents_of(vae.encode(image)) for image in images_B3HW.to(vae.dtype).split(1)])
+
+
+def _latents_of(encoded: Any) -> Tensor:
+    """The mode of a posterior; AutoencoderTiny has latents without one."""
+    return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
 
 
 def decode_frames(vae: VAE, latents_FChw: Tensor, chunk: int, *, overlap: int = 0) -> Iterator[Tensor]:
@@ -46,13 +53,14 @@ def decode_frames(vae: VAE, latents_FChw: Tensor, chunk: int, *, overlap: int = 
             others and are thrown away, less than half of `chunk`. Each frame then comes from the middle of a
             chunk, and all chunks are full. VAEs without temporal layers ignore it.
     """
-    spans = _spans(len(latents_FChw), chunk, 0 if isinstance(vae, AutoencoderKL) else overlap)
-    for decoded, kept in spans:
+    network: Any = getattr(vae, "_orig_mod", vae)  # of torch.compile
+    is_temporal = "num_frames" in inspect.signature(network.decode).parameters
+    for decoded, kept in _spans(len(latents_FChw), chunk, overlap if is_temporal else 0):
         unscaled = (latents_FChw[decoded] / vae.config.scaling_factor).to(vae.dtype)
-        if isinstance(vae, AutoencoderKL):
-            yield torch.cat([vae.decode(latent).sample.float() for latent in unscaled.split(1)])
-        else:
+        if is_temporal:
             yield vae.decode(unscaled, num_frames=len(unscaled)).sample.float()[kept]
+        else:
+            yield torch.cat([vae.decode(latent).sample.float() for latent in unscaled.split(1)])
 
 
 def _spans(num_frames: int, chunk: int, overlap: int) -> Iterator[tuple[slice, slice]]:

@@ -46,7 +46,8 @@ def denoise(
     weights: list[Tensor],
     step_arguments: dict[str, Any] | None = None,
     after_window: Callable[[], object] = lambda: None,
-    after_step: Callable[[int, Tensor, Tensor], Tensor | None] = lambda _i, _t, latents: latents,
+    after_step: Callable[[int, Tensor, Tensor], Tensor] = lambda _i, _t, latents: latents,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Tensor:
     """Denoise a clip of any length: at each timestep, predict each window, fuse the predictions, step.
 
@@ -61,7 +62,8 @@ def denoise(
         step_arguments: further arguments of `scheduler.step`.
         after_window: called after each window, for example to update a progress bar.
         after_step: called with ``(index, t, latents)`` after each step; sampling continues from the latents
-            it returns, and stops if it returns None.
+            it returns.
+        is_interrupted: called after `after_step`; sampling ends with its latents if it returns true.
 
     Returns:
         denoised latents of the same shape.
@@ -69,7 +71,11 @@ def denoise(
     Raises:
         NotFiniteError: latents after a step hold NaN or infinity.
     """
-    weights = [weight.to(latents).view(1, -1, *[1] * (latents.ndim - 2)) for weight in weights]
+    # In two steps: Apple's GPUs take no float64, in which weights may be computed.
+    weights = [
+        weight.to(latents.dtype).to(latents.device).view(1, -1, *[1] * (latents.ndim - 2))
+        for weight in weights
+    ]
     for i, t in enumerate(timesteps):
         model_input = scheduler.scale_model_input(latents, t)
         fused = torch.zeros_like(latents)
@@ -78,8 +84,7 @@ def denoise(
             after_window()
         latents = scheduler.step(fused, t, latents, **(step_arguments or {})).prev_sample
         check_finite(latents, f"the latents after step {i + 1} of {len(timesteps)}")
-        replaced = after_step(i, t, latents)
-        if replaced is None:
+        latents = after_step(i, t, latents)
+        if is_interrupted():
             break
-        latents = replaced
     return latents

@@ -80,8 +80,8 @@ def check_engine(settings: TrainSettings) -> None:
         )
     if settings.optimiser.name == "adamw_8bit" and find_spec("bitsandbytes") is None:
         raise ConfigError(
-            "optimiser.name is adamw_8bit, which needs bitsandbytes; `pip install 'mimic-motion[train]'`, or "
-            "use adamw"
+            "optimiser.name is adamw_8bit, which needs bitsandbytes; `pip install bitsandbytes` (if there is "
+            "none for this system, use adamw)"
         )
 
 

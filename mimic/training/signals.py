@@ -1,4 +1,4 @@
-"""How is a training asked to stop? SIGTERM and SIGINT are noted, and heeded after the step at hand."""
+"""Note a request to stop a training (SIGTERM, SIGINT, Ctrl+Break); it stops after the current step."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+INTERRUPTS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGBREAK") if hasattr(signal, name))
+"""Signals of Ctrl+C and, on Windows, Ctrl+Break."""
+
 
 class StopRequest:
-    """While its ``with`` block runs, the first SIGTERM or SIGINT is only noted; a second SIGINT interrupts.
+    """Note the first signal while the ``with`` block runs; a second Ctrl+C or Ctrl+Break interrupts.
 
     Outside the main thread, where Python handles no signals, it notes nothing.
     """
@@ -21,7 +24,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, *INTERRUPTS):
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -32,6 +35,6 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.name is not None and number == signal.SIGINT:
+        if self.name is not None and number in INTERRUPTS:
             raise KeyboardInterrupt
         self.name = signal.Signals(number).name

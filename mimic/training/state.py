@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mimic.files import whole_file, whole_folder
+from mimic.files import replace, whole_file, whole_folder
 
 _NAME = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
 """Of the folders that are the trainer's; all others, whatever their names begin with, are the user's."""
@@ -182,5 +182,5 @@ def _remove(checkpoint: Path) -> None:
     """Take its name from it first: what has the name is whole, even if we are killed in between."""
     nameless = checkpoint.with_name(f".{checkpoint.name}.{os.getpid()}.old.partial")
     with contextlib.suppress(OSError):
-        os.replace(checkpoint, nameless)
+        replace(checkpoint, nameless)
         shutil.rmtree(nameless, ignore_errors=True)

@@ -13,6 +13,13 @@ from torch.utils.data import Dataset
 
 from mimic.data.batch import Sample
 from mimic.data.processes import end_with_parent
+from mimic.training.signals import INTERRUPTS
+
+_SIGNS_OF_A_DEAD_WORKER = ("DataLoader worker", "unable to write to file", "shared memory")
+
+
+class WorkerError(RuntimeError):
+    """A process that loads data was ended by the system."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,29 @@ def samples_or_raise(batches: Iterable[list[Sample | Unreadable]]) -> Iterator[l
     Raises:
         Exception: the error of the first sample that could not be made, with the worker's traceback as its
             cause.
+        WorkerError: a worker ended without an error of its own.
     """
-    for batch in batches:
+    for batch in _explained(batches):
         for sample in batch:
             if isinstance(sample, Unreadable):
                 raise sample.error from RuntimeError(f"in a process that loads data:\n{sample.trace}")
         yield [sample for sample in batch if isinstance(sample, Sample)]
+
+
+def _explained(batches: Iterable[list[Any]]) -> Iterator[list[Any]]:
+    try:
+        yield from batches
+    except RuntimeError as error:
+        text = str(error)
+        if not any(
+            sign in text for sign in ("DataLoader worker", "unable to write to file", "shared memory")
+        ):
+            raise
+        raise WorkerError(
+            "a process that loads data was ended by the system, most likely for want of shared memory "
+            "(/dev/shm, 64 MB in a container by default) or memory; start the container with "
+            "--shm-size=8g, or set num_workers=0"
+        ) from error
 
 
 def set_up_worker(worker: int) -> None:
@@ -62,8 +86,9 @@ def set_up_worker(worker: int) -> None:
 
 
 def _leave_signals_to_the_parent() -> None:
-    """Ctrl-C reaches workers too, but they are needed for the step at hand."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl+C and Ctrl+Break reach workers as well, but they are needed for the current step."""
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

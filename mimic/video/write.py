@@ -19,7 +19,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
-from mimic.files import whole_file
+from mimic.files import replace, whole_file
 from mimic.video.audio import SAMPLE_RATE, AudioTrack, missing_of
 from pose.video import VideoError
 
@@ -149,7 +149,7 @@ class VideoWriter:
             with self._explained():
                 self._finish()
                 self._file.close()  # flushes the file to disk
-                os.replace(self._kept, self.path)
+                replace(self._kept, self.path)
         except BaseException as failure:
             self._keep()
             if self.unfinished is not None:
@@ -172,7 +172,7 @@ class VideoWriter:
                 self._file.close()
             if FORMATS[self.path.suffix.lower()] == "matroska" and self._beside.exists():
                 self._close_quietly()  # can be played wherever it ends
-                os.replace(self._beside, self._kept)
+                replace(self._beside, self._kept)
         self._file.__exit__(*sys.exc_info())
         self.unfinished = self._kept if self._kept.exists() else None
 

@@ -13,13 +13,14 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from accelerate import init_empty_weights
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from mimic.weights.sources import SourceError, fetch_hint
@@ -41,6 +42,31 @@ _OLD_ATTENTION = re.compile(r"(?<=\.attentions\.)(\d+)\.(query|key|value|proj_at
 _NEW_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 Part = TypeVar("Part", bound=nn.Module)
+
+_one_at_a_time = threading.RLock()
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Load one model at a time, and as tensors that can be trained, also under `torch.inference_mode`.
+
+    While diffusers and transformers load a model, they replace functions of torch for the whole process; two
+    threads that load at once would leave the replacements in place.
+    """
+    with _one_at_a_time, torch.inference_mode(False):
+        yield
+
+
+class _EmptyWeights(TorchFunctionMode):
+    """Create weights on the meta device, in this thread only; buffers with values are computed."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is torch.empty and given.get("device") is None:
+            given["device"] = "meta"
+        return func(*args, **given)
 
 
 def names_of(kind: type[nn.Module]) -> Names:
@@ -122,6 +148,7 @@ def read_part(folder: Path, names: Names = DIFFUSERS, variant: str | None = None
     return {key: tensor for path in files for key, tensor in read_state(path).items()}
 
 
+@loading()
 def load_part(kind: type[Part], folder: Path, *, dtype: torch.dtype, variant: str | None = None) -> Part:
     """Load a network of diffusers, transformers or this package from its folder, in evaluation mode.
 
@@ -140,7 +167,7 @@ def load_part(kind: type[Part], folder: Path, *, dtype: torch.dtype, variant: st
     state = read_part(folder, names_of(kind), variant)
     if issubclass(kind, PreTrainedModel):
         return _load_of_transformers(kind, folder, state, dtype)
-    with init_empty_weights(include_buffers=False):
+    with _EmptyWeights():
         module: Any = kind.from_config(kind.load_config(folder))  # type: ignore[attr-defined]
     module.register_to_config(_name_or_path=str(folder))
     renamed = {
@@ -150,6 +177,7 @@ def load_part(kind: type[Part], folder: Path, *, dtype: torch.dtype, variant: st
     return module.eval()
 
 
+@loading()
 def load_parts(
     folder: Path,
     *,

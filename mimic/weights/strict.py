@@ -247,9 +247,10 @@ def check_loading_info(info: Mapping[str, Any], *, source: str | Path, optional:
 
 def align_memory(module: nn.Module) -> None:
     """Copy parameters and buffers on the CPU whose memory does not start at a multiple of 64 bytes."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
-            tensor.data = tensor.data.clone()
+    with torch.inference_mode(False):  # a call under inference mode must not make the weights untrainable
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
+                tensor.data = tensor.data.clone()
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -89,12 +89,13 @@ class TestRobust:
     @pytest.mark.parametrize("name", FITTING_CASES)
     def test_is_nearly_the_released_result_on_whole_bodies(self, name):
         _, _, driving, reference = golden_rescale(name)
-        released, robust = fit_released(driving, reference), fit_robust(driving, reference)
+        released = fit_released(driving, reference)
+        robust = fit_robust(driving, reference, anchor="mean")
         np.testing.assert_allclose(robust.scale, released.scale, rtol=0.03)
         is_alone = driving.is_present.sum(axis=1) == 1
         bodies = driving.points[is_alone, 0, BODY]
         apart = (np.array(robust.scale) - released.scale) * bodies + np.array(robust.offset) - released.offset
-        assert np.abs(apart).max() < 0.015  # of the reference frame
+        assert np.abs(apart).max() < 0.02  # of the reference frame
 
     @settings(max_examples=60, deadline=None)
     @given(
@@ -232,7 +233,7 @@ class TestRobust:
 
     def test_a_walk_through_the_frame_is_centred_on_the_reference(self):
         driving = clip(num_frames=21, at=(20.0, 30.0), step=(4.0, 0.0))
-        aligned = pixels(align_pose(driving, clip(), mode="robust"))
+        aligned = pixels(align_pose(driving, clip(), mode="robust", anchor="mean"))
         np.testing.assert_allclose(aligned[10, 0], pixels(clip())[0, 0], atol=1e-3)
         np.testing.assert_allclose(aligned[-1, 0, NOSE, 0] - aligned[0, 0, NOSE, 0], 80.0)
 
@@ -268,5 +269,5 @@ def test_what_was_done_is_told_and_can_be_saved(tmp_path):
 
 
 def test_an_unknown_mode_is_a_pose_error():
-    with pytest.raises(PoseError, match="released, robust, none"):
+    with pytest.raises(PoseError, match="released, robust, limbs, none"):
         align_pose(clip(), clip(), mode="best")

@@ -20,7 +20,7 @@ from mimic.models.image_embedding import image_processor_class
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.pose_guider import PaperPoseGuider, PoseGuider
 from mimic.weights.motion_keys import is_motion_key, to_diffusers, to_released
-from mimic.weights.parts import load_part, require
+from mimic.weights.parts import load_part, loading, require
 from mimic.weights.sources import SourceError, resolve
 from mimic.weights.strict import State, WeightsError, load_strictly, read_state, without_prefixes
 
@@ -48,6 +48,7 @@ _BASE = (
 )
 
 
+@loading()
 def load_released(
     base: str | os.PathLike[str],
     checkpoint: str | os.PathLike[str],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -65,6 +65,17 @@ class Conditions:
     banks: list[ReferenceBank]
     """Features of the reference network, one bank for each video."""
     pose_features: PoseFeatures | None
+    unconditional_embeddings: Tensor | None = None
+    """``B x 1 x D``; None: zeros"""
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of the unconditional and of the conditional branch."""
+        given = self.unconditional_embeddings
+        return torch.zeros_like(self.image_embeddings) if given is None else given, self.image_embeddings
+
+    def with_embeddings(self, unconditional: Tensor, conditional: Tensor) -> Conditions:
+        """Return conditions with other embeddings."""
+        return replace(self, image_embeddings=conditional, unconditional_embeddings=unconditional)
 
 
 class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]):
@@ -74,11 +85,12 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
 
     Args:
         vae: `AutoencoderKL`, or one with a temporal decoder.
-        scheduler: `DDIMScheduler`, or another of diffusers'.
+        scheduler: `DDIMScheduler`, or another one of `mimic.families.schedulers.DISCRETE`.
     """
 
     # The pose guider is called between UNet calls; outside the sequence it stays where it computes.
     model_cpu_offload_seq = "image_encoder->reference_unet->unet->vae"
+    _callback_tensor_inputs = ["latents", "prompt_embeds"]  # noqa: RUF012 - diffusers' name and type
     Settings = AnimateAnyoneSettings
     layouts = ("closed", "sliding")
     positional = (
@@ -260,13 +272,13 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
         pose = None
         if conditions.pose_features is not None:
             pose = conditions.pose_features(frames, video).to(self.unet.dtype)
-        embedding = conditions.image_embeddings[video : video + 1]
+        unconditional, conditional = (half[video : video + 1] for half in conditions.embeddings())
 
         def predict(is_conditional: bool) -> Tensor:
             return self.unet(
                 latents_1fChw,
                 t,
-                embedding if is_conditional else torch.zeros_like(embedding),
+                conditional if is_conditional else unconditional,
                 pose_features=pose,
                 reference=conditions.banks[video].read([True]) if is_conditional else None,
                 use_motion=plan.settings.use_motion,

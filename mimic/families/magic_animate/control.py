@@ -9,6 +9,7 @@ text, D their width.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,12 @@ class ControlResiduals:
         self._kept: dict[int, Residuals] = {}
         self._kept_bytes = 0
         self._step: Tensor | None = None
+
+    def with_text(self, prompt_1LD: Tensor) -> ControlResiduals:
+        """Return residuals of the same maps with another text embedding; nothing is cached in them yet."""
+        other = copy.copy(self)
+        other._prompt, other._step = prompt_1LD, None
+        return other
 
     def __call__(self, latents_fChw: Tensor, t: Tensor, frames: list[int]) -> Residuals:
         """Return the residuals of a window's frames at timestep `t`, given their scaled noisy latents."""

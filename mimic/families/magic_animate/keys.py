@@ -25,7 +25,7 @@ from mimic.models.motion_unet import MotionUNet
 from mimic.models.prompt_embedding import PromptEmbedding
 from mimic.models.reference_unet import ReferenceUNet
 from mimic.weights.motion_keys import is_motion_key, to_diffusers, to_released
-from mimic.weights.parts import load_part, read_part, require
+from mimic.weights.parts import load_part, loading, read_part, require
 from mimic.weights.sources import resolve
 from mimic.weights.strict import State, WeightsError, load_strictly, read_state, without_prefixes
 
@@ -34,6 +34,7 @@ TEMPORAL = "temporal_attention/temporal_attention.ckpt"
 _HUB_FILES = (f"{APPEARANCE_ENCODER}/*", f"{CONTROLNET}/*", "temporal_attention/*")
 
 
+@loading()
 def load_released(
     base: str | os.PathLike[str],
     checkpoint: str | os.PathLike[str],

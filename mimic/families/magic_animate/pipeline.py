@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -83,6 +83,19 @@ class Conditions:
     empty without maps."""
     seen: _Seen = field(default_factory=_Seen)
 
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Return the text embeddings of the unconditional and of the conditional branch."""
+        return self.unconditional_text, self.text
+
+    def with_embeddings(self, unconditional: Tensor, conditional: Tensor) -> Conditions:
+        """Return conditions with other text embeddings."""
+        controls = self.controls
+        if not torch.equal(conditional, self.text):
+            controls = [control.with_text(conditional) for control in controls]
+        return replace(
+            self, unconditional_text=unconditional, text=conditional, controls=controls, seen=_Seen()
+        )
+
 
 class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
     """MagicAnimate (arXiv 2311.16498) on Stable Diffusion 1.5.
@@ -95,11 +108,12 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
         appearance_encoder: the reference network, which ends with a norm.
         controlnet: takes DensePose maps.
         prompt_embedding: embedding of the empty prompt.
-        scheduler: `DDIMScheduler`, or another diffusers scheduler.
+        scheduler: `DDIMScheduler`, or another one of `mimic.families.schedulers.DISCRETE`.
     """
 
     # Appearance encoder and ControlNet run between UNet calls, so they stay on the device when offloading.
     model_cpu_offload_seq = "unet->vae"
+    _callback_tensor_inputs = ["latents", "prompt_embeds"]  # noqa: RUF012 - diffusers' name and type
     Settings = MagicAnimateSettings
     layouts = ("closed", "sliding")
     positional = (

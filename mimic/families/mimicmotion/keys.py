@@ -15,13 +15,14 @@ import torch
 from mimic.families.stable_video_diffusion import check_base, load_base
 from mimic.models.pose_net import PoseNet
 from mimic.models.svd_unet import PoseConditionedSVDUNet
-from mimic.weights.parts import POSITION_IDS
+from mimic.weights.parts import POSITION_IDS, loading
 from mimic.weights.sources import resolve, resolve_checkpoint
 from mimic.weights.strict import load_strictly, read_state, without_prefixes
 
 _OF_THE_BASE = ("vae", "image_encoder")
 
 
+@loading()
 def load_released(
     base: str | os.PathLike[str],
     checkpoint: str | os.PathLike[str],

@@ -55,13 +55,24 @@ class Conditions:
     added_time_ids: Tensor
     """``B x 3``: fps - 1, motion bucket, noise augmentation"""
     pose_features: PoseFeatures | None
+    unconditional_embeddings: Tensor | None = None
+    """``B x 1 x D``; None: zeros"""
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of the unconditional and of the conditional branch."""
+        given = self.unconditional_embeddings
+        return torch.zeros_like(self.image_embeddings) if given is None else given, self.image_embeddings
+
+    def with_embeddings(self, unconditional: Tensor, conditional: Tensor) -> Conditions:
+        """Return conditions with other embeddings."""
+        return replace(self, image_embeddings=conditional, unconditional_embeddings=unconditional)
 
     def unconditional(self) -> Conditions:
         """Return the conditions of the unconditional branch: zero embedding and latents, no pose, the same
         time ids."""
         return replace(
             self,
-            image_embeddings=torch.zeros_like(self.image_embeddings),
+            image_embeddings=self.embeddings()[0],
             reference_latents=torch.zeros_like(self.reference_latents),
             pose_features=None,
         )
@@ -73,13 +84,15 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
     `image_pose` shows drawn poses, frame 0 the reference's own.
 
     Args:
-        scheduler: `EulerDiscreteScheduler` as in SVD, or another diffusers scheduler.
+        scheduler: `EulerDiscreteScheduler` as in SVD, or another of `mimic.families.schedulers.CONTINUOUS`.
     """
 
     # PoseNet is called between UNet calls; outside the sequence it stays where it computes (0.4 MB).
     model_cpu_offload_seq = "image_encoder->unet->vae"
+    _callback_tensor_inputs = ["latents", "prompt_embeds"]  # noqa: RUF012 - diffusers' name and type
     Settings = MimicMotionSettings
     layouts = ("reference",)
+    timestep_type = "continuous"
     positional = (
         *AnimationPipeline.positional, "min_guidance_scale", "max_guidance_scale", "fps", "motion_bucket_id",
         "noise_aug_strength", "image_only_indicator", "decode_chunk_size", "num_videos_per_prompt",
@@ -165,6 +178,11 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
     def check_parts(self) -> None:
         """Raise `ValueError` if the components do not fit each other."""
         unet, vae, pose_net = self.unet.config, self.vae.config, self.pose_net.config
+        if "encoder_block_out_channels" in vae:  # of AutoencoderTiny
+            raise ValueError(
+                "AutoencoderTiny encodes to other latents than those that condition Stable Video Diffusion; "
+                "use the VAE of the base model."
+            )
         if unet.in_channels != 2 * vae.latent_channels:
             raise ValueError(
                 f"the UNet takes {unet.in_channels} channels and the VAE's latents have "

@@ -65,6 +65,10 @@ class Driving:
     """Poses passed to the model, frame 0 the reference's; None if the model is not driven by skeletons."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Entries of the JSON report about the driving clip."""
+    verdict: Mapping[str, Any] | None = None
+    """What was poor about the driving poses, for the JSON report; None if it is not judged."""
+    marks: Mapping[int, str] = field(default_factory=dict)
+    """Labels of faulty driving frames, numbered from 0, for the side-by-side video."""
 
     @property
     def num_frames(self) -> int:
@@ -104,7 +108,7 @@ class Driver(ABC):
 
     @abstractmethod
     def check_driving(self, driving: Path | PoseSequence, settings: CaseSettings) -> None:
-        """Raise `ValueError` or `OSError` if the clip cannot drive; reads its first frame at most."""
+        """Raise `ValueError` or `OSError` if the clip cannot drive; reads a few frames at most."""
 
     @abstractmethod
     def reference_pose(

@@ -25,14 +25,19 @@ from mimic.generation.drivers.base import (
     Picture,
     num_driving_frames,
 )
+from mimic.generation.drivers.sight import check_shows_somebody, estimator_for
 from mimic.generation.reference import Reference
+from mimic.generation.verdict import judge_driving
 from mimic.progress import Progress
-from mimic.video import VideoError, VideoInfo, probe, read_frames, released_stride
+from mimic.video import VideoInfo, probe, read_frames, released_stride
 from pose import PoseError, PoseSequence, align_pose, follow_person, smooth_pose
+from pose.adjust import Adjustment, adjust_pose
 from pose.draw import RELEASED_CANVAS_SHORT_SIDE, DrawMode, PosePainter
-from pose.drawings import is_skeleton_drawing
 from pose.estimators import Estimator
+from pose.fit import FitReport, judge_fit
 from pose.gaps import bridge_gaps
+from pose.missing import fill_missing
+from pose.people import depth_orders, fit_people, people_in_order
 from pose.presence import summarise_presence
 from pose.types import concatenate
 
@@ -42,9 +47,6 @@ MAX_KEPT_MAPS_MB = 256
 
 # Estimators are reliable for people from about this size on; smaller references are enlarged first.
 MIN_ESTIMATION_SIDE = 384
-
-
-_FRAMES_LOOKED_AT = 3
 
 
 class SkeletonDriver(Driver):
@@ -58,7 +60,11 @@ class SkeletonDriver(Driver):
         self.reference_pose(picture, height, width, settings, name=name)
 
     def check_driving(self, driving: Path | PoseSequence, settings: CaseSettings) -> None:
-        """Accept any clip; whether it can be read is checked elsewhere."""
+        """Raise `PoseError` if nobody is seen, or drawn skeletons cannot be read."""
+        if isinstance(driving, PoseSequence) or driving.suffix.lower() in POSE_SUFFIXES:
+            read_poses(driving, self.tools.estimator, settings)
+        else:
+            check_shows_somebody(driving, self.tools.estimator, settings)
 
     def reference_pose(
         self, picture: Picture, height: int, width: int, settings: CaseSettings, *, name: str
@@ -77,7 +83,7 @@ class SkeletonDriver(Driver):
                 "possible"
             )
         try:
-            return follow_person(found, settings.reference_person)
+            return follow_person(found, _reference_person(settings))
         except PoseError as error:
             raise PoseError(f"{name}: {error}") from error
 
@@ -101,13 +107,25 @@ class SkeletonDriver(Driver):
         for sentence in presence.sentences():
             log.info("the driving clip: %s", sentence)
         assert reference.pose is not None
-        poses = fit_to_reference(found.poses, reference.pose, settings)
+        fitted, target = fit_poses(found.poses, reference.pose, settings)
+        fits = _fit_reports(fitted, target)
+        verdict = judge_driving(
+            fitted,
+            fits,
+            reference=target,
+            alignment=fitted.metadata["alignment"],
+            bridged=_bridged_seconds(settings),
+        )
+        for sentence in verdict.sentences:
+            log.info("look at the result: %s", sentence)
+        poses = _with_reference(fitted, target, settings)
         maps = SkeletonMaps(
             poses,
             reference.height,
             reference.width,
             mode=settings.draw,
             canvas_short_side=pipeline.generation_defaults.get("canvas_short_side"),
+            in_depth=settings.align in ("robust", "limbs"),
         )
         return Driving(
             maps,
@@ -116,8 +134,17 @@ class SkeletonDriver(Driver):
             found.source_fps,
             found.clip,
             poses=poses,
-            facts={**poses.metadata, "presence": presence.as_dict()},
+            facts={**poses.metadata, "presence": presence.as_dict(), "fit": [fit.as_dict() for fit in fits]},
+            verdict=verdict.as_dict(),
+            marks=verdict.marks,
         )
+
+
+def _reference_person(settings: CaseSettings) -> str | int:
+    """The person of the picture; by default all for `person: all`, each of whom gets their own fit."""
+    if settings.reference_person is not None:
+        return settings.reference_person
+    return "all" if settings.person == "all" and settings.align in ("robust", "limbs") else "largest"
 
 
 @dataclass(frozen=True)
@@ -143,8 +170,8 @@ def read_poses(
     """Read the driving poses from a file, or estimate them while the clip is decoded.
 
     Args:
-        driving: a video, a ``.npz`` of poses, or the poses.
-        estimator: returns the estimator; only called for videos.
+        driving: a video of people or of drawn skeletons, a file of poses (``.npz``, ``.json``), or the poses.
+        estimator: returns the estimator; only called for videos of people.
         settings: settings of the case.
         progress: wraps the iteration over frames with a progress bar.
 
@@ -163,10 +190,9 @@ def read_poses(
             return FoundPoses(poses, stride, driving.fps, None)
         clip = probe(driving)
         stride = released_stride(settings.sample_stride, clip.fps)
-        check_shows_people(clip)
         frames = read_frames(driving, stride=stride, max_frames=settings.max_frames, info=clip)
         total = num_driving_frames(clip, settings)
-        poses = estimator().frames(
+        poses = estimator_for(clip, estimator).frames(
             frames, fps=float(clip.fps / stride), person=settings.person, total=total, progress=progress
         )
         return FoundPoses(poses, stride, float(clip.fps), clip)
@@ -174,32 +200,65 @@ def read_poses(
         raise PoseError(f"{name}: {error}") from error
 
 
-def check_shows_people(clip: VideoInfo) -> None:
-    """Raise `VideoError` for a clip that begins with drawn skeletons, in which no estimator finds anyone."""
-    first = list(read_frames(clip.path, max_frames=_FRAMES_LOOKED_AT, info=clip))
-    if first and all(is_skeleton_drawing(frame) for frame in first):
-        raise VideoError(
-            f"{clip.path} shows drawn skeletons, not a person. Give the clip that they were drawn of, or its "
-            "poses (.npz, or .json of OpenPose or COCO-WholeBody)"
-        )
-
-
 def fit_to_reference(driving: PoseSequence, reference: PoseSequence, settings: CaseSettings) -> PoseSequence:
     """Align driving poses with the reference's pose and prepend the latter as frame 0.
 
     Raises:
-        PoseError: too few joints are found for the alignment; the message suggests another `align`.
+        PoseError: too few joints are found for the alignment (the message suggests another `align`), people
+            cannot be paired, or somebody is missing and `missing` is `fail`.
     """
-    if settings.align != "released":
-        driving = bridge_gaps(driving, settings.bridge_gaps)
+    fitted, reference = fit_poses(driving, reference, settings)
+    return _with_reference(fitted, reference, settings)
+
+
+def fit_poses(
+    driving: PoseSequence, reference: PoseSequence, settings: CaseSettings
+) -> tuple[PoseSequence, PoseSequence]:
+    """Align driving poses with the reference's.
+
+    Returns:
+        the fitted driving poses, and the reference's with its people in the same order.
+
+    Raises:
+        PoseError: as `fit_to_reference`.
+    """
+    driving = bridge_gaps(driving, _bridged_seconds(settings))
     driving = smooth_pose(driving, window=settings.smooth)
+    is_own = settings.person == "all" and settings.align in ("robust", "limbs") and reference.num_people > 1
     try:
-        aligned = align_pose(driving, reference, mode=settings.align)
+        if is_own:
+            aligned = fit_people(
+                driving, reference, mode=settings.align, anchor=settings.anchor, pairs=settings.pairs
+            )
+        else:
+            aligned = align_pose(driving, reference, mode=settings.align, anchor=settings.anchor)
     except PoseError as error:
         remedy = "; align: robust needs fewer joints" if settings.align == "released" else ""
         raise PoseError(f"the driving poses cannot be aligned with the reference: {error}{remedy}") from error
-    both = concatenate([reference, aligned])
-    return replace(both, fps=driving.fps, metadata={**reference.metadata, **aligned.metadata})
+    if is_own:
+        bodies = [fit["reference"] for fit in aligned.metadata["alignment"]["people"]]
+        others = [person for person in range(reference.num_people) if person not in bodies]
+        reference = people_in_order(reference, bodies + others)
+    if settings.adjust is not None:
+        aligned = adjust_pose(aligned, Adjustment.from_dict(settings.adjust))
+    return aligned, reference
+
+
+def _with_reference(fitted: PoseSequence, reference: PoseSequence, settings: CaseSettings) -> PoseSequence:
+    filled = fill_missing(fitted, settings.missing, longer_than=_bridged_seconds(settings))
+    both = concatenate([reference, filled])
+    return replace(both, fps=fitted.fps, metadata={**reference.metadata, **fitted.metadata})
+
+
+def _bridged_seconds(settings: CaseSettings) -> float:
+    return settings.bridge_gaps if settings.align != "released" else 0.0
+
+
+def _fit_reports(fitted: PoseSequence, reference: PoseSequence) -> list[FitReport]:
+    """The report of each person who is fitted to a body; none where one fit moves several people."""
+    if fitted.num_people > reference.num_people:
+        return []
+    return [judge_fit(fitted, reference, person=person) for person in range(fitted.num_people)]
 
 
 class SkeletonMaps:
@@ -217,10 +276,16 @@ class SkeletonMaps:
         *,
         mode: DrawMode = "confidence",
         canvas_short_side: int | None = None,
+        in_depth: bool = False,
     ) -> None:
+        """
+        Args:
+            in_depth: draw people from back to front, in place of in their order.
+        """
         canvas_short_side = canvas_short_side or RELEASED_CANVAS_SHORT_SIDE
         self._painter = PosePainter(height, width, mode=mode, canvas_short_side=canvas_short_side)
         self._poses, self._mode, self._canvas_short_side = poses, mode, canvas_short_side
+        self._orders = depth_orders(poses) if in_depth and poses.num_people > 1 else None
         self._kept: dict[int, NDArray[np.uint8]] = {}
         self._max_kept = MAX_KEPT_MAPS_MB * 2**20 // (3 * height * width)
 
@@ -233,7 +298,12 @@ class SkeletonMaps:
     def resized(self, height: int, width: int) -> SkeletonMaps:
         """Return maps of the same poses at another size in pixels."""
         return SkeletonMaps(
-            self._poses, height, width, mode=self._mode, canvas_short_side=self._canvas_short_side
+            self._poses,
+            height,
+            width,
+            mode=self._mode,
+            canvas_short_side=self._canvas_short_side,
+            in_depth=self._orders is not None,
         )
 
     def draw(self, frame: int) -> NDArray[np.uint8]:
@@ -241,8 +311,11 @@ class SkeletonMaps:
         if frame in self._kept:
             return self._kept[frame]
         assert self._poses.is_present is not None
+        order = slice(None) if self._orders is None else self._orders[frame]
         drawn = self._painter.draw(
-            self._poses.points[frame], self._poses.scores[frame], self._poses.is_present[frame]
+            self._poses.points[frame][order],
+            self._poses.scores[frame][order],
+            self._poses.is_present[frame][order],
         )
         if len(self._kept) < self._max_kept:
             self._kept[frame] = drawn

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mimic.compare.statistics import differing_settings, metric_lines
+from mimic.compare.statistics import differing_settings, metric_lines, verdict
 
 
 def rows(values: dict[str, list[list[float]]], metric: str = "psnr", **settings) -> list[dict]:
@@ -60,3 +60,26 @@ def test_a_handful_of_clips_or_one_variant_has_no_winner():
 def test_settings_that_differ_are_listed_without_the_seed():
     found = rows({"a": [[1.0, 2.0]], "b": [[1.0, 2.0]]}, a="average", b="none")
     assert differing_settings(found, ["a", "b"]) == {"fusion": {"a": "average", "b": "none"}}
+
+
+def test_the_verdict_names_what_is_sure_and_what_is_not():
+    better = {"a": [[h] for h in HARDNESS], "b": [[h + 0.5] for h in HARDNESS]}
+    noise = np.random.default_rng(1).normal(0.05, 2, 8)
+    equal = {"a": [[h] for h in HARDNESS], "b": [[h + n] for h, n in zip(HARDNESS, noise)]}
+    found = rows(better) + rows(equal, "ssim")
+    merged = [
+        one | {"metrics": one["metrics"] | other["metrics"]}
+        for one, other in zip(rows(better), rows(equal, "ssim"))
+    ]
+    sure, unsure = verdict(metric_lines(merged, ["a", "b"]), ["a", "b"])
+    mean = HARDNESS.mean()
+    assert sure == [f"b has the best PSNR: {mean + 0.5:.4g} dB; next is a with {mean:.4g} (8 clips)."]
+    assert unsure == ["By SSIM no variant is surely the best: differences may be chance."]
+    assert verdict(metric_lines(found, ["a"]), ["a"])[0] == []
+
+
+def test_the_verdict_says_that_few_clips_prove_nothing():
+    few = rows({"a": [[h] for h in HARDNESS[:5]], "b": [[h + 0.5] for h in HARDNESS[:5]]})
+    sure, unsure = verdict(metric_lines(few, ["a", "b"]), ["a", "b"])
+    assert sure == []
+    assert unsure == ["5 clips are too few to call any variant the best; at least 6 are needed."]

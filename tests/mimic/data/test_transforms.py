@@ -87,7 +87,11 @@ def test_pictures_of_every_form_are_the_same_picture():
     picture = golden_image()
     array = np.array(picture)
     tensor = torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255
-    forms = [picture, [picture], array, tensor, tensor[0], picture.convert("RGBA")]
+    forms = [
+        picture, [picture], array, array[None], tensor, tensor[0], picture.convert("RGBA"),
+        tensor[0].permute(1, 2, 0), (tensor * 255).round().to(torch.uint8), tensor.numpy(),
+        tensor[0].permute(1, 2, 0).numpy(), tensor[0].permute(1, 2, 0).numpy()[None].astype("float64"),
+    ]  # fmt: skip
     for form in forms:
         (one,) = as_pictures(form)
         assert torch.equal(picture_to_tensor(one), tensor)
@@ -107,10 +111,12 @@ def test_pictures_of_another_size_are_resized():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (torch.rand(1, 3, 4, 4) * 2 - 1, r"has to be in \[0, 1\]"),
+        (torch.rand(1, 3, 4, 4) * 2 - 1, r"have to be in \[0, 1\]"),
+        (torch.full((3, 4, 4), float("nan")), r"have to be in \[0, 1\]"),
+        (np.full((4, 4, 3), 128.0), r"have to be in \[0, 1\]"),
         (torch.rand(1, 4, 4, 4), r"Tensor of shape \(1, 4, 4, 4\)"),
         ("picture.png", "the image is a str"),
-        (np.zeros((4, 4, 3)), "float64"),
+        (np.zeros((4, 4, 3), dtype=np.int32), "int32"),
     ],
 )
 def test_what_is_no_picture_is_explained(image, message):

@@ -1,0 +1,61 @@
+"""What a driving clip shows: people, drawn skeletons, or nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from mimic.config import CaseSettings
+from mimic.generation.drivers.base import Picture, num_driving_frames
+from mimic.video import VideoInfo, probe, read_frames, released_stride
+from pose import PoseError
+from pose.drawings import UNREADABLE, DrawnSkeletons, is_skeleton_drawing
+from pose.estimators import Estimator
+
+_FRAMES_OF_DRAWINGS = 3
+_MOST_BLACK_FRAMES = 60  # at the start of a clip of drawings
+_BLACK_UP_TO = 40  # of 255
+_FRAMES_LOOKED_AT = 12
+
+
+def estimator_for(clip: VideoInfo, estimator: Callable[[], Estimator]) -> Estimator:
+    """Return what finds the poses of a clip: the estimator, or a reader of drawings for drawn skeletons."""
+    shown = (
+        frame
+        for frame in read_frames(clip.path, max_frames=_MOST_BLACK_FRAMES, info=clip)
+        if frame.max() > _BLACK_UP_TO
+    )
+    first = list(islice(shown, _FRAMES_OF_DRAWINGS))
+    is_drawn = bool(first) and all(is_skeleton_drawing(frame) for frame in first)
+    return DrawnSkeletons() if is_drawn else estimator()
+
+
+def check_shows_somebody(path: Path, estimator: Callable[[], Estimator], settings: CaseSettings) -> None:
+    """Look at frames spread over the clip until one shows somebody; usually the first does.
+
+    Raises:
+        PoseError: nobody is seen in any of them, or drawn skeletons cannot be read.
+    """
+    clip = probe(path)
+    found = estimator_for(clip, estimator)
+    looked_at = 0
+    for frame in _spread_frames(clip, settings):
+        looked_at += 1
+        if found.image(frame).num_people:
+            return
+    if isinstance(found, DrawnSkeletons):
+        raise PoseError(f"{path}: {UNREADABLE}")
+    raise PoseError(
+        f"{path}: nobody is found in {looked_at} frames looked at, spread over the clip; use a clip that "
+        "shows a person, whole and large enough, or cut it to the part that does"
+    )
+
+
+def _spread_frames(clip: VideoInfo, settings: CaseSettings) -> Iterator[Picture]:
+    """Frames at equal distances over the part of the clip that is used, the first one included."""
+    stride = released_stride(settings.sample_stride, clip.fps)
+    num_frames = num_driving_frames(clip, settings)
+    step = max(1, num_frames // _FRAMES_LOOKED_AT)
+    count = min(-(-num_frames // step), _FRAMES_LOOKED_AT)
+    return iter(read_frames(clip.path, stride=stride * step, max_frames=count, info=clip))

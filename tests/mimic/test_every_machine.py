@@ -1,0 +1,257 @@
+"""What other systems refuse or lack: open files, encodings, home folders, shared memory, double precision."""
+
+import ctypes
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mimic.config import load_inference_config
+from mimic.config.loading import ConfigError, read_yaml
+from mimic.devices import missing_cuda
+from mimic.families.registry import FAMILIES
+from mimic.files import replace, write_json
+from mimic.metrics.features import load_torchscript
+from mimic.provenance import versions
+from mimic.results import ResultFiles, set_aside
+from mimic.training import signals
+from mimic.training.workers import WorkerError, samples_or_raise
+from mimic.video import VideoWriter
+from mimic.video.write import VideoWriteError
+from pose.dwpose import weights_folder
+from pose.session import has_nvidia_device
+from tests.tiny import random_image, random_poses
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_python(*arguments, **environment):
+    """Run Python in the project's folder with a changed environment; None removes a variable."""
+    merged = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    given = {name: value for name, value in merged.items() if value is not None}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=given, capture_output=True, timeout=280, check=False
+    )
+
+
+class Refusals:
+    """`os.replace` that is refused for files of given names, a number of times, as by a virus scanner."""
+
+    def __init__(self, monkeypatch, number, names=()):
+        self.left, self.names, self.real = number, names, os.replace
+        monkeypatch.setattr(os, "replace", self)
+        monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+    def __call__(self, source, target):
+        if self.left and (
+            not self.names or Path(source).name in self.names or Path(target).name in self.names
+        ):
+            self.left -= 1
+            raise PermissionError(13, "used by another process", os.fspath(target))
+        self.real(source, target)
+
+
+def test_a_rename_that_is_refused_for_a_moment_is_tried_again(tmp_path, monkeypatch):
+    refusals = Refusals(monkeypatch, 3)
+    write_json(tmp_path / "a.json", {"a": 1})
+    assert refusals.left == 0
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+    Refusals(monkeypatch, 100)
+    with pytest.raises(PermissionError):
+        replace(tmp_path / "a.json", tmp_path / "b.json")
+    assert (tmp_path / "a.json").exists()
+
+
+def test_a_finished_video_is_kept_beside_one_that_a_player_has_open(tmp_path, monkeypatch):
+    Refusals(monkeypatch, 100, names=["dance.mp4"])
+    frame = np.zeros((16, 16, 3), np.uint8)
+    with (
+        pytest.raises(VideoWriteError, match=r"dance\.mp4 could not be written.*dance\.unfinished\.mp4"),
+        VideoWriter(tmp_path / "dance.mp4", height=16, width=16, fps=8, keep_unfinished=True) as writer,
+    ):
+        writer.write(frame)
+    assert (tmp_path / "dance.unfinished.mp4").stat().st_size > 100
+
+
+def test_a_former_result_that_is_open_is_copied_aside(tmp_path, monkeypatch):
+    files = ResultFiles(tmp_path / "dance.mp4")
+    files.video.write_bytes(b"former")
+    files.report.write_text("{}")
+    Refusals(monkeypatch, 100, names=["dance.mp4"])
+    with set_aside(files, is_kept=True) as former:
+        files.video.write_bytes(b"new")
+    assert former.video.read_bytes() == b"former"
+    assert files.video.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp850", "ascii"])
+def test_streams_replace_what_they_cannot_show(tmp_path, encoding):
+    folder = tmp_path / "舞蹈 → こんにちは"
+    folder.mkdir()
+    (folder / "a.yaml").write_text("typo: 1\n")
+    done = run_python("-m", "mimic", "infer", "--config", str(folder / "a.yaml"), PYTHONIOENCODING=encoding)
+    assert done.returncode == 2, done.stderr
+    assert b"typo" in done.stderr
+    assert b"UnicodeEncodeError" not in done.stderr
+
+
+def test_pose_estimation_sends_and_stores_nothing(tmp_path):
+    script = (
+        "import numpy as np\nfrom pose.session import BUNDLED, Network\n"
+        "Network(BUNDLED / 'hand_recrop.onnx', device='cpu')(np.zeros((1, 256, 256, 3), np.uint8))"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    done = run_python("-c", script, HOME=str(home), XDG_CACHE_HOME=None, ORT_DISABLE_TELEMETRY=None)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == b""
+    assert not list(home.rglob("*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows always has a home folder")
+def test_a_user_without_a_home_folder_can_run_doctor(monkeypatch):
+    import pwd
+
+    from mimic.cli import doctor
+
+    def unknown(number):
+        raise KeyError(number)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "MIMIC_DWPOSE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert weights_folder().is_absolute()
+    assert any("blazepose" in line for line in doctor.report())
+
+
+class Driver:
+    """NVIDIA's driver library with one device."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def cuInit(self, flags):
+        return 0
+
+    def cuDeviceGetCount(self, count):
+        ctypes.cast(count, ctypes.POINTER(ctypes.c_int))[0] = 1
+        return 0
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="this torch has CUDA")
+def test_a_torch_without_cuda_beside_an_nvidia_device_is_said(monkeypatch):
+    assert has_nvidia_device() or missing_cuda() is None
+    monkeypatch.setattr(ctypes, "CDLL", Driver)
+    assert "--index-url https://download.pytorch.org/whl/" in missing_cuda()
+
+
+def test_versions_are_those_that_run():
+    assert versions()["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("text", [r'"D:\new\clip.mp4"', r'"D:\data\clip.mp4"', r'"C:\temp"'])
+def test_backslashes_in_double_quotes_get_a_hint(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(f"output_dir: {text}\n")
+    with pytest.raises(ConfigError, match=r"In double quotes YAML reads .* single quotes: 'D:\\new'"):
+        read_yaml(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text(f"output_dir: {text}\n".replace('"', "'"))
+    assert read_yaml(tmp_path / "a.yaml")["output_dir"] == text.strip('"')
+
+
+def test_shipped_configs_have_no_such_path():
+    for path in (ROOT / "configs").glob("*.yaml"):
+        load_inference_config(path)
+
+
+def test_a_worker_ended_by_the_system_gets_a_sentence():
+    def batches():
+        raise RuntimeError("DataLoader worker (pid(s) 12) exited unexpectedly")
+        yield []
+
+    with pytest.raises(WorkerError, match=r"--shm-size=8g, or set num_workers=0") as caught:
+        list(samples_or_raise(batches()))
+    assert "\n" not in str(caught.value)
+
+
+def test_ctrl_break_stops_a_training_as_ctrl_c_does(monkeypatch):
+    number = getattr(signal, "SIGBREAK", None) or signal.SIGUSR2
+    monkeypatch.setattr(signals, "INTERRUPTS", (signal.SIGINT, number))
+    with signals.StopRequest() as stop:
+        signal.raise_signal(number)
+        assert stop.name == signal.Signals(number).name
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+
+
+def test_torchscript_is_read_from_a_folder_of_any_letters(tmp_path):
+    folder = tmp_path / "模型"
+    folder.mkdir()
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.trace(torch.nn.Identity(), torch.zeros(1)), buffer)
+    (folder / "a.pt").write_bytes(buffer.getvalue())
+    module = load_torchscript(folder / "a.pt", torch.device("cpu"))
+    assert torch.equal(module(torch.ones(2)), torch.ones(2))
+
+
+class DoublePrecision(TorchDispatchMode):
+    """Notes float64 tensors that are copied to a device, or that a network computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.is_in_network = [], False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        is_copied = func is torch.ops.aten._to_copy.default and (kwargs or {}).get("device") is not None
+        tensors = [*args[:1], result] if is_copied else [result] if self.is_in_network else []
+        if any(isinstance(each, torch.Tensor) and each.dtype == torch.float64 for each in tensors):
+            self.found.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_no_double_precision_reaches_a_device(family):
+    """Apple's GPUs have no float64: tables made with it on the CPU are cast before they are copied."""
+    pipe = FAMILIES[family].tiny_pipeline(height=16, width=24, seed=0)
+    mode = DoublePrecision()
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.register_forward_pre_hook(lambda *_: setattr(mode, "is_in_network", True))
+            part.register_forward_hook(lambda *_: setattr(mode, "is_in_network", False))
+    with mode:
+        pipe(
+            random_image(16, 24), random_poses(3, 16, 24), num_inference_steps=1, guidance_scale=2.0,
+            output_type="pt",
+        )  # fmt: skip
+    assert mode.found == []
+
+
+TRAIN = ("train.py", "--config", "configs/train/debug.yaml", "checkpoints.every=2")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the simulation reads /proc")
+def test_training_and_inference_run_where_open_files_cannot_be_replaced(tmp_path):
+    simulated = {
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests/windows"), str(ROOT)]),
+        "MIMIC_WINDOWS_FOLDER": str(tmp_path),
+        "PYTHONIOENCODING": "cp1252",
+    }
+    out = [f"output_dir={tmp_path / 'run'}", "num_workers=1"]
+    for steps in (4, 6):
+        done = run_python(*TRAIN, *out, f"max_steps={steps}", "resume=auto", **simulated)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "run" / "final").is_dir()
+    demo = ("-m", "mimic", "demo", "--output-dir", str(tmp_path / "out"), "test_case.0.max_frames=2")
+    for seed in (1, 2):
+        done = run_python(*demo, f"seed={seed}", **simulated)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "out" / "demo.1.mp4").exists()
