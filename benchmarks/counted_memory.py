@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mimic.models.memory import is_worth_moving, storages_of
+from mimic.models.offload import is_worth_moving, storages_of
 
 
 class LiveMemory(TorchDispatchMode):

@@ -1,18 +1,18 @@
-"""How much memory does a step of each shipped training take, and for what?
+"""How much memory does each phase of each shipped training take, and for what?
 
     python -m benchmarks.training_memory [configs/train/NAME.yaml ...] [key=value ...]
 
-Without a CUDA device the peak is computed, not measured: a training step of the full-size model runs on fake
-(meta) tensors, which have shapes and lifetimes but no content, and every storage that comes and goes is
-counted, those that autograd keeps as well as those of the moment.
-What that does not see: the allocator's fragmentation, work space of cuDNN, and the CUDA context (1 to 3 GB
-together). With a CUDA device the same step runs there on random weights and the peak is what torch reports;
-the computed figures stand beside it.
+Walks a whole run of each config of MimicMotion at full size: load, encode, step, validate, save, export, and
+lists the peak of each phase on one GPU, the parts of the step, and the main memory of saving and export.
+Without a CUDA device peaks are computed, not measured: networks run on fake (meta) tensors, which have shapes
+and lifetimes but no content, and every storage that comes and goes is counted, those that autograd keeps as
+well as those of the moment. What that does not see: the allocator's fragmentation, work space of cuDNN, and
+the CUDA context (1 to 3 GB together). With a CUDA device the step also runs there on random weights, and its
+peak as torch reports it stands beside the computed ones.
 
-The step is that of one process: its share of the batch, frozen networks (VAE and image encoder of Stable
-Video Diffusion 1.1) on the device, gradients, optimiser and average as `mimic.training` keeps them, each in
-the precision that it has on a CUDA device. The last column is the peak of decoding in validation, with all
-that stays on the device then.
+All is of one process: its share of the batch, frozen networks (VAE and image encoder of Stable Video
+Diffusion 1.1), gradients, optimiser and average as `mimic.training` keeps them, each in the precision that it
+has on a CUDA device. Without arguments the results are written to benchmarks/results and docs/memory.md.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,19 @@ from benchmarks.counted_memory import (
     counted_offload,
 )
 from mimic.config.loading import build, read_yaml
-from mimic.data.batch import Batch
-from mimic.families.mimicmotion.training import PARTS, MimicMotionNetworks, MimicMotionObjective
-from mimic.files import ASSETS, write_json
-from mimic.models.memory import offloaded, save_memory
+from mimic.data.batch import EncodedBatch
+from mimic.families.mimicmotion.training import (
+    INERT,
+    PARTS,
+    MimicMotionNetworks,
+    MimicMotionObjective,
+)
+from mimic.files import ASSETS, whole_file, write_json
+from mimic.models.memory import save_memory
+from mimic.models.offload import offloaded
 from mimic.models.pose_net import PoseNet
 from mimic.models.svd_unet import PoseConditionedSVDUNet
-from mimic.models.vae import decode_frames
+from mimic.models.vae import decode_frames, encode_images
 from mimic.training import trainable
 from mimic.training.lora import add_lora
 from mimic.training.policy import cast, resolve
@@ -51,6 +58,8 @@ from mimic.training.settings import TrainSettings
 
 RESULT = Path("benchmarks/results/training_memory.json")
 CONFIGS = Path("configs/train")
+PAGE = Path("docs/memory.md")
+BEGIN, END = "<!-- python -m benchmarks.training_memory -->", "<!-- end -->"
 _FROZEN_PARAMETERS = 97_742_847 + 632_076_800  # VAE, image encoder
 _SVD_VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -82,9 +91,9 @@ def networks_of(settings: TrainSettings) -> tuple[MimicMotionNetworks, int, int]
 def choose(model: nn.Module, settings: TrainSettings) -> None:
     """What trains, and the ways of saving memory, as `mimic.training.setup` does it."""
     names = settings.trainable or (() if settings.lora else ("unet", "pose_net"))
-    trainable.select(model, names, PARTS)
+    trainable.select(model, names, PARTS, inert=INERT)
     if settings.lora is not None:
-        add_lora(model, settings.lora, PARTS, seed=0)
+        add_lora(model, settings.lora, PARTS, seed=0, inert=INERT)
     save_memory(
         model,
         gradient_checkpointing=settings.gradient_checkpointing,
@@ -94,15 +103,13 @@ def choose(model: nn.Module, settings: TrainSettings) -> None:
 
 def inputs(
     settings: TrainSettings, clips: int, channels: int, downscale: int, width: int
-) -> tuple[Batch, dict[str, Tensor]]:
+) -> tuple[EncodedBatch, dict[str, Tensor]]:
     """A batch with cached latents, and draws."""
     data = settings.data
     F, H, W = data.num_frames, data.height, data.width
     h, w = H // downscale, W // downscale
     objective = build(MimicMotionObjective, settings.objective, "objective")
-    batch = Batch(
-        frames=torch.empty(clips, F, 3, H, W),
-        reference=torch.empty(clips, 3, H, W),
+    batch = EncodedBatch(
         pose_maps=torch.empty(clips, F + 1, 3, H, W),
         masks={region: torch.empty(clips, F + 1, 1, h, w) for region in objective.amplification},
         keys=("",) * clips,
@@ -120,12 +127,12 @@ def inputs(
 def step(
     model: MimicMotionNetworks,
     settings: TrainSettings,
-    batch: Batch,
+    batch: EncodedBatch,
     draws: dict[str, Tensor],
     offload: Callable[[], Any],
 ) -> None:
     """Forward and backward."""
-    dtype, device = precision(settings), batch.frames.device.type
+    dtype, device = precision(settings), batch.latents.device.type
     if device == "meta":
         with AsOnGPU(dtype) as as_on_gpu:
             with offload():
@@ -152,8 +159,8 @@ def precision(settings: TrainSettings) -> torch.dtype | None:
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settings.precision)
 
 
-def compute(settings: TrainSettings, processes: int) -> dict[str, float]:
-    """Bytes of one process by what they are for; see the file's docstring."""
+def compute(settings: TrainSettings, processes: int) -> dict[str, dict[str, float]]:
+    """Bytes of one process: ``phases`` on its device, ``parts`` of the step's peak, ``main memory``."""
     clips = max(1, settings.batch_size // processes // settings.accumulate)
     moved = [0]
     with torch.device("meta"):
@@ -162,9 +169,11 @@ def compute(settings: TrainSettings, processes: int) -> dict[str, float]:
             choose(model, settings)
         model.to("meta").train()
         policy = resolve(settings, torch.device("cuda"))
+        exact = 4 * sum(p.numel() for p in model.parameters())
         if policy.casts_networks:
             cast((p for p in model.parameters() if not p.requires_grad and p.ndim > 1), policy.frozen)
         batch, draws = inputs(settings, clips, channels, downscale, model.unet.config["cross_attention_dim"])
+        sampling = _peak_without_gradients(model, settings, batch, draws)
         offload = settings.memory.offload_activations
         context = (lambda: counted_offload(model, moved)) if offload else nullcontext
         memory = LiveMemory()
@@ -172,24 +181,61 @@ def compute(settings: TrainSettings, processes: int) -> dict[str, float]:
         with memory:
             step(model, settings, batch, draws, context)
     trained = [p for p in model.parameters() if p.requires_grad]
-    frozen = sum(p.nbytes for p in model.parameters() if not p.requires_grad)
     trained_bytes = sum(4 * p.numel() for p in trained)
+    is_small = is_mini(settings)
+    beside = 0 if is_small else policy.frozen.itemsize * _FROZEN_PARAMETERS
     fixed = {
         "trained weights": trained_bytes,
-        "frozen weights": frozen + (0 if is_mini(settings) else policy.frozen.itemsize * _FROZEN_PARAMETERS),
+        "frozen weights": sum(p.nbytes for p in model.parameters() if not p.requires_grad) + beside,
         "optimiser": sum(optimiser_bytes(p, settings) for p in trained),
         "average": trained_bytes if settings.ema_decay is not None else 0,
-        "DDP's buckets": trained_bytes if processes > 1 else 0,
     }
-    # Gradients are made during the step: they are in the peak.
-    return {
-        **fixed,
-        "gradients": trained_bytes,
-        "activations at the peak": memory.peak - trained_bytes,
-        "total": sum(fixed.values()) + memory.peak,
-        "moved to main memory": moved[0],
-        "in validation": sum(fixed.values()) + (0 if is_mini(settings) else decoding_bytes(settings)),
+    stays = sum(fixed.values())
+    # DDP's buckets hold the gradients, also between steps.
+    kept_gradients = trained_bytes if processes > 1 else 0
+    encoding = 0 if is_small else encoding_bytes(settings, policy.encoded_together)
+    decoding = 0 if is_small else decoding_bytes(settings)
+    is_cached = settings.memory.cache is not None
+    phases = {
+        "load": stays - fixed["optimiser"],
+        # A cache is filled before the trained networks are on the device.
+        "encode": encoding + (beside if is_cached else stays + kept_gradients),
+        "step": stays + memory.peak,
+        "validate": stays + kept_gradients + max(sampling, decoding),
+        "save": stays + kept_gradients,
+        "export": stays + kept_gradients,
     }
+    # Gradients are made during the step: they are in its peak.
+    parts = {**fixed, "gradients": trained_bytes, "activations": memory.peak - trained_bytes}
+    is_cast = policy.frozen != torch.float32
+    checkpoint = sum(fixed[name] for name in ("trained weights", "optimiser", "average"))
+    main = {
+        "activations": moved[0],
+        "save": checkpoint,
+        "export": exact + (0 if is_small else 4 * _FROZEN_PARAMETERS) if is_cast else 0,
+    }
+    return {"phases": phases, "parts": parts, "main memory": main}
+
+
+def _peak_without_gradients(
+    model: MimicMotionNetworks, settings: TrainSettings, batch: EncodedBatch, draws: dict[str, Tensor]
+) -> int:
+    """The peak of predicting one window of one clip, as sampling in validation does."""
+    one = {name: value[:1] for name, value in draws.items()}
+    first = replace(
+        batch,
+        latents=batch.latents[:1],
+        reference_latents=batch.reference_latents[:1],
+        image_embedding=batch.image_embedding[:1],
+        pose_maps=batch.pose_maps[:1],
+        masks={name: mask[:1] for name, mask in batch.masks.items()},
+        keys=batch.keys[:1],
+    )
+    memory = LiveMemory()
+    memory.ignore(model)
+    with torch.no_grad(), memory, AsOnGPU(precision(settings)):
+        model(first, one)
+    return memory.peak
 
 
 def is_mini(settings: TrainSettings) -> bool:
@@ -197,21 +243,38 @@ def is_mini(settings: TrainSettings) -> bool:
     return settings.model == "bundled:mini"
 
 
+def encoding_bytes(settings: TrainSettings, together: int) -> int:
+    """The peak of encoding frames together, with Stable Video Diffusion's VAE in its precision."""
+    data = settings.data
+
+    def encode(vae: AutoencoderKLTemporalDecoder) -> None:
+        encode_images(vae, torch.empty(together, 3, data.height, data.width), batch=together)
+
+    return _vae_peak(settings, encode)
+
+
 def decoding_bytes(settings: TrainSettings) -> int:
     """The peak of decoding frames together, with Stable Video Diffusion's VAE in its precision."""
     data, chunk = settings.data, settings.validation.decode_chunk_size or _DECODE_CHUNK
+
+    def decode(vae: AutoencoderKLTemporalDecoder) -> None:
+        latents = torch.empty(chunk, 4, data.height // 8, data.width // 8)
+        for _ in decode_frames(vae, latents, chunk):
+            pass
+
+    return _vae_peak(settings, decode)
+
+
+def _vae_peak(settings: TrainSettings, run: Callable[[AutoencoderKLTemporalDecoder], None]) -> int:
     with torch.device("meta"), torch.no_grad():
         with WithoutValues():
             vae = AutoencoderKLTemporalDecoder(**_SVD_VAE)
         vae.to("meta")
-        dtype = resolve(settings, torch.device("cuda")).dtype_of(vae)
-        cast((*vae.parameters(), *vae.buffers()), dtype)
-        latents = torch.empty(chunk, 4, data.height // 8, data.width // 8)
+        cast((*vae.parameters(), *vae.buffers()), resolve(settings, torch.device("cuda")).dtype_of(vae))
         memory = LiveMemory()
         memory.ignore(vae)
         with memory, WithFlashAttention():
-            for _ in decode_frames(vae, latents, chunk):
-                pass
+            run(vae)
     return memory.peak
 
 
@@ -255,46 +318,83 @@ def processes_of(config: Path) -> int:
     return int(found[1]) if found else 1
 
 
+def memory_of_hardware(config: Path) -> float | None:
+    """GB of one GPU as the YAML's own first lines name it; None for those of CPUs."""
+    found = re.search(r"^# Hardware: .*?GPUs? (?:of|with) (\d+) GB", config.read_text(encoding="utf-8"), re.M)
+    return float(found[1]) if found else None
+
+
 def shipped() -> list[Path]:
     """The trainings of MimicMotion that are not for trying out."""
     return sorted(p for p in CONFIGS.glob("mimicmotion_*.yaml"))
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print the table and, for the shipped settings, write it to benchmarks/results."""
+    """Print the tables and, for the shipped settings, write them to benchmarks/results and docs/memory.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training_memory", description=__doc__)
     parser.add_argument("what", nargs="*", metavar="YAML or key=value")
     options = parser.parse_args(argv)
     overrides = [text for text in options.what if "=" in text]
     configs = [Path(text) for text in options.what if "=" not in text] or shipped()
     is_measured = torch.cuda.is_available()
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[str, Any] = {}
     for config in configs:
         settings = build(TrainSettings, read_yaml(config, overrides), config)
         processes = processes_of(config)
-        figures = compute(settings, processes)
+        found = compute(settings, processes)
         if is_measured:
-            figures["measured without frozen networks and average"] = measure(settings, processes)
-        rows[config.stem] = {name: round(value / _GB, 3) for name, value in figures.items()}
-        print(f"{config.stem}: {rows[config.stem]['total']:.1f} GB", file=sys.stderr, flush=True)
-    method = "measured on " + torch.cuda.get_device_name() if is_measured else "computed, not measured"
-    print(table(rows, method))
+            found["measured"] = {"step without frozen networks and average": measure(settings, processes)}
+        rows[config.stem] = {
+            group: {name: round(value / _GB, 3) for name, value in values.items()}
+            for group, values in found.items()
+        }
+        rows[config.stem]["gpu"] = memory_of_hardware(config)
+        print(
+            f"{config.stem}: {max(rows[config.stem]['phases'].values()):.1f} GB", file=sys.stderr, flush=True
+        )
+    method = "computed, not measured"
+    if is_measured:
+        method = f"computed; the step also measured on {torch.cuda.get_device_name()}"
+    result = {"method": method, "unit": "GB of one process", "settings": rows}
+    print(tables(result))
     if not options.what:
-        write_json(RESULT, {"method": method, "unit": "GB of one process", "settings": rows})
+        write_json(RESULT, result)
+        write_page(result)
 
 
-def table(rows: dict[str, dict[str, float]], method: str) -> str:
-    """Markdown."""
-    columns = list(next(iter(rows.values())))
-    lines = [
-        f"GB of one process, {method}.",
-        "",
-        "| config | " + " | ".join(columns) + " |",
-        "| --- |" + " ---: |" * len(columns),
-    ]
-    for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(f"{row[column]:.1f}" for column in columns) + " |")
-    return "\n".join(lines)
+def tables(result: Mapping[str, Any]) -> str:
+    """Return phases, parts of the step and main memory of all configs, Markdown."""
+    rows = result["settings"]
+    parts = [f"{result['unit']}, {result['method']}. The peak of each phase on the device:"]
+    titles = {
+        "phases": None,
+        "parts": "Parts of the step:",
+        "main memory": "Main memory of the process that writes, and of activations that are moved there:",
+        "measured": "Measured:",
+    }
+    for group, title in titles.items():
+        shown = {name: row[group] for name, row in rows.items() if group in row}
+        if not shown:
+            continue
+        columns = list(next(iter(shown.values())))
+        last = [" GPU |"] if group == "phases" else [""]
+        lines = [] if title is None else [title, ""]
+        lines += [f"| config | {' | '.join(columns)} |{last[0]}"]
+        lines += ["| --- |" + " ---: |" * (len(columns) + (group == "phases"))]
+        for name, row in shown.items():
+            gpu = rows[name]["gpu"]
+            end = f" {'–' if gpu is None else f'{gpu:.0f}'} |" if group == "phases" else ""
+            lines.append(f"| {name} | " + " | ".join(f"{row[column]:.1f}" for column in columns) + f" |{end}")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def write_page(result: Mapping[str, Any], page: Path = PAGE) -> None:
+    """Put the tables in place of those in the page."""
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    with whole_file(page) as beside:
+        beside.write_text(f"{before}{BEGIN}\n{tables(result)}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

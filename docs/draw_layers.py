@@ -47,8 +47,8 @@ PURPOSES = {
     "mimic.names": "safe file names",
     "pose": "poses; reads videos",
 }
-WITHOUT_LAYER = {"mimic", "mimic.__main__", "mimic.report"}
-"""The package's own names, the command's start, and a former name of a module."""
+WITHOUT_LAYER = {"mimic", "mimic.__main__", "mimic.report", "mimic.train"}
+"""The package's own names, starts of commands, and a former name of a module."""
 NOT_DRAWN = {"mimic.renamed"}
 """What keeps former names of modules working."""
 

@@ -1,45 +1,143 @@
-"""Progress bars on a terminal."""
+"""Show how far work is: bars on terminals and in notebooks, lines elsewhere, JSON for machines."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
-
-from tqdm import tqdm
+from typing import Any, TextIO
 
 Progress = Callable[[int, int | None], None]
 """Called with (done, total) as work proceeds; a total of None is unknown."""
 
+FIRST_LINE_S, MOST_S_BETWEEN_LINES = 5.0, 60.0
+"""Seconds between lines: at first, and in work of an hour and more."""
+_S_BETWEEN_EVENTS = 0.5
+
+_json_stream: TextIO | None = None
+
+
+def log_as_json(stream: TextIO | None) -> None:
+    """Write progress and `emit` to `stream` from now on, one JSON object a line; None ends it."""
+    global _json_stream  # noqa: PLW0603 - one process has one command and one log
+    _json_stream = stream
+
+
+def is_log_json() -> bool:
+    """Whether `log_as_json` is on."""
+    return _json_stream is not None
+
+
+def emit(event: str, **fields: Any) -> None:
+    """Write an event as a JSON line; does nothing unless `log_as_json` is on."""
+    if _json_stream is not None:
+        line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, default=str)
+        _json_stream.write(line + "\n")
+        _json_stream.flush()
+
 
 @contextlib.contextmanager
 def progress_bar(description: str, unit: str, *, is_shown: bool) -> Iterator[Progress]:
-    """Show a bar with the time left on a terminal, nothing elsewhere; yields a `Progress` to call.
+    """Show progress and the time left; yields a `Progress` to call.
 
-    The bar appears with the first call.
+    A bar on a terminal and in a notebook, which appears with the first call; elsewhere (a file, a batch
+    system's log) a line every few seconds on stderr; JSON events after `log_as_json`.
     """
-    with contextlib.ExitStack() as open_bars:
-        bars: list[tqdm[Any]] = []
-        style = bar_style(description, unit, is_shown=is_shown)
-        start = time.time()
-
-        def show(done: int, total: int | None) -> None:
-            if not bars:
-                bars.append(open_bars.enter_context(tqdm(total=total, **style)))
-                bars[0].start_t = start
-            bars[0].update(done - bars[0].n)
-
-        yield show
+    if not is_shown:
+        yield lambda done, total: None
+    elif is_log_json():
+        yield _Events(description, unit)
+    elif sys.stderr.isatty() or is_notebook():
+        with contextlib.ExitStack() as open_bars:
+            yield _bar(description, unit, open_bars)
+    else:
+        yield ProgressLines(description, unit)
 
 
-def bar_style(description: str, unit: str, *, is_shown: bool) -> dict[str, Any]:
-    """Arguments for `tqdm` that all bars share."""
-    is_terminal = sys.stderr.isatty()
-    return {
-        "desc": description,
-        "unit": f" {unit}s",
-        "disable": not (is_shown and is_terminal),
-        "leave": True,
-    }
+class ProgressLines:
+    """Writes a line on stderr every few seconds, and one at the end; the longer the work, the fewer."""
+
+    def __init__(self, description: str, unit: str) -> None:
+        self._description, self._unit = description, unit
+        self._start = self._last = time.monotonic()
+        self._is_done = False
+
+    def __call__(self, done: int, total: int | None) -> None:
+        if total == 1:
+            return  # there is nothing between its begin and its end
+        now = time.monotonic()
+        pause = min(max(FIRST_LINE_S, (now - self._start) / 60), MOST_S_BETWEEN_LINES)
+        is_end = total is not None and done >= total
+        if self._is_done or (not is_end and now - self._last < pause):
+            return
+        self._last, self._is_done = now, is_end
+        text = progress_line(self._description, self._unit, done, total, now - self._start)
+        print(text, file=sys.stderr, flush=True)
+
+
+def progress_line(stage: str, unit: str, done: int, total: int | None, seconds: float) -> str:
+    """One line with a stage's progress, speed and remaining time."""
+    text = f"{stage}: {done}{'' if total is None else f' of {total}'} {unit}s"
+    rate = done / seconds if seconds > 0 else 0.0
+    if rate >= 0.1:
+        text += f", {rate:.1f} {unit}s/s"
+    elif rate > 0:
+        text += f", {1 / rate:.0f} s/{unit}"
+    if rate > 0 and total is not None and done < total:
+        text += f", {clock((total - done) / rate)} left"
+    return text
+
+
+def clock(seconds: float) -> str:
+    """Format a duration as h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def is_notebook() -> bool:
+    """Whether this is a cell of a notebook (Jupyter, Colab)."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def _bar(description: str, unit: str, open_bars: contextlib.ExitStack) -> Progress:
+    from tqdm.auto import tqdm
+
+    bars: list[Any] = []
+    start = time.time()
+
+    def show(done: int, total: int | None) -> None:
+        if not bars:
+            bars.append(open_bars.enter_context(tqdm(total=total, desc=description, unit=f" {unit}s")))
+            bars[0].start_t = start
+        bars[0].update(done - bars[0].n)
+
+    return show
+
+
+class _Events:
+    """Emits `progress` events."""
+
+    def __init__(self, stage: str, unit: str) -> None:
+        self._stage, self._unit = stage, unit
+        self._start, self._last = time.monotonic(), float("-inf")
+
+    def __call__(self, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if done != total and now - self._last < _S_BETWEEN_EVENTS:
+            return
+        self._last = now
+        seconds = now - self._start
+        left = None if total is None or done == 0 else seconds / done * (total - done)
+        emit(
+            "progress",
+            stage=self._stage,
+            unit=self._unit,
+            done=done,
+            total=total,
+            seconds=round(seconds, 3),
+            seconds_left=None if left is None else round(left, 3),
+        )

@@ -21,6 +21,7 @@ import numpy as np
 
 from mimic.files import local_path, replace
 from mimic.video import VideoError, probe
+from mimic.video.formats import is_folder_name, sibling
 from mimic.weights.sources import sha256
 
 RESULT_VERSION = 1
@@ -36,11 +37,12 @@ class ResultFiles:
     """The files of one result."""
 
     video: Path
+    """A video, or a folder of pictures."""
     side_by_side: Path | None = None
 
     @property
     def report(self) -> Path:
-        return self.video.with_suffix(".json")
+        return report_path(self.video)
 
     def __iter__(self) -> Iterator[Path]:
         yield from (self.video, self.report)
@@ -50,7 +52,9 @@ class ResultFiles:
     def numbered(self, number: int) -> ResultFiles:
         """The names under which a former result is set aside."""
         side = self.side_by_side
-        return ResultFiles(_numbered(self.video, number), None if side is None else _numbered(side, number))
+        return ResultFiles(
+            sibling(self.video, f".{number}"), None if side is None else sibling(side, f".{number}")
+        )
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class PlainFiles:
 
     def numbered(self, number: int) -> PlainFiles:
         """The names under which a former result is set aside."""
-        return PlainFiles(tuple(_numbered(path, number) for path in self.paths))
+        return PlainFiles(tuple(path.with_name(f"{path.stem}.{number}{path.suffix}") for path in self.paths))
 
 
 FilesT = TypeVar("FilesT", ResultFiles, PlainFiles)
@@ -103,7 +107,7 @@ def read_result(files: ResultFiles) -> dict[str, Any] | None:
     Raises:
         ResultError: a file of one of these names is not ours: no JSON of ours fits it.
     """
-    there = [path for path in files if os.path.lexists(path)]
+    there = [path for path in files if os.path.lexists(path) and not _is_empty_folder(path)]
     if not there:
         return None
     report = _report(files.report)
@@ -117,7 +121,7 @@ def read_result(files: ResultFiles) -> dict[str, Any] | None:
 
 def is_same(report: Mapping[str, Any] | None, files: ResultFiles, identity: str) -> bool:
     """Whether a result of this identity is there as a whole."""
-    return report is not None and report.get("identity") == identity and all(path.is_file() for path in files)
+    return report is not None and report.get("identity") == identity and all(path.exists() for path in files)
 
 
 @contextlib.contextmanager
@@ -130,7 +134,7 @@ def set_aside(files: FilesT, *, is_kept: bool) -> Iterator[FilesT | None]:
     Yields:
         the names of the former result, None where there was none or it is not kept.
     """
-    there = [path for path in files if path.exists()]
+    there = [path for path in files if path.exists() and not _is_empty_folder(path)]
     if not is_kept or not there:
         yield None
         return
@@ -159,12 +163,27 @@ def _move(path: Path, name: Path) -> None:
 
 
 def hash_of_video(path: Path) -> str:
-    """What a run's JSON says of its video, by which it is known again."""
-    return sha256(path)
+    """SHA-256 of a result in its JSON, which identifies it; of a folder, over the names and hashes of its
+    files."""
+    if not path.is_dir():
+        return sha256(path)
+    files = sorted(file for file in path.rglob("*") if not file.is_dir())
+    listed = "".join(f"{file.relative_to(path).as_posix()} {sha256(file)}\n" for file in files)
+    return hashlib.sha256(listed.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _numbered(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.stem}.{number}{path.suffix}")
+def report_path(video: Path) -> Path:
+    """Return the path of the JSON beside a result: ``dance.json`` for ``dance.mp4``, but ``dance.gif.json``,
+    ``dance.webm.json`` and, for a folder of pictures, ``dance.frames.json``, which can stand beside it."""
+    if is_folder_name(video):
+        return video.with_name(f"{video.name}.frames.json")
+    if video.suffix.lower() in (".gif", ".webm"):
+        return video.with_name(f"{video.name}.json")
+    return video.with_suffix(".json")
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and next(path.iterdir(), None) is None
 
 
 def _report(path: Path) -> dict[str, Any] | None:
@@ -186,7 +205,7 @@ def _fits(files: ResultFiles, report: Mapping[str, Any]) -> bool:
     if not files.video.exists():
         return not os.path.lexists(files.video)
     if "sha256" in output:
-        return bool(sha256(files.video) == output["sha256"])
+        return bool(hash_of_video(files.video) == output["sha256"])
     try:  # of before results had a hash
         found = probe(files.video)
     except (VideoError, OSError):

@@ -48,9 +48,7 @@ def fill_missing(sequence: PoseSequence, how: Missing, *, longer_than: float = 0
         _refuse(sequence, longer_than)
         return sequence
     assert sequence.is_present is not None
-    points, scores, is_present = (
-        array.copy() for array in (sequence.points, sequence.scores, sequence.is_present)
-    )
+    points, scores, is_present = sequence.points.copy(), sequence.scores.copy(), sequence.is_present.copy()
     is_seen = sequence.is_seen
     for person in range(sequence.num_people):
         seen = np.flatnonzero(is_seen[:, person])

@@ -60,8 +60,16 @@ def serve(hub: Hub) -> Iterator[Hub]:
                     for name, data in files.items()
                 ]
                 return self._send_json(entries)
-            siblings = [{"rfilename": name} for name in files]
-            return self._send_json({"id": repository, "sha": COMMIT, "siblings": siblings})
+            siblings = [
+                {
+                    "rfilename": name,
+                    "size": len(data),
+                    "lfs": {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 1},
+                }
+                for name, data in files.items()
+            ]
+            described = {"id": repository, "sha": COMMIT, "siblings": siblings, "tags": ["license:mit"]}
+            return self._send_json(described)
 
         def _send_file(self, repository: str, name: str, *, with_body: bool) -> None:
             if repository not in hub.repositories:

@@ -159,4 +159,4 @@ def _released_verdict(*, has_weights: bool) -> str:
         )
     if gb < _GPU_GB_FOR_MIMICMOTION - 1:
         return f"The released MimicMotion wants {_GPU_GB_FOR_MIMICMOTION} GB of GPU; try cpu_offload=true."
-    return "The released MimicMotion runs here: mimic infer --config configs/test.yaml"
+    return "The released MimicMotion runs here: mimic animate PICTURE CLIP --model mimicmotion"

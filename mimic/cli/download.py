@@ -17,9 +17,9 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         description="Show the size and licence of released weights, then fetch them. Rerun the command to "
         "resume.",
     )
-    parser.add_argument("name", choices=("mimicmotion", "dwpose"))
+    parser.add_argument("name", choices=("mimicmotion", "dwpose", "animate-anyone", "magic-animate"))
     parser.add_argument(
-        "--to", type=Path, metavar="FOLDER", help="default: models/ for mimicmotion, the cache for dwpose"
+        "--to", type=Path, metavar="FOLDER", help="default: models/, and the cache for dwpose"
     )
     parser.add_argument("-y", "--yes", action="store_true", help="accept the licences without being asked")
     parser.set_defaults(run=run)

@@ -53,10 +53,18 @@ def run_cases(config: InferenceConfig, options: argparse.Namespace) -> int:
     missing = config.missing_inputs()
     if missing:  # reported before torch is imported, which takes seconds
         raise UsageError("\n".join(missing))
-    from mimic.generation import run_config
+    from dataclasses import asdict
+
+    from mimic.generation import estimate_config, run_config
     from mimic.generation.run import one_line
+    from mimic.progress import emit
 
     log = logging.getLogger("mimic")
+    if options.dry_run:
+        for estimate in estimate_config(config, output_dir=options.output_dir, say=log.info):
+            emit("estimate", **asdict(estimate), total_seconds=estimate.total_seconds)
+            print(*estimate.lines(), sep="\n")
+        return 0
     outcome = run_config(
         config,
         output_dir=options.output_dir,
@@ -69,6 +77,8 @@ def run_cases(config: InferenceConfig, options: argparse.Namespace) -> int:
     if outcome.results:
         log.info("look at:")
     for result in outcome.results:
+        facts = {key: value for key, value in vars(result).items() if key != "poses"}
+        emit("result", **facts)
         print(result.side_by_side or result.path)
     for failure in outcome.failures:
         log.error("failed: %s: %s", failure.name, one_line(failure.error))

@@ -1,23 +1,46 @@
-"""Parse the command line, run one command, and turn its errors into a sentence on stderr and an exit code.
-
-0: done. 1: something failed. 2: the user's input cannot be used. 130: interrupted.
-"""
+"""Parse the command line, run one command, and turn its errors into a sentence on stderr and an exit code."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from mimic.cli import compare, demo, doctor, download, evaluate, infer, pose, prepare, synth, train
+from mimic.cli import (
+    animate,
+    compare,
+    completion,
+    configs,
+    demo,
+    doctor,
+    download,
+    evaluate,
+    export,
+    infer,
+    pose,
+    prepare,
+    synth,
+    train,
+)
+from mimic.cli.json_log import JsonHandler, json_lines
+from mimic.cli.options import Subparsers
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+EXIT_CODES = """exit codes:
+  0    done
+  1    something failed: a case, a download, a full disk; the message says what, finished results are kept
+  2    the input cannot be used: an option, a setting, a file; nothing was made
+  130  interrupted (Ctrl-C); finished results are kept"""
 
-COMMANDS = (demo, infer, pose, prepare, synth, evaluate, compare, download, doctor, train)
+COMMANDS = (
+    demo, animate, infer, train, export, prepare, compare, evaluate, pose, synth, configs, download, doctor,
+    completion,
+)  # fmt: skip
 
 MISTAKES = frozenset(
     {
@@ -43,24 +66,45 @@ def main(argv: Sequence[str] | None = None, *, program: str = "mimic") -> int:
     if hasattr(signal, "SIGBREAK"):  # Ctrl+Break on Windows
         signal.signal(signal.SIGBREAK, signal.default_int_handler)
     options = _parsed(list(sys.argv[1:] if argv is None else argv), program)
-    _show_messages(is_quiet=options.quiet)
+    _quiet_libraries(is_debug=options.debug)
+    if not options.log_json:
+        _show_messages(logging.StreamHandler(), is_quiet=options.quiet)
+        return _run(options, lambda code, text: _print_error(program, text))
+    from mimic.progress import emit
+
+    with json_lines():
+        _show_messages(JsonHandler(), is_quiet=options.quiet)
+        code = _run(options, lambda code, text: emit("error", text=text, exit_code=code))
+        emit("end", exit_code=code)
+    return code
+
+
+def _run(options: argparse.Namespace, tell: Callable[[int, str], None]) -> int:
+    """Run a parsed command; `tell` is called with the exit code and message of an error."""
     try:
         code: int = options.run(options)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("\ninterrupted; finished results are kept", file=sys.stderr)
+        tell(INTERRUPTED, "interrupted; finished results are kept")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has ended, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         return FAILED
     except Exception as error:
         if options.debug:
             raise
         code, text = described(error)
-        for line in text.splitlines():
-            print(f"{program}: {line}", file=sys.stderr)
+        tell(code, text)
         return code
+
+
+def _print_error(program: str, text: str) -> None:
+    if text.startswith("interrupted"):
+        print(f"\n{text}", file=sys.stderr)
+        return
+    for line in text.splitlines():
+        print(f"{program}: {line}", file=sys.stderr)
 
 
 def described(error: Exception) -> tuple[int, str]:
@@ -75,33 +119,66 @@ def described(error: Exception) -> tuple[int, str]:
 
 def _parsed(arguments: list[str], program: str) -> argparse.Namespace:
     """Options in any order: argparse alone takes key=value only in one place."""
-    parser = argparse.ArgumentParser(
-        prog="mimic",
-        description="One picture of a person and a driving video in, a video of that person making those "
-        "movements out.",
-        epilog="`mimic COMMAND --help` describes a command.",
-    )
-    parser.add_argument("--version", action="version", version=f"mimic {_version()}")
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    shared.add_argument("-q", "--quiet", action="store_true", help="print only results and errors, no bars")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add(subparsers, shared)
+    parser, subparsers = build_parser()
+    _check_command(parser, subparsers, arguments)
     if program != "mimic" and arguments and arguments[0] in subparsers.choices:
         subparsers.choices[arguments[0]].prog = program
     options, rest = parser.parse_known_args(arguments)
     if rest and not (hasattr(options, "overrides") and all("=" in item and item[0] != "-" for item in rest)):
         chosen = subparsers.choices[options.command]
-        chosen.error(f"unknown: {' '.join(rest)} (see `{chosen.prog} --help`)")
+        known = [name for action in chosen._actions for name in action.option_strings]
+        chosen.error(f"unknown: {' '.join(rest)}{nearest(rest[0], known)} (see `{chosen.prog} --help`)")
     if rest:
         options.overrides.extend(rest)
     return options
 
 
-def _show_messages(*, is_quiet: bool) -> None:
-    """Send the messages of our packages to stderr."""
-    handler = logging.StreamHandler()
+def build_parser() -> tuple[argparse.ArgumentParser, Subparsers]:
+    """Return the parser of the command line, and its subparsers."""
+    parser = argparse.ArgumentParser(
+        prog="mimic",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="One picture of a person and a driving video in, a video of that person making those\n"
+        "movements out.",
+        epilog=f"`mimic COMMAND --help` describes a command.\n\n{EXIT_CODES}",
+    )
+    parser.add_argument("--version", action="version", version=f"mimic {_version()}")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    shared.add_argument("-q", "--quiet", action="store_true", help="print only results and errors, no bars")
+    shared.add_argument(
+        "--log-json",
+        action="store_true",
+        help="print everything as one JSON object a line on stdout: messages, progress, results, errors",
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add(subparsers, shared)
+    return parser, subparsers
+
+
+def _check_command(parser: argparse.ArgumentParser, subparsers: Subparsers, arguments: list[str]) -> None:
+    """End with exit code 2 and one sentence if the command is unknown; argparse would list all of them."""
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in subparsers.choices:
+        hint = nearest(arguments[0], list(subparsers.choices)) or f"; use {', '.join(subparsers.choices)}"
+        parser.exit(MISTAKE, f"mimic: there is no command {arguments[0]}{hint}\n")
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return ``; did you mean …?`` for the most similar of the known words; empty if none is similar."""
+    near = difflib.get_close_matches(word.partition("=")[0], known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _quiet_libraries(*, is_debug: bool) -> None:
+    """Hide notices of libraries that are not yet imported; their errors are shown."""
+    if not is_debug:
+        for library in ("TRANSFORMERS", "DIFFUSERS"):
+            os.environ.setdefault(f"{library}_VERBOSITY", "error")
+
+
+def _show_messages(handler: logging.Handler, *, is_quiet: bool) -> None:
+    """Send the messages of our packages to a handler."""
     handler.setFormatter(logging.Formatter("%(message)s"))
     for name in ("mimic", "pose"):
         logger = logging.getLogger(name)

@@ -20,16 +20,32 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output-dir", "--output_dir", type=Path, metavar="DIR", help="where results go (default: outputs)"
     )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="make all anew and replace former results (default: unchanged ones are kept, others set aside)",
-    )
+    add_overwrite(parser)
+    add_dry_run(parser)
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
         help="settings that replace the YAML's: device=cpu, seed=3 (all cases), test_case.0.seed=3 (one)",
+    )
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add `--overwrite`."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="make all anew and replace former results (default: unchanged ones are kept, others set aside)",
+    )
+
+
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    """Add `--dry-run`."""
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, time two denoising steps of one window, print frames, windows, steps, memory "
+        "and time, and write nothing",
     )
 
 

@@ -265,7 +265,7 @@ def _check(options: argparse.Namespace, output: Path) -> None:
 
 def _check_overlay(options: argparse.Namespace, output: Path, *, is_picture: bool) -> None:
     """Refuse files that do not suit the input, or that are the input."""
-    from mimic.video.write import FORMATS
+    from mimic.video.formats import FORMATS
 
     suffixes = PICTURE_SUFFIXES if is_picture else tuple(FORMATS)
     if options.overlay is not None and options.overlay.suffix.lower() not in suffixes:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimic.cli.options import Subparsers, UsageError, add_estimator_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mimic.data.index import PreparedClip
     from mimic.data.prepare import PrepareSettings
     from mimic.progress import Progress
 
 log = logging.getLogger("mimic")
-
-SECONDS_BETWEEN_LINES = 15.0
 
 
 def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
@@ -77,54 +76,40 @@ def run(options: argparse.Namespace) -> int:
             prepared.folder / REJECTED,
         )
         return 1
+    print(_hands(prepared.clips))
     print(prepared.contact_sheet)
     print(prepared.folder / INDEX)
     return 0
 
 
+def _hands(clips: Sequence[PreparedClip]) -> str:
+    """Describe in how many frames training will mask hands with its default threshold."""
+    from mimic.data.hands import MOST_CLIPS, all_thresholds, describe, hand_shares
+    from mimic.data.settings import DataSettings
+
+    threshold = DataSettings.model_fields["hand_threshold"].default
+    poses = (clip.load_poses() for clip in clips[:: max(1, len(clips) // MOST_CLIPS)])
+    return describe(hand_shares(poses, all_thresholds(threshold)), threshold)
+
+
 class Stages:
-    """Show each stage as a bar on a terminal, and elsewhere as a line every few seconds."""
+    """Shows each stage in its turn, as `mimic.progress.progress_bar` does."""
 
     def __init__(self, open_bars: contextlib.ExitStack, *, is_shown: bool) -> None:
         self._open_bars = open_bars
         self._is_shown = is_shown
         self._bars: dict[str, Progress] = {}
-        self._started: dict[str, float] = {}
-        self._said: dict[str, float] = {}
 
     def __call__(self, stage: str, unit: str, done: int, total: int) -> None:
-        if not self._is_shown or (stage == "all ranks" and stage not in self._bars and done == total):
-            return
-        if sys.stderr.isatty():
-            self._bar(stage, unit)(done, total)
-            return
-        now = time.monotonic()
-        started = self._started.setdefault(stage, now)
-        is_due = now - self._said.setdefault(stage, started) >= SECONDS_BETWEEN_LINES
-        if is_due or (done == total and self._said[stage] != float("inf")):
-            self._said[stage] = float("inf") if done == total else now
-            log.info(line(stage, unit, done, total, now - started))
-
-    def _bar(self, stage: str, unit: str) -> Progress:
         from mimic.progress import progress_bar
 
         if stage not in self._bars:
+            if stage == "all ranks" and done == total:
+                return
             self._open_bars.close()  # the previous stage's bar
-            bar = progress_bar(stage, unit, is_shown=True)
+            bar = progress_bar(stage, unit, is_shown=self._is_shown)
             self._bars[stage] = self._open_bars.enter_context(bar)
-        return self._bars[stage]
-
-
-def line(stage: str, unit: str, done: int, total: int, seconds: float) -> str:
-    """One line with a stage's progress, speed and remaining time."""
-    rate = done / seconds if seconds > 0 else 0.0
-    text = f"{stage}: {done} of {total} {unit}s"
-    if rate > 0:
-        text += f", {rate:.1f} {unit}s/s"
-        if done < total:
-            left = round((total - done) / rate)
-            text += f", {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
-    return text
+        self._bars[stage](done, total)
 
 
 def _settings(options: argparse.Namespace) -> PrepareSettings:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -33,6 +34,7 @@ from mimic.metrics.protocols import PROTOCOLS
 from mimic.metrics.seams import layout_of_run
 from mimic.metrics.tools import NO_TOOLS, SET_METRICS, Tools, load_tools
 from mimic.models.densepose_model import DensePoseModel
+from mimic.progress import clock, emit
 from mimic.provenance import versions
 from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
@@ -88,14 +90,13 @@ def compare(config: CompareConfig, *, say: Say = lambda line: None) -> Compariso
         )
         for cell in cells
     ]
-    num_made, num_kept, failures = 0, 0, []
-    for number, cell in enumerate(cells):
-        if number % world != rank:
-            continue
-        if finished_row(cell, made_of[number], say=say) is not None:
-            num_kept += 1
-            continue
-        say(f"[{number + 1}/{len(cells)}] {cell.title}")
+    ours = range(rank, len(cells), world)
+    missing = [number for number in ours if finished_row(cells[number], made_of[number], say=say) is None]
+    num_made, num_kept, failures = 0, len(ours) - len(missing), []
+    start = time.monotonic()
+    for num_done, number in enumerate(missing):
+        cell = cells[number]
+        say(f"[{number + 1}/{len(cells)}] {cell.title}{_time_left(num_done, len(missing), start)}")
         try:
             made = _make(cell, config, models, tools, _case(cell, config, size))
             write_record(cell, made, made_of[number])
@@ -144,6 +145,14 @@ def _make(cell: Cell, config: CompareConfig, models: Models, tools: Tools, case:
         "versions": versions(),
         "video": cell.video.relative_to(cell.folder.parents[3]).as_posix(),
     }
+
+
+def _time_left(num_done: int, total: int, start: float) -> str:
+    """Describe the time that the remaining cells will take, as long as those done on average."""
+    seconds = time.monotonic() - start
+    left = seconds / num_done * (total - num_done) if num_done else None
+    emit("progress", stage="compare", unit="cell", done=num_done, total=total, seconds_left=left)
+    return "" if left is None else f" ({clock(left)} left)"
 
 
 def _generate(cell: Cell, config: CompareConfig, models: Models, case: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mimic.config import CaseSettings, Config, ConfigError
-from mimic.config.loading import build, load_config
+from mimic.config.loading import build, check_kind, read_yaml
 from mimic.metrics.tools import MetricSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -190,4 +190,6 @@ def load_compare_config(path: str | os.PathLike[str], overrides: Sequence[str] =
     Raises:
         ConfigError: a key or value is wrong.
     """
-    return load_config(CompareConfig, path, overrides)
+    content = read_yaml(path, overrides, CompareConfig)
+    check_kind(content, path, "compare")
+    return build(CompareConfig, content, source=path)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mimic import names
-from mimic.config.loading import Config, ConfigError, build, read_yaml, split_override
+from mimic.config.loading import Config, ConfigError, build, check_kind, read_yaml, split_override
 from mimic.config.sampling import ControlSettings, SVDSettings
 from mimic.files import local_path
 from pose.adjust import Adjustment
@@ -35,9 +35,16 @@ class CaseSettings(SVDSettings, ControlSettings):
     max_frames: int | None = Field(None, ge=1)
     """Maximum number of driving frames to use, counted after `sample_stride`. Default: the whole clip."""
 
-    sample_stride: int = Field(2, ge=1)
+    start: float = Field(0, ge=0)
+    """Where in the driving clip to begin, in seconds."""
+
+    end: float | None = Field(None, gt=0)
+    """Where in the driving clip to end, in seconds. Default: its end."""
+
+    sample_stride: int | None = Field(None, ge=1)
     """Use every n-th frame of the driving clip; for clips of 48 fps or more, n is
-    `sample_stride * int(fps / 24)`."""
+    `sample_stride * int(fps / 24)`. Default: 2 as released, and 1 for clips of less than 20 fps unless
+    `compat` is `released`."""
 
     fps: float | None = Field(None, gt=0, le=240)
     """Frames per second of the result. Default: the rate of the driving frames, so that motion keeps its
@@ -116,8 +123,8 @@ class CaseSettings(SVDSettings, ControlSettings):
     other."""
 
     crf: int = Field(18, ge=0, le=51)
-    """Constant rate factor of the H.264 files, from 0 (lossless) over 18 (visually lossless) to 51
-    (worst)."""
+    """Constant rate factor of H.264, from 0 (lossless) over 18 (visually lossless) to 51 (worst); VP9
+    (`.webm`) gets the corresponding value of its own scale."""
 
     @model_validator(mode="before")
     @classmethod
@@ -158,6 +165,10 @@ class CaseSettings(SVDSettings, ControlSettings):
 
     @model_validator(mode="after")
     def _agree(self) -> CaseSettings:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(
+                f"end is {self.end:g} s, and start {self.start:g} s; end must be later than start"
+            )
         if (self.height is None) != (self.width is None):
             raise ValueError("only one of height and width is given; give both, or resolution")
         if self.height is not None and self.resolution is not None:
@@ -201,6 +212,9 @@ class CaseConfig(CaseSettings):
     ref_video_path: str = Field(min_length=1)
     """The driving clip, which determines the motion of the result: a video, or a `.npz` of poses written by
     `mimic pose`; a path or `bundled:…`."""
+
+    format: Literal["mp4", "mkv", "mov", "m4v", "webm", "gif", "png"] = "mp4"
+    """Format of the result: a video, an animated `gif`, or `png`, a folder with a picture for each frame."""
 
     name: str | None = None
     """Name of the case; results are `<output_dir>/<name>.mp4` and `.json`. Default: the file names of clip
@@ -324,6 +338,7 @@ def load_inference_config(path: str | os.PathLike[str], overrides: Sequence[str]
         item for item in overrides if item.partition("=")[0].strip() not in case_keys and item not in chosen
     ]
     content = read_yaml(path, others, InferenceConfig)
+    check_kind(content, path, "infer")
     defaults = {key: content.pop(key) for key in [*content] if key in case_keys}
     cases = content.get("test_case")
     if not isinstance(cases, list):
@@ -342,13 +357,13 @@ def load_inference_config(path: str | os.PathLike[str], overrides: Sequence[str]
         own.setdefault(int(match[1]), {}).update([split_override(match[2], CaseConfig)])
     content["test_case"] = [
         # Overrides of one case take precedence over overrides of all cases.
-        _merged(defaults, case, for_all_cases, own.get(number, {})) if isinstance(case, Mapping) else case
+        merged(defaults, case, for_all_cases, own.get(number, {})) if isinstance(case, Mapping) else case
         for number, case in enumerate(cases)
     ]
     return build(InferenceConfig, content, source=path)
 
 
-def _merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
+def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
     """Merge settings; later ones take precedence over earlier ones, also over alternatives to them, such as
     `resolution` over `height` and `width`."""
     merged: dict[str, Any] = {}

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mimic.files import PACKAGE
+from mimic.files import PACKAGE, local_path
 
 
 class ConfigError(ValueError):
@@ -67,7 +67,7 @@ def read_yaml(
     Raises:
         ConfigError: the file does not exist or is not YAML with keys, or an override cannot be applied.
     """
-    path = Path(path)
+    path = config_path(path)
     if not path.is_file():
         raise ConfigError(f"there is no config {path}{_nearest_file(path)}")
     try:
@@ -124,22 +124,47 @@ def build(
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        complaints = [_complaint(schema, dict(problem)) for problem in error.errors()]
+        complaints = _told_once(_complaints(schema, [dict(problem) for problem in error.errors()]))
         raise ConfigError("\n".join(f"{source}: {complaint}" for complaint in complaints)) from None
 
 
 def shipped_config(name: str) -> Path:
-    """Return the path of a YAML shipped with mimic, such as ``demo.yaml``.
-
-    Shipped files are next to the package in a checkout and inside it in a wheel.
+    """Return the path of a YAML shipped with mimic, such as ``demo`` or ``train/debug.yaml``.
 
     Raises:
-        ConfigError: the installation does not contain it.
+        ConfigError: there is none of that name.
+    """
+    configs = shipped_configs()
+    key = name.replace("\\", "/").removesuffix(".yaml")
+    if key not in configs:
+        near = difflib.get_close_matches(key, configs, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else "`mimic configs` lists them"
+        raise ConfigError(f"no config {name} comes with mimic; {hint}")
+    return configs[key]
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Return the paths of all YAMLs shipped with mimic by name, such as ``train/debug``.
+
+    Shipped files are next to the package in a checkout and inside it in a wheel.
     """
     for folder in (PACKAGE / "configs", PACKAGE.parent / "configs"):
-        if (folder / name).is_file():
-            return folder / name
-    raise ConfigError(f"the config {name} is missing in this installation of mimic; reinstall mimic")
+        if (folder / "demo.yaml").is_file():
+            paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*.yaml"))}
+            return {name.with_suffix("").as_posix(): path for name, path in paths.items()}
+    return {}
+
+
+def config_path(path: str | os.PathLike[str]) -> Path:
+    """Resolve a user's path of a YAML: ``bundled:…`` names one shipped with mimic, ``~`` the home directory.
+
+    Raises:
+        ConfigError: no shipped YAML has that name.
+    """
+    name = os.fspath(path)
+    if name.startswith("bundled:"):
+        return shipped_config(name.removeprefix("bundled:"))
+    return local_path(name)
 
 
 def split_override(override: str, schema: type[BaseModel] | None = None) -> tuple[str, Any]:
@@ -211,6 +236,59 @@ def _change(config: DictConfig, override: str, schema: type[BaseModel] | None) -
         raise ConfigError(f"cannot set {key}: {_one_line(error)}") from error
 
 
+def check_kind(content: Mapping[str, Any], source: str | os.PathLike[str], command: str) -> None:
+    """Raise `ConfigError` if a YAML is one of another command; the message names that command.
+
+    Args:
+        content: values by key.
+        source: the file.
+        command: the command that reads it, one of `COMMAND_KEYS`.
+    """
+    if content.keys() & COMMAND_KEYS[command]:
+        return
+    for other, keys in COMMAND_KEYS.items():
+        if content.keys() & keys:
+            raise ConfigError(f"{source} is a config of another command: mimic {other} --config {source}")
+
+
+COMMAND_KEYS = {
+    "infer": frozenset({"test_case"}),
+    "train": frozenset({"family", "trainer"}),
+    "compare": frozenset({"variants"}),
+}
+"""Keys by which a YAML's command is recognised."""
+
+
+def _complaints(schema: type[BaseModel], problems: list[dict[str, Any]]) -> list[str]:
+    """Describe each fault; unknown keys of one place share one list of the settings there."""
+    strangers: dict[tuple[int | str, ...], list[str]] = {}
+    complaints = []
+    for problem in problems:
+        location = problem["loc"]
+        owner = _owner(schema, location[:-1]) if location else None
+        if problem["type"] == "extra_forbidden" and owner is not None and not _near(str(location[-1]), owner):
+            strangers.setdefault(location[:-1], []).append(_dotted(location))
+        else:
+            complaints.append(_complaint(schema, problem))
+    for place, keys in strangers.items():
+        owner = _owner(schema, place)
+        assert owner is not None
+        are = "is not a setting" if len(keys) == 1 else "are not settings"
+        complaints.append(f"{', '.join(keys)} {are}. Settings here: {', '.join(sorted(known_keys(owner)))}")
+    return complaints
+
+
+def _told_once(complaints: list[str]) -> list[str]:
+    """Keep the first of complaints that differ only in the entry of a list."""
+    groups: dict[str, list[str]] = {}
+    for complaint in complaints:
+        groups.setdefault(re.sub(r"\[\d+\]", "[]", complaint), []).append(complaint)
+    return [
+        first if not others else f"{first} (and the same in {len(others)} more)"
+        for first, *others in groups.values()
+    ]
+
+
 def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
     location, kind, value = problem["loc"], problem["type"], problem["input"]
     place = _dotted(location)
@@ -220,7 +298,7 @@ def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
         others = other_names.items() if isinstance(other_names, Mapping) else ()
         place += "".join(f" ({other})" for other, name in others if name == location[-1])
     if kind == "extra_forbidden" and owner is not None:
-        return f"{place} is not a setting{_nearest_key(str(location[-1]), owner)}"
+        return f"{place} is not a setting; did you mean {_near(str(location[-1]), owner)[0]}?"
     if kind == "missing":
         meaning = (owner.model_fields[str(location[-1])].description or "") if owner is not None else ""
         return f"{place} is missing{': ' + _first_sentence(meaning) if meaning else ''}"
@@ -258,10 +336,8 @@ def known_keys(schema: type[BaseModel]) -> list[str]:
     return [*schema.model_fields, *(key for keys in others for key in keys)]
 
 
-def _nearest_key(key: str, schema: type[BaseModel]) -> str:
-    keys = known_keys(schema)
-    near = difflib.get_close_matches(key.lower(), keys, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else f". Settings here: {', '.join(sorted(keys))}"
+def _near(key: str, schema: type[BaseModel]) -> list[str]:
+    return difflib.get_close_matches(key.lower(), known_keys(schema), n=1, cutoff=0.6)
 
 
 def _nearest_file(path: Path) -> str:

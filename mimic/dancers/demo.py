@@ -22,7 +22,8 @@ SECONDS, FPS = 4.0, 10.0
 
 
 def make_demo(folder: Path) -> None:
-    """Write `reference.png`, and `driving.mp4` of a dancer with another appearance and other proportions."""
+    """Write `reference.png`; `driving.mp4` of a dancer with another appearance and other proportions; and
+    `driving.densepose.mp4`, the body parts of that dancer."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(REFERENCE_SEED)
     world = World.plain()
@@ -36,7 +37,8 @@ def make_demo(folder: Path) -> None:
     other = sample_character(rng, other_world)
     motion = sample_motion(rng, other_world, duration_s=8.0)
     times = np.arange(round(SECONDS * FPS)) / FPS
-    write_clip(render(other, motion, times, SIZE, SIZE, supersample=3), folder / "driving.mp4")
+    clip = render(other, motion, times, SIZE, SIZE, supersample=3)
+    write_clip(clip, folder / "driving.mp4", densepose_path=folder / "driving.densepose.mp4")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Each function changes the camera of a character or tracks of a motion; random ch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -107,14 +108,33 @@ def crossing(
         a clip with P = 2, first the person who starts on the left. Points hidden by the other person have a
         score of at most 0.1.
     """
-    num_frames, height, width = behind.frames.shape[:3]
+    num_frames, _, width = behind.frames.shape[:3]
+    wide = background.shape[1]
+    way = np.linspace(margin, 1 - margin, num_frames) * wide - width / 2
+    return together([(behind, way), (front, way[::-1])], background)
+
+
+def together(
+    people: Sequence[tuple[RenderedClip, NDArray[np.float64]]], background: NDArray[np.uint8]
+) -> RenderedClip:
+    """Combine several dancers in one clip.
+
+    Args:
+        people: clips of one person each, of equal length and size ``H x W``, from back to front; and for each
+            the left edge of its pictures in every frame, in pixels of the background, ``F``.
+        background: uint8 ``H x wide x 3``.
+
+    Returns:
+        a clip with P people in the given order. Points hidden by people in front have a score of at most 0.1.
+    """
+    first = people[0][0]
+    num_frames, height, width = first.frames.shape[:3]
     wide = background.shape[1]
     frames = np.broadcast_to(background, (num_frames, *background.shape)).copy()
     part_ids, densepose_ids = (np.zeros((num_frames, height, wide), np.uint8) for _ in range(2))
-    points, scores = np.zeros((num_frames, 2, 134, 2)), np.zeros((num_frames, 2, 134))
-    way = np.linspace(margin, 1 - margin, num_frames) * wide - width / 2
-    for person, (clip, start) in enumerate(((behind, way), (front, way[::-1]))):
-        for i, left in enumerate(np.rint(start).astype(int)):
+    points, scores = np.zeros((num_frames, len(people), 134, 2)), np.zeros((num_frames, len(people), 134))
+    for person, (clip, way) in enumerate(people):
+        for i, left in enumerate(np.rint(way).astype(int)):
             columns = np.arange(max(0, left), min(wide, left + width))
             mask = clip.figure_mask[i][:, columns - left]
             for canvas, picture in (
@@ -127,11 +147,11 @@ def crossing(
                 canvas[i][:, columns] = part
             points[i, person] = (clip.poses.points[i, 0] * [width, 1] + [left, 0]) / [wide, 1]
             scores[i, person] = np.where(_is_inside(points[i, person]), clip.poses.scores[i, 0], 0.0)
-            if person == 1:
-                covered = np.zeros((height, wide), np.bool_)
-                covered[:, columns] = mask
-                _hide(points[i, 0], scores[i, 0], covered)
-    poses = PoseSequence(points, scores, height, wide, fps=behind.poses.fps)
+            covered = np.zeros((height, wide), np.bool_)
+            covered[:, columns] = mask
+            for other in range(person):
+                _hide(points[i, other], scores[i, other], covered)
+    poses = PoseSequence(points, scores, height, wide, fps=first.poses.fps)
     return RenderedClip(frames, poses, part_ids > 0, part_ids, densepose_ids)
 
 

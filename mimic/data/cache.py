@@ -23,7 +23,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mimic.data.batch import Batch
 from mimic.data.clips import ClipSource
 from mimic.data.crops import Geometry
 from mimic.data.transforms import pose_maps_to_tensor
@@ -34,7 +33,9 @@ _VERSION = 1
 """Version of the files' content and of the cropping of frames; after a change, everything is encoded
 again."""
 
-Encode = Callable[[Batch], Batch]
+Encode = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+"""Encodes pictures ``k x 3 x H x W`` in [-1, 1] to latents ``k x C x h x w`` and, if the family has one,
+image embeddings ``k x D``; usually `TrainingTask.encode_pictures`."""
 
 
 class CutClips(Protocol):
@@ -71,7 +72,7 @@ class EncodingCache:
     Example::
 
         cache = EncodingCache(folder, weights=weights_digest(task.frozen))
-        cache.fill(dataset, task.encode, rank=rank, num_ranks=num_ranks)
+        cache.fill(dataset, task.encode_pictures, rank=rank, num_ranks=num_ranks)
         dataset = dataset.with_cache(cache)
     """
 
@@ -94,10 +95,9 @@ class EncodingCache:
 
         Args:
             dataset: the clips.
-            encode: computes the missing `latents` and, if the family has one, `image_embedding` of a batch;
-                usually `TrainingTask.encode`.
-            device: device of the batches that are encoded.
-            frames_at_once: number of frames in such a batch.
+            encode: encodes pictures.
+            device: device of the pictures that are encoded.
+            frames_at_once: number of pictures passed to it.
             rank, num_ranks: of the processes that share the work; each encodes a part of the clips.
             progress: called with the numbers of finished clips and of all clips.
 
@@ -186,21 +186,11 @@ def _encode_clip(
         frames = list(range(start, min(start + frames_at_once, num_frames)))
         pictures, _ = dataset.source.load(clip, frames, np.random.default_rng(0))
         pixels = pose_maps_to_tensor(geometry.pictures(pictures)).to(device)  # k x 3 x H x W
-        batch = Batch(
-            frames=pixels[:, None],
-            reference=pixels,
-            pose_maps=pixels.new_zeros(len(frames), 0, *pixels.shape[1:]),
-            masks={},
-            keys=tuple(f"{dataset.source.infos[clip].name} frame {frame}" for frame in frames),
-            # Reference latents are those of the frame itself; passing them avoids encoding it twice.
-            reference_latents=pixels.new_zeros(len(frames)),
-        )
         with torch.no_grad():
-            encoded = encode(batch)
-        assert encoded.latents is not None
-        latents.append(encoded.latents[:, 0].cpu())
-        if encoded.image_embedding is not None:
-            embeddings.append(encoded.image_embedding.cpu())
+            own_latents, own_embeddings = encode(pixels)
+        latents.append(own_latents.cpu())
+        if own_embeddings is not None:
+            embeddings.append(own_embeddings.cpu())
     content = {_LATENTS: torch.cat(latents).contiguous()}
     if embeddings:
         content[_EMBEDDINGS] = torch.cat(embeddings).contiguous()

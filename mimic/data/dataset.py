@@ -10,23 +10,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import torch.utils.data
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from mimic.config.loading import ConfigError
-from mimic.data.batch import Sample
+from mimic.data.batch import AnySample, EncodedSample, Sample
 from mimic.data.cache import EncodingCache
 from mimic.data.clips import ClipInfo, ClipSource, PreparedClips
 from mimic.data.crops import Geometry, choose_geometry, person_centre, shows_person
 from mimic.data.masks import region_masks
 from mimic.data.settings import DataSettings
 from mimic.data.synthetic_clips import SyntheticClips
-from mimic.data.transforms import pose_maps_to_tensor
+from mimic.data.transforms import as_bytes_F3HW
 from mimic.video import released_stride
 from pose import PoseSequence, draw_pose
 from pose.densepose import densepose_palette, exchange_sides
@@ -57,8 +58,9 @@ def build_dataset(settings: DataSettings, *, split: Literal["train", "val"], see
     return ClipDataset(source, settings, split=split, seed=seed)
 
 
-class ClipDataset(Dataset[Sample]):
-    """Dataset whose item ``dataset[(epoch, index)]`` is a `Sample`; clips that are too short have no index.
+class ClipDataset(Dataset[AnySample]):
+    """Dataset whose item ``dataset[(epoch, index)]`` is a `Sample`, or an `EncodedSample` with a cache; clips
+    that are too short have no index.
 
     Args:
         source: the clips.
@@ -78,6 +80,7 @@ class ClipDataset(Dataset[Sample]):
         self.split = split
         self.seed = seed
         self._cache: EncodingCache | None = None
+        self._keeps_reference = False
         self._siblings = _siblings(source.infos, settings.reference_from)
         self.clips = [clip for clip in range(len(source.infos)) if len(self._starts(clip))]
         """Indices of the clips that are long enough, in order."""
@@ -89,7 +92,7 @@ class ClipDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, place: tuple[int, int]) -> Sample:
+    def __getitem__(self, place: tuple[int, int]) -> AnySample:
         if torch.utils.data.get_worker_info() is not None:
             cv2.setNumThreads(1)  # the workers share the CPU cores
         epoch, index = place
@@ -101,7 +104,7 @@ class ClipDataset(Dataset[Sample]):
         geometry = self._geometry(
             clip, zoom=rng.uniform(), place=(rng.uniform(), rng.uniform()), is_flipped=rng.uniform() < 0.5
         )
-        pictures, poses = self.source.load(clip, frames.tolist(), rng)
+        pictures, poses = self._load(clip, frames.tolist(), rng)
         parts = self._parts(clip, frames.tolist(), geometry)
         other, number, reference, reference_pose = self._reference(clip, frames, geometry, rng)
         poses = geometry.poses(concatenate([reference_pose, poses]))
@@ -117,34 +120,56 @@ class ClipDataset(Dataset[Sample]):
             of_reference_parts = self._parts(other, [number], geometry)
             assert of_reference_parts is not None
             maps = np.concatenate([of_reference_parts, parts])
-        cut = pose_maps_to_tensor(geometry.pictures([reference, *pictures]))
-        latents = reference_latents = embedding = None
-        if self._cache is not None:
-            latents, _ = self._cache.read(self, clip, geometry, frames.tolist())
-            of_reference, embeddings = self._cache.read(self, other, geometry, [number])
-            reference_latents = of_reference[0]
-            embedding = None if embeddings is None else embeddings[0]
-        return Sample(
-            frames=cut[1:],
-            reference=cut[0],
-            pose_maps=pose_maps_to_tensor(maps),
-            masks=region_masks(
-                poses,
-                settings.regions,
-                settings.height // settings.latent_downscale,
-                settings.width // settings.latent_downscale,
-                thresholds={
-                    "hands": settings.hand_threshold,
-                    "face": settings.face_threshold,
-                    "person": settings.person_threshold,
-                },
-                margin=settings.region_margin,
-            ),
-            key=f"{info.name} frames {frames[0]} to {frames[-1]}, reference {number} of "
+        shared: dict[str, Any] = {
+            "pose_maps": as_bytes_F3HW(maps),
+            "masks": self._masks(poses),
+            "key": f"{info.name} frames {frames[0]} to {frames[-1]}, reference {number} of "
             f"{self.source.infos[other].name}{', mirrored' if geometry.is_flipped else ''}",
+        }
+        if self._cache is None:
+            assert reference is not None
+            assert pictures is not None
+            cut = as_bytes_F3HW(geometry.pictures([reference, *pictures]))
+            return Sample(frames=cut[1:], reference=cut[0], **shared)
+        kept = None
+        if self._keeps_reference:
+            assert reference is not None
+            kept = as_bytes_F3HW(geometry.picture(reference)[None])[0]
+        latents, _ = self._cache.read(self, clip, geometry, frames.tolist())
+        of_reference, embeddings = self._cache.read(self, other, geometry, [number])
+        return EncodedSample(
             latents=latents,
-            reference_latents=reference_latents,
-            image_embedding=embedding,
+            reference_latents=of_reference[0],
+            image_embedding=latents.new_empty(0) if embeddings is None else embeddings[0],
+            reference=kept,
+            **shared,
+        )
+
+    def _load(
+        self, clip: int, frames: list[int], rng: np.random.Generator, *, with_pictures: bool | None = None
+    ) -> tuple[list[NDArray[np.uint8]] | None, PoseSequence]:
+        """Read frames of a clip and their poses; with a cache, no pictures unless the source needs them for
+        the poses."""
+        if not (self._cache is None if with_pictures is None else with_pictures):
+            poses = self.source.poses(clip)
+            if poses is not None:
+                return None, poses[frames]
+        return self.source.load(clip, frames, rng)
+
+    def _masks(self, poses: PoseSequence) -> dict[str, Tensor]:
+        """Return the masks of all regions, for poses after cropping."""
+        settings = self.settings
+        return region_masks(
+            poses,
+            settings.regions,
+            settings.height // settings.latent_downscale,
+            settings.width // settings.latent_downscale,
+            thresholds={
+                "hands": settings.hand_threshold,
+                "face": settings.face_threshold,
+                "person": settings.person_threshold,
+            },
+            margin=settings.region_margin,
         )
 
     def _parts(self, clip: int, frames: Sequence[int], geometry: Geometry) -> NDArray[np.uint8] | None:
@@ -156,15 +181,19 @@ class ClipDataset(Dataset[Sample]):
             cut = exchange_sides(cut)
         return densepose_palette()[cut]
 
-    def with_cache(self, cache: EncodingCache) -> ClipDataset:
-        """Return the same dataset with latents and embeddings read from a filled cache.
+    def with_cache(self, cache: EncodingCache, *, keeps_reference: bool = False) -> ClipDataset:
+        """Return the same dataset with latents and embeddings, read from a filled cache, in place of pixels.
+
+        Args:
+            cache: the cache.
+            keeps_reference: samples have the pixels of the reference as well.
 
         Raises:
             ConfigError: samples are cropped at random (a `ValueError`).
         """
         self.cuts()
         dataset = copy.copy(self)
-        dataset._cache = cache
+        dataset._cache, dataset._keeps_reference = cache, keeps_reference
         return dataset
 
     def cuts(self) -> list[tuple[int, Geometry]]:
@@ -215,11 +244,12 @@ class ClipDataset(Dataset[Sample]):
 
     def _reference(
         self, clip: int, frames: NDArray[np.int64], geometry: Geometry, rng: np.random.Generator
-    ) -> tuple[int, int, NDArray[np.uint8], PoseSequence]:
+    ) -> tuple[int, int, NDArray[np.uint8] | None, PoseSequence]:
         """Draw a reference from the same video, preferably a frame that shows the person.
 
         Returns:
-            index of its clip, index of the frame in the clip, the frame and its pose.
+            index of its clip, index of the frame in the clip, the frame (None where it is not needed) and its
+            pose.
         """
         infos, margin = self.source.infos, self.settings.reference_margin
         begin = infos[clip].first_frame
@@ -241,8 +271,9 @@ class ClipDataset(Dataset[Sample]):
             poses = self.source.poses(sibling)
             if poses is None or shows_person(geometry.poses(poses[number]))[0]:
                 break
-        pictures, pose = self.source.load(sibling, [number], rng)
-        return sibling, number, pictures[0], pose
+        is_needed = self._cache is None or self._keeps_reference
+        pictures, pose = self._load(sibling, [number], rng, with_pictures=is_needed)
+        return sibling, number, None if pictures is None else pictures[0], pose
 
     def _why_none_serves(self) -> str:
         infos, settings = self.source.infos, self.settings

@@ -143,7 +143,18 @@ def _truncating_round_trip(image: Image, dtype: np.dtype) -> Image:
 def pose_maps_to_tensor(maps_FHW3: Image, dtype: torch.dtype = torch.float32) -> Tensor:
     """Convert drawn pose maps, uint8 ``F x H x W x 3``, to ``F x 3 x H x W`` in [-1, 1]."""
     maps = torch.from_numpy(np.ascontiguousarray(maps_FHW3)).permute(0, 3, 1, 2)
-    return maps.to(dtype) / 127.5 - 1
+    return as_pixels(maps, dtype)
+
+
+def as_pixels(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Normalise uint8 pictures of any shape to [-1, 1]; floating point, which is so already, is returned as
+    it is."""
+    return values if values.is_floating_point() else values.to(dtype) / 127.5 - 1
+
+
+def as_bytes_F3HW(pictures_FHW3: Image) -> Tensor:
+    """Convert uint8 pictures ``F x H x W x 3`` to a tensor ``F x 3 x H x W`` of the same bytes."""
+    return torch.from_numpy(np.ascontiguousarray(pictures_FHW3.transpose(0, 3, 1, 2)))
 
 
 def frames_to_uint8(frames_F3HW: Tensor, compatibility: Compatibility = Compatibility()) -> Image:

@@ -346,7 +346,7 @@ class AnimationPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]
         if "generator" in inspect.signature(self.scheduler.step).parameters:
             step_arguments["generator"] = plan.generator
         after_step = AfterStep(self, report, conditions)
-        with self.progress_bar(total=len(timesteps) * len(plan.windows)) as bar:
+        with report.counted(self.progress_bar, len(timesteps) * len(plan.windows)) as after_window:
             latents = denoise(
                 self._guided(plan, after_step),
                 latents,
@@ -355,7 +355,7 @@ class AnimationPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]
                 windows=plan.windows,
                 weights=self.fusion_weights(plan),
                 step_arguments=step_arguments,
-                after_window=bar.update,
+                after_window=after_window,
                 after_step=after_step,
                 is_interrupted=lambda: self.interrupt,
             )

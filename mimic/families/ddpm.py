@@ -45,6 +45,13 @@ def draw_timestep(num_steps: int, chosen: tuple[int, int] | None, generator: tor
     return torch.randint(first, end, (), generator=generator)
 
 
+def fixed_timesteps(num_steps: int, chosen: tuple[int, int] | None) -> dict[str, Tensor]:
+    """Return four timesteps at the middles of the quarters of those that are drawn, by names for the log."""
+    first, end = chosen or (0, num_steps)
+    steps = [first + (end - first) * (2 * quarter + 1) // 8 for quarter in range(4)]
+    return {f"t_{step}": torch.tensor(step) for step in steps}
+
+
 def noised(scheduler: DDIMScheduler, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
     """Add noise: ``sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps`` (DDPM, arXiv 2006.11239, equation 4).
 

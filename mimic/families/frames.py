@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
@@ -49,7 +50,7 @@ class FramePipeline(StoredPipeline):
         if output_type == "pt":
             return torch.stack(videos)
         if output_type == "np":
-            return torch.stack(videos).permute(0, 1, 3, 4, 2).numpy()
+            return rearrange(torch.stack(videos), "b f c h w -> b f h w c").numpy()
         return [[Image.fromarray(frame) for frame in frames_to_uint8(video)] for video in videos]
 
     @torch.no_grad()

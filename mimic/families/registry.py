@@ -14,7 +14,7 @@ from mimic.devices import best_device, chosen_dtype
 from mimic.families import animate_anyone, magic_animate, mimicmotion
 from mimic.families.family import Family
 from mimic.files import local_path
-from mimic.weights.sources import resolve, resolve_checkpoint
+from mimic.weights.sources import check_is_no_training, resolve, resolve_checkpoint
 
 if TYPE_CHECKING:
     from mimic.families.base import AnimationPipeline
@@ -122,6 +122,7 @@ def find_sources(
         return resolve(model), None
     folder = local_path(os.fspath(checkpoint))
     if folder.is_dir():
+        check_is_no_training(folder)
         return resolve(model), folder
     file = resolve_checkpoint(checkpoint)
     return resolve(model, checkpoint=file), file

@@ -1,11 +1,13 @@
-"""The caller's callback after each denoising step, and what it may change, under diffusers' names.
+"""What a caller learns of a run and may change: a callback after each step, in diffusers' way, and progress.
 
 Legend: B batch, F frames, f frames of a window, L tokens, D their width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +16,7 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor
 
 from mimic.families.plan import Plan
+from mimic.progress import Progress
 
 StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
 ConditionsT = TypeVar("ConditionsT")
@@ -21,10 +24,23 @@ ConditionsT = TypeVar("ConditionsT")
 
 @dataclass(frozen=True)
 class StepReport:
-    """Callback run after each denoising step, in diffusers' way, and the tensors passed to it."""
+    """Callback run after each denoising step, in diffusers' way, the tensors passed to it, and progress."""
 
     callback: StepCallback | None = None
     tensor_inputs: tuple[str, ...] = ("latents",)
+    progress: Progress | None = None
+    """Called after each window with the windows done and their number in all steps; None shows the pipeline's
+    own bar."""
+
+    @contextmanager
+    def counted(self, own_bar: Callable[..., Any], total: int) -> Iterator[Callable[[], object]]:
+        """Yield a function to call after each of `total` windows."""
+        if self.progress is None:
+            with own_bar(total=total) as bar:
+                yield bar.update
+            return
+        show, numbers = self.progress, itertools.count(1)
+        yield lambda: show(next(numbers), total)
 
 
 def step_report(

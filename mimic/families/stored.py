@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import diffusers
 import huggingface_hub
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
+from mimic.families.adapters import AdaptedPipeline
 from mimic.files import apply_umask
 from mimic.models.image_embedding import image_processor_class
-from mimic.weights.lora import merge_lora
 from mimic.weights.parts import load_parts, loading
 from mimic.weights.sources import MODEL_TEXTS, resolve
 from mimic.weights.strict import align_memory
@@ -34,7 +33,7 @@ _are_parts_checked: ContextVar[bool] = ContextVar("are_parts_checked", default=F
 _HUB_OPTIONS = ("revision", "cache_dir", "token", "force_download", "proxies")
 
 
-class StoredPipeline(DiffusionPipeline):
+class StoredPipeline(AdaptedPipeline):
     """A diffusers pipeline whose folder also holds `generation_defaults`, in `mimic.json`."""
 
     generation_defaults: dict[str, Any]
@@ -80,23 +79,6 @@ class StoredPipeline(DiffusionPipeline):
                 public[name] = (library, class_name.removesuffix("Pil"))
         self.register_to_config(**public)
 
-    def load_lora(self, path: str | os.PathLike[str], *, scale: float = 1.0) -> list[str]:
-        """Merge trained LoRA weights (`lora.safetensors`) into the weights of this pipeline.
-
-        Args:
-            path: the file.
-            scale: strength of the LoRA: 0 has no effect, 1 is as trained.
-
-        Returns:
-            names of the changed weights.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            WeightsError: the file does not fit this model; all mismatches are listed (a `ValueError`).
-        """
-        networks = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
-        return merge_lora(networks, path, scale=scale)
-
     def _align_weights(self) -> None:
         """Copy weights on the CPU whose addresses are unaligned because of a memory-mapped file's header.
 
@@ -110,9 +92,12 @@ class StoredPipeline(DiffusionPipeline):
                 align_memory(module)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """Save the pipeline as in diffusers, and `generation_defaults` to `mimic.json`."""
+        """Save the pipeline as in diffusers, and `generation_defaults` to `mimic.json`.
+
+        LoRA adapters are not saved; `fuse_lora` merges them into the weights first.
+        """
         self.register_modules(**self.components)
-        with quiet_libraries():
+        with quiet_libraries(), self.without_adapters():
             super().save_pretrained(save_directory, *args, **kwargs)
         folders = [Path(save_directory) / name for name in self.components]
         apply_umask(file for folder in folders for file in folder.glob("*.safetensors"))

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from mimic.config.loading import Config
-from mimic.data.batch import Batch, Sample
+from mimic.data.batch import AnySample, Batch, EncodedBatch, RawBatch, Sample, with_references
+from mimic.data.transforms import as_pixels
 from mimic.families.amplification import check_regions
 from mimic.families.base import AnimationPipeline
 from mimic.models.vae import encode_images
@@ -45,6 +46,22 @@ class Objective(Config):
     has to name these regions. {}: no amplification, as published."""
 
 
+def input_dtype(network: nn.Module, like: Tensor) -> torch.dtype:
+    """Return the dtype in which a network takes its inputs in training.
+
+    float32 under autocast, which casts inputs where they are used, so that none is rounded earlier; else that
+    of the network's weights.
+
+    Args:
+        network: the network.
+        like: a tensor on its device.
+    """
+    device = like.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.float32
+    return next(network.parameters()).dtype
+
+
 PipelineT = TypeVar("PipelineT", bound=AnimationPipeline)
 SettingsT = TypeVar("SettingsT", bound=Objective)
 
@@ -65,6 +82,8 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
     """Class of the family's settings, the `objective:` of a training YAML."""
     frozen_parts: ClassVar[tuple[str, ...]] = ("vae", "image_encoder")
     """Components of the pipeline that are used in training but never trained."""
+    encoded_together: int = 1
+    """Pictures that the VAE encodes together; more are faster on a GPU and change the last bits."""
 
     def __init__(self, pipeline: PipelineT, settings: SettingsT) -> None:
         self._pipeline = pipeline
@@ -101,14 +120,14 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
         patterns of parameter names: ``{"unet.temporal": ["unet.*temporal*"]}``."""
 
     @abstractmethod
-    def draw_for(self, sample: Sample, generator: torch.Generator) -> Draws:
+    def draw_for(self, sample: AnySample, generator: torch.Generator) -> Draws:
         """Implement `draw` for a sample that has been checked."""
 
     @abstractmethod
     def released_files(self) -> dict[str, dict[str, Tensor]]:
         """Return the tensors of each exported file, in the key layout of the published checkpoint."""
 
-    def check(self, sample: Sample) -> None:
+    def check(self, sample: AnySample) -> None:
         """Raise `ConfigError` if the data does not fit the objective."""
         check_regions(self.settings.amplification, sample.masks)
 
@@ -116,13 +135,29 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
         """Embed references in [-1, 1] to ``B x D``; None if the family uses no image embedding."""
         return None
 
+    def noise_levels(self) -> dict[str, Draws]:
+        """Return draws of one sample that fix its noise level and keep all conditions, by names for the log;
+        for validation losses that can be compared from step to step."""
+        return {}
+
+    @property
+    def inert(self) -> Sequence[str]:
+        """Return patterns of parameters on which no result depends, and which are never trained: queries and
+        keys of attention to a single token, whose weight is 1 whatever they are."""
+        return ()
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether training needs the reference's pixels beside its latents."""
+        return False
+
     def call_arguments(self) -> dict[str, Any]:
         """Return settings of the pipeline's call with which it samples as it was trained."""
         return {}
 
     # Shared by all families
 
-    def draw(self, sample: Sample, generator: torch.Generator) -> Draws:
+    def draw(self, sample: AnySample, generator: torch.Generator) -> Draws:
         """Draw all random numbers of one sample in one step (noise level, noise, dropped conditions).
 
         The trainer stacks the draws of a batch. They must depend only on the sample's shapes and the
@@ -138,26 +173,62 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
         return self.draw_for(sample, generator)
 
     @torch.no_grad()
-    def encode(self, batch: Batch, *, references: int = 1) -> Batch:
-        """Compute the latents (unscaled, mode of the posterior) and image embeddings that the batch lacks.
+    def encode(self, batch: Batch, *, references: int = 1) -> EncodedBatch:
+        """Return the batch as the model takes it: encoded, with pose maps in [-1, 1].
 
         Args:
-            batch: the clips.
-            references: how many of its pictures each clip has as the reference, one after the other; the
-                result has as many clips for each of the batch (`Batch.with_references`).
+            batch: the clips; with several references, of pixels.
+            references: how many pictures of each clip are its reference, one after the other; the result has
+                as many clips for each of the batch (`with_references`).
         """
-        vae, changes = self._pipeline.vae, {}
-        if batch.latents is None:
-            latents = encode_images(vae, batch.frames.flatten(0, 1))
-            changes["latents"] = latents.unflatten(0, batch.frames.shape[:2])
-        if batch.reference_latents is None:
-            changes["reference_latents"] = encode_images(vae, batch.reference)
-        batch = replace(batch, **changes).with_references(references)
-        if batch.image_embedding is None:
-            embedding = self.embed(batch.reference)
-            if embedding is not None:
-                batch = replace(batch, image_embedding=embedding)
-        return batch
+        pose_maps = as_pixels(batch.pose_maps)
+        if isinstance(batch, EncodedBatch):
+            reference = None if batch.reference is None else as_pixels(batch.reference)
+            return replace(batch, pose_maps=pose_maps, reference=reference)
+        if references > 1:
+            return self._encoded_with_references(batch, pose_maps, references)
+        reference = as_pixels(batch.reference)
+        latents = self._latents(as_pixels(batch.frames).flatten(0, 1))
+        reference_latents, embedding = self.encode_pictures(reference)
+        return EncodedBatch(
+            latents=latents.unflatten(0, batch.frames.shape[:2]),
+            reference_latents=reference_latents,
+            image_embedding=latents.new_empty(len(batch), 0) if embedding is None else embedding,
+            pose_maps=pose_maps,
+            masks=batch.masks,
+            keys=batch.keys,
+            reference=reference,
+        )
+
+    def _encoded_with_references(self, batch: RawBatch, pose_maps: Tensor, references: int) -> EncodedBatch:
+        """Encode every picture once, for all clips in which it is a frame or the reference."""
+        pictures = as_pixels(torch.cat([batch.reference[:, None], batch.frames], dim=1))
+        latents = self._latents(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
+        latents = with_references(latents, references)
+        reference = with_references(pictures, references)[:, 0]
+        embedding = self.embed(reference)
+        return EncodedBatch(
+            latents=latents[:, 1:],
+            reference_latents=latents[:, 0],
+            image_embedding=latents.new_empty(len(latents), 0) if embedding is None else embedding,
+            pose_maps=with_references(pose_maps, references),
+            masks={name: with_references(mask, references) for name, mask in batch.masks.items()},
+            keys=tuple(key for key in batch.keys for _ in range(references)),
+            reference=reference,
+        )
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Encode pictures in [-1, 1].
+
+        Returns:
+            latents ``B x C x h x w`` (unscaled, mode of the posterior) and image embeddings ``B x D``, or
+            None if the family uses none.
+        """
+        return self._latents(pictures_B3HW), self.embed(pictures_B3HW)
+
+    def _latents(self, pictures_B3HW: Tensor) -> Tensor:
+        return encode_images(self._pipeline.vae, pictures_B3HW, batch=self.encoded_together)
 
     @torch.no_grad()
     def generate(self, sample: Sample, *, seed: int) -> Tensor:
@@ -173,8 +244,8 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
         self.model.eval()
         try:
             videos = self._pipeline(
-                ((sample.reference + 1) / 2).clamp(0, 1),
-                image_pose=sample.pose_maps[first:],
+                ((as_pixels(sample.reference) + 1) / 2).clamp(0, 1),
+                image_pose=as_pixels(sample.pose_maps)[first:],
                 generator=torch.Generator().manual_seed(seed),
                 output_type="pt",
                 return_dict=False,

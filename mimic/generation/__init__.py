@@ -1,6 +1,15 @@
 """Generate video files from reference pictures and driving clips."""
 
 from mimic.generation.animate import GenerateResult, generate
+from mimic.generation.estimate import Estimate, estimate_config
 from mimic.generation.run import CaseFailure, RunResult, run_config
 
-__all__ = ["CaseFailure", "GenerateResult", "RunResult", "generate", "run_config"]
+__all__ = [
+    "CaseFailure",
+    "Estimate",
+    "GenerateResult",
+    "RunResult",
+    "estimate_config",
+    "generate",
+    "run_config",
+]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import logging
 import os
 import time
 import warnings
@@ -19,11 +19,15 @@ from PIL import Image
 from torch import Tensor
 
 from mimic.config import CaseSettings
+from mimic.config.inference import merged
 from mimic.config.loading import build
+from mimic.config.one_line import named_model
 from mimic.data.transforms import frames_to_uint8
 from mimic.families.base import AnimationPipeline
 from mimic.families.inputs import Inputs
 from mimic.families.plan import Plan
+from mimic.families.registry import load_pipeline
+from mimic.families.steps import StepReport
 from mimic.files import local_path, write_json
 from mimic.generation.background import ReferenceBackground, check_background
 from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
@@ -31,12 +35,15 @@ from mimic.generation.output import Output, side_by_side_path, write_frames
 from mimic.generation.reference import PictureSource, Reference, compatibility_of, see_reference
 from mimic.generation.stages import Stages
 from mimic.models.densepose_model import DensePoseModel
-from mimic.progress import bar_style, progress_bar
+from mimic.progress import Progress, progress_bar
 from mimic.provenance import described_model, file_facts, versions
 from mimic.results import ResultFiles, check_inputs_stay, hash_of_video, read_result, set_aside
 from mimic.video import SoundCheck, check_audio
+from mimic.video.formats import check_format, stem_of
 from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
+
+log = logging.getLogger("mimic")
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,9 @@ def generate(
     reference: PictureSource,
     driving: str | os.PathLike[str] | PoseSequence,
     *,
-    pipeline: AnimationPipeline[Any, Any],
     output: str | os.PathLike[str],
+    pipeline: AnimationPipeline[Any, Any] | None = None,
+    model: str | os.PathLike[str] = "bundled:mini",
     estimator: str | Estimator = "auto",
     reference_pose: PoseSequence | None = None,
     densepose_model: DensePoseModel | None = None,
@@ -88,16 +96,21 @@ def generate(
     Args:
         reference: the picture: a file, or RGB (uint8 ``H x W x 3`` or PIL).
         driving: a video; a ``.npz`` of poses written by `mimic pose`; or a `PoseSequence`.
-        pipeline: a pipeline returned by `load_pipeline`.
-        output: path of the video (``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``); a ``.json`` with the same stem
-            is written next to it.
+        pipeline: a pipeline returned by `load_pipeline`; by default, `model` is loaded.
+        model: the model, if no pipeline is given: ``mimicmotion``, ``animate-anyone`` or ``magic-animate``
+            (the released weights with their released settings), a folder, a hub id, ``bundled:…``, a
+            MimicMotion checkpoint, or a YAML. Give `pipeline` to load a model once for several calls.
+        output: path of the result: a video (``.mp4``, ``.m4v``, ``.mov``, ``.mkv`` or ``.webm``), a ``.gif``,
+            or, without a suffix, a folder that gets one PNG for each frame; a ``.json`` with the same stem is
+            written next to it.
         estimator: a pose estimator or its name; not used if both poses are given.
         reference_pose: pose of the reference, if already known.
         densepose_model: for models driven by DensePose maps: computes the maps of an ordinary clip; without
             it, the driving clip has to be a DensePose video.
         driver: driver to use instead of one made from `estimator` and `densepose_model`.
         overwrite: replace a former result with this name; if false, it is renamed to ``<name>.1.mp4``.
-        is_progress_shown: show progress bars for poses, denoising and decoding on a terminal.
+        is_progress_shown: show progress of poses, denoising and decoding: bars on a terminal or in a
+            notebook, lines elsewhere.
         about: additional entries of the report; ``model`` replaces the detected description of the pipeline.
         settings: settings of `mimic.config.CaseSettings`, by name.
 
@@ -106,14 +119,22 @@ def generate(
 
     Raises:
         ConfigError: a setting is unknown or invalid.
+        SourceError, WeightsError: `model` is not found or its weights do not fit.
         FileNotFoundError, PictureError, VideoError: an input is missing or cannot be read.
         PoseError: no person is found in the picture or in the clip, or the poses cannot be aligned.
         ResultError: the result would replace an input, or a file that mimic did not write (a `ValueError`).
         ValueError: settings do not fit the model, or the output's suffix is not one of a video.
         VideoWriteError: frames cannot be written; the message names the file that holds the finished ones.
     """
+    if pipeline is None:
+        released, stored = named_model(model)
+        build(CaseSettings, settings := merged(stored, settings), "settings")  # before the model is loaded
+        pipeline = load_pipeline(
+            released["base_model_path"], checkpoint=released.get("ckpt_path"), vae=released.get("vae_path")
+        )
     chosen = build(CaseSettings, settings, "settings")
     path, start, stages = local_path(output), time.perf_counter(), Stages()
+    check_format(path)
     files = ResultFiles(path, side_by_side_path(path) if chosen.side_by_side else None)
     check_inputs_stay(files, [reference, driving])
     read_result(files)
@@ -130,12 +151,20 @@ def generate(
         )
     with stages("poses"), progress_bar("poses", "frame", is_shown=is_progress_shown) as show:
         moves = driver.read(_local(driving), seen, pipeline, chosen, progress=show)
+    if moves.stride > 1:
+        log.info(
+            "the driving clip: of its %g frames a second every %s is used, %g a second (sample_stride)",
+            round(moves.source_fps, 2),
+            _ordinal(moves.stride),
+            round(moves.fps, 2),
+        )
     plan = case_plan(pipeline, chosen, moves.num_frames, seen.height, seen.width)
     sound = _sound_of(moves, chosen)
     result = _output(files, moves, chosen, has_audio=sound.is_usable)
-    with stages("denoising"), _bar_of(pipeline, is_shown=is_progress_shown):
-        latents = _denoise(pipeline, plan, seen, moves.maps)
-    frames = _decoded(pipeline, plan, latents, chosen)
+    is_bar_shown = is_progress_shown and not getattr(pipeline, "_progress_bar_config", {}).get("disable")
+    with stages("denoising"), progress_bar("denoising", "window", is_shown=is_bar_shown) as show:
+        latents = sample_latents(pipeline, plan, seen, moves.maps, progress=show)
+    frames = decoded_frames(pipeline, plan, latents, chosen)
     background = None
     if chosen.background == "reference" and moves.poses is not None:
         background = ReferenceBackground(seen.picture, moves.poses)
@@ -149,7 +178,7 @@ def generate(
     missing = sound.missing or written.missing
     seconds = time.perf_counter() - start
     report = {
-        "name": path.stem,
+        "name": stem_of(path),
         "model": described_model(pipeline),
         **(about or {}),
         "settings": {**chosen.model_dump(), **plan.as_settings()},
@@ -167,7 +196,7 @@ def generate(
     return GenerateResult(
         path=path,
         side_by_side=files.side_by_side,
-        report=write_json(path.with_suffix(".json"), report),
+        report=write_json(files.report, report),
         num_frames=result.num_frames,
         fps=float(result.fps),
         height=seen.height,
@@ -204,13 +233,18 @@ def case_plan(
     )
 
 
-def _denoise(
-    pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], reference: Reference, maps: DrivingMaps
+def sample_latents(
+    pipeline: AnimationPipeline[Any, Any],
+    plan: Plan[Any],
+    reference: Reference,
+    maps: DrivingMaps,
+    *,
+    progress: Progress,
 ) -> Tensor:
     """Sample the latents of all frames, including the reference frame if `shows_reference_first`."""
     shown = maps if pipeline.shows_reference_first else BehindTheFirst(maps)
     inputs = Inputs([Image.fromarray(reference.picture)], [shown])
-    latents = pipeline.animate(inputs, plan, output_type="latent")
+    latents = pipeline.animate(inputs, plan, output_type="latent", report=StepReport(progress=progress))
     assert isinstance(latents, Tensor)
     return latents
 
@@ -228,7 +262,7 @@ class BehindTheFirst:
         return self._maps([frame + 1 for frame in frames])
 
 
-def _decoded(
+def decoded_frames(
     pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], latents: Tensor, settings: CaseSettings
 ) -> Iterator[NDArray[np.uint8]]:
     """Decode and yield the frames, uint8 ``H x W x 3``, without the reference frame.
@@ -248,7 +282,7 @@ def _sound_of(driving: Driving, settings: CaseSettings) -> SoundCheck:
     clip = driving.clip
     if settings.audio != "keep" or clip is None or not clip.has_audio:
         return SoundCheck(False)
-    return check_audio(clip.path, start_s=clip.start_s, duration_s=driving.source_seconds)
+    return check_audio(clip.path, start_s=driving.start_s, duration_s=driving.source_seconds)
 
 
 def _output(files: ResultFiles, driving: Driving, settings: CaseSettings, *, has_audio: bool) -> Output:
@@ -261,6 +295,10 @@ def _output(files: ResultFiles, driving: Driving, settings: CaseSettings, *, has
         num_frames=driving.num_frames,
         has_audio=has_audio,
     )
+
+
+def _ordinal(number: int) -> str:
+    return f"{number}{ {2: 'nd', 3: 'rd'}.get(number, 'th') }"
 
 
 def _facts_of(driving: Driving) -> dict[str, Any]:
@@ -305,16 +343,3 @@ def _estimator(estimator: str | Estimator, pipeline: AnimationPipeline[Any, Any]
 
 def _local(driving: str | os.PathLike[str] | PoseSequence) -> Path | PoseSequence:
     return driving if isinstance(driving, PoseSequence) else local_path(driving)
-
-
-@contextlib.contextmanager
-def _bar_of(pipeline: AnimationPipeline[Any, Any], *, is_shown: bool) -> Iterator[None]:
-    """Give the pipeline's progress bar the style of the others inside the context, and restore it
-    afterwards."""
-    before = getattr(pipeline, "_progress_bar_config", {})
-    if not before.get("disable", False):
-        pipeline.set_progress_bar_config(**bar_style("denoising", "window", is_shown=is_shown))
-    try:
-        yield
-    finally:
-        pipeline.set_progress_bar_config(**before)

@@ -10,22 +10,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimic.config import CaseConfig, CaseSettings, InferenceConfig
+from mimic.config import CaseConfig, InferenceConfig
 from mimic.families.base import AnimationPipeline
 from mimic.files import local_path
 from mimic.generation.animate import case_plan
 from mimic.generation.background import check_background
 from mimic.generation.drivers import Driver
-from mimic.generation.drivers.base import POSE_SUFFIXES, num_driving_frames
+from mimic.generation.drivers.base import POSE_SUFFIXES, used_frames
 from mimic.generation.output import enlargement, side_by_side_path
 from mimic.generation.reference import fitted, output_size, read_reference
 from mimic.names import same_place
 from mimic.results import ResultFiles, check_inputs_stay, read_result
 from mimic.video import probe
+from mimic.video.formats import PICTURE_FOLDER, is_folder_name
 from pose import PoseSequence
 
-# Upper bound of the bytes that a pixel takes in an H.264 file at crf 18.
+# Upper bound of the bytes that a pixel takes in a video at crf 18.
 BYTES_PER_PIXEL = 0.25
+# The same for formats with other compression.
+MORE_BYTES_PER_PIXEL = {"gif": 1.2, "png": 3.0}
 SPARE_BYTES = 20_000_000
 
 
@@ -75,7 +78,7 @@ def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
         with findings.about(name):
             read_reference(case.ref_image_path)
         with findings.about(name):
-            _num_frames(case)
+            count_frames(case)
     findings.raise_if_any()
 
 
@@ -89,9 +92,12 @@ def _check_names_differ(config: InferenceConfig, output_dir: Path) -> None:
                 raise InputError(f"{name} and {other} would both write {path}; give one of them another name")
 
 
-def result_files(output_dir: Path, name: str, case: CaseSettings) -> ResultFiles:
+def result_files(output_dir: Path, name: str, case: CaseConfig) -> ResultFiles:
     """Return the files that a case writes."""
-    video = output_dir / f"{name}.mp4"
+    video = output_dir / f"{name}.{case.format}"
+    if case.format == PICTURE_FOLDER:
+        folder = output_dir / name
+        video = folder if is_folder_name(folder) else output_dir / f"{name}_frames"
     return ResultFiles(video, side_by_side_path(video) if case.side_by_side else None)
 
 
@@ -133,9 +139,10 @@ def check_with_model(
         with findings.about(name):
             label, picture = read_reference(case.ref_image_path)
             height, width = output_size(picture, pipeline, case)
-            num_frames = _num_frames(case)
+            num_frames = count_frames(case)
             num_copies = 1 + (3 * enlargement(height) ** 2 if case.side_by_side else 0)
-            num_bytes += int(num_frames * height * width * BYTES_PER_PIXEL * num_copies)
+            bytes_per_pixel = MORE_BYTES_PER_PIXEL.get(case.format, BYTES_PER_PIXEL)
+            num_bytes += int(num_frames * height * width * bytes_per_pixel * num_copies)
             shown = fitted(picture, height, width, pipeline, case)
             if shown is picture:
                 label = f"{label}, cropped to its centre (fit: pad keeps all of it)"
@@ -158,13 +165,20 @@ def check_space(folder: Path, num_bytes: int) -> None:
         )
 
 
-def _num_frames(case: CaseConfig) -> int:
+def count_frames(case: CaseConfig) -> int:
+    """Return the number of driving frames of a case.
+
+    Raises:
+        FileNotFoundError, VideoError, PoseError: the clip is missing or cannot be read.
+    """
     path = local_path(case.ref_video_path)
     if path.suffix.lower() in POSE_SUFFIXES:
         if not path.is_file():
             raise FileNotFoundError(f"there is no pose file {path}")
-        return len(PoseSequence.load(path))
-    return num_driving_frames(probe(path), case)
+        poses = PoseSequence.load(path)
+        return used_frames(len(poses), poses.fps, case, name=case.ref_video_path).count
+    clip = probe(path)
+    return used_frames(clip.num_frames, clip.fps, case, name=case.ref_video_path).count
 
 
 def _check_writable(folder: Path) -> None:

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from mimic.generation.drivers import Driving, DrivingMaps
 from mimic.generation.reference import Reference
 from mimic.progress import Progress
-from mimic.video import AudioTrack, VideoWriter
+from mimic.video import AudioTrack
 from mimic.video.audio import in_step
+from mimic.video.folder import FrameWriter, open_writer
+from mimic.video.formats import sibling
 
 SIDE_BY_SIDE_MIN_HEIGHT = 384
 MARK_COLOUR = (255, 160, 0)
@@ -46,7 +48,7 @@ class Output:
             return None
         return in_step(
             clip.path,
-            start_s=clip.start_s,
+            start_s=self.driving.start_s,
             source_s=self.driving.source_seconds,
             result_s=float(self.num_frames / self.fps),
         )
@@ -63,7 +65,8 @@ class Written:
 
 
 def side_by_side_path(path: Path) -> Path:
-    return path.with_name(f"{path.stem}_side_by_side{path.suffix}")
+    """Return the path of the side-by-side video of a result."""
+    return sibling(path, "_side_by_side")
 
 
 def write_frames(
@@ -90,8 +93,8 @@ def write_frames(
     """
     with contextlib.ExitStack() as files:
 
-        def open_writer(path: Path, height: int, width: int) -> VideoWriter:
-            writer = VideoWriter(
+        def opened(path: Path, height: int, width: int) -> FrameWriter:
+            writer = open_writer(
                 path,
                 height=height,
                 width=width,
@@ -102,11 +105,11 @@ def write_frames(
             )
             return files.enter_context(writer)
 
-        writer = open_writer(output.path, reference.height, reference.width)
+        writer = opened(output.path, reference.height, reference.width)
         panels = writer_beside = None
         if output.side_by_side is not None:
             panels = Panels(reference, maps, output.driving.marks)
-            writer_beside = open_writer(output.side_by_side, panels.height, panels.width)
+            writer_beside = opened(output.side_by_side, panels.height, panels.width)
         for number, frame in enumerate(frames, start=1):
             writer.write(frame)
             if panels is not None and writer_beside is not None:

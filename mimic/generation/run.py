@@ -25,14 +25,14 @@ from mimic.generation.checks import (
     check_with_model,
     result_files,
 )
-from mimic.generation.drivers import DriverTools, load_driver
+from mimic.generation.drivers import Driver, DriverTools, load_driver
 from mimic.locks import locked_folder
 from mimic.models.densepose_model import DensePoseModel
 from mimic.provenance import described_model, estimator_facts, weights_of
 from mimic.results import identity_of, is_same, read_result
 from mimic.weights.sources import sha256
 from mimic.weights.strict import WeightsError
-from pose import load_estimator
+from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
 
 
@@ -69,7 +69,7 @@ def run_config(
         config: the model and its cases.
         output_dir: folder to use instead of the config's.
         overwrite: recompute all results and replace former ones.
-        is_progress_shown: show progress bars on a terminal.
+        is_progress_shown: show progress: bars on a terminal or in a notebook, lines elsewhere.
         say: called with lines that describe the progress.
 
     Raises:
@@ -81,7 +81,7 @@ def run_config(
     device = chosen_device(config.device)
     if config.device == "auto" and device.type == "cpu" and (note := missing_cuda()):
         say(f"note: {note}")
-    config = _with_names(config)
+    config = with_names(config)
     check_inputs(config, output_dir)
     base, checkpoint = find_sources(config.base_model_path, config.ckpt_path)
     with _folder_of_ours(output_dir, say):
@@ -100,9 +100,12 @@ def run_config(
                 is_progress_shown=is_progress_shown,
                 say=say,
             )
-    by_name = kept | {result.path.stem: result for result in made.results}
-    results = (by_name[name] for name in config.case_names() if name in by_name)
-    return RunResult(tuple(results), made.failures)
+    there = {result.path: result for result in (*kept.values(), *made.results)}
+    paths = (
+        result_files(output_dir, name, case).video
+        for name, case in zip(config.case_names(), config.test_case)
+    )
+    return RunResult(tuple(there[path] for path in paths if path in there), made.failures)
 
 
 def _run_cases(
@@ -117,30 +120,22 @@ def _run_cases(
     say: Callable[[str], None],
 ) -> RunResult:
     """Check all cases, load the model, run one case after another."""
-    driver = load_driver(family_of(base, checkpoint).pipeline_class().driven_by, driver_tools(config, device))
-    check_driver(config, driver)
-    pipeline = load_model(config, base, checkpoint, device)
-    if "warning" in pipeline.generation_defaults and not _is_all_bundled(config):
-        say(f"note: {pipeline.generation_defaults['warning']}")
-    reference_poses = check_with_model(config, pipeline, driver, output_dir)
-    model = described_model(pipeline, base=base, checkpoint=checkpoint, name=config.base_model_path)
-    say(f"model: {model['name']} on {model['device']}, {model['dtype']}")
-
+    ready = get_ready(config, base, checkpoint, device, output_dir=output_dir, say=say)
     results: list[GenerateResult] = []
     failures: list[CaseFailure] = []
-    for name, case, pose in zip(config.case_names(), config.test_case, reference_poses):
+    for name, case, pose in zip(config.case_names(), config.test_case, ready.reference_poses):
         say(f"{name}: animating {case.ref_image_path} with {case.ref_video_path}")
         try:
             result = generate(
                 case.ref_image_path,
                 case.ref_video_path,
-                pipeline=pipeline,
-                output=output_dir / f"{name}.mp4",
+                pipeline=ready.pipeline,
+                output=result_files(output_dir, name, case).video,
                 reference_pose=pose,
-                driver=driver,
+                driver=ready.driver,
                 overwrite=not identities,
                 is_progress_shown=is_progress_shown,
-                about={"model": model, "identity": identities.get(name)},
+                about={"model": ready.model, "identity": identities.get(name)},
                 **case.model_dump(include=set(CaseSettings.model_fields)),
             )
         except Exception as error:
@@ -159,7 +154,44 @@ def _run_cases(
     return RunResult(tuple(results), tuple(failures))
 
 
-def _with_names(config: InferenceConfig) -> InferenceConfig:
+@dataclass(frozen=True)
+class Ready:
+    """What the cases of a config need, loaded and checked."""
+
+    pipeline: AnimationPipeline[Any, Any]
+    driver: Driver
+    reference_poses: list[PoseSequence | None]
+    """Poses of the references, one for each case; None if the model is not driven by skeletons."""
+    model: dict[str, Any]
+    """Description of the model, for reports."""
+
+
+def get_ready(
+    config: InferenceConfig,
+    base: Path,
+    checkpoint: Path | None,
+    device: torch.device,
+    *,
+    output_dir: Path,
+    say: Callable[[str], None],
+) -> Ready:
+    """Check all cases against driver and model, and load both.
+
+    Raises:
+        InputError, WeightsError: as `run_config`.
+    """
+    driver = load_driver(family_of(base, checkpoint).pipeline_class().driven_by, driver_tools(config, device))
+    check_driver(config, driver)
+    pipeline = load_model(config, base, checkpoint, device)
+    if "warning" in pipeline.generation_defaults and not _is_all_bundled(config):
+        say(f"note: {pipeline.generation_defaults['warning']}")
+    reference_poses = check_with_model(config, pipeline, driver, output_dir)
+    model = described_model(pipeline, base=base, checkpoint=checkpoint, name=config.base_model_path)
+    say(f"model: {model['name']} on {model['device']}, {model['dtype']}")
+    return Ready(pipeline, driver, reference_poses, model)
+
+
+def with_names(config: InferenceConfig) -> InferenceConfig:
     """Return the config with an explicit name for each case."""
     named = (
         case.model_copy(update={"name": name}) for name, case in zip(config.case_names(), config.test_case)

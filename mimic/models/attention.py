@@ -55,11 +55,11 @@ class DispatchedAttnProcessor:
         temb: Tensor | None = None,
     ) -> Tensor:
         context = encoder_hidden_states
-        if context is not None and context.shape[1] == 1 and not torch.is_grad_enabled():
-            # The softmax over one key is 1. Queries and keys are left out only where no gradients are made:
-            # in training theirs are zero and not None, as optimisers and gradient reduction expect.
+        if context is not None and context.shape[1] == 1 and not _trains_weights(attn):
+            # The softmax over one key is 1. Where queries and keys are trained they are computed: their
+            # gradients are zero and not None, as optimisers and gradient reduction expect.
             value, size = attn.to_v(context), (-1, hidden_states.shape[1], -1)
-            if self.single_token:
+            if self.single_token and not torch.is_grad_enabled():
                 return output_of(attn, value).expand(size)
             return output_of(attn, value.expand(size).contiguous())
         query, key, value = self.project(attn, hidden_states, context)
@@ -210,6 +210,13 @@ def output_of(attn: Attention, seen: Tensor) -> Tensor:
     for layer in attn.to_out:
         seen = layer(seen)
     return seen
+
+
+def _trains_weights(attn: Attention) -> bool:
+    """Whether gradients are made of a layer's queries or keys."""
+    if not torch.is_grad_enabled():
+        return False
+    return any(p.requires_grad for layer in (attn.to_q, attn.to_k) for p in layer.parameters())
 
 
 def are_plain(*layers: nn.Module) -> bool:

@@ -11,8 +11,7 @@ Legend: B batch, F frames, S positions (pixels of latents), C channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,8 +25,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mimic.models.pose_net import PoseNet
-
-_SMALL = 2**20
 
 
 def save_memory(
@@ -66,42 +63,6 @@ def _save_in_svd(unet: nn.Module, gradient_checkpointing: bool, chunk_frames: in
         elif chunk_frames is not None and kind in _CHUNKED:
             module.__class__ = _CHUNKED[kind]
             module.chunk_frames = chunk_frames  # type: ignore[assignment]
-
-
-@contextmanager
-def offloaded(model: nn.Module, *, smallest: int = _SMALL) -> Iterator[None]:
-    """Keep the tensors saved for the backward pass, except for weights, in main memory.
-
-    Copying overlaps with computation on the device. Useful only if the model is on an accelerator; on the CPU
-    it only adds copies. Tensors of fewer bytes than `smallest` stay where they are.
-    """
-    weights = storages_of(model)
-
-    def pack(tensor: Tensor) -> Tensor | tuple[torch.device, Tensor]:
-        if not is_worth_moving(tensor, weights, smallest):
-            return tensor
-        copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-        # Without waiting: the device's own queue keeps this, and the way back, in order.
-        return tensor.device, copy.copy_(tensor, non_blocking=tensor.is_cuda)
-
-    def unpack(packed: Tensor | tuple[torch.device, Tensor]) -> Tensor:
-        if isinstance(packed, Tensor):
-            return packed
-        device, copy = packed
-        return copy.to(device, non_blocking=copy.is_pinned())
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        yield
-
-
-def storages_of(model: nn.Module) -> frozenset[int]:
-    """Storages of the parameters and buffers."""
-    return frozenset(t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers()))
-
-
-def is_worth_moving(tensor: Tensor, weights: frozenset[int], smallest: int = _SMALL) -> bool:
-    """Whether `offloaded` moves a tensor that is kept for the backward pass."""
-    return tensor.nbytes >= smallest and tensor.untyped_storage()._cdata not in weights
 
 
 def remade(function: Callable[..., Any], *arguments: Any) -> Any:

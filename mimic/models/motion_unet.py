@@ -27,6 +27,7 @@ from diffusers import UNetMotionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D, UNetMotionOutput
+from einops import rearrange
 from torch import Tensor, nn
 
 from mimic.models.attention import AttentionSwitches
@@ -44,8 +45,8 @@ class ClipGroupNorm(nn.GroupNorm):
     """Group norm over all frames of a clip, of features that have the frames folded into the batch."""
 
     def forward(self, features_BFCHW: Tensor, num_frames: int = 1) -> Tensor:
-        clips = features_BFCHW.unflatten(0, (-1, num_frames)).transpose(1, 2)  # B x C x F x H x W
-        return super().forward(clips).transpose(1, 2).flatten(0, 1)
+        clips = rearrange(features_BFCHW, "(b f) c h w -> b c f h w", f=num_frames)
+        return rearrange(super().forward(clips), "b c f h w -> (b f) c h w")
 
 
 class ClipResnetBlock(ResnetBlock2D):
@@ -70,12 +71,11 @@ class FrameGroupNorm(nn.GroupNorm):
     """Group norm of each frame separately, of features ``B x C x F x H x W``."""
 
     def forward(self, features_BCFHW: Tensor) -> Tensor:
-        frames = features_BCFHW.transpose(1, 2)
-        folded = frames.flatten(0, 1)
+        folded = rearrange(features_BCFHW, "b c f h w -> (b f) c h w")
         if torch.is_grad_enabled() and not folded.requires_grad:
             # torch's backward on the CPU crashes where channels lie last and only the norm's weights learn.
             folded = folded.contiguous()
-        return super().forward(folded).unflatten(0, frames.shape[:2]).transpose(1, 2)
+        return rearrange(super().forward(folded), "(b f) c h w -> b c f h w", b=len(features_BCFHW))
 
 
 class MotionModule(AnimateDiffTransformer3D):

@@ -5,6 +5,7 @@ Legend: B batch, C channels, F frames, H height, W width.
 
 from __future__ import annotations
 
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -13,16 +14,15 @@ class TemporalConv(nn.Conv3d):
     """A convolution over time alone (k x 1 x 1), computed as a 2D one: CPUs have no fast path in 3D."""
 
     def forward(self, input: Tensor) -> Tensor:
-        B, C, F, H, W = input.shape
         output = functional.conv2d(
-            input.reshape(B, C, F, H * W),
+            rearrange(input, "b c f h w -> b c f (h w)"),
             self.weight[..., 0],
             self.bias,
             padding=(self.padding[0], 0),  # type: ignore[arg-type]
             dilation=(self.dilation[0], 1),
             groups=self.groups,
         )
-        return output.unflatten(-1, (H, W))
+        return rearrange(output, "b c f (h w) -> b c f h w", h=input.shape[-2])
 
 
 def use_fast_temporal_convolutions(model: nn.Module, enabled: bool = True) -> None:

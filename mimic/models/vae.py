@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -28,13 +29,31 @@ def vae_downscale(vae: VAE) -> int:
     return 2 ** (len(blocks) - 1)
 
 
-def encode_images(vae: VAE, images_B3HW: Tensor) -> Tensor:
+def encode_images(vae: VAE, images_B3HW: Tensor, *, batch: int = 1, upcast: bool = True) -> Tensor:
     """The mode of the posterior of each image, ``B x C x h x w``, not multiplied by the scaling factor.
 
     Args:
-        images_B3HW: in [-1, 1]; encoded one at a time, so that a batch gives what single calls give.
+        images_B3HW: in [-1, 1].
+        batch: images encoded together; with 1, a batch gives the same bits as single calls.
+        upcast: encode in float32 where a float16 VAE's config has `force_upcast`, as diffusers and the
+            released MimicMotion do. Decoders of videos ignore the flag there, and here.
     """
-    return torch.cat([_latents_of(vae.encode(image)) for image in images_B3HW.to(vae.dtype).split(1)])
+    with _upcast(vae) if upcast else nullcontext():
+        images = images_B3HW.to(vae.dtype).split(batch)
+        return torch.cat([_latents_of(vae.encode(image)) for image in images])
+
+
+@contextmanager
+def _upcast(vae: VAE) -> Iterator[None]:
+    """Keep a VAE in float32 if it overflows in float16; its float16 weights come back unchanged."""
+    is_overflowing = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+    if is_overflowing:
+        vae.to(dtype=torch.float32)
+    try:
+        yield
+    finally:
+        if is_overflowing:
+            vae.to(dtype=torch.float16)
 
 
 def _latents_of(encoded: Any) -> Tensor:

@@ -37,6 +37,19 @@ def is_due(settings: TrainSettings, step: int) -> bool:
     return bool(every) and step > 0 and (step % every == 0 or step == settings.max_steps)
 
 
+def assess_start(run: TrainingRun, log: TrainingLog | None) -> None:
+    """Validate the model before the first step, so that later results can be compared with it. Nothing but
+    the log keeps the result. All processes have to call this."""
+    result = _measured(run)
+    if "failed" in result:
+        run.say(f"no validation before the first step: {result['failed']}; the training starts")
+    else:
+        run.say(f"validation before the first step: {_told(result['figures'])} ({_path(run)})")
+    if log is not None:
+        log.start({VALIDATION: result.get("figures", result)})
+        log.show(0, _path(run))
+
+
 def is_pending(run: TrainingRun) -> bool:
     """Whether the checkpoint that a training has resumed from lacks the validation that was due."""
     # Earlier formats were written after their validation.
@@ -76,10 +89,14 @@ def assess(run: TrainingRun, log: TrainingLog | None) -> None:
     if "failed" in result:
         run.say(f"no validation after step {step}: {result['failed']}; the training continues")
     else:
-        text = ", ".join(f"{name} {number:.4g}" for name, number in figures.items())
-        run.say(f"validation after step {step}: {text} ({_path(run)})")
+        run.say(f"validation after step {step}: {_told(figures)} ({_path(run)})")
     if log is not None:
         log.add(step, {VALIDATION: figures or result})
+        log.show(step, _path(run))
+
+
+def _told(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name} {number:.4g}" for name, number in figures.items())
 
 
 def _note(run: TrainingRun, result: dict[str, Any]) -> None:
@@ -104,6 +121,7 @@ def _measured(run: TrainingRun) -> dict[str, Any]:
                         path=_path(run),
                         fps=settings.fps,
                         accelerator=None if is_shared_out(run) else run.accelerator,
+                        autocast=run.accelerator.autocast,
                     )
                 result = {"figures": {name: _finite(value) for name, value in figures.items()}}
     except ValidationError as error:

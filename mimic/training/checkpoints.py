@@ -6,7 +6,7 @@ which any part is missing is never resumed from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from mimic.training.saved import (
 )
 from mimic.training.settings import ScheduleSettings, learning_rate, rate_of
 from mimic.training.state import StateError, damage, load_state, save_state, set_aside, step_of
+from mimic.training.trainable import is_among
 
 FORMAT = 2
 """Of `facts.json`. 1, which had no number, was written after the validation of its step."""
@@ -103,6 +104,9 @@ def resume(run: TrainingRun, found: list[Path], *, is_dry_run: bool = False) -> 
             f"{checkpoint} is of a training of {facts.get('family', 'another kind')}, not of "
             f"{run.settings.family}; give another output_dir"
         )
+    if run.task.inert:
+        # Earlier versions also trained parameters on which no result depends.
+        tensors = {group: _effective(own, run.task.inert) for group, own in tensors.items()}
     restore_tensors(run.parameters, tensors[WEIGHTS], source=checkpoint)
     restore_tensors(run.average or {}, tensors.get(AVERAGE, {}), source=checkpoint)
     if is_deepspeed(run.accelerator):
@@ -123,6 +127,12 @@ def resume(run: TrainingRun, found: list[Path], *, is_dry_run: bool = False) -> 
         run.say(f"{error}{place}")
     run.say(f"going on from {checkpoint}")
     _report_changes(run, facts["settings"])
+
+
+def _effective(tensors: Mapping[str, Tensor], inert: Sequence[str]) -> dict[str, Tensor]:
+    """The tensors of parameters that have an effect, of weights, average or optimiser."""
+    patterns = [place for pattern in inert for place in (pattern, f"*.{pattern}")]
+    return {name: tensor for name, tensor in tensors.items() if not is_among(name, patterns)}
 
 
 def newest_whole(found: list[Path]) -> tuple[Content, list[tuple[Path, StateError]]]:

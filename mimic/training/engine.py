@@ -20,35 +20,45 @@ from torch import Tensor, nn
 from mimic.config.loading import ConfigError
 from mimic.data.batch import Batch
 from mimic.families.task import Draws
-from mimic.models.memory import offloaded
+from mimic.models.offload import offloaded
 from mimic.training.settings import TrainSettings
+from mimic.training.trackers import check_tracker
 
 _BLOCK = re.compile(r"\b(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.\w+\.\d+$")
 """Names of a UNet's residual blocks, transformers and motion modules."""
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Where launchers write how many processes they have started."""
+_LISTED = 5
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 class EngineModel(nn.Module):
-    """A task's model as the engine takes it: what comes out are plain tensors, which all engines find.
+    """Wrap a task's model so that it returns plain tensors, which every engine recognises.
 
     Args:
-        model: gives a `Loss` for (batch, draws).
-        is_offloading: keep what the backward pass needs in the main memory until then.
+        model: returns a `Loss` for (batch, draws).
+        is_offloading: keep activations saved for the backward pass in main memory.
+        autocast: dtype of autocast around the forward pass; None where the engine applies it, or in float32.
     """
 
-    def __init__(self, model: nn.Module, *, is_offloading: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, *, is_offloading: bool = False, autocast: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.is_offloading = is_offloading
+        self.autocast = autocast
         # Where FSDP asks which layers it should gather by themselves.
         self._no_split_modules = sorted(
             {type(module).__name__ for name, module in model.named_modules() if _BLOCK.search(name)}
         )
 
     def forward(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        with offloaded(self.model) if self.is_offloading else nullcontext():
+        device = batch.pose_maps.device.type
+        with (
+            nullcontext() if self.autocast is None else torch.autocast(device, self.autocast),
+            offloaded(self.model) if self.is_offloading else nullcontext(),
+        ):
             loss = self.model(batch, draws)
         return loss.total, loss.terms
 
@@ -65,6 +75,8 @@ def check_engine(settings: TrainSettings) -> None:
             "the launcher asks for the first version of FSDP; set fsdp_version: 2, as configs/accelerate/"
             "fsdp2.yaml does"
         )
+    if settings.tracker is not None:
+        check_tracker(settings.tracker)
     if settings.precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("precision is fp16, which needs a CUDA device; use bf16 or fp32 here")
     if (
@@ -101,13 +113,16 @@ def make_accelerator(settings: TrainSettings) -> Any:
     AcceleratorState._reset_state()
     launched = launched_processes()
     accelerator = Accelerator(
+        log_with=settings.tracker,
+        project_dir=None if settings.tracker is None else str(settings.output_dir),
         # Without a GPU accelerate sees several processes only when its CPU flag is set.
         cpu=launched > 1 and not _has_accelerator(),
         mixed_precision=_PRECISIONS[settings.precision],
         gradient_accumulation_steps=settings.accumulate,
         kwargs_handlers=[
-            # A batch that draws no pose leaves PoseNet without gradients, on this process or on all.
-            DistributedDataParallelKwargs(find_unused_parameters=True),
+            # Dropped conditions leave gradients of zero, so that none is ever missing; see
+            # `check_gradients`. Gradients are views of the buckets: they are in memory once.
+            DistributedDataParallelKwargs(find_unused_parameters=False, gradient_as_bucket_view=True),
             # While one process writes a large model the others wait.
             InitProcessGroupKwargs(timeout=timedelta(hours=2)),
         ],
@@ -119,7 +134,7 @@ def make_accelerator(settings: TrainSettings) -> Any:
             f"train together on {accelerator.device}, the others by themselves in the same output_dir; start "
             "one with `python train.py …`, or launch as many as there are GPUs with `accelerate launch`"
         )
-    _share_out_on_cpu(accelerator)
+    _configure_fsdp(accelerator)
     passes = accelerator.num_processes * settings.accumulate
     if settings.batch_size % passes:
         raise ConfigError(
@@ -151,6 +166,11 @@ def launched_processes() -> int:
     return max(sizes)
 
 
+def launched_here() -> int:
+    """Return how many processes the launcher started on this machine; 1 without any."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def divides_networks(accelerator: Any) -> bool:
     """Whether an engine (FSDP2, DeepSpeed) regroups the weights of networks among processes."""
     return str(accelerator.distributed_type).endswith(("FSDP", "DEEPSPEED"))
@@ -170,15 +190,34 @@ def shares_weights(parameters: Mapping[str, Tensor]) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in parameters.values())
 
 
-def _share_out_on_cpu(accelerator: Any) -> None:
-    """FSDP2 on CPUs: torch has it, accelerate keeps it for accelerators and would quietly copy weights."""
+def _configure_fsdp(accelerator: Any) -> None:
+    """Set FSDP2's precision, and enable FSDP2 on CPUs, where accelerate would replicate the weights.
+
+    Weights are gathered in the precision that networks compute in; gradients are reduced in float32. Inputs
+    stay as they are (accelerate's own policy rounds noise levels, noise and targets as well): autocast casts
+    them where networks use them, as under DDP. Outputs are not cast: the loss is float32 anyway.
+    """
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
     if _is_asked("ACCELERATE_USE_FSDP") and accelerator.distributed_type == DistributedType.MULTI_CPU:
         accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
-        if accelerator.mixed_precision != "no":
-            accelerator.state.fsdp_plugin.set_mixed_precision(accelerator.mixed_precision)
         accelerator.state.distributed_type = DistributedType.FSDP
+    if autocast_under_fsdp(accelerator) is not None:
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
+        accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            param_dtype=autocast_under_fsdp(accelerator),
+            reduce_dtype=torch.float32,
+            cast_forward_inputs=False,
+        )
+
+
+def autocast_under_fsdp(accelerator: Any) -> torch.dtype | None:
+    """Return the dtype of the autocast that accelerate leaves out under FSDP2; None in float32 and under
+    other engines."""
+    if not str(accelerator.distributed_type).endswith("FSDP"):
+        return None
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
 
 
 def _configure_deepspeed(accelerator: Any, settings: TrainSettings) -> None:
@@ -204,8 +243,16 @@ def is_deepspeed(accelerator: Any) -> bool:
     return str(accelerator.distributed_type).endswith("DEEPSPEED")
 
 
-def make_optimiser(parameters: Mapping[str, nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW over parameters, with decay for those that are matrices or more."""
+def make_optimiser(
+    parameters: Mapping[str, nn.Parameter], settings: TrainSettings, *, is_fused: bool = False
+) -> torch.optim.Optimizer:
+    """AdamW over parameters, with decay for those that are matrices or more.
+
+    Args:
+        parameters: by name.
+        settings: of the training.
+        is_fused: step all parameters in one kernel; faster on a GPU, and rounds in another way.
+    """
     options = settings.optimiser
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters.values() if p.ndim >= 2], "weight_decay": options.weight_decay},
@@ -217,7 +264,7 @@ def make_optimiser(parameters: Mapping[str, nn.Parameter], settings: TrainSettin
         from bitsandbytes.optim import AdamW8bit
 
         return AdamW8bit(groups, **arguments)
-    return torch.optim.AdamW(groups, **arguments)
+    return torch.optim.AdamW(groups, **arguments, fused=is_fused or None)
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -241,11 +288,27 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
-def averages(values: Iterable[float], accelerator: Any) -> list[float]:
-    """The mean over processes of each number, all in one exchange."""
-    dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
-    tensor = torch.tensor(list(values), dtype=dtype, device=accelerator.device)
+def averages(values: Iterable[float | Tensor], accelerator: Any) -> list[float]:
+    """The mean over processes of each number, all in one exchange and one wait for the device."""
+    device = accelerator.device
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    tensor = torch.stack([torch.as_tensor(value, dtype=dtype, device=device) for value in values])
     return accelerator.reduce(tensor, reduction="mean").tolist()
+
+
+def check_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Check after a backward pass that every trained parameter has a gradient.
+
+    Raises:
+        ConfigError: some have none, which several processes would wait for in vain; they are named.
+    """
+    without = [name for name, parameter in parameters.items() if parameter.grad is None]
+    if without:
+        more = f" and {len(without) - _LISTED} more" if len(without) > _LISTED else ""
+        raise ConfigError(
+            f"trainable: the loss does not depend on {', '.join(without[:_LISTED])}{more}, so that they "
+            "cannot be trained; leave them out, for example by naming the other layers"
+        )
 
 
 def _is_asked(name: str) -> bool:

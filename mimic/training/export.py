@@ -1,21 +1,22 @@
-"""How do trained weights get to those who use them? In the task for a while, or as files in a folder.
+"""Make trained weights usable: in the task for validation, or as files in a folder.
 
-Where several processes hold parts of the weights, a second task, whole and in the main process alone, takes
-their place; so it does for the export where frozen weights were cast.
+Where processes hold shards of the weights, the main process builds a second, whole task; so it does for the
+export where frozen weights were cast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 
+from mimic.families.adapters import LORA_FILE
 from mimic.families.task import TrainingTask
 from mimic.files import whole_folder
+from mimic.training.card import CARD_FILE
 from mimic.training.engine import is_deepspeed, shares_weights
 from mimic.training.lora import adapted_layers, lora_state, merged
 from mimic.training.policy import cast_frozen
@@ -23,9 +24,9 @@ from mimic.training.run import TrainingRun
 from mimic.training.saved import gather
 from mimic.training.state import StateError
 from mimic.training.tasks import make_task
+from mimic.weights.metadata import save_weights
 
 FINAL = "final"
-LORA_FILE = "lora.safetensors"
 
 
 def is_shared_out(run: TrainingRun) -> bool:
@@ -71,23 +72,32 @@ def finished(run: TrainingRun, *, is_exact: bool = False) -> Iterator[TrainingTa
         run.model.train()
 
 
-def export(task: TrainingTask, folder: Path) -> Path:
-    """Write a diffusers folder with one more file in the published checkpoint's layout, and the low-rank
-    differences where there are any (all other files have them merged). The same weights give the same bytes.
+def export(
+    task: TrainingTask, folder: Path, *, facts: Mapping[str, str] | None = None, card: str | None = None
+) -> Path:
+    """Write a diffusers folder, one more file in the published checkpoint's layout, and, for LoRA, a file of
+    the LoRA alone (all other files have it merged). The same weights give the same bytes.
+
+    Args:
+        task: with the trained weights.
+        folder: its path; what is there is replaced.
+        facts: for the files of weights (`mimic.training.card.facts_of`).
+        card: text of the model card.
 
     Raises:
         StateError: the disk is full or the folder cannot be written. What had its name before stays.
     """
+    facts = facts or {}
     try:
         with whole_folder(folder) as beside:
             if adapted_layers(task.model):
-                own = {name: tensor.cpu().contiguous() for name, tensor in lora_state(task.model).items()}
-                save_file(own, beside / LORA_FILE)
+                save_weights(beside / LORA_FILE, lora_state(task.model), facts)
             with merged(task.model):
                 task.pipeline().save_pretrained(beside)
                 for name, tensors in task.released_files().items():
-                    whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-                    save_file(whole, beside / name, metadata={"format": "pt"})
+                    save_weights(beside / name, tensors, facts)
+            if card is not None:
+                (beside / CARD_FILE).write_text(card, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise StateError(
             f"the finished model {folder} could not be written: {' '.join(str(error).split())}. Checkpoints "

@@ -1,4 +1,4 @@
-"""What does a training report while it runs? A bar or lines, one JSON line a step, curves for TensorBoard."""
+"""Report a running training: a progress bar or lines, one JSON line for each step, curves for TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tqdm import tqdm
 
 from mimic.files import whole_file
 from mimic.training.state import StateError
+from mimic.training.trackers import Tracker
+from mimic.video import read_frames
 
 LOG_FILE = "log.jsonl"
 
@@ -27,10 +29,12 @@ class TrainingLog:
         step: steps made before this start; lines that a killed run wrote of later ones are removed.
         max_steps: where the bar ends.
         batch_size: clips a step.
+        num_frames: frames of a clip.
         log_every: steps to a printed line, where the bar has no terminal.
         tensorboard: write its files.
         say: prints a sentence.
         is_quiet: show no bar and no lines.
+        tracker: gets the figures and pictures as well.
 
     Raises:
         StateError: a file cannot be written.
@@ -43,13 +47,16 @@ class TrainingLog:
         step: int,
         max_steps: int,
         batch_size: int,
+        num_frames: int = 1,
         log_every: int,
         tensorboard: bool,
         say: Callable[[str], None],
         is_quiet: bool = False,
+        tracker: Tracker | None = None,
     ) -> None:
         self._path = folder / LOG_FILE
         self._batch_size, self._log_every, self._say = batch_size, log_every, say
+        self._num_frames, self._tracker = num_frames, tracker
         self._has_terminal = sys.stderr.isatty()
         self._is_quiet = is_quiet
         with _explained(self._path):
@@ -69,21 +76,47 @@ class TrainingLog:
         self._seconds_a_step: float | None = None
         self._last = time.monotonic()
 
-    def write(self, step: int, record: Mapping[str, Any]) -> None:
+    def write(self, step: int, record: Mapping[str, Any], *, waited: float = 0.0) -> None:
         """Note the step that was just made (counted from 1).
 
         Args:
+            step: its number.
             record: at least `loss` and `lr`.
+            waited: seconds of it spent waiting for clips.
         """
         now = time.monotonic()
         seconds, self._last = now - self._last, now
         before = self._seconds_a_step
         self._seconds_a_step = seconds if before is None else 0.9 * before + 0.1 * seconds
         rate = self._batch_size / max(seconds, 1e-9)
-        line = {"step": step, **record, "clips_per_s": round(rate, 4)}
+        speed = {
+            "clips_per_s": rate,
+            "frames_per_s": rate * self._num_frames,
+            "waiting": min(1.0, waited / max(seconds, 1e-9)),
+        }
+        line = {"step": step, **record, **{name: round(value, 4) for name, value in speed.items()}}
         self._write_line(line)
         self._show(step, record)
-        self._draw(step, {**record, "clips_per_s": rate})
+        self._draw(step, {**record, **speed})
+
+    def start(self, record: Mapping[str, Any]) -> None:
+        """Write a line of step 0, the model before training, in place of one that is there."""
+        if self._last_line:
+            with _explained(self._path):
+                self._file.seek(-len(_encoded(self._last_line)), os.SEEK_END)
+        self._write_line({"step": 0, **record})
+        self._draw(0, record)
+
+    def show(self, step: int, video: Path) -> None:
+        """Show the middle picture of a validation video in TensorBoard and the tracker."""
+        if (self._curves is None and self._tracker is None) or not video.is_file():
+            return
+        frames = list(read_frames(video))
+        picture = frames[len(frames) // 2]
+        if self._curves is not None:
+            self._curves.add_image("validation", picture, step, dataformats="HWC")
+        if self._tracker is not None:
+            self._tracker.show(step, "validation", picture)
 
     def add(self, step: int, record: Mapping[str, Any]) -> None:
         """Add the results of validation to the line of the step written last, if that was `step`."""
@@ -114,8 +147,11 @@ class TrainingLog:
         self._last_line = line
 
     def _draw(self, step: int, record: Mapping[str, Any]) -> None:
+        figures = _numbers(record)
+        if self._tracker is not None:
+            self._tracker.log(step, dict(figures))
         if self._curves is not None:
-            for name, value in _numbers(record):
+            for name, value in figures:
                 self._curves.add_scalar(name, value, step)
 
     def _show(self, step: int, record: Mapping[str, Any]) -> None:
@@ -135,7 +171,7 @@ def cut_log(path: Path, step: int) -> dict[str, Any]:
     if not path.exists():
         return {}
     lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith(b"\n") and 0 < _step_of(line) <= step]
+    kept = [line for line in lines if line.endswith(b"\n") and 0 <= _step_of(line) <= step]
     last = json.loads(kept[-1]) if kept else {}
     if kept:
         kept[-1] = _encoded(last)
@@ -153,7 +189,7 @@ def _step_of(line: bytes) -> int:
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return 0
+        return -1
 
 
 def _curves(folder: Path, step: int, say: Callable[[str], None]) -> Any:

@@ -8,6 +8,7 @@ resumes from its last checkpoint ends in the same bytes as one that was never di
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mimic.data.batch import Sample, collate
+from mimic.data.batch import AnySample, collate
 from mimic.locks import locked_folder
-from mimic.training.assess import assess, is_due, is_pending
+from mimic.training.assess import assess, assess_start, is_due, is_pending
+from mimic.training.card import facts_of, model_card
 from mimic.training.checkpoints import save
-from mimic.training.engine import averages, is_deepspeed, local, make_accelerator
+from mimic.training.engine import averages, check_gradients, is_deepspeed, local, make_accelerator
 from mimic.training.export import FINAL, export, finished
 from mimic.training.logs import TrainingLog
 from mimic.training.order import generator_of, own_numbers, seed_of
@@ -31,6 +33,7 @@ from mimic.training.settings import TrainSettings, learning_rate
 from mimic.training.setup import check_folder, set_up
 from mimic.training.signals import StopRequest
 from mimic.training.state import checkpoints
+from mimic.training.trackers import Tracker
 
 
 class TrainingError(RuntimeError):
@@ -60,6 +63,10 @@ class StepResult:
     is_skipped: bool
     keys: list[str]
     """The clips of this process."""
+    waited: float = 0.0
+    """Seconds spent waiting for clips, a mean over the processes."""
+    hands: float | None = None
+    """Share of the frames that have a hand mask; None without masks of hands."""
 
 
 def train(
@@ -108,9 +115,10 @@ def train(
         folder = settings.output_dir / FINAL
         with finished(run, is_exact=True) as task:
             if task is not None and run.is_main:
-                export(task, folder)
+                facts = facts_of(settings, task, run.progress.step)
+                export(task, folder, facts=facts, card=model_card(facts, settings, best=run.progress.best))
         accelerator.wait_for_everyone()
-        run.say(f"done: {folder}")
+        run.say(f"done: {folder}{_best(run)}")
         accelerator.end_training()
         return Outcome(run.progress.step, folder)
 
@@ -120,12 +128,16 @@ def _steps(run: TrainingRun, log: TrainingLog | None, stop: StopRequest) -> str 
     settings, progress = run.settings, run.progress
     if is_pending(run):
         assess(run, log)
+    if progress.step == 0 and settings.validation.every and settings.validation.at_start:
+        assess_start(run, log)
+        if log is not None:
+            log.pause()
     batches = run.batches()
     while progress.step < settings.max_steps:
         step, is_asked = one_step(run, batches, is_asked_to_stop=stop.name is not None)
         is_last = progress.step == settings.max_steps
         if log is not None:
-            log.write(progress.step, _record(run, step))
+            log.write(progress.step, _record(run, step), waited=step.waited)
         _stop_if_hopeless(run, step)
         is_validated = is_due(settings, progress.step)
         if is_last or is_asked or is_validated or progress.step % settings.checkpoints.every == 0:
@@ -141,9 +153,9 @@ def _steps(run: TrainingRun, log: TrainingLog | None, stop: StopRequest) -> str 
 
 
 def one_step(
-    run: TrainingRun, batches: Iterator[list[Sample]], *, is_asked_to_stop: bool = False
+    run: TrainingRun, batches: Iterator[list[AnySample]], *, is_asked_to_stop: bool = False
 ) -> tuple[StepResult, bool]:
-    """Make a step and count it.
+    """Make a step and count it. The process waits for the device once, before the weights change.
 
     Returns:
         what it gave, and whether any process was asked to stop.
@@ -157,26 +169,45 @@ def one_step(
     losses: list[Tensor] = []
     terms: list[dict[str, Tensor]] = []
     keys: list[str] = []
+    waited, with_hands = 0.0, list[float]()
     for number in range(settings.accumulate):
+        begin = time.monotonic()
         samples = next(batches)
+        waited += time.monotonic() - begin
         keys += [sample.key for sample in samples]
+        masks = [sample.masks["hands"][1:] for sample in samples if "hands" in sample.masks]
+        with_hands += [float((mask.amax(dim=(1, 2, 3)) > 0).float().mean()) for mask in masks]
         loss, own_terms = _one_pass(run, samples, number)
         losses.append(loss)
         terms.append(own_terms)
+    if not run.has_checked_gradients and not is_deepspeed(accelerator):
+        check_gradients(run.parameters)
+        run.has_checked_gradients = True
     names = sorted(terms[0])
-    summary = [torch.stack(losses).mean().item(), float(is_asked_to_stop)]
-    summary += [torch.stack([own[name] for own in terms]).float().mean().item() for name in names]
-    mean_loss, asked, *mean_terms = averages(summary, accelerator)
-    norm, is_skipped = _apply(run, mean_loss)
+    norm = _clipped(run)
+    summary = [torch.stack(losses).mean(), norm, float(is_asked_to_stop), waited]
+    summary.append(sum(with_hands) / max(len(with_hands), 1))
+    summary += [torch.stack([own[name] for own in terms]).float().mean() for name in names]
+    mean_loss, mean_norm, asked, mean_waited, hands, *mean_terms = averages(summary, accelerator)
+    is_skipped = _apply(run, mean_loss, mean_norm)
     progress.step += 1
     progress.skipped += is_skipped
     progress.skipped_in_row = progress.skipped_in_row + 1 if is_skipped else 0
     if not is_skipped:
         _follow(run)
-    return StepResult(mean_loss, dict(zip(names, mean_terms)), norm, is_skipped, keys), asked > 0
+    result = StepResult(
+        mean_loss,
+        dict(zip(names, mean_terms)),
+        mean_norm,
+        is_skipped,
+        keys,
+        mean_waited,
+        hands if with_hands else None,
+    )
+    return result, asked > 0
 
 
-def _one_pass(run: TrainingRun, samples: list[Sample], number: int) -> tuple[Tensor, dict[str, Tensor]]:
+def _one_pass(run: TrainingRun, samples: list[AnySample], number: int) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradients of one part of this process's share."""
     settings, accelerator = run.settings, run.accelerator
     places = own_numbers(
@@ -192,34 +223,45 @@ def _one_pass(run: TrainingRun, samples: list[Sample], number: int) -> tuple[Ten
         for sample, place in zip(samples, places)
         for window in range(references)
     ]
-    draws = {name: torch.stack([own[name] for own in drawn]).to(accelerator.device) for name in drawn[0]}
+    draws = {name: _sent(run, torch.stack([own[name] for own in drawn])) for name in drawn[0]}
+    arrived = [sample.to(accelerator.device, non_blocking=run.is_pinning) for sample in samples]
     with torch.no_grad():
-        clips = collate(samples).to(accelerator.device)
-        batch = as_float(run.task.encode(clips, references=references))
+        batch = as_float(run.task.encode(collate(arrived), references=references))
     with accelerator.accumulate(run.model):
         loss, terms = run.model(batch, draws)
         # DeepSpeed steps within `backward`, so that what is not finite must not get there.
-        if not is_deepspeed(accelerator) or math.isfinite(averages([loss.item()], accelerator)[0]):
+        if not is_deepspeed(accelerator) or math.isfinite(averages([loss.detach()], accelerator)[0]):
             accelerator.backward(loss)
     return loss.detach(), terms
 
 
-def _apply(run: TrainingRun, loss: float) -> tuple[float, bool]:
-    """Clip and step, unless loss or gradients are not finite; returns the gradients' norm and if it was
-    skipped."""
-    accelerator, optimiser = run.accelerator, run.optimiser
+def _sent(run: TrainingRun, tensor: Tensor) -> Tensor:
+    """The tensor on the device; the process does not wait for the transfer."""
+    if run.is_pinning:
+        tensor = tensor.pin_memory()
+    return tensor.to(run.accelerator.device, non_blocking=run.is_pinning)
+
+
+def _clipped(run: TrainingRun) -> Tensor | float:
+    """Scale the gradients down to `clip_norm`; their norm before."""
     clip = run.settings.clip_norm
-    norm = accelerator.clip_grad_norm_(run.parameters.values(), math.inf if clip is None else clip)
+    parameters = run.parameters.values()
+    norm = run.accelerator.clip_grad_norm_(parameters, math.inf if clip is None else clip)
     if norm is None:  # DeepSpeed knows none before its first step
-        norm = 0.0
-    norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        return 0.0
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+
+def _apply(run: TrainingRun, loss: float, norm: float) -> bool:
+    """Step, unless loss or gradients are not finite; returns whether the step was skipped."""
+    accelerator, optimiser = run.accelerator, run.optimiser
     is_finite = math.isfinite(loss) and math.isfinite(norm)
     if is_finite or accelerator.scaler is not None:
         optimiser.step()  # with a scaler: skips by itself, and then scales less
     optimiser.zero_grad()
     if accelerator.scaler is not None and math.isfinite(loss) and accelerator.scaler.get_scale() >= 1:
-        return norm, False  # a scale that was too large, which is on its way down
-    return norm, not is_finite
+        return False  # a scale that was too large, which is on its way down
+    return not is_finite
 
 
 @torch.no_grad()
@@ -228,8 +270,9 @@ def _follow(run: TrainingRun) -> None:
     if run.average is None or run.settings.ema_decay is None:
         return
     decay = min(run.settings.ema_decay, run.progress.step / (run.progress.step + 9))
-    for name, parameter in run.parameters.items():
-        local(run.average[name]).lerp_(local(parameter.detach()).float(), 1 - decay)
+    averaged = [local(run.average[name]) for name in run.parameters]
+    trained = [local(parameter.detach()).float() for parameter in run.parameters.values()]
+    torch._foreach_lerp_(averaged, trained, 1 - decay)
 
 
 def _record(run: TrainingRun, step: StepResult) -> dict[str, Any]:
@@ -244,6 +287,10 @@ def _record(run: TrainingRun, step: StepResult) -> dict[str, Any]:
         "epoch": position // len(run.dataset),
         "skipped": progress.skipped,
     }
+    if step.hands is not None:
+        record["frames_with_hands"] = round(step.hands, 4)
+    if run.accelerator.device.type == "cuda":
+        record["memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
     if step.is_skipped:
         record["skipped_clips"] = step.keys
     return record
@@ -272,17 +319,36 @@ def _stop_if_hopeless(run: TrainingRun, step: StepResult) -> None:
 
 
 def _open_log(run: TrainingRun, *, is_quiet: bool) -> TrainingLog:
-    settings = run.settings
+    settings, tracker = run.settings, None
+    if settings.tracker is not None:
+        tracker = Tracker(run.accelerator, settings.output_dir.name, settings.model_dump(mode="json"))
     return TrainingLog(
         settings.output_dir,
         step=run.progress.step,
         max_steps=settings.max_steps,
         batch_size=settings.batch_size,
+        num_frames=settings.data.num_frames,
         log_every=settings.log_every,
         tensorboard=settings.tensorboard,
         say=run.say,
         is_quiet=is_quiet,
+        tracker=tracker,
     )
+
+
+def _best(run: TrainingRun) -> str:
+    """Say which step was the best in validation, and how to use it."""
+    best = run.progress.best
+    if not best:
+        return ""
+    step, name = int(best["step"]), run.settings.validation.best_by
+    text = f"; the best validation was that of step {step} ({name} {best['value']:.4g})"
+    if step == run.progress.step:
+        return f"{text}, the one in it"
+    checkpoint = run.settings.output_dir / f"checkpoint-{step}"
+    if not run.settings.checkpoints.keep_best:
+        return text
+    return f"{text}: `mimic export {checkpoint} OUT` makes a model folder of it"
 
 
 def _print(line: str) -> None:

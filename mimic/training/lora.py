@@ -1,4 +1,4 @@
-"""Low-rank differences to layers (LoRA, by peft): put in before training, merged for whatever leaves it."""
+"""Train LoRA with peft: add it to layers before training, merge it for export and validation."""
 
 from __future__ import annotations
 
@@ -13,24 +13,31 @@ from torch import Tensor, nn
 
 from mimic.config.loading import ConfigError
 from mimic.training.settings import LoraSettings
-from mimic.training.trainable import freeze_except, unknown
+from mimic.training.trainable import freeze_except, is_among, unknown, without_effect
 from mimic.weights.lora import ALPHA, DOWN, UP, product
 
 _ADAPTER = "default"
 _LAYERS = (nn.Linear, nn.Conv2d, nn.Conv3d)
 
 
-def target_layers(model: nn.Module, targets: Sequence[str], parts: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names of the layers (linear, convolutions) that targets mean.
+def target_layers(
+    model: nn.Module,
+    targets: Sequence[str],
+    parts: Mapping[str, Sequence[str]],
+    *,
+    inert: Sequence[str] = (),
+) -> list[str]:
+    """Return the names of the layers (linear layers and convolutions) that targets select.
 
     Args:
         model: holds the networks under the names that users know.
-        targets: each a network or module (``unet.mid_block``), a part of the family's, the end of layers'
-            names (``to_q``), or a pattern over whole names.
-        parts: as of `TrainingTask.parts`.
+        targets: each a network or module (``unet.mid_block``), a part of the family, the end of layers' names
+            (``to_q``), or a pattern over whole names.
+        parts: as `TrainingTask.parts`.
+        inert: patterns of parameters whose layers are never selected, as `TrainingTask.inert`.
 
     Raises:
-        ConfigError: a target means no layer.
+        ConfigError: a target matches no layer, or none that has an effect.
     """
     layers = [name for name, module in model.named_modules() if isinstance(module, _LAYERS)]
     chosen: set[str] = set()
@@ -44,24 +51,37 @@ def target_layers(model: nn.Module, targets: Sequence[str], parts: Mapping[str, 
         ]
         if not matching:
             raise ConfigError(f"lora.targets: {unknown(target, model, parts)}")
-        chosen.update(matching)
+        effective = [name for name in matching if not is_among(f"{name}.weight", inert)]
+        if not effective:
+            raise ConfigError(f"lora.targets: {without_effect(target)}")
+        chosen.update(effective)
     return [name for name in layers if name in chosen]
 
 
 def add_lora(
-    model: nn.Module, settings: LoraSettings, parts: Mapping[str, Sequence[str]], *, seed: int
+    model: nn.Module,
+    settings: LoraSettings,
+    parts: Mapping[str, Sequence[str]],
+    *,
+    seed: int,
+    inert: Sequence[str] = (),
 ) -> list[str]:
-    """Put low-rank differences beside the targeted layers, whose own weights are frozen.
+    """Add LoRA to the targeted layers and freeze the layers' own weights.
 
-    At first they change nothing (B is zero). Other parameters that train keep training.
+    Initially it has no effect (B is zero). Other trained parameters stay trained.
+
+    Args:
+        model, parts, inert: as of `target_layers`.
+        settings: of LoRA.
+        seed: of the initial values of A.
 
     Returns:
-        names of the parameters of the differences.
+        names of the LoRA's parameters.
 
     Raises:
-        ConfigError: a target means no layer, or peft is not installed.
+        ConfigError: a target matches no layer, or peft is not installed.
     """
-    # bitsandbytes, which peft looks for, complains of parts that nothing here uses.
+    # peft imports bitsandbytes, which warns about parts that are not used here.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -69,7 +89,7 @@ def add_lora(
         raise ConfigError(
             "lora needs peft, which is not installed; pip install 'mimic-motion[train]'"
         ) from error
-    layers = target_layers(model, settings.targets, parts)
+    layers = target_layers(model, settings.targets, parts, inert=inert)
     frozen = {f"{layer}.{end}" for layer in layers for end in ("weight", "bias")}
     training = [n for n, p in model.named_parameters() if p.requires_grad and n not in frozen]
     alpha = settings.alpha if settings.alpha is not None else settings.rank
@@ -85,22 +105,23 @@ def add_lora(
     added = [name for name, _ in model.named_parameters() if ".lora_" in name]
     for name, parameter in model.named_parameters():
         if ".lora_" in name:
-            parameter.data = parameter.data.float()  # steps of 1e-5 vanish in half precision
+            parameter.data = parameter.data.float()  # in half precision, updates of 1e-5 would be lost
     freeze_except(model, [*training, *added])
     return added
 
 
 def adapted_layers(model: nn.Module) -> dict[str, Any]:
-    """Name of each layer that has differences to the wrapper that holds layer and differences."""
+    """Return peft's wrapper of each layer with LoRA, by the layer's name."""
     return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
 
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[None]:
-    """In here the model is as if it had never had differences beside its layers: plain modules, plain keys,
-    the differences added to the weights. Afterwards it is what it was, bit for bit.
+    """Replace layers with LoRA by plain layers with merged weights inside the block.
 
-    Needs room for the changed weights once more.
+    Names of modules and keys are then those without LoRA. Afterwards the model is restored bit for bit.
+
+    Needs memory for a second copy of the changed weights.
     """
     wrappers = adapted_layers(model)
     own = {name: wrapper.base_layer.weight.data for name, wrapper in wrappers.items()}
@@ -118,13 +139,14 @@ def merged(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def difference(wrapper: Any) -> Tensor:
-    """What a layer's differences add to its weight: ``alpha / rank * B A``, float32."""
+    """Return what the LoRA of a layer adds to its weight: ``alpha / rank * B A``, float32."""
     down, up = wrapper.lora_A[_ADAPTER].weight, wrapper.lora_B[_ADAPTER].weight
     return product(down, up) * wrapper.scaling[_ADAPTER]
 
 
 def lora_state(model: nn.Module) -> dict[str, Tensor]:
-    """Content of a LoRA file (`mimic.weights.lora`): all differences; other trained parameters in full."""
+    """Return the content of a LoRA file (`mimic.weights.lora`): LoRA of all layers, and other trained
+    parameters in full."""
     state: dict[str, Tensor] = {}
     for name, wrapper in adapted_layers(model).items():
         down, up = wrapper.lora_A[_ADAPTER].weight.detach(), wrapper.lora_B[_ADAPTER].weight.detach()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimic.config.loading import Config, ConfigError, build, read_yaml
+from mimic.config.loading import Config, ConfigError, build, check_kind, read_yaml
 
 OTHER_TRAINERS = {
     "mini_vae": "mimic.miniature.train_vae:TRAINER",
@@ -43,6 +43,7 @@ def settings_of(config: Path, overrides: Sequence[str] = ()) -> Any:
 
 
 def _trainer(content: dict[str, Any], config: Path) -> tuple[Any, Callable[[Any, bool, bool], Path]]:
+    check_kind(content, config, "train")
     if "family" in content:
         return _family_settings(content, config), _train_family
     name = content.pop("trainer", None)
@@ -51,10 +52,16 @@ def _trainer(content: dict[str, Any], config: Path) -> tuple[Any, Callable[[Any,
             f"{config}: trainer is {name!r}; use {' or '.join(OTHER_TRAINERS)}, or "
             "`family: mimicmotion` instead"
         )
-    module, _, attribute = OTHER_TRAINERS[name].partition(":")
-    trainer: Trainer = getattr(importlib.import_module(module), attribute)
+    trainer = trainer_named(name)
     settings = build(trainer.Settings, content, config)
     return settings, lambda settings, _, is_quiet: trainer.run(settings, progress=not is_quiet)
+
+
+def trainer_named(name: str) -> Trainer:
+    """Return one of `OTHER_TRAINERS`."""
+    module, _, attribute = OTHER_TRAINERS[name].partition(":")
+    trainer: Trainer = getattr(importlib.import_module(module), attribute)
+    return trainer
 
 
 def _family_settings(content: dict[str, Any], config: Path) -> Any:

@@ -5,23 +5,30 @@ Everything here is the same in all processes of a training, except for the sampl
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mimic.data.batch import Sample
+from mimic.data.batch import AnySample, Sample
 from mimic.data.processes import start_method
 from mimic.families.task import TrainingTask
-from mimic.training.engine import is_deepspeed, shares_weights
+from mimic.training.engine import is_deepspeed, launched_here, shares_weights
 from mimic.training.order import Order
 from mimic.training.policy import Policy
 from mimic.training.settings import TrainSettings
 from mimic.training.workers import HandingOver, samples_or_raise, set_up_worker
 
 Say = Callable[[str], None]
+PREFETCHED = 2
+"""Batches that each loading process has ready."""
+_WIDEST_EMBEDDING = 1280
+SHARED_MEMORY = Path("/dev/shm")
+"""Where Linux keeps the tensors that processes hand to each other."""
 
 
 @dataclass
@@ -62,15 +69,22 @@ class TrainingRun:
     say: Say
     facts: dict[str, Any] = field(default_factory=dict)
     """Of the newest checkpoint: what its `facts.json` holds; empty before the first."""
+    has_checked_gradients: bool = False
+    """Whether `check_gradients` has passed in this start."""
     no_validation: str | None = None
     """Why no validation is tried until the next start; None: it is."""
+
+    @property
+    def is_pinning(self) -> bool:
+        """Whether samples go to the device from page-locked memory, without waiting."""
+        return self.accelerator.device.type == "cuda"
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes and speaks."""
         return bool(self.accelerator.is_main_process)
 
-    def batches(self) -> Iterator[list[Sample]]:
+    def batches(self) -> Iterator[list[AnySample]]:
         """This process's samples from the current step on, one list for each pass.
 
         Errors of a clip are the same with and without processes that load data.
@@ -87,12 +101,16 @@ class TrainingRun:
             num_ranks=accelerator.num_processes,
         )
         if not settings.num_workers:
-            return iter(DataLoader(self.dataset, batch_sampler=order, collate_fn=list))
+            return iter(
+                DataLoader(self.dataset, batch_sampler=order, collate_fn=list, pin_memory=self.is_pinning)
+            )
         loader = DataLoader(
             HandingOver(self.dataset),
             batch_sampler=order,
             collate_fn=list,
             num_workers=settings.num_workers,
+            prefetch_factor=PREFETCHED,
+            pin_memory=self.is_pinning,
             worker_init_fn=set_up_worker,
             multiprocessing_context=start_method(),
         )
@@ -125,7 +143,53 @@ def describe(run: TrainingRun) -> list[str]:
         f"{settings.accumulate} passes x {share} clips of {data.num_frames} frames{each}, "
         f"{data.height}x{data.width}; {settings.precision} on {accelerator.device}",
         f"{len(run.dataset)} clips, {settings.max_steps} steps, {epochs:.1f} epochs",
+        *_shared_memory(run, share),
     ]
+
+
+def sample_bytes(settings: TrainSettings, *, channels: int, width: int, dtype_bytes: int = 4) -> int:
+    """Return the size of a sample as a loading process hands it over.
+
+    Args:
+        settings: of the training; with `memory.cache`, samples have latents in place of pixels.
+        channels: of the latents.
+        width: of the image embedding.
+        dtype_bytes: of a number in the cache.
+    """
+    data = settings.data
+    frames, pixels = data.num_frames + 1, data.height * data.width
+    latents = pixels // data.latent_downscale**2
+    masks = 4 * len(data.regions) * frames * latents
+    maps = 3 * frames * pixels
+    if settings.memory.cache is None:
+        return 2 * maps + masks
+    return maps + masks + dtype_bytes * (frames * channels * latents + width)
+
+
+def _shared_memory(run: TrainingRun, share: int) -> list[str]:
+    """Say how much shared memory the loading processes need, and whether it is there."""
+    settings = run.settings
+    if not settings.num_workers:
+        return []
+    pipeline = run.task.pipeline()
+    channels = pipeline.latent_shape(settings.data.height, settings.data.width)[0]
+    size = share * sample_bytes(settings, channels=channels, width=_WIDEST_EMBEDDING)
+    # Each process that loads has some batches ready and makes the next; one is being used.
+    num_batches = settings.num_workers * (PREFETCHED + 1) + 1
+    needed = size * num_batches
+    line = (
+        f"shared memory of each process: {as_bytes(needed)} ({num_batches} batches of {as_bytes(size)}, for "
+        f"{settings.num_workers} processes that load clips)"
+    )
+    if SHARED_MEMORY.is_dir():
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        local = needed * launched_here()
+        if free < local:
+            return [
+                f"{line}; {SHARED_MEMORY} has {as_bytes(free)} for {launched_here()} processes: start the "
+                "container with a larger --shm-size, or lower num_workers"
+            ]
+    return [line]
 
 
 def memory_parts(run: TrainingRun) -> dict[str, int]:

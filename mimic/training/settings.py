@@ -69,6 +69,9 @@ class ValidationSettings(Config):
     every: int = Field(default=0, ge=0)
     """Validate every n steps, and after the last; 0: never."""
 
+    at_start: bool = False
+    """With `every`, also validate before the first step, to compare later results with."""
+
     num_clips: int = Field(default=4, ge=1)
     """How many of the validation clips, from the first."""
 
@@ -196,6 +199,10 @@ class TrainSettings(Config):
     tensorboard: bool = True
     """Write curves for TensorBoard, if it is installed."""
 
+    tracker: str | None = None
+    """Experiment tracker that also gets all figures and validation pictures: any that accelerate knows and
+    that is installed, such as wandb, trackio, mlflow or aim. Its own environment variables configure it."""
+
     log_every: int = Field(default=10, ge=1)
     """Without a terminal for a progress bar, print a line every n steps."""
 
@@ -218,6 +225,11 @@ class TrainSettings(Config):
             )
         if self.model == "tiny" and self.checkpoint is not None:
             raise ValueError("model is tiny, which no released checkpoint fits; leave checkpoint out")
+        if self.data.references > 1 and self.memory.cache is not None:
+            raise ValueError(
+                f"data.references is {self.data.references}, and memory.cache holds the embedding of one "
+                "reference of each clip; leave one of the two out"
+            )
         best_by = self.validation.best_by
         if self.validation.every and best_by == "hand_psnr" and "hands" not in self.data.regions:
             raise ValueError(

@@ -14,12 +14,14 @@ from mimic.config.loading import ConfigError, build
 from mimic.data.batch import Sample
 from mimic.data.cache import EncodingCache, weights_digest
 from mimic.data.dataset import ClipDataset, build_dataset
+from mimic.data.hands import MOST_CLIPS, all_thresholds, hand_shares
+from mimic.data.hands import describe as describe_hands
 from mimic.data.settings import DataSettings
 from mimic.families.task import TrainingTask
 from mimic.files import remove_partial
 from mimic.training.assess import VALIDATION
 from mimic.training.checkpoints import resume
-from mimic.training.engine import EngineModel, divides_networks, make_optimiser
+from mimic.training.engine import EngineModel, autocast_under_fsdp, divides_networks, make_optimiser
 from mimic.training.policy import cast_frozen, resolve
 from mimic.training.run import Say, TrainingProgress, TrainingRun, as_bytes, checkpoint_bytes, describe
 from mimic.training.settings import TrainSettings
@@ -59,10 +61,17 @@ def set_up(settings: TrainSettings, accelerator: Any, *, say: Say, is_dry_run: b
         task = make_task(settings)
     data = fit_data(settings.data, task)
     dataset = build_dataset(data, split="train", seed=settings.seed)
-    optimiser = make_optimiser(_trained(task), settings)
+    # GradScaler's skipped steps are seen on the plain optimiser only.
+    is_fused = accelerator.device.type == "cuda" and settings.precision != "fp16"
+    optimiser = make_optimiser(_trained(task), settings, is_fused=is_fused)
     policy = resolve(settings, accelerator.device)
+    task.encoded_together = policy.encoded_together
     is_cast = cast_frozen(task, policy, is_divided=divides_networks(accelerator))
-    model: nn.Module = EngineModel(task.model, is_offloading=settings.memory.offload_activations)
+    model: nn.Module = EngineModel(
+        task.model,
+        is_offloading=settings.memory.offload_activations,
+        autocast=autocast_under_fsdp(accelerator),
+    )
     align_memory(model)
     for module in task.frozen.values():
         module.to(accelerator.device)
@@ -90,7 +99,7 @@ def set_up(settings: TrainSettings, accelerator: Any, *, say: Say, is_dry_run: b
         is_cast=is_cast,
         say=say,
     )
-    for line in describe(run):
+    for line in [*describe(run), *_hands(dataset)]:
         say(line)
     if found:
         resume(run, found, is_dry_run=is_dry_run)
@@ -99,6 +108,20 @@ def set_up(settings: TrainSettings, accelerator: Any, *, say: Say, is_dry_run: b
     if settings.validation.every and not is_dry_run:
         run.validation = _validation_clips(settings, data)
     return run
+
+
+def _hands(dataset: ClipDataset) -> list[str]:
+    """Say in how many frames of the training clips hands are masked; nothing where poses are rendered."""
+    settings = dataset.settings
+    if "hands" not in settings.regions:
+        return []
+    step = max(1, len(dataset.clips) // MOST_CLIPS)
+    found = [dataset.source.poses(clip) for clip in dataset.clips[::step]]
+    clips = [poses for poses in found if poses is not None]
+    if not clips:
+        return []
+    shares = hand_shares(clips, all_thresholds(settings.hand_threshold))
+    return [describe_hands(shares, settings.hand_threshold)]
 
 
 def _validation_clips(settings: TrainSettings, data: DataSettings) -> list[Sample]:
@@ -127,14 +150,14 @@ def _encoded(
     cache = EncodingCache(folder, weights=weights_digest(task.frozen))
     num_written = cache.fill(
         dataset,
-        task.encode,
+        task.encode_pictures,
         device=accelerator.device,
         rank=accelerator.process_index,
         num_ranks=accelerator.num_processes,
     )
     accelerator.wait_for_everyone()
     say(f"latents of all clips are in {folder}; {num_written} of this process's were made now")
-    return dataset.with_cache(cache)
+    return dataset.with_cache(cache, keeps_reference=task.needs_reference)
 
 
 def fit_data(settings: DataSettings, task: TrainingTask) -> DataSettings:

@@ -1,4 +1,4 @@
-"""Which model is trained further, and what of it? The family's task, made from the settings."""
+"""Make the family's task from the settings: load the model, select what is trained."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ def make_task(settings: TrainSettings) -> TrainingTask:
             ) from error
     pipeline.set_progress_bar_config(disable=True)
     set_window(pipeline, objective, num_frames=settings.data.num_frames)
+    if settings.data.source == "prepared":
+        # What is said of a base that knows rendered dancers only does not hold for one trained on videos.
+        stored = pipeline.generation_defaults.items()
+        pipeline.generation_defaults = {k: v for k, v in stored if k not in ("warning", "description")}
     task = family.from_pipeline(pipeline, objective)
     _choose_trained(task, settings)
     save_memory(
@@ -49,6 +53,6 @@ def _choose_trained(task: TrainingTask, settings: TrainSettings) -> None:
     names = settings.trainable
     if not names and settings.lora is None:
         names = tuple(name for name, _ in task.model.named_children())
-    trainable.select(task.model, names, task.parts)
+    trainable.select(task.model, names, task.parts, inert=task.inert)
     if settings.lora is not None:
-        add_lora(task.model, settings.lora, task.parts, seed=settings.seed)
+        add_lora(task.model, settings.lora, task.parts, seed=settings.seed, inert=task.inert)

@@ -1,11 +1,12 @@
-"""How good is a model? Videos of clips it is not trained on, beside the truth, and their figures.
+"""Validate a model: generate clips that it is not trained on, and compare them with the truth.
 
 Legend: F frames, H height, W width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from mimic.data.batch import Sample
-from mimic.data.transforms import frames_to_uint8
+from mimic.data.batch import Sample, collate
+from mimic.data.transforms import as_pixels, frames_to_uint8
 from mimic.families.task import TrainingTask
 from mimic.metrics.image import EQUAL_PSNR, psnr, ssim
+from mimic.training.policy import as_float
 from mimic.video import VideoWriter
 
 Pictures = NDArray[np.uint8]
@@ -37,9 +39,9 @@ def show_clip(sample: Sample, generated: torch.Tensor) -> Pictures:
     """
     num_frames = len(sample.frames)
     columns = [
-        sample.reference[None].expand(num_frames, -1, -1, -1) / 2 + 0.5,
-        sample.pose_maps[1:] / 2 + 0.5,
-        sample.frames / 2 + 0.5,
+        as_pixels(sample.reference)[None].expand(num_frames, -1, -1, -1) / 2 + 0.5,
+        as_pixels(sample.pose_maps[1:]) / 2 + 0.5,
+        as_pixels(sample.frames) / 2 + 0.5,
         generated,
     ]
     pictures = [frames_to_uint8(column) for column in columns]
@@ -54,7 +56,7 @@ def measure(sample: Sample, generated: torch.Tensor) -> dict[str, float]:
     Args:
         sample, generated: as of `show_clip`.
     """
-    truth, found = frames_to_uint8(sample.frames / 2 + 0.5), frames_to_uint8(generated)
+    truth, found = frames_to_uint8(as_pixels(sample.frames) / 2 + 0.5), frames_to_uint8(generated)
     figures = {
         "psnr": min(psnr(found, truth), EQUAL_PSNR),
         "ssim": float(np.mean([ssim(picture, other) for picture, other in zip(found, truth)])),
@@ -65,6 +67,22 @@ def measure(sample: Sample, generated: torch.Tensor) -> dict[str, float]:
         if is_hand.any():
             figures["hand_psnr"] = min(psnr(found, truth, is_hand), EQUAL_PSNR)
     return figures
+
+
+@torch.no_grad()
+def losses_by_level(task: TrainingTask, sample: Sample, *, seed: int) -> dict[str, float]:
+    """The training loss of a sample at the family's fixed noise levels, always with the same noise."""
+    levels = task.noise_levels()
+    if not levels:
+        return {}
+    device = next(task.model.parameters()).device
+    batch = as_float(task.encode(collate([sample]).to(device)))
+    losses = {}
+    for name, fixed in levels.items():
+        drawn = task.draw(sample, torch.Generator().manual_seed(seed)) | fixed
+        draws = {key: value.to(device)[None] for key, value in drawn.items()}
+        losses[f"loss_{name}"] = float(task.model(batch, draws).total)
+    return losses
 
 
 def means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -96,8 +114,10 @@ def validate(
     path: Path,
     fps: float,
     accelerator: Any = None,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> dict[str, float]:
-    """Generate each sample, write the grid to `path`, return the mean figures.
+    """Generate each sample, write the grid to `path`, return the mean figures: those of `measure`, and the
+    loss at fixed noise levels with fixed noise (`loss_…`).
 
     Args:
         samples: the same each time, of one size.
@@ -106,13 +126,14 @@ def validate(
         fps: of the video.
         accelerator: its processes divide the clips among them (all have to call this); None: this process
             alone generates all.
+        autocast: context in which the losses are computed.
 
     Raises:
         ValidationError: in all processes, where one of them could not generate a clip.
         OSError: the video cannot be written; in the main process only.
     """
     rank, num_ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    own, reason = _generated(task, samples, range(rank, len(samples), num_ranks), seed)
+    own, reason = _generated(task, samples, range(rank, len(samples), num_ranks), seed, autocast)
     parts, reasons = [own], [reason]
     if num_ranks > 1:
         everyone: list[Any] = [None] * num_ranks
@@ -129,7 +150,11 @@ def validate(
 
 
 def _generated(
-    task: TrainingTask, samples: Sequence[Sample], numbers: Iterable[int], seed: int
+    task: TrainingTask,
+    samples: Sequence[Sample],
+    numbers: Iterable[int],
+    seed: int,
+    autocast: Callable[[], AbstractContextManager[Any]],
 ) -> tuple[dict[int, tuple[dict[str, float], Pictures]], str | None]:
     """Figures and pictures of each clip by its number; or none and the reason why one could not be made, for
     the other processes, which would wait for this one."""
@@ -137,7 +162,10 @@ def _generated(
     try:
         for number in numbers:
             generated = task.generate(samples[number], seed=seed + number).float().cpu()
-            own[number] = (measure(samples[number], generated), show_clip(samples[number], generated))
+            figures = measure(samples[number], generated)
+            with autocast():
+                figures |= losses_by_level(task, samples[number], seed=seed + number)
+            own[number] = (figures, show_clip(samples[number], generated))
     except Exception as error:  # out of memory is as good a reason as any
         return {}, told(error)
     return own, None

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from mimic.data.batch import Sample
+from mimic.data.batch import AnySample
 from mimic.data.processes import end_with_parent
 from mimic.training.signals import INTERRUPTS
 
@@ -41,14 +41,14 @@ class HandingOver(Dataset[Any]):
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, place: Any) -> Sample | Unreadable:
+    def __getitem__(self, place: Any) -> AnySample | Unreadable:
         try:
             return self._dataset[place]
         except Exception as error:  # all of them: they are raised again in the process that trains
             return Unreadable(_portable(error), traceback.format_exc())
 
 
-def samples_or_raise(batches: Iterable[list[Sample | Unreadable]]) -> Iterator[list[Sample]]:
+def samples_or_raise(batches: Iterable[list[AnySample | Unreadable]]) -> Iterator[list[AnySample]]:
     """Batches of a `HandingOver`.
 
     Raises:
@@ -60,7 +60,7 @@ def samples_or_raise(batches: Iterable[list[Sample | Unreadable]]) -> Iterator[l
         for sample in batch:
             if isinstance(sample, Unreadable):
                 raise sample.error from RuntimeError(f"in a process that loads data:\n{sample.trace}")
-        yield [sample for sample in batch if isinstance(sample, Sample)]
+        yield [sample for sample in batch if not isinstance(sample, Unreadable)]
 
 
 def _explained(batches: Iterable[list[Any]]) -> Iterator[list[Any]]:

@@ -1,4 +1,4 @@
-"""Frames to a video file as they come: H.264 in yuv420p, sound alongside, the whole file or none."""
+"""Frames to a video file as they come: H.264, VP9 or GIF, sound alongside, the whole file or none."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 
 from mimic.files import replace, whole_file
 from mimic.video.audio import SAMPLE_RATE, AudioTrack, missing_of
+from mimic.video.formats import FORMATS, sibling
+from mimic.video.palette import with_own_palettes
 from pose.video import VideoError
 
 log = logging.getLogger("mimic")
 
-FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-
+MAX_GIF_FPS = 50
+"""Browsers show frames of less than 20 ms for 100 ms."""
 
 # What x264 writes depends on the number of its threads, which by default is that of the processors.
 _NUM_THREADS = 2
@@ -41,20 +43,21 @@ class VideoWriter:
     """Encode frames one by one; the file appears when the ``with`` block ends without an error.
 
     H.264 (libx264; MPEG-4 part 2 where this build of FFmpeg lacks it), yuv420p, BT.709 and tagged so, index
-    at the front (faststart). H.264 in yuv420p needs even sizes: a frame of odd height or width is padded by
-    repeating its last row or column. The same frames give the same bytes on every machine.
+    at the front (faststart); VP9 with Opus in ``.webm``. Their yuv420p needs even sizes: a frame of odd
+    height or width is padded by repeating its last row or column. A ``.gif`` has a palette for each frame
+    and no sound. The same frames give the same bytes on every machine.
 
     Sound never costs the pictures: where it fails, the video is finished without the rest of it, and
     `missing` says what is not there. With ``keep_unfinished`` an error leaves the finished frames in a
     playable file ``<stem>.unfinished<suffix>`` beside (an mp4 needs room for its index: not on a full disk).
 
     Args:
-        path: ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
+        path: ``.mp4``, ``.m4v``, ``.mov``, ``.mkv``, ``.webm`` or ``.gif``.
         height, width: of the frames, pixels.
         fps: frames a second.
-        crf: quality, 0 (lossless) to 51; 18 is visually lossless.
+        crf: quality, 0 (lossless) to 51; 18 is visually lossless. Not for ``.gif``.
         audio: sound to carry along, drawn from lazily and never longer than the pictures.
-        codec: ``auto``, ``libx264`` or ``mpeg4``.
+        codec: ``auto`` or the name of an encoder.
         keep_unfinished: keep the frames that are finished when an error ends the work.
 
     Attributes:
@@ -84,12 +87,19 @@ class VideoWriter:
             raise ValueError(f"cannot write {self.path}: a video's name ends in one of {', '.join(FORMATS)}")
         if height < 1 or width < 1 or not fps > 0:
             raise ValueError(f"cannot write a video of {width}x{height} pixels at {fps} frames a second")
+        self._format = FORMATS[self.path.suffix.lower()]
+        if self._format.muxer == "gif" and fps > MAX_GIF_FPS:
+            raise ValueError(
+                f"cannot write {self.path} at {float(fps):g} frames a second; players show a GIF at "
+                f"{MAX_GIF_FPS} at most. Use a smaller fps or a larger sample_stride, or write a video"
+            )
         self.height, self.width = height, width
         self.fps = fps if isinstance(fps, Fraction) else Fraction(fps).limit_denominator(1001)
         self.num_frames = 0
-        self._codec = best_codec() if codec == "auto" else codec
+        self._codec = best_codec(self._format.codecs) if codec == "auto" else codec
         self._crf = crf
-        self._audio_track, self._keep_unfinished = audio, keep_unfinished
+        self._audio_track = audio if self._format.audio_codec is not None else None
+        self._keep_unfinished = keep_unfinished
         self.missing: str | None = None
         self.unfinished: Path | None = None
         self._audio: av.AudioStream | None = None
@@ -107,14 +117,14 @@ class VideoWriter:
         return float(self.num_frames / self.fps)
 
     def __enter__(self) -> VideoWriter:
-        suffix = self.path.suffix.lower()
         if self.path.is_dir():
             raise VideoWriteError(f"{self.path} could not be written: it is a folder. Choose another name")
         with contextlib.ExitStack() as stack, self._explained():
             self._kept = free_name(self.path)
             self._beside = stack.enter_context(whole_file(self._kept))
-            options = {"movflags": "+faststart"} if FORMATS[suffix] in ("mp4", "mov") else {}
-            self._container = av.open(f"file:{self._beside}", "w", format=FORMATS[suffix], options=options)
+            self._container = av.open(
+                f"file:{self._beside}", "w", format=self._format.muxer, options=self._format.options
+            )
             stack.callback(self._close_quietly)
             self._add_streams()
             self._file = stack.pop_all()
@@ -126,14 +136,18 @@ class VideoWriter:
             raise ValueError(
                 f"frame is {frame.dtype} {frame.shape}; expected uint8 ({self.height}, {self.width}, 3)"
             )
-        if self.height % 2 or self.width % 2:
+        if self._format.needs_even_size and (self.height % 2 or self.width % 2):
             frame = np.pad(frame, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
         with self._explained():
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
-                format="yuv420p",
-                dst_colorspace=Colorspace.ITU709,
-                dst_color_range=ColorRange.MPEG,
-            )
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            if self._format.pixel_format == "pal8":
+                picture = with_own_palettes(picture)
+            else:
+                picture = picture.reformat(
+                    format="yuv420p",
+                    dst_colorspace=Colorspace.ITU709,
+                    dst_color_range=ColorRange.MPEG,
+                )
             picture.pts = self.num_frames
             picture.time_base = 1 / self.fps
             self._container.mux(self._video.encode(picture))
@@ -170,25 +184,27 @@ class VideoWriter:
             with contextlib.suppress(OSError, av.error.FFmpegError):
                 self._finish()
                 self._file.close()
-            if FORMATS[self.path.suffix.lower()] == "matroska" and self._beside.exists():
+            if self._format.muxer in ("matroska", "webm", "gif") and self._beside.exists():
                 self._close_quietly()  # can be played wherever it ends
                 replace(self._beside, self._kept)
         self._file.__exit__(*sys.exc_info())
         self.unfinished = self._kept if self._kept.exists() else None
 
     def _add_streams(self) -> None:
-        options = {"crf": str(self._crf), "preset": "medium"} if self._codec == "libx264" else {"qscale": "3"}
-        video = self._container.add_stream(self._codec, rate=self.fps, options=options)
+        video = self._container.add_stream(self._codec, rate=self.fps, options=self._encoder_options())
         assert isinstance(video, av.VideoStream)
-        video.width, video.height = self.width + self.width % 2, self.height + self.height % 2
-        video.pix_fmt = "yuv420p"
+        is_padded = self._format.needs_even_size
+        video.width = self.width + (self.width % 2 if is_padded else 0)
+        video.height = self.height + (self.height % 2 if is_padded else 0)
+        video.pix_fmt = self._format.pixel_format
         video.codec_context.time_base = 1 / self.fps
-        video.codec_context.colorspace = Colorspace.ITU709.value
-        video.codec_context.color_range = ColorRange.MPEG.value
-        video.codec_context.color_primaries = ColorPrimaries.BT709.value
-        video.codec_context.color_trc = ColorTrc.BT709.value
+        if video.pix_fmt == "yuv420p":
+            video.codec_context.colorspace = Colorspace.ITU709.value
+            video.codec_context.color_range = ColorRange.MPEG.value
+            video.codec_context.color_primaries = ColorPrimaries.BT709.value
+            video.codec_context.color_trc = ColorTrc.BT709.value
         video.codec_context.thread_count = _NUM_THREADS
-        if self._codec != "libx264":
+        if self._codec == "mpeg4":
             video.codec_context.bit_rate = int(self.width * self.height * float(self.fps) * 0.2)
         self._video = video
         self._sound_until_s = 0.0
@@ -199,10 +215,19 @@ class VideoWriter:
         if self._next_sound is None:
             self.missing = self.missing or "its sound has no samples"
             return
-        audio = self._container.add_stream("aac", rate=SAMPLE_RATE, layout="stereo")
+        audio = self._container.add_stream(self._format.audio_codec, rate=SAMPLE_RATE, layout="stereo")
         assert isinstance(audio, av.AudioStream)
         audio.codec_context.bit_rate = 192_000
         self._audio = audio
+
+    def _encoder_options(self) -> dict[str, str]:
+        if self._codec == "libx264":
+            return {"crf": str(self._crf), "preset": "medium"}
+        if self._codec.startswith("libvpx"):  # its scale ends at 63, and 0 bits a second means: by quality
+            is_lossless = self._crf == 0 and self._codec == "libvpx-vp9"
+            quality = {"lossless": "1"} if is_lossless else {"crf": str(round(self._crf * 63 / 51)), "b": "0"}
+            return {**quality, "deadline": "good", "cpu-used": "4", "row-mt": "0"}
+        return {"qscale": "3"} if self._codec == "mpeg4" else {}
 
     def _sound_frame(self) -> av.AudioFrame | None:
         """The next frame of the sound; None at its end and where it fails."""
@@ -261,14 +286,13 @@ class VideoWriter:
 
 def free_name(path: Path) -> Path:
     """``<stem>.unfinished<suffix>`` beside a video, numbered where files of that name are there already."""
-    numbers = itertools.count()
-    names = (f"{path.stem}.unfinished{f'.{n}' if n else ''}{path.suffix}" for n in numbers)
-    return next(place for place in map(path.with_name, names) if not place.exists())
+    names = (sibling(path, f".unfinished{f'.{n}' if n else ''}") for n in itertools.count())
+    return next(place for place in names if not place.exists())
 
 
-def best_codec() -> str:
-    """``libx264`` where this build of FFmpeg has it, ``mpeg4`` where not."""
-    return "libx264" if "libx264" in av.codecs_available else "mpeg4"
+def best_codec(codecs: tuple[str, ...] = FORMATS[".mp4"].codecs) -> str:
+    """The first encoder that this build of FFmpeg has; the last where it has none of them."""
+    return next((codec for codec in codecs if codec in av.codecs_available), codecs[-1])
 
 
 def _reason(error: OSError | av.error.FFmpegError, path: Path) -> str:

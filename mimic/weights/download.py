@@ -14,6 +14,7 @@ from mimic.weights.sources import (
     SVD,
     SourceError,
     hub_file,
+    published_files,
     sha256,
     snapshot,
 )
@@ -30,6 +31,17 @@ class ReleasedFile:
 
 
 @dataclass(frozen=True)
+class ReleasedFolder:
+    """Files of a hub repository that go to a folder of their own; sizes, hashes and licence are the hub's."""
+
+    repository: str
+    name: str
+    """Name of the folder, as the shipped YAMLs have it."""
+    wanted: tuple[str, ...]
+    """Patterns of the files."""
+
+
+@dataclass(frozen=True)
 class Release:
     """A set of released weights that `mimic download NAME` downloads.
 
@@ -42,6 +54,7 @@ class Release:
         base_bytes: size of the downloaded part of the base model in bytes.
         base_licence: description of the base model's licence.
         needs_consent: whether users have to agree to a restrictive licence before the download.
+        folders: further repositories, each downloaded to a folder.
     """
 
     title: str
@@ -51,6 +64,7 @@ class Release:
     base_bytes: int = 0
     base_licence: str = ""
     needs_consent: bool = False
+    folders: tuple[ReleasedFolder, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -61,6 +75,8 @@ _MIMICMOTION_LICENCE = "for research use only (the authors' terms; the code of M
 _SVD_LICENCE = "Stability AI's own, to be accepted on the model's page before it can be downloaded"
 # VAE and image encoder in float16, and configs; MimicMotion's checkpoint contains the UNet.
 _SVD_BYTES = 195_531_910 + 1_264_217_240 + 4_000
+
+_VAE = ("config.json", "diffusion_pytorch_model.safetensors")
 
 RELEASES = {
     "mimicmotion": Release(
@@ -78,6 +94,52 @@ RELEASES = {
         base_bytes=_SVD_BYTES,
         base_licence=_SVD_LICENCE,
         needs_consent=True,
+    ),
+    "animate-anyone": Release(
+        title="Animate Anyone's public re-implementation and the parts of Stable Diffusion that it needs",
+        files=(),
+        licence="",
+        needs_consent=True,
+        folders=(
+            ReleasedFolder("patrolli/AnimateAnyone", "AnimateAnyone", ("*.pth",)),
+            ReleasedFolder(
+                "lambdalabs/sd-image-variations-diffusers",
+                "sd-image-variations-diffusers",
+                ("model_index.json", "unet/config.json", "image_encoder/*", "feature_extractor/*"),
+            ),
+            ReleasedFolder("stabilityai/sd-vae-ft-mse", "sd-vae-ft-mse", _VAE),
+        ),
+    ),
+    "magic-animate": Release(
+        title="MagicAnimate and the parts of Stable Diffusion 1.5 that it needs",
+        files=(),
+        licence="",
+        needs_consent=True,
+        folders=(
+            ReleasedFolder(
+                "zcxu-eric/MagicAnimate",
+                "MagicAnimate",
+                (
+                    "appearance_encoder/*.json",
+                    "appearance_encoder/*.safetensors",
+                    "densepose_controlnet/*.json",
+                    "densepose_controlnet/*.safetensors",
+                    "temporal_attention/temporal_attention.ckpt",
+                ),
+            ),
+            ReleasedFolder(
+                "stable-diffusion-v1-5/stable-diffusion-v1-5",
+                "stable-diffusion-v1-5",
+                (
+                    "model_index.json",
+                    "*/*.json",
+                    "*/*.txt",
+                    "unet/diffusion_pytorch_model.safetensors",
+                    "text_encoder/model.safetensors",
+                ),
+            ),
+            ReleasedFolder("stabilityai/sd-vae-ft-mse", "sd-vae-ft-mse", _VAE),
+        ),
     ),
     "dwpose": Release(
         title="DWPose, the whole-body pose estimator that MimicMotion was trained with",
@@ -101,8 +163,24 @@ RELEASES = {
 
 
 def describe(release: Release, folder: Path) -> str:
-    """Describe files, sizes, destinations and licences of a release."""
-    lines = [f"{release.title}: {size_text(release.num_bytes)} in all"]
+    """Describe files, sizes, destinations and licences of a release.
+
+    Raises:
+        SourceError: the hub, which knows sizes and licences of `Release.folders`, cannot be reached.
+    """
+    published = [(part, published_files(part.repository, part.wanted)) for part in release.folders]
+    num_bytes = release.num_bytes + sum(
+        file.num_bytes for _, found in published for file in found.files.values()
+    )
+    lines = [f"{release.title}: {size_text(num_bytes)} in all"]
+    for part, found in published:
+        lines += [
+            f"  {name}  {size_text(file.num_bytes)}  from {part.repository} to {folder / part.name}"
+            for name, file in found.files.items()
+        ]
+        lines.append(f"    licence, as the hub states it: {found.licence or 'none is stated'}")
+    if not release.files and release.base is None:
+        return "\n".join(lines)
     lines += [
         f"  {file.name}  {size_text(file.num_bytes)}  from {file.repository} to {folder}"
         for file in release.files
@@ -143,7 +221,24 @@ def fetch(release: Release, folder: Path, *, say: Callable[[str], None]) -> list
         else:
             say(f"{file.name} is already in {folder}")
         found.insert(number, path)
+    for part in release.folders:
+        say(f"{part.repository} to {folder / part.name}")
+        found.append(_fetch_folder(part, folder / part.name))
     return found
+
+
+def _fetch_folder(part: ReleasedFolder, folder: Path) -> Path:
+    published = published_files(part.repository, part.wanted).files
+    absent = [
+        file
+        for name, file in published.items()
+        if not (folder / name).is_file() or (folder / name).stat().st_size != file.num_bytes
+    ]
+    _check_space(folder, sum(file.num_bytes for file in absent))
+    snapshot(part.repository, wanted=part.wanted, folder=folder)
+    for name, file in published.items():
+        _check(folder / name, ReleasedFile(part.repository, name, file.num_bytes, file.sha256))
+    return folder
 
 
 def size_text(num_bytes: int) -> str:
@@ -156,6 +251,8 @@ def _is_whole(path: Path, file: ReleasedFile) -> bool:
 
 
 def _check(path: Path, file: ReleasedFile) -> None:
+    if not path.is_file():
+        raise SourceError(f"{path} is missing after the download; rerun the command")
     if not _is_whole(path, file):
         raise SourceError(
             f"{path} has {path.stat().st_size} bytes, the published file {file.num_bytes}. "

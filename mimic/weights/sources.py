@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mimic.files import ASSETS, local_path
@@ -20,7 +21,20 @@ BASE_FILES = ("model_index.json", "*/*.json", "vae/*.fp16.safetensors", "image_e
 # Files of any model in diffusers' layout other than the weights of its parts.
 MODEL_TEXTS = ("*.json", "*/*.json", "*/*.txt")
 
-_DOWNLOADS = {SVD: "mimicmotion", MIMICMOTION: "mimicmotion", DWPOSE: "dwpose"}
+_DOWNLOADS = {
+    SVD: "mimicmotion",
+    MIMICMOTION: "mimicmotion",
+    DWPOSE: "dwpose",
+    "patrolli/AnimateAnyone": "animate-anyone",
+    "lambdalabs/sd-image-variations-diffusers": "animate-anyone",
+    "zcxu-eric/MagicAnimate": "magic-animate",
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "magic-animate",
+}
+_LOCAL_NAMES = {
+    "animate-anyone": ("AnimateAnyone", "sd-image-variations-diffusers"),
+    "magic-animate": ("MagicAnimate", "stable-diffusion-v1-5", "sd-vae-ft-mse"),
+}
+"""Folders that `mimic download NAME` makes, and that the shipped YAMLs name."""
 _IN_CACHE = re.compile(
     r"(?P<cache>.*)/models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/[^/]+/?(?P<part>.*)"
 )
@@ -59,11 +73,12 @@ def resolve(
     if not text.startswith("hf:"):
         folder = local_path(text)
         if folder.is_dir():
+            check_is_no_training(folder)
             return folder
         if folder.is_file():
             raise SourceError(f"{folder} is a file; a model is a folder in diffusers' layout, or a hub id")
         if not _looks_like_hub_id(text):
-            raise SourceError(f"there is no model folder {folder}")
+            raise SourceError(f"there is no model folder {folder}{_remedy(folder)}")
     repository = text.removeprefix("hf:")
     if not _HUB_ID.fullmatch(repository):
         raise SourceError(f"{text!r} is no model: expected a folder, a hub id (owner/name) or bundled:mini")
@@ -112,10 +127,32 @@ def resolve_checkpoint(checkpoint: str | os.PathLike[str], *, local_files_only: 
         return path
     if path.is_dir():
         raise SourceError(f"{path} is a folder; a checkpoint is one file (.pth or .safetensors)")
-    remedy = ""
-    if path.name.startswith("MimicMotion"):
-        remedy = f". Get it with `mimic download mimicmotion`, or use hf:{MIMICMOTION}/{path.name} instead"
-    raise SourceError(f"there is no checkpoint {path}{remedy}")
+    also = f", or use hf:{MIMICMOTION}/{path.name} instead" if path.name.startswith("MimicMotion") else ""
+    raise SourceError(f"there is no checkpoint {path}{_remedy(path)}{also}")
+
+
+def training_step(folder: Path) -> int | None:
+    """Return the step of a training's checkpoint folder; None for other folders."""
+    named = re.fullmatch(r"checkpoint-(\d+)", folder.absolute().name)
+    return int(named[1]) if named is not None and (folder / "facts.json").is_file() else None
+
+
+def check_is_no_training(folder: Path) -> None:
+    """Raise `SourceError` if a folder is a training's, or one of its checkpoints, and not a model."""
+    if training_step(folder) is not None:
+        raise SourceError(
+            f"{folder} is a checkpoint of a training, not a model; `mimic export {folder} OUT` makes one"
+        )
+    is_model = (folder / "model_index.json").is_file()
+    if not is_model and (folder / "final" / "model_index.json").is_file():
+        raise SourceError(f"{folder} is the folder of a training; its model is {folder / 'final'}")
+    checkpoints = [path for path in folder.glob("checkpoint-*") if training_step(path) is not None]
+    if not is_model and checkpoints:
+        last = max(checkpoints, key=lambda path: training_step(path) or 0)
+        raise SourceError(
+            f"{folder} is the folder of a training that has not ended; `mimic export {last} OUT` makes a "
+            "model of its last checkpoint"
+        )
 
 
 def snapshot(
@@ -147,6 +184,45 @@ def snapshot(
             local_files_only=local_files_only,
         )
     return Path(str(found))
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """Size and hash of a file as the hub states them."""
+
+    num_bytes: int
+    sha256: str | None
+    """None for small files, of which the hub states none."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the hub states about files of a repository."""
+
+    files: dict[str, PublishedFile]
+    licence: str | None
+
+
+def published_files(repository: str, wanted: Sequence[str]) -> Published:
+    """Ask the hub for sizes, hashes and licence of the files that match `wanted`.
+
+    Raises:
+        SourceError: the hub cannot be reached, or the repository has no such file.
+    """
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    with explained(repository):
+        info = huggingface_hub.HfApi().model_info(repository, files_metadata=True)
+    known = {entry.rfilename: entry for entry in info.siblings or ()}
+    files = {
+        name: PublishedFile(known[name].size or 0, known[name].lfs.sha256 if known[name].lfs else None)
+        for name in filter_repo_objects(known, allow_patterns=list(wanted))
+    }
+    if not files:
+        raise SourceError(f"{repository} has none of the files {', '.join(wanted)} on the hub")
+    stated = (tag.partition(":")[2] for tag in info.tags or () if tag.startswith("license:"))
+    return Published(files, next(stated, None))
 
 
 def hub_file(
@@ -250,6 +326,14 @@ def _bundled(text: str) -> Path:
         there = sorted(path.parent.name for path in ASSETS.glob("*/model_index.json"))
         raise SourceError(f"no model {text} comes with this package; there is: {', '.join(there) or 'none'}")
     return folder
+
+
+def _remedy(path: Path) -> str:
+    """Name the command that downloads a model whose folder or file is missing; empty for others."""
+    release = next((name for name, names in _LOCAL_NAMES.items() if path.name in names), None)
+    if release is None and path.name.startswith("MimicMotion"):
+        release = "mimicmotion"
+    return f". Get it with `mimic download {release}`" if release is not None else ""
 
 
 def _looks_like_hub_id(text: str) -> bool:

@@ -50,9 +50,9 @@ def clip_pixels(feature_extractor: CLIPImageProcessor, picture: Picture, size: i
     return normalised(bytes_HW3.permute(2, 0, 1)[None] / 255, feature_extractor)
 
 
-def encode_reference(vae: VAE, pictures_B3HW: Tensor) -> Tensor:
+def encode_reference(vae: VAE, pictures_B3HW: Tensor, *, upcast: bool = True) -> Tensor:
     """Encode pictures ``B x 3 x H x W`` in [0, 1], on the VAE's device, to scaled latents ``B x C x h x w``.
 
-    Latents are the mode of the posterior times the VAE's scaling factor.
+    Latents are the mode of the posterior times the VAE's scaling factor; `upcast` as of `encode_images`.
     """
-    return encode_images(vae, pictures_B3HW * 2 - 1) * vae.config.scaling_factor
+    return encode_images(vae, pictures_B3HW * 2 - 1, upcast=upcast) * vae.config.scaling_factor

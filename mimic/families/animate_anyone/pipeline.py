@@ -243,7 +243,9 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
         image_embeddings = torch.cat(embeddings).to(device, dtype)
         size = (plan.height, plan.width)
         pictures = torch.cat([picture_to_tensor(picture, size) for picture in inputs.pictures])
-        latents = encode_reference(self.vae, pictures.to(device)).to(dtype)
+        # The released code encodes in float16 whatever the VAE's config says.
+        upcast = plan.settings.compat != "released"
+        latents = encode_reference(self.vae, pictures.to(device), upcast=upcast).to(dtype)
         banks = [self._see(*each) for each in zip(latents.split(1), image_embeddings.split(1))]
         if Faults.of(plan.settings).float16_bank:
             banks = [bank.rounded(torch.float16) for bank in banks]

@@ -18,15 +18,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mimic.config.loading import ConfigError
-from mimic.data.batch import Batch, Sample
+from mimic.data.batch import AnySample, EncodedBatch
 from mimic.families.amplification import amplify
 from mimic.families.animate_anyone import objective
 from mimic.families.animate_anyone.keys import released_state
 from mimic.families.animate_anyone.picture import embed_picture
 from mimic.families.animate_anyone.pipeline import AnimateAnyonePipeline
 from mimic.families.animate_anyone.tiny import tiny_pipeline
-from mimic.families.ddpm import StagedObjective, draw_timestep, noised, target_of, zero_of
-from mimic.families.task import Draws, Loss, TrainingTask
+from mimic.families.ddpm import StagedObjective, draw_timestep, fixed_timesteps, noised, target_of, zero_of
+from mimic.families.task import Draws, Loss, TrainingTask, input_dtype
 from mimic.models.reference import ReferenceBank
 
 _SPATIAL = (
@@ -65,9 +65,8 @@ class AnimateAnyoneNetworks(nn.Module):
         self._scheduler = pipeline.scheduler
         self._scaling_factor = float(pipeline.vae.config.scaling_factor)
 
-    def forward(self, batch: Batch, draws: Draws) -> Loss:
+    def forward(self, batch: EncodedBatch, draws: Draws) -> Loss:
         """Compute the loss of a batch with latents and embeddings, given the stacked draws of its samples."""
-        assert batch.latents is not None
         settings, scheduler = self.settings, self._scheduler
         x0 = batch.latents.float() * self._scaling_factor
         t = draws["t"]
@@ -86,11 +85,9 @@ class AnimateAnyoneNetworks(nn.Module):
             total = total + zero_of(bank)
         return Loss(total, {"plain": error.detach().mean()})
 
-    def _see_reference(self, batch: Batch, keep: Tensor) -> tuple[ReferenceBank, Tensor]:
+    def _see_reference(self, batch: EncodedBatch, keep: Tensor) -> tuple[ReferenceBank, Tensor]:
         """Return the reference features (timestep 0) and the embeddings ``B x 1 x D``, zero where dropped."""
-        assert batch.reference_latents is not None
-        assert batch.image_embedding is not None
-        dtype = next(self.unet.parameters()).dtype
+        dtype = input_dtype(self.unet, keep)
         latents = batch.reference_latents.to(dtype) * self._scaling_factor
         embedding = batch.image_embedding[:, None].to(dtype)
         bank = ReferenceBank()
@@ -98,7 +95,13 @@ class AnimateAnyoneNetworks(nn.Module):
         return bank, embedding * keep[:, None, None].to(dtype)
 
     def _run_unet(
-        self, batch: Batch, noisy: Tensor, t: Tensor, embedding: Tensor, bank: ReferenceBank, keep: Tensor
+        self,
+        batch: EncodedBatch,
+        noisy: Tensor,
+        t: Tensor,
+        embedding: Tensor,
+        bank: ReferenceBank,
+        keep: Tensor,
     ) -> Tensor:
         dtype = embedding.dtype
         maps = batch.pose_maps[:, 1:]  # in this family, frame 0 is not the reference
@@ -147,9 +150,23 @@ class AnimateAnyoneTask(TrainingTask[AnimateAnyonePipeline, AnimateAnyoneObjecti
             ],
         }
 
-    def draw_for(self, sample: Sample, generator: torch.Generator) -> Draws:
+    @property
+    def inert(self) -> Sequence[str]:
+        """Name queries, keys and the norm of the attention to the reference's one CLIP token."""
+        return [
+            f"{unet}.*.attentions.*.transformer_blocks.*.{layer}.*"
+            for unet in ("unet", "reference_unet")
+            for layer in ("attn2.to_q", "attn2.to_k", "norm2")
+        ]
+
+    def noise_levels(self) -> dict[str, Draws]:
+        """Return four timesteps, with the reference."""
+        steps = fixed_timesteps(self._pipeline.scheduler.config.num_train_timesteps, self.settings.timesteps)
+        return {name: {"t": t, "keep": torch.ones(())} for name, t in steps.items()}
+
+    def draw_for(self, sample: AnySample, generator: torch.Generator) -> Draws:
         """Draw the timestep, the noise and its offset, and whether the conditions are dropped."""
-        num_frames, _, height, width = sample.frames.shape
+        num_frames, height, width = sample.num_frames, sample.height, sample.width
         channels, h, w = self._pipeline.latent_shape(height, width)
         num_steps = self._pipeline.scheduler.config.num_train_timesteps
         return {
@@ -159,14 +176,14 @@ class AnimateAnyoneTask(TrainingTask[AnimateAnyonePipeline, AnimateAnyoneObjecti
             "keep": (torch.rand((), generator=generator) >= self.settings.drop).float(),
         }
 
-    def check(self, sample: Sample) -> None:
+    def check(self, sample: AnySample) -> None:
         """Raise `ConfigError` for amplified regions without masks, and for clips longer than the temporal
         layers' position table."""
         super().check(sample)
         most = self._pipeline.unet.config.motion_max_seq_length
-        if self.settings.stage == 2 and len(sample.frames) > most:
+        if self.settings.stage == 2 and sample.num_frames > most:
             raise ConfigError(
-                f"data.num_frames is {len(sample.frames)}, and the motion modules have {most} positions; use "
+                f"data.num_frames is {sample.num_frames}, and the motion modules have {most} positions; use "
                 f"{most} at most"
             )
 

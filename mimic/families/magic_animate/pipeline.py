@@ -267,7 +267,10 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
         device, dtype = self.execution_device, self.unet.dtype
         size = (plan.height, plan.width)
         pictures = torch.cat([picture_to_tensor(picture, size) for picture in inputs.pictures])
-        latents = encode_images(self.vae, pictures.to(device) * 2 - 1) * self.vae.config.scaling_factor
+        # The released code encodes in float16 whatever the VAE's config says.
+        upcast = plan.settings.compat != "released"
+        latents = encode_images(self.vae, pictures.to(device) * 2 - 1, upcast=upcast)
+        latents = latents * self.vae.config.scaling_factor
         self.maybe_free_model_hooks()
         own = self.prompt_embedding()
         text, negative = (

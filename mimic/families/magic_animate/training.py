@@ -16,14 +16,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from mimic.data.batch import Batch, Sample
+from mimic.data.batch import AnySample, EncodedBatch
 from mimic.families.amplification import amplify
-from mimic.families.ddpm import StagedObjective, draw_timestep, noised, target_of, zero_of
+from mimic.families.ddpm import StagedObjective, draw_timestep, fixed_timesteps, noised, target_of, zero_of
 from mimic.families.magic_animate import objective
 from mimic.families.magic_animate.keys import released_temporal
 from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 from mimic.families.magic_animate.tiny import tiny_pipeline
-from mimic.families.task import Draws, Loss, TrainingTask
+from mimic.families.task import Draws, Loss, TrainingTask, input_dtype
 from mimic.models.reference import ReferenceBank
 
 TEMPORAL_FILE = "temporal_attention.safetensors"
@@ -71,10 +71,8 @@ class MagicAnimateNetworks(nn.Module):
         self._scheduler = pipeline.scheduler
         self._scaling_factor = float(pipeline.vae.config.scaling_factor)
 
-    def forward(self, batch: Batch, draws: Draws) -> Loss:
+    def forward(self, batch: EncodedBatch, draws: Draws) -> Loss:
         """Compute the loss of a batch with latents, given the stacked draws of its samples."""
-        assert batch.latents is not None
-        assert batch.reference_latents is not None
         settings = self.settings
         kinds = objective.choose(
             draws["r"], settings.stage, tau_0=settings.tau_0, tau_1=settings.tau_1, tau_2=settings.tau_2
@@ -92,7 +90,9 @@ class MagicAnimateNetworks(nn.Module):
         }
         return Loss(total, {name: share.detach() for name, share in shares.items()})
 
-    def _losses(self, batch: Batch, draws: Draws, kinds: Tensor, chosen: Tensor, *, is_clip: bool) -> Tensor:
+    def _losses(
+        self, batch: EncodedBatch, draws: Draws, kinds: Tensor, chosen: Tensor, *, is_clip: bool
+    ) -> Tensor:
         """Compute the loss of each chosen sample."""
         x0, maps, masks = self._targets(batch, draws, kinds, chosen, is_clip=is_clip)
         num_frames = x0.shape[1]
@@ -100,8 +100,7 @@ class MagicAnimateNetworks(nn.Module):
         noisy = noised(self._scheduler, x0, eps, t)
         bank = ReferenceBank("midup")
         text = self.prompt_embedding(len(chosen))
-        dtype = self.unet.dtype
-        assert batch.reference_latents is not None
+        dtype = input_dtype(self.unet, x0)
         reference = batch.reference_latents[chosen] * self._scaling_factor
         self.appearance_encoder(reference.to(dtype), t, text, bank)
         attends = draws["keep_reference"][chosen].bool()
@@ -123,12 +122,10 @@ class MagicAnimateNetworks(nn.Module):
         return losses
 
     def _targets(
-        self, batch: Batch, draws: Draws, kinds: Tensor, chosen: Tensor, *, is_clip: bool
+        self, batch: EncodedBatch, draws: Draws, kinds: Tensor, chosen: Tensor, *, is_clip: bool
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return latents ``n x f x C x h x w``, maps ``n x f x 3 x H x W`` in [0, 1] and masks of the
         targets."""
-        assert batch.latents is not None
-        assert batch.reference_latents is not None
         x0 = torch.cat([batch.reference_latents[:, None], batch.latents], dim=1)[chosen]
         frames = torch.arange(1, x0.shape[1], device=x0.device).expand(len(chosen), -1)
         if self.settings.stage == 2 and not is_clip:
@@ -188,17 +185,25 @@ class MagicAnimateTask(TrainingTask[MagicAnimatePipeline, MagicAnimateObjective]
 
     @property
     def parts(self) -> Mapping[str, Sequence[str]]:
-        """Name the UNet's temporal layers, its spatial layers, and its spatial attention alone."""
+        """Name the UNet's temporal layers, its spatial layers, its spatial attention alone, and the layers of
+        the UNet that the stage trains."""
+        spatial = ["unet.*.resnets.*", "unet.*.attentions.*", "unet.conv_*", "unet.time_*"]
         return {
+            "unet": [*spatial, "unet.*samplers.*"] if self.settings.stage == 1 else ["unet.*"],
             "unet.temporal": ["unet.*motion_modules.*"],
-            "unet.spatial": ["unet.*.resnets.*", "unet.*.attentions.*", "unet.conv_*", "unet.time_*"],
+            "unet.spatial": spatial,
             "unet.attention": ["unet.*.attentions.*.attn1.*", "unet.*.attentions.*.attn2.*"],
         }
 
-    def draw_for(self, sample: Sample, generator: torch.Generator) -> Draws:
+    def noise_levels(self) -> dict[str, Draws]:
+        """Return four timesteps, with the reference."""
+        steps = fixed_timesteps(self._pipeline.scheduler.config.num_train_timesteps, self.settings.timesteps)
+        return {name: {"t": t, "keep_reference": torch.ones(())} for name, t in steps.items()}
+
+    def draw_for(self, sample: AnySample, generator: torch.Generator) -> Draws:
         """Draw the target, the timestep, the noise, and whether the reference is dropped."""
         settings = self.settings
-        num_frames, _, height, width = sample.frames.shape
+        num_frames, height, width = sample.num_frames, sample.height, sample.width
         shape = (num_frames, *self._pipeline.latent_shape(height, width))
         num_steps = self._pipeline.scheduler.config.num_train_timesteps
         return {

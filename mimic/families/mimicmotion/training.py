@@ -10,6 +10,7 @@ channels, H x W pixels, h x w latents, D width of the image embedding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,12 +18,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mimic.data.batch import Batch, Sample
+from mimic.data.batch import AnySample, EncodedBatch
 from mimic.families.amplification import amplify
 from mimic.families.mimicmotion import objective
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.families.mimicmotion.tiny import tiny_pipeline
-from mimic.families.task import Draws, Loss, Objective, TrainingTask
+from mimic.families.task import Draws, Loss, Objective, TrainingTask, input_dtype
 from mimic.models.image_embedding import embed_images
 from mimic.models.vae import encode_images
 
@@ -35,6 +36,10 @@ PARTS: dict[str, list[str]] = {
     "unet.attention": ["unet.*.attn1.*", "unet.*.attn2.*"],
 }
 """Names for `trainable`: the UNet's temporal layers, its spatial layers, and the attention of either."""
+
+
+INERT = [f"unet.*transformer_blocks.*.{layer}.*" for layer in ("attn2.to_q", "attn2.to_k", "norm2")]
+"""Parameters without effect; see `TrainingTask.inert`."""
 
 
 class MimicMotionObjective(Objective):
@@ -103,11 +108,8 @@ class MimicMotionNetworks(nn.Module):
         self.scaling_factor = scaling_factor
         self.encode_reference = encode_reference
 
-    def forward(self, batch: Batch, draws: Draws) -> Loss:
+    def forward(self, batch: EncodedBatch, draws: Draws) -> Loss:
         """Compute the loss of a batch with latents and embeddings, given the stacked draws of its samples."""
-        assert batch.latents is not None
-        assert batch.reference_latents is not None
-        assert batch.image_embedding is not None
         settings = self.settings
         x0, pose_maps, masks = batch.latents * self.scaling_factor, batch.pose_maps, batch.masks
         if settings.with_reference_frame:
@@ -124,10 +126,9 @@ class MimicMotionNetworks(nn.Module):
         return self._loss(x0_hat, x0, sigma, masks)
 
     def _run_unet(
-        self, batch: Batch, draws: Draws, noisy: Tensor, sigma: Tensor, pose_maps: Tensor
+        self, batch: EncodedBatch, draws: Draws, noisy: Tensor, sigma: Tensor, pose_maps: Tensor
     ) -> Tensor:
-        assert batch.image_embedding is not None
-        dtype = next(self.unet.parameters()).dtype
+        dtype = input_dtype(self.unet, noisy)
         T = noisy.shape[1]
         reference = self._reference_latents(batch, draws)
         reference = objective.drop(reference, draws["keep_reference"])
@@ -149,14 +150,15 @@ class MimicMotionNetworks(nn.Module):
             return_dict=False,
         )[0]
 
-    def _reference_latents(self, batch: Batch, draws: Draws) -> Tensor:
+    def _reference_latents(self, batch: EncodedBatch, draws: Draws) -> Tensor:
         """Return the reference latents ``B x C x h x w``, those of the noisy picture where noise was
         drawn."""
         latents = batch.reference_latents
-        assert latents is not None
         noisy = draws["noise_aug"] > 0
         if "reference_noise" not in draws or not bool(noisy.any()):
             return latents
+        if batch.reference is None:
+            raise ValueError("noise_aug_share is above 0, which needs the references' pixels in the batch")
         pixels = objective.augment_reference(
             batch.reference[noisy], draws["reference_noise"][noisy], draws["noise_aug"][noisy]
         )
@@ -205,10 +207,27 @@ class MimicMotionTask(TrainingTask[MimicMotionPipeline, MimicMotionObjective]):
         """Return `PARTS`."""
         return PARTS
 
-    def draw_for(self, sample: Sample, generator: torch.Generator) -> Draws:
+    @property
+    def inert(self) -> Sequence[str]:
+        """Name queries, keys and the norm of the attention to the reference's one CLIP token."""
+        return INERT
+
+    def noise_levels(self) -> dict[str, Draws]:
+        """Return four levels at P_mean and around it, with all conditions and an unchanged reference."""
+        settings, one = self.settings, torch.ones(())
+        kept = {f"keep_{name}": one for name in ("image_embedding", "reference", "pose")}
+        levels = {}
+        for deviations in (-1.5, -0.5, 0.5, 1.5):
+            sigma = torch.tensor(math.exp(settings.P_mean + deviations * settings.P_std))
+            if settings.sigma_range is not None:
+                sigma = sigma.clamp(*settings.sigma_range)
+            levels[f"sigma_{float(sigma):.3g}"] = {"sigma": sigma, "noise_aug": torch.zeros(()), **kept}
+        return levels
+
+    def draw_for(self, sample: AnySample, generator: torch.Generator) -> Draws:
         """Draw the noise level, the noise, which conditions are dropped, and the reference's noise."""
         settings = self.settings
-        num_frames, _, height, width = sample.frames.shape
+        num_frames, height, width = sample.num_frames, sample.height, sample.width
         T = num_frames + settings.with_reference_frame
         (sigma,) = objective.sample_sigma(
             1, P_mean=settings.P_mean, P_std=settings.P_std, generator=generator
@@ -234,7 +253,7 @@ class MimicMotionTask(TrainingTask[MimicMotionPipeline, MimicMotionObjective]):
             **{f"keep_{name}": keep for name, keep in keeps.items()},
         }
         if settings.noise_aug_share > 0:
-            draws["reference_noise"] = torch.randn(sample.reference.shape, generator=generator)
+            draws["reference_noise"] = torch.randn(3, height, width, generator=generator)
         return draws
 
     @torch.no_grad()
@@ -245,6 +264,11 @@ class MimicMotionTask(TrainingTask[MimicMotionPipeline, MimicMotionObjective]):
         """Embed each picture with CLIP, ``B x D``."""
         pipe = self._pipeline
         return embed_images(pipe.image_encoder, pipe.feature_extractor, (reference_B3HW + 1) / 2)[:, 0]
+
+    @property
+    def needs_reference(self) -> bool:
+        """Return whether references get noise before they are encoded."""
+        return self.settings.noise_aug_share > 0
 
     def call_arguments(self) -> dict[str, Any]:
         """Return the values of the time ids used in training, for sampling."""

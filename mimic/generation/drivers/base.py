@@ -5,6 +5,7 @@ Legend: H height, W width. Pictures and maps are RGB uint8.
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from mimic.config import CaseSettings
 from mimic.families.base import AnimationPipeline
 from mimic.models.densepose_model import DensePoseModel
 from mimic.progress import Progress
-from mimic.video import VideoInfo, released_stride
+from mimic.video import VideoError, VideoInfo, released_stride
 from pose import PoseSequence
 from pose.estimators import Estimator
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from mimic.generation.reference import Reference
 
 Picture = NDArray[np.uint8]
+
+RELEASED_STRIDE = 2
+SLOW_CLIP_FPS = 20
+"""Clips below this rate are used frame by frame unless `sample_stride` says otherwise."""
 
 POSE_SUFFIXES = (".npz", ".json")
 """Files of poses, written by `mimic pose` or by other programs, in place of a driving clip."""
@@ -65,6 +70,8 @@ class Driving:
     """Poses passed to the model, frame 0 the reference's; None if the model is not driven by skeletons."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Entries of the JSON report about the driving clip."""
+    first_frame: int = 0
+    """Number of the clip's frame that is the first driving frame."""
     verdict: Mapping[str, Any] | None = None
     """What was poor about the driving poses, for the JSON report; None if it is not judged."""
     marks: Mapping[int, str] = field(default_factory=dict)
@@ -74,6 +81,11 @@ class Driving:
     def num_frames(self) -> int:
         """Number of driving frames: all maps except the reference's."""
         return len(self.maps) - 1
+
+    @property
+    def start_s(self) -> float:
+        """Time stamp of the first driving frame in the clip, in seconds."""
+        return (self.clip.start_s if self.clip is not None else 0.0) + self.first_frame / self.source_fps
 
     @property
     def source_seconds(self) -> float:
@@ -142,7 +154,57 @@ class Driver(ABC):
         """
 
 
-def num_driving_frames(clip: VideoInfo, settings: CaseSettings) -> int:
-    """Return how many frames of a clip are used."""
-    num_frames = -(-clip.num_frames // released_stride(settings.sample_stride, clip.fps))
-    return min(num_frames, settings.max_frames or num_frames)
+@dataclass(frozen=True)
+class UsedFrames:
+    """Frames of a driving clip that settings choose: every `stride`-th from `first` on, `count` of them."""
+
+    first: int
+    stride: int
+    count: int
+
+    def limit(self, settings: CaseSettings) -> int | None:
+        """Return the number of frames to stop at; None reads to the clip's end, where files of some codecs
+        have more frames than their index."""
+        return settings.max_frames if settings.end is None else self.count
+
+    @property
+    def slice(self) -> slice:
+        """The same as a slice of the clip's frames."""
+        return slice(self.first, self.first + (self.count - 1) * self.stride + 1, self.stride)
+
+
+def used_frames(num_frames: int, fps: float | Fraction, settings: CaseSettings, *, name: str) -> UsedFrames:
+    """Return which frames of a clip `start`, `end`, `sample_stride` and `max_frames` choose.
+
+    Args:
+        num_frames: frames of the clip.
+        fps: its frame rate.
+        settings: settings of the case.
+        name: of the clip, for messages.
+
+    Raises:
+        VideoError: the clip has no frame between `start` and `end`.
+    """
+    first, last = (_frame_at(time, fps) for time in (settings.start, settings.end))
+    last = num_frames if settings.end is None else min(last, num_frames)
+    if first >= last and settings.start + (settings.end or 0):
+        until = "" if settings.end is None else f" and end {settings.end:g}"
+        raise VideoError(
+            f"{name} lasts {num_frames / float(fps):.2f} s and has no frame from start {settings.start:g}"
+            f"{until} s; choose a part of it"
+        )
+    stride = released_stride(chosen_stride(fps, settings), fps)
+    count = -(-(last - first) // stride)
+    return UsedFrames(first, stride, min(count, settings.max_frames or count))
+
+
+def chosen_stride(fps: float | Fraction, settings: CaseSettings) -> int:
+    """Return `sample_stride` as set; else 2 as released, and 1 for slow clips, whose motion would be lost."""
+    if settings.sample_stride is not None:
+        return settings.sample_stride
+    return 1 if fps < SLOW_CLIP_FPS and settings.compat != "released" else RELEASED_STRIDE
+
+
+def _frame_at(time: float | None, fps: float | Fraction) -> int:
+    """Return the number of the first frame at or after a time in seconds."""
+    return math.ceil((time or 0.0) * float(fps) - 1e-6)

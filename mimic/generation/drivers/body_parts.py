@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from mimic.config import CaseSettings
 from mimic.data.transforms import prepare_reference
 from mimic.families.base import AnimationPipeline
-from mimic.generation.drivers.base import POSE_SUFFIXES, Driver, Driving, Picture, num_driving_frames
+from mimic.generation.drivers.base import POSE_SUFFIXES, Driver, Driving, Picture, used_frames
 from mimic.generation.reference import Reference, fitted
 from mimic.progress import Progress
-from mimic.video import VideoError, probe, read_frames, released_stride
+from mimic.video import VideoError, probe, read_frames
 from pose import PoseSequence
 from pose.densepose import densepose_palette, read_densepose
 
@@ -107,14 +107,14 @@ class BodyPartDriver(Driver):
         """
         path = _clip_alone(driving)
         clip = probe(path)
-        stride = released_stride(settings.sample_stride, clip.fps)
-        total = num_driving_frames(clip, settings)
+        used = used_frames(clip.num_frames, clip.fps, settings, name=os.fspath(path))
         height, width = reference.height, reference.width
         maps = BodyPartMaps(height, width)
         model = self.tools.densepose_model()
-        for number, frame in enumerate(
-            read_frames(path, stride=stride, max_frames=settings.max_frames, info=clip), start=1
-        ):
+        frames = read_frames(
+            path, first_frame=used.first, stride=used.stride, max_frames=used.limit(settings), info=clip
+        )
+        for number, frame in enumerate(frames, start=1):
             if model is not None:
                 frame = densepose_palette()[model(frame)]  # noqa: PLW2901 - the map of this frame
             elif number == 1:
@@ -122,11 +122,19 @@ class BodyPartDriver(Driver):
             shown = fitted(np.ascontiguousarray(frame), height, width, pipeline, settings)
             maps.append(prepare_reference(shown, height=height, width=width))
             if progress is not None:
-                progress(number, total)
+                progress(number, used.count)
         if len(maps) == 1:
             raise VideoError(f"{path} holds no frame")
         fps = float(clip.fps)
-        return Driving(maps, stride, fps / stride, fps, clip, facts={"driven_by": "densepose"})
+        return Driving(
+            maps,
+            used.stride,
+            fps / used.stride,
+            fps,
+            clip,
+            facts={"driven_by": "densepose"},
+            first_frame=used.first,
+        )
 
 
 def _clip_alone(driving: str | os.PathLike[str] | PoseSequence) -> Path:

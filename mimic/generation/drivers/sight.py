@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from mimic.config import CaseSettings
-from mimic.generation.drivers.base import Picture, num_driving_frames
-from mimic.video import VideoInfo, probe, read_frames, released_stride
+from mimic.generation.drivers.base import Picture, used_frames
+from mimic.video import VideoInfo, probe, read_frames
 from pose import PoseError
 from pose.drawings import UNREADABLE, DrawnSkeletons, is_skeleton_drawing
 from pose.estimators import Estimator
@@ -54,8 +54,10 @@ def check_shows_somebody(path: Path, estimator: Callable[[], Estimator], setting
 
 def _spread_frames(clip: VideoInfo, settings: CaseSettings) -> Iterator[Picture]:
     """Frames at equal distances over the part of the clip that is used, the first one included."""
-    stride = released_stride(settings.sample_stride, clip.fps)
-    num_frames = num_driving_frames(clip, settings)
-    step = max(1, num_frames // _FRAMES_LOOKED_AT)
-    count = min(-(-num_frames // step), _FRAMES_LOOKED_AT)
-    return iter(read_frames(clip.path, stride=stride * step, max_frames=count, info=clip))
+    used = used_frames(clip.num_frames, clip.fps, settings, name=str(clip.path))
+    step = max(1, used.count // _FRAMES_LOOKED_AT)
+    count = min(-(-used.count // step), _FRAMES_LOOKED_AT)
+    frames = read_frames(
+        clip.path, first_frame=used.first, stride=used.stride * step, max_frames=count, info=clip
+    )
+    return iter(frames)

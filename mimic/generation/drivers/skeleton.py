@@ -23,19 +23,21 @@ from mimic.generation.drivers.base import (
     Driver,
     Driving,
     Picture,
-    num_driving_frames,
+    UsedFrames,
+    used_frames,
 )
 from mimic.generation.drivers.sight import check_shows_somebody, estimator_for
 from mimic.generation.reference import Reference
 from mimic.generation.verdict import judge_driving
 from mimic.progress import Progress
-from mimic.video import VideoInfo, probe, read_frames, released_stride
+from mimic.video import VideoInfo, probe, read_frames
 from pose import PoseError, PoseSequence, align_pose, follow_person, smooth_pose
 from pose.adjust import Adjustment, adjust_pose
 from pose.draw import RELEASED_CANVAS_SHORT_SIDE, DrawMode, PosePainter
 from pose.estimators import Estimator
 from pose.fit import FitReport, judge_fit
 from pose.gaps import bridge_gaps
+from pose.identity import keep_identities
 from pose.missing import fill_missing
 from pose.people import depth_orders, fit_people, people_in_order
 from pose.presence import summarise_presence
@@ -129,7 +131,7 @@ class SkeletonDriver(Driver):
         )
         return Driving(
             maps,
-            found.stride,
+            found.used.stride,
             found.poses.fps,
             found.source_fps,
             found.clip,
@@ -137,6 +139,7 @@ class SkeletonDriver(Driver):
             facts={**poses.metadata, "presence": presence.as_dict(), "fit": [fit.as_dict() for fit in fits]},
             verdict=verdict.as_dict(),
             marks=verdict.marks,
+            first_frame=found.used.first,
         )
 
 
@@ -152,8 +155,8 @@ class FoundPoses:
     """Driving poses before alignment, and properties of their clip."""
 
     poses: PoseSequence
-    stride: int
-    """Frames of the clip per pose."""
+    used: UsedFrames
+    """Frames of the clip that the poses belong to."""
     source_fps: float
     """Frame rate of the clip."""
     clip: VideoInfo | None
@@ -184,18 +187,22 @@ def read_poses(
         driving = PoseSequence.load(driving)
     try:
         if isinstance(driving, PoseSequence):
-            stride = released_stride(settings.sample_stride, driving.fps)
-            poses = driving[slice(0, None, stride)][slice(0, settings.max_frames)]
-            poses = follow_person(replace(poses, fps=driving.fps / stride), settings.person)
-            return FoundPoses(poses, stride, driving.fps, None)
+            used = used_frames(len(driving), driving.fps, settings, name=name)
+            poses = replace(driving[used.slice], fps=driving.fps / used.stride)
+            return FoundPoses(follow_person(poses, settings.person), used, driving.fps, None)
         clip = probe(driving)
-        stride = released_stride(settings.sample_stride, clip.fps)
-        frames = read_frames(driving, stride=stride, max_frames=settings.max_frames, info=clip)
-        total = num_driving_frames(clip, settings)
-        poses = estimator_for(clip, estimator).frames(
-            frames, fps=float(clip.fps / stride), person=settings.person, total=total, progress=progress
+        used = used_frames(clip.num_frames, clip.fps, settings, name=name)
+        frames = read_frames(
+            driving, first_frame=used.first, stride=used.stride, max_frames=used.limit(settings), info=clip
         )
-        return FoundPoses(poses, stride, float(clip.fps), clip)
+        poses = estimator_for(clip, estimator).frames(
+            frames,
+            fps=float(clip.fps / used.stride),
+            person=settings.person,
+            total=used.count,
+            progress=progress,
+        )
+        return FoundPoses(poses, used, float(clip.fps), clip)
     except PoseError as error:
         raise PoseError(f"{name}: {error}") from error
 
@@ -222,9 +229,11 @@ def fit_poses(
     Raises:
         PoseError: as `fit_to_reference`.
     """
+    is_own = settings.person == "all" and settings.align in ("robust", "limbs") and reference.num_people > 1
+    if is_own:
+        driving = keep_identities(driving)
     driving = bridge_gaps(driving, _bridged_seconds(settings))
     driving = smooth_pose(driving, window=settings.smooth)
-    is_own = settings.person == "all" and settings.align in ("robust", "limbs") and reference.num_people > 1
     try:
         if is_own:
             aligned = fit_people(

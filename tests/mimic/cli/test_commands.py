@@ -92,6 +92,37 @@ def test_a_download_goes_to_the_folder_and_is_listed(hub, capsys):
     assert capsys.readouterr().out.splitlines()[-1].endswith(str(Path("weights/small.onnx")))
 
 
+def test_folders_are_downloaded_with_the_sizes_hashes_and_licence_that_the_hub_states(
+    monkeypatch, tmp_path, capsys
+):
+    repositories = {
+        part.repository: {pattern.replace("*", "file"): os.urandom(50) for pattern in part.wanted}
+        | {"README.md": b"not wanted"}
+        for name in ("animate-anyone", "magic-animate")
+        for part in RELEASES[name].folders
+    }
+    with serve(Hub(repositories)) as hub:
+        use_hub(monkeypatch, hub.url, tmp_path / "cache")
+        assert main(["download", "animate-anyone", "--yes"]) == 0
+        printed = capsys.readouterr().out
+        for word in ("licence, as the hub states it: mit", "patrolli/AnimateAnyone to ", "in all"):
+            assert word in printed
+        assert (
+            Path("models/AnimateAnyone/file.pth").read_bytes()
+            == (repositories["patrolli/AnimateAnyone"]["file.pth"])
+        )
+        assert not Path("models/AnimateAnyone/README.md").exists()
+        assert main(["download", "magic-animate", "--yes"]) == 0
+        assert Path("models/MagicAnimate/temporal_attention/temporal_attention.ckpt").is_file()
+        assert main(["download", "animate-anyone", "--yes"]) == 0  # nothing is left to do
+
+
+def test_a_shipped_yaml_without_its_weights_names_the_command_that_gets_them(capsys):
+    for name, release in (("animate_anyone", "animate-anyone"), ("magic_animate", "magic-animate")):
+        assert main(["infer", "--config", f"bundled:{name}"]) == 2
+        assert f"`mimic download {release}`" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("no\n", 2), ("", 2)])
 def test_licences_that_restrict_use_are_agreed_to_first(answer, code, hub, monkeypatch, tmp_path, capsys):
     (tmp_path / "answer").write_text(answer)

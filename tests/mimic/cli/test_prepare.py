@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mimic.cli import main
-from mimic.cli.prepare import Stages, line
+from mimic.cli.prepare import Stages
+from mimic.progress import progress_line
 from mimic.video import VideoWriter
 
 
@@ -57,13 +58,14 @@ def test_mistakes_end_in_one_sentence_before_any_work(arguments, told, grey, tmp
     assert not (tmp_path / "data" / ".prepare").exists()
 
 
-def test_stages_are_bars_on_a_terminal_and_lines_elsewhere(monkeypatch, capsys, caplog):
+def test_stages_are_bars_on_a_terminal_and_lines_elsewhere(monkeypatch, capsys):
     with contextlib.ExitStack() as open_bars:
         show = Stages(open_bars, is_shown=True)
-        with caplog.at_level("INFO", logger="mimic"):
-            for done in (0, 1, 2):
-                show("cuts", "video", done, 2)
-        assert [record.message.partition(",")[0] for record in caplog.records] == ["cuts: 2 of 2 videos"]
+        for done in (0, 1, 2):
+            show("cuts", "video", done, 2)
+        assert [told.partition(",")[0] for told in capsys.readouterr().err.splitlines()] == [
+            "cuts: 2 of 2 videos"
+        ]
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         for stage in ("poses", "clips"):
             show(stage, "frame", 3, 3)
@@ -73,6 +75,9 @@ def test_stages_are_bars_on_a_terminal_and_lines_elsewhere(monkeypatch, capsys, 
 
 
 def test_progress_tells_rate_and_time_left():
-    assert line("poses", "frame", 50, 200, 10.0) == "poses: 50 of 200 frames, 5.0 frames/s, 0:00:30 left"
-    assert line("poses", "frame", 200, 200, 40.0) == "poses: 200 of 200 frames, 5.0 frames/s"
-    assert line("cuts", "video", 0, 9, 0.0) == "cuts: 0 of 9 videos"
+    assert (
+        progress_line("poses", "frame", 50, 200, 10.0)
+        == "poses: 50 of 200 frames, 5.0 frames/s, 0:00:30 left"
+    )
+    assert progress_line("poses", "frame", 200, 200, 40.0) == "poses: 200 of 200 frames, 5.0 frames/s"
+    assert progress_line("cuts", "video", 0, 9, 0.0) == "cuts: 0 of 9 videos"

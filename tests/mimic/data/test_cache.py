@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from mimic.config.loading import ConfigError, build
-from mimic.data.batch import Batch, collate
+from mimic.data.batch import EncodedBatch, EncodedSample, Sample, collate
 from mimic.data.cache import CacheError, EncodingCache, weights_digest
 from mimic.data.dataset import ClipDataset, DataSettings, build_dataset
+from mimic.data.transforms import as_pixels
 from mimic.families.registry import load_task, trained_families
 from tests.mimic.data.prepared import make_prepared
 
@@ -32,10 +32,9 @@ class Encoders:
     def latents(self, pictures: Tensor) -> Tensor:
         return torch.cat([self.layer(picture[None]) for picture in pictures])
 
-    def __call__(self, batch: Batch) -> Batch:
-        latents = self.latents(batch.frames.flatten(0, 1)).unflatten(0, batch.frames.shape[:2])
-        self.num_encoded += len(batch)
-        return replace(batch, latents=latents, image_embedding=batch.reference.mean((2, 3)))
+    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        self.num_encoded += len(pictures)
+        return self.latents(pictures), pictures.mean((2, 3))
 
 
 @pytest.fixture
@@ -59,18 +58,19 @@ def test_cached_samples_bring_what_encoding_gives(data: Path) -> None:
     keys = set()
     for epoch in range(6):
         for index in range(2):
-            sample = cached[epoch, index]
+            sample, plain = cached[epoch, index], dataset[epoch, index]
+            assert isinstance(sample, EncodedSample)
+            assert isinstance(plain, Sample)
             keys.add(sample.key)
-            fresh = encode.latents(torch.cat([sample.reference[None], sample.frames]))
-            assert sample.latents is not None
-            assert sample.reference_latents is not None
-            assert sample.image_embedding is not None
+            assert sample.key == plain.key
+            assert torch.equal(sample.pose_maps, plain.pose_maps)
+            reference = as_pixels(plain.reference)
+            fresh = encode.latents(torch.cat([reference[None], as_pixels(plain.frames)]))
             torch.testing.assert_close(sample.latents, fresh[1:], rtol=1e-5, atol=1e-6)
             torch.testing.assert_close(sample.reference_latents, fresh[0], rtol=1e-5, atol=1e-6)
-            torch.testing.assert_close(sample.image_embedding, sample.reference.mean((1, 2)))
+            torch.testing.assert_close(sample.image_embedding, reference.mean((1, 2)))
     assert any("mirrored" in key for key in keys)
     assert any("mirrored" not in key for key in keys)
-    assert dataset[0, 0].latents is None
 
 
 @pytest.mark.parametrize("family", trained_families())
@@ -82,18 +82,16 @@ def test_it_holds_what_each_family_encodes(data: Path, family: str) -> None:
     settings = build(DataSettings, {"path": str(data), **TINY, "latent_downscale": 4})
     dataset = build_dataset(settings, split="train", seed=0)
     cache = EncodingCache(data / "cache", weights=weights_digest(task.frozen))
-    cache.fill(dataset, task.encode)
+    cache.fill(dataset, task.encode_pictures)
     cached = dataset.with_cache(cache)
     kept = collate([cached[3, index] for index in range(2)])
     made = task.encode(collate([dataset[3, index] for index in range(2)]))
-    assert kept.latents is not None
-    assert made.latents is not None
+    assert isinstance(kept, EncodedBatch)
+    assert kept.reference is None
     assert kept.latents.shape[2:] == (task.pipeline().vae.config.latent_channels, 8, 8)
     for name in ("latents", "reference_latents", "image_embedding"):
         of_cache, fresh = getattr(kept, name), getattr(made, name)
-        assert (of_cache is None) == (fresh is None), name
-        if fresh is not None:
-            torch.testing.assert_close(of_cache, fresh, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(of_cache, fresh, rtol=1e-4, atol=1e-5)
 
 
 def test_nothing_is_encoded_twice_and_ranks_share_the_work(data: Path) -> None:
@@ -102,6 +100,27 @@ def test_nothing_is_encoded_twice_and_ranks_share_the_work(data: Path) -> None:
     assert encode.num_encoded == 18
     assert cache.fill(dataset, encode) == 0
     assert encode.num_encoded == 18
+
+
+def test_with_a_cache_no_picture_is_decoded_unless_the_objective_needs_one(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, dataset, cache = Encoders(), dataset_of(data), cache_of(data)
+    cache.fill(dataset, encode)
+    pixels = dataset[0, 0].reference
+    read = []
+    load = type(dataset.source).load
+    monkeypatch.setattr(type(dataset.source), "load", lambda *a: read.append(a[2]) or load(*a))
+    cached = dataset.with_cache(cache)
+    sample = cached[0, 0]
+    assert read == []
+    assert sample.reference is None
+    raw, kept = (dataset[0, 0].num_bytes, sample.num_bytes)
+    assert kept < 0.6 * raw
+    read.clear()
+    with_reference = dataset.with_cache(cache, keeps_reference=True)[0, 0]
+    assert [len(frames) for frames in read] == [1], "the reference's alone"
+    assert torch.equal(with_reference.reference, pixels)
 
 
 @pytest.mark.parametrize("what", ["weights", "size", "crop", "file", "time"])
@@ -139,10 +158,10 @@ def test_a_damaged_file_is_told(data: Path) -> None:
 
 def test_an_interrupted_encoding_leaves_no_file(data: Path) -> None:
     class Failing(Encoders):
-        def __call__(self, batch: Batch) -> Batch:
+        def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
             if self.num_encoded >= 4:
                 raise KeyboardInterrupt
-            return super().__call__(batch)
+            return super().__call__(pictures)
 
     dataset, cache = dataset_of(data), cache_of(data)
     with pytest.raises(KeyboardInterrupt):

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mimic.config.loading import ConfigError, build
 from mimic.data.batch import Sample
 from mimic.data.dataset import ClipDataset, DataSettings, build_dataset
 from mimic.data.index import DataError
+from mimic.data.transforms import as_pixels
 from mimic.video import VideoWriter
 from pose.densepose import densepose_palette, exchange_sides, read_densepose
 from tests.mimic.data.prepared import FPS, make_prepared
@@ -25,7 +27,7 @@ def dataset(**settings: object) -> ClipDataset:
 
 def parts_of(sample: Sample) -> np.ndarray:
     """``(F + 1) x H x W``."""
-    maps = ((sample.pose_maps + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    maps = sample.pose_maps.permute(0, 2, 3, 1).numpy()
     parts = read_densepose(maps)
     assert np.array_equal(densepose_palette()[parts], maps)
     return parts
@@ -36,7 +38,7 @@ def test_maps_of_dancers_lie_on_their_frames() -> None:
     sample = dancers[0, 0]
     assert sample.pose_maps.shape == (4, 3, 32, 32)
     parts = parts_of(sample)
-    pictures = np.concatenate([sample.reference[None].numpy(), sample.frames.numpy()])
+    pictures = as_pixels(torch.cat([sample.reference[None], sample.frames])).numpy()
     for picture, part in zip(pictures, parts):
         assert 0.03 < (part > 0).mean() < 0.5
         empty = picture[:, part == 0]

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mimic.families.mimicmotion.tiny import tiny_pipeline
-from mimic.models.memory import in_portions, offloaded, save_memory
+from mimic.models.memory import in_portions, save_memory
+from mimic.models.offload import offloaded
 
 FRAMES, SIDE = 3, 16
 
@@ -87,3 +88,24 @@ def test_saved_models_do_not_know_of_it(tmp_path):
     assert not any(
         "Checkpointed" in type(m).__name__ or "Chunked" in type(m).__name__ for m in again.unet.modules()
     )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="streams of a CUDA device")
+def test_what_is_moved_on_a_gpu_comes_back_as_it_was():
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(*[torch.nn.Linear(2048, 2048) for _ in range(12)]).cuda()
+    x = torch.randn(1024, 2048, device="cuda")
+
+    def of_step(moves):
+        layers.zero_grad()
+        with offloaded(layers) if moves else nullcontext():
+            y = x
+            for layer in layers:
+                y = torch.nn.functional.gelu(layer(y))
+        y.square().mean().backward()
+        return [p.grad.clone() for p in layers.parameters()]
+
+    expected = of_step(moves=False)
+    for _ in range(5):
+        assert all(torch.equal(own, other) for own, other in zip(of_step(moves=True), expected))

@@ -74,3 +74,23 @@ def test_downscale_follows_the_config(vae_blocks):
     assert downscale == 2 ** (vae_blocks - 1)
     with torch.no_grad():
         assert encode_images(vae, torch.zeros(1, 3, 16, 32)).shape[-2:] == (16 // downscale, 32 // downscale)
+
+
+@pytest.mark.parametrize("is_overflowing", [True, False])
+@torch.no_grad()
+def test_a_vae_that_overflows_in_float16_encodes_in_float32_unless_asked_not_to(is_overflowing):
+    vae = random_pipeline().vae
+    pictures = torch.linspace(-1, 1, 3 * 16 * 32).reshape(1, 3, 16, 32)
+    vae.half().register_to_config(force_upcast=is_overflowing)
+    weights = {name: value.clone() for name, value in vae.state_dict().items()}
+    exact = encode_images(vae.float(), pictures)
+    seen = []
+    hook = vae.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
+    found = encode_images(vae.half(), pictures)
+    as_released = encode_images(vae, pictures, upcast=False)
+    hook.remove()
+    assert seen == [torch.float32 if is_overflowing else torch.float16, torch.float16]
+    if is_overflowing:
+        assert torch.equal(found, exact)
+    assert as_released.dtype == torch.float16
+    assert all(torch.equal(value, weights[name]) for name, value in vae.state_dict().items())

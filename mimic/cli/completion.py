@@ -1,0 +1,80 @@
+"""`mimic completion`: print a script that completes commands, options and settings in a shell."""
+
+from __future__ import annotations
+
+import argparse
+
+from mimic.cli.options import Subparsers
+
+_BASH = """\
+_mimic() {{
+    local word=${{COMP_WORDS[COMP_CWORD]}} words files=1
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        words="{commands}"
+        files=
+    else
+        case "${{COMP_WORDS[1]}}" in
+{cases}
+        esac
+    fi
+    COMPREPLY=($(compgen -W "$words" -- "$word"))
+    [ -n "$files" ] && COMPREPLY+=($(compgen -f -- "$word"))
+}}
+complete -o filenames -F _mimic mimic
+"""
+
+_ZSH = "autoload -U +X bashcompinit && bashcompinit\n" + _BASH
+
+_FISH = """\
+complete -c mimic -n __fish_use_subcommand -f
+{commands}
+{options}
+"""
+
+
+def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "completion",
+        parents=[shared],
+        help="print a script for completion in a shell",
+        description="Print a script that completes commands, options and settings.",
+        epilog='bash: eval "$(mimic completion bash)" in ~/.bashrc; zsh: the same with zsh in ~/.zshrc; '
+        "fish: mimic completion fish > ~/.config/fish/completions/mimic.fish",
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+    parser.set_defaults(run=run, parsers=subparsers)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    print(script(options.shell, options.parsers), end="")
+    return 0
+
+
+def script(shell: str, subparsers: Subparsers) -> str:
+    """Return the completion script of a shell, for the commands of a parser."""
+    words = {name: _words(parser) for name, parser in subparsers.choices.items()}
+    if shell == "fish":
+        commands = (f"complete -c mimic -n __fish_use_subcommand -a {name}" for name in words)
+        options = (
+            f"complete -c mimic -n '__fish_seen_subcommand_from {name}' -a '{' '.join(own)}'"
+            for name, own in words.items()
+        )
+        return _FISH.format(commands="\n".join(commands), options="\n".join(options))
+    cases = (f'            {name}) words="{" ".join(own)}" ;;' for name, own in words.items())
+    template = _BASH if shell == "bash" else _ZSH
+    return template.format(commands=" ".join(words), cases="\n".join(cases))
+
+
+def _words(parser: argparse.ArgumentParser) -> list[str]:
+    """Options of a command, the choices of its arguments, and the settings that it takes."""
+    from mimic.config import InferenceConfig
+
+    words: list[str] = []
+    for action in parser._actions:
+        words += action.option_strings or [str(choice) for choice in action.choices or ()]
+    if parser.prog.rpartition(" ")[2] in ("animate", "infer", "demo"):
+        keys = {*InferenceConfig.FOR_ALL_CASES, *InferenceConfig.model_fields} - {"test_case"}
+        words += sorted(f"{key}=" for key in keys)
+    return words

@@ -1,0 +1,101 @@
+"""`mimic configs`: list, copy and describe the YAMLs that come with the package."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from mimic.cli.options import Subparsers, UsageError
+
+KINDS = ("infer", "train", "compare", "mini", "mini_vae")
+
+
+def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "configs",
+        parents=[shared],
+        help="list and copy the YAMLs that come with mimic",
+        description="Without arguments, list the shipped YAMLs. With names, copy them to the current folder "
+        "or to -o, to be edited. Unedited ones run as --config bundled:NAME.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="as listed, such as demo or train/debug")
+    parser.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder to copy to")
+    parser.add_argument("--all", action="store_true", help="copy all of them (-o is then a folder)")
+    parser.add_argument(
+        "--keys", choices=KINDS, help="list the settings of a kind of YAML, with their meaning"
+    )
+    parser.add_argument(
+        "--schema", choices=KINDS, help="print the JSON schema of a kind of YAML, for editors"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from mimic.config.loading import shipped_config, shipped_configs
+
+    if options.keys or options.schema:
+        from mimic.config.schema import described_keys, json_schema
+
+        schema = json_schema(_settings(options.keys or options.schema))
+        print(json.dumps(schema, indent=2) if options.schema else "\n".join(described_keys(schema)))
+        return 0
+    if not options.names and not options.all:
+        for line in _listed(shipped_configs()):
+            print(line)
+        return 0
+    names = [*shipped_configs()] if options.all else options.names
+    sources = {name: shipped_config(name) for name in names}
+    for name, source in sources.items():
+        print(_copied(source, _target(name, source, options, is_alone=len(sources) == 1)))
+    return 0
+
+
+def _settings(kind: str) -> type:
+    if kind == "infer":
+        from mimic.config import InferenceConfig
+
+        return InferenceConfig
+    if kind == "compare":
+        from mimic.compare.settings import CompareConfig
+
+        return CompareConfig
+    if kind == "train":
+        from mimic.training.settings import TrainSettings
+
+        return TrainSettings
+    from mimic.training.main import trainer_named
+
+    return trainer_named(kind).Settings
+
+
+def _listed(configs: dict[str, Path]) -> Iterator[str]:
+    width = max(map(len, configs), default=0)
+    for name, path in configs.items():
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        yield f"{name:<{width}}  {first.lstrip('# ').rstrip(':')}"
+
+
+def _target(name: str, source: Path, options: argparse.Namespace, *, is_alone: bool) -> Path:
+    """Where to copy a YAML: the folders of its name are kept where all are copied."""
+    from mimic.files import local_path
+
+    output = local_path(options.output) if options.output is not None else Path()
+    if options.output is not None and is_alone and not options.all and output.suffix in (".yaml", ".yml"):
+        return output
+    if output.is_file() or output.suffix in (".yaml", ".yml"):
+        raise UsageError(f"-o is {options.output}; several files need a folder")
+    return output / (f"{name}.yaml" if options.all else source.name)
+
+
+def _copied(source: Path, target: Path) -> Path:
+    """Copy a file, but never over another one."""
+    content = source.read_bytes()
+    if target.exists() and target.read_bytes() != content:
+        raise UsageError(f"{target} is there already and is different; give another place with -o")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    return target

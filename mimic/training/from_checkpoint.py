@@ -1,0 +1,60 @@
+"""Make a model folder of a training's checkpoint (`mimic export`)."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from mimic.config.loading import ConfigError, build
+from mimic.training.checkpoints import AVERAGE, WEIGHTS, newest_whole
+from mimic.training.export import export
+from mimic.training.saved import restore_tensors
+from mimic.training.settings import TrainSettings
+from mimic.training.state import StateError
+from mimic.training.tasks import make_task
+from mimic.weights.sources import training_step
+
+
+def export_checkpoint(checkpoint: Path, folder: Path, *, overwrite: bool = False) -> Path:
+    """Write the model of a checkpoint as a folder that `load_pipeline` and YAMLs take.
+
+    The weights are those that the training would have exported at that step: their average, where it keeps
+    one. The model that was trained further has to be there, as for resuming.
+
+    Args:
+        checkpoint: a folder ``checkpoint-<step>``.
+        folder: the model folder to write.
+        overwrite: replace a model folder of that name.
+
+    Raises:
+        StateError: the checkpoint is missing or damaged, or the folder cannot be written.
+        ConfigError: `folder` is there already, or the checkpoint's settings cannot be used.
+        SourceError, WeightsError: the model that was trained further is missing or does not fit.
+    """
+    if not checkpoint.is_dir() or training_step(checkpoint) is None:
+        raise StateError(
+            f"{checkpoint} is no checkpoint of a training; expected a folder checkpoint-<step> that "
+            "`mimic train` wrote"
+        )
+    _check_free(folder, overwrite=overwrite)
+    (_, tensors, facts, _), _ = newest_whole([checkpoint])
+    settings = build(TrainSettings, facts["settings"], source=f"{checkpoint}, its settings")
+    task = make_task(settings)
+    trained = {name: weight for name, weight in task.model.named_parameters() if weight.requires_grad}
+    restore_tensors(trained, tensors[AVERAGE if AVERAGE in tensors else WEIGHTS], source=checkpoint)
+    task.model.eval()
+    return export(task, folder)
+
+
+def _check_free(folder: Path, *, overwrite: bool) -> None:
+    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not overwrite:
+        raise ConfigError(f"{folder} is there already; choose another name, or give --overwrite")
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        index = None
+    if not isinstance(index, dict) or "_class_name" not in index:
+        raise ConfigError(f"{folder} is no model folder; it is not replaced. Choose another name")

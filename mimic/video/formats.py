@@ -1,0 +1,72 @@
+"""Formats of results, by the suffix of their name: videos, animated pictures, folders of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class VideoFormat:
+    """How a file of one suffix is encoded."""
+
+    muxer: str
+    codecs: tuple[str, ...]
+    """Encoders by preference; the first that this build of FFmpeg has is used."""
+    audio_codec: str | None = None
+    """Encoder of the sound; None for formats without sound."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Options of the muxer."""
+    pixel_format: str = "yuv420p"
+    needs_even_size: bool = False
+
+
+_H264 = ("libx264", "mpeg4")
+_INDEX_AT_THE_FRONT = {"movflags": "+faststart"}
+
+FORMATS = {
+    ".mp4": VideoFormat("mp4", _H264, "aac", _INDEX_AT_THE_FRONT, needs_even_size=True),
+    ".m4v": VideoFormat("mp4", _H264, "aac", _INDEX_AT_THE_FRONT, needs_even_size=True),
+    ".mov": VideoFormat("mov", _H264, "aac", _INDEX_AT_THE_FRONT, needs_even_size=True),
+    ".mkv": VideoFormat("matroska", _H264, "aac", needs_even_size=True),
+    ".webm": VideoFormat("webm", ("libvpx-vp9", "libvpx"), "libopus", needs_even_size=True),
+    ".gif": VideoFormat("gif", ("gif",), pixel_format="pal8"),
+}
+"""Formats of one file, by suffix."""
+
+PICTURE_FOLDER = "png"
+"""Name of the format that is a folder with one PNG for each frame."""
+
+
+def is_folder_name(path: Path) -> bool:
+    """Whether a result of this name is a folder of pictures: its suffix is none of a video."""
+    return path.suffix.lower() not in FORMATS
+
+
+def stem_of(path: Path) -> str:
+    """A result's name without the suffix of a video; a folder's name may have full stops in it."""
+    return path.name if is_folder_name(path) else path.stem
+
+
+def sibling(path: Path, ending: str) -> Path:
+    """The name of another result of the same format: ``dance.gif`` with ``_2`` is ``dance_2.gif``."""
+    return path.with_name(f"{stem_of(path)}{ending}{'' if is_folder_name(path) else path.suffix}")
+
+
+def check_format(path: Path) -> None:
+    """Raise `ValueError` if a result cannot have this name: its suffix is one of another kind of file."""
+    if path.suffix.lower() in OTHER_SUFFIXES:
+        raise ValueError(
+            f"cannot write {path}: a result's name ends in one of {', '.join(FORMATS)}; without a suffix, it "
+            "is a folder with one PNG for each frame"
+        )
+
+
+OTHER_SUFFIXES = frozenset(
+    {
+        *(".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".m2ts", ".3gp", ".ogv", ".y4m", ".h264", ".hevc"),
+        *(".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".apng", ".heic", ".jxl"),
+        *(".wav", ".mp3", ".aac", ".flac", ".json", ".yaml", ".yml", ".txt", ".npz", ".npy", ".zip", ".pdf"),
+    }
+)
+"""Suffixes that users give for files of other kinds, of which no folder is to be made by mistake."""

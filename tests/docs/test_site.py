@@ -1,0 +1,108 @@
+"""The documentation: links lead somewhere, commands exist, generated pages are as their scripts write them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+from mimic.cli.main import _parsed
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+ELSEWHERE = ("http://", "https://", "mailto:")
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def anchors(page: Path) -> set[str]:
+    """Headings as links name them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_lead_somewhere(page: Path) -> None:
+    broken = []
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if link.startswith(ELSEWHERE):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_page_is_in_the_navigation_and_the_other_way_round() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+
+    def files(node: object) -> Iterator[str]:
+        if isinstance(node, str):
+            yield node
+        elif isinstance(node, dict):
+            for value in node.values():
+                yield from files(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from files(value)
+
+    named = sorted(files(yaml.safe_load(text)["nav"]))
+    assert named == sorted(page.name for page in DOCS.glob("*.md"))
+
+
+def test_the_page_of_settings_is_as_the_schema_says() -> None:
+    writer = script("write_settings")
+    assert writer.PAGE.read_text(encoding="utf-8") == writer.page(), "run python docs/write_settings.py"
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Lines of ours in blocks of bash and text: `mimic …`, without the optional parts of an outline."""
+    blocks = re.findall(
+        r"^ *```bash\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    for block in blocks:
+        for line in block.replace("\\\n", " ").splitlines():
+            words = line.strip().removeprefix("python -m ")
+            if words.startswith("mimic ") and "…" not in words and "DIR" not in words:
+                yield words.partition("  #")[0]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_documents_are_commands(page: Path) -> None:
+    for command in commands(page):
+        told = io.StringIO()
+        with contextlib.redirect_stderr(told):
+            try:
+                _parsed(shlex.split(command)[1:], "mimic")
+            except SystemExit as ended:
+                assert ended.code == 0, f"{command}: {told.getvalue().splitlines()[-1]}"
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    if importlib.util.find_spec("mkdocs") is None:
+        pytest.skip("needs pip install -e '.[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "settings" / "index.html").is_file()

@@ -1,0 +1,75 @@
+"""What is published: types, licences, extras and size of the wheel."""
+
+import ast
+import re
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+
+tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+MAX_WHEEL_BYTES = 75_000_000
+MODULES = {  # packages that are imported under another name
+    "opencv-python-headless": "cv2", "pillow": "PIL", "onnxruntime-gpu": "onnxruntime",
+}  # fmt: skip
+
+
+def files_of_the_wheel() -> list[Path]:
+    folders = (ROOT / "mimic", ROOT / "pose", ROOT / "configs")
+    paths = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return [path for path in paths if "__pycache__" not in path.parts]
+
+
+@pytest.mark.slow
+def test_the_wheel_stays_below_its_bound() -> None:
+    def deflated(path: Path) -> int:
+        return len(zlib.compress(path.read_bytes(), 6))
+
+    with ThreadPoolExecutor() as pool:
+        num_bytes = sum(pool.map(deflated, files_of_the_wheel()))
+    assert num_bytes < MAX_WHEEL_BYTES, f"the wheel has {num_bytes / 1e6:.1f} MB"
+
+
+def test_only_networks_are_large() -> None:
+    kinds = {".safetensors", ".onnx"}
+    others = {path: path.stat().st_size for path in files_of_the_wheel() if path.suffix not in kinds}
+    assert max(others.values()) < 1_500_000, max(others, key=lambda path: others[path])
+
+
+def test_packages_are_typed_and_licences_are_there() -> None:
+    assert (ROOT / "mimic" / "py.typed").is_file()
+    assert (ROOT / "pose" / "py.typed").is_file()
+    assert all((ROOT / name).is_file() for name in PROJECT["license-files"])
+
+
+def test_every_declared_package_is_imported() -> None:
+    imported = {
+        module.partition(".")[0]
+        for folder in ("mimic", "pose")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for module in _modules(node)
+    }
+    declared = {re.split(r"[<>=; ]", line)[0] for line in PROJECT["dependencies"]}
+    # accelerate is what diffusers and the launcher need; the others are imported by name.
+    unused = {name for name in declared if MODULES.get(name, name.replace("-", "_")) not in imported}
+    assert not unused
+
+
+def _modules(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+
+
+def test_the_citation_has_the_version_and_the_issue_forms_can_be_read() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["version"]
+    assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert {"name", "description", "body"} <= form.keys()
