@@ -1,7 +1,7 @@
 # make demo    install (the first time) and make the bundled character dance: outputs/demo_side_by_side.mp4, outputs/demo.png
 # make test    the tests (those marked slow or gpu left out)
 # make lint    ruff, mypy, import-linter
-# make bench   what the performance figures rest on
+# make bench   speed on this CPU, the released way beside ours (at most 10 minutes)
 # make compare models side by side on rendered dancers: outputs/compare/synthetic/report.html
 # make ablation  what each idea brings, by small trainings (an hour; goes on where it was): docs/ablation.md
 #

@@ -4,7 +4,7 @@
     python dev.py demo      install (the first time) and make the bundled character dance
     python dev.py test      the tests (those marked slow or gpu left out)
     python dev.py lint      ruff, mypy, import-linter
-    python dev.py bench     what the performance figures rest on
+    python dev.py bench     speed on this CPU, the released way beside ours (at most 10 minutes)
     python dev.py compare   models side by side on rendered dancers
     python dev.py ablation  what each idea brings, by small trainings (an hour; goes on where it was)
     python dev.py install   the environment alone
@@ -162,12 +162,7 @@ def lint(binaries: Path, rest: list[str]) -> int:
 
 
 def bench(binaries: Path, rest: list[str]) -> int:
-    for script in sorted((ROOT / "benchmarks").glob("*.py")):
-        print(f"== {script.relative_to(ROOT)}", flush=True)
-        code = run(program(binaries, "python"), script.relative_to(ROOT), *rest)
-        if code:
-            return code
-    return 0
+    return run(program(binaries, "python"), "-m", "benchmarks.speed", *rest)
 
 
 def ablation(binaries: Path, rest: list[str]) -> int:

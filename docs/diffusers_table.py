@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,30 +178,39 @@ def outcome(feature: Callable[[Any], Any], pipe: Any, plain: torch.Tensor) -> tu
     return ("exact" if difference == 0 else f"close ({difference:.1g})"), ""
 
 
-def table() -> str:
-    """The table in Markdown, followed by the sentences of refusals."""
-    families = list(FAMILIES)
-    names = [FAMILIES[name].pipeline_name.removesuffix("Pipeline") for name in families]
-    rows = [f"| | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
-    notes: dict[str, str] = {}
-    pipes = {name: FAMILIES[name].tiny_pipeline(height=HEIGHT, width=WIDTH, seed=0) for name in families}
+def measured(features: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
+    """The cells of each feature, one for each family, with the sentence of a refusal."""
+    pipes = {name: FAMILIES[name].tiny_pipeline(height=HEIGHT, width=WIDTH, seed=0) for name in FAMILIES}
     plain = {name: video(copy.deepcopy(pipe)) for name, pipe in pipes.items()}
-    for feature, run in FEATURES.items():
+    rows = {}
+    for feature in features:
+        run = FEATURES[feature]
+        rows[feature] = [outcome(run, copy.deepcopy(pipe), plain[name]) for name, pipe in pipes.items()]
+        print(feature, *(cell for cell, _ in rows[feature]), sep="\t", flush=True)
+    return rows
+
+
+def table(rows: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+    """The table in Markdown, followed by the sentences of refusals."""
+    names = [record.pipeline_name.removesuffix("Pipeline") for record in FAMILIES.values()]
+    lines = [f"| | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
+    notes: dict[str, str] = {}
+    for feature, row in rows.items():
         cells = []
-        for name in families:
-            cell, note = outcome(run, copy.deepcopy(pipes[name]), plain[name])
-            if note:
-                number = notes.setdefault(note, str(len(notes) + 1))
-                cell = f"{cell} [{number}]"
-            cells.append(cell)
-        print(feature, *cells, sep="\t", flush=True)
-        rows.append(f"| {feature} | {' | '.join(cells)} |")
-    sentences = [f"{number}. {note}" for note, number in notes.items()]
-    return "\n".join([*rows, "", *sentences]) + "\n"
+        for cell, note in row:
+            number = notes.setdefault(note, str(len(notes) + 1)) if note else ""
+            cells.append(f"{cell} [{number}]" if note else cell)
+        lines.append(f"| {feature} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *(f"{number}. {note}" for note, number in notes.items())]) + "\n"
+
+
+def write(rows: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+    """Put the table into the page."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    after_it = rest.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after_it}", encoding="utf-8")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after_it = rest.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after_it}", encoding="utf-8")
+    write(measured(FEATURES))

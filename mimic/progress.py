@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 Progress = Callable[[int, int | None], None]
@@ -38,6 +40,22 @@ def emit(event: str, **fields: Any) -> None:
         _json_stream.flush()
 
 
+Listener = Callable[[str, int, "int | None"], None]
+"""Called with (stage, done, total); what it raises ends the work."""
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Call `listener` in place of all bars, in this thread and within this context."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
 @contextlib.contextmanager
 def progress_bar(description: str, unit: str, *, is_shown: bool) -> Iterator[Progress]:
     """Show progress and the time left; yields a `Progress` to call.
@@ -45,7 +63,10 @@ def progress_bar(description: str, unit: str, *, is_shown: bool) -> Iterator[Pro
     A bar on a terminal and in a notebook, which appears with the first call; elsewhere (a file, a batch
     system's log) a line every few seconds on stderr; JSON events after `log_as_json`.
     """
-    if not is_shown:
+    listener = _listener.get()
+    if listener is not None:
+        yield functools.partial(listener, description)
+    elif not is_shown:
         yield lambda done, total: None
     elif is_log_json():
         yield _Events(description, unit)

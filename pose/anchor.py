@@ -20,7 +20,7 @@ _ANKLES = [RIGHT_ANKLE, LEFT_ANKLE]
 # How well each joint tells the place of its body: the trunk best, then the feet; the arms not at all.
 _STEADINESS = np.array([0.1, 1, 1, 0, 0, 1, 0, 0, 1, 0.1, 0.5, 1, 0.1, 0.5, 0.1, 0.1, 0.1, 0.1])
 _TYPICAL = 0.5  # share of the usual weight of a frame's joints that the clip's first body must have
-_NUM_FIRST = 3  # frames whose place is that of the first one: a single one may be wrong
+_NUM_FIRST = 5  # frames that tell where the first one is: it may be wrong itself
 _MAX_HEADLESS = 0.1  # share of the frames in which the head may be above the picture
 _GROUND = 0.5  # quantile over the frames of the lower ankle
 
@@ -53,8 +53,7 @@ def find_offset(
         return _mean_difference(target, bodies, common), "mean"
     surety = common.sum(axis=1)
     begin = int((surety >= _TYPICAL * np.median(surety[surety > 0])).argmax())
-    first = np.flatnonzero(common[begin:].any(axis=1))[:_NUM_FIRST] + begin
-    offset = _mean_difference(target, bodies[first], common[first])
+    offset = _first_offset(target, bodies[begin:], common[begin:])
     if anchor == "first":
         return offset, "first"
     ground = _ground(target[None], target_weights[None]), _ground(bodies, weights)
@@ -75,6 +74,17 @@ def _ground(bodies: Array, weights: Array) -> float | None:
         return None
     lower = np.where(is_seen, bodies[:, _ANKLES, 1], -np.inf).max(axis=1)
     return float(np.quantile(lower[is_seen.any(axis=1)], _GROUND))
+
+
+def _first_offset(target: Array, bodies: Array, weights: Array) -> Array:
+    """Shift of the first frame: the median of its own and of two extrapolations from the next frames."""
+    frames = np.flatnonzero(weights.any(axis=1))[:_NUM_FIRST]
+    offsets = np.stack([_mean_difference(target, bodies[[i]], weights[[i]]) for i in frames])
+    if len(frames) < 4:
+        return np.asarray(offsets[0])
+    from_two = offsets[1] - (offsets[2] - offsets[1]) * frames[1] / (frames[2] - frames[1])
+    _, from_all = np.polyfit(frames[1:], offsets[1:], 1)
+    return np.asarray(np.median([offsets[0], from_two, from_all], axis=0))
 
 
 def _mean_difference(target: Array, bodies: Array, weights: Array) -> Array:

@@ -79,15 +79,15 @@ def keep_identities(sequence: PoseSequence) -> PoseSequence:
     heights = np.array([sequence.width / sequence.height, 1.0])
     for frame in range(len(sequence)):
         sights = {}
-        for place in np.flatnonzero(sequence.is_seen[frame]):
+        for place in np.flatnonzero(sequence.is_seen[frame]).tolist():
             joints, scores = sequence.points[frame, place] * heights, sequence.scores[frame, place]
             size = body_height(joints, scores)
             is_seen = scores[BODY] > VISIBLE_ABOVE
             if size > 0 and is_seen.any():
-                sights[int(place)] = (joints[BODY], is_seen, size)
+                sights[place] = (joints[BODY], is_seen, size)
         seat = _assign(people, sights, frame, sequence.fps)
-        for place, number in seat.items():
-            joints, is_seen, size = sights[place]
+        for at, number in seat.items():
+            joints, is_seen, size = sights[at]
             if number == len(people):
                 people.append(_Person(joints, is_seen, np.zeros(2), size, frame))
             else:

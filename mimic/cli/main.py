@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from mimic.cli import (
@@ -26,6 +27,7 @@ from mimic.cli import (
     prepare,
     synth,
     train,
+    ui,
 )
 from mimic.cli.json_log import JsonHandler, json_lines
 from mimic.cli.options import Subparsers
@@ -38,16 +40,16 @@ EXIT_CODES = """exit codes:
   130  interrupted (Ctrl-C); finished results are kept"""
 
 COMMANDS = (
-    demo, animate, infer, train, export, prepare, compare, evaluate, pose, synth, configs, download, doctor,
-    completion,
+    demo, animate, infer, ui, train, export, prepare, compare, evaluate, pose, synth, configs, download,
+    doctor, completion,
 )  # fmt: skip
 
 MISTAKES = frozenset(
     {
         "AttentionBackendError", "CompareError", "ConfigError", "DataError", "DensePoseError",
         "EstimatorWeightsError", "EvaluationError", "FolderInUseError", "InputError", "PictureError",
-        "PoseError", "ProcessCountError", "ResultError", "SourceError", "UsageError", "VideoError",
-        "WeightsError", "WorkerError",
+        "PoseError", "ProcessCountError", "ResultError", "SourceError", "StudioError", "UsageError",
+        "VideoError", "WeightsError", "WorkerError",
     }
 )  # fmt: skip
 """Our error classes that are about the user's input (exit code 2)."""
@@ -63,7 +65,8 @@ def main(argv: Sequence[str] | None = None, *, program: str = "mimic") -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is replaced, not an error
             stream.reconfigure(errors="backslashreplace")
-    if hasattr(signal, "SIGBREAK"):  # Ctrl+Break on Windows
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if hasattr(signal, "SIGBREAK") and is_main_thread:  # Ctrl+Break on Windows
         signal.signal(signal.SIGBREAK, signal.default_int_handler)
     options = _parsed(list(sys.argv[1:] if argv is None else argv), program)
     _quiet_libraries(is_debug=options.debug)

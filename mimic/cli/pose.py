@@ -1,4 +1,4 @@
-"""`mimic pose`: find the poses in a video or picture, save them, and draw them over it."""
+"""`mimic pose`: find the poses in a video or picture, save them, draw them; convert files of poses."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pose.adjust import Adjustment
     from pose.estimators import Estimator
 
+POSE_SUFFIXES = (".npz", ".json")
+
 log = logging.getLogger("mimic")
 
 
@@ -30,9 +32,10 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         "pose",
         parents=[shared],
         help="find the poses in a video or picture",
-        description="Estimate whole-body poses (134 points), save them, and optionally draw them.",
+        description="Estimate whole-body poses (134 points), save them, and optionally draw them. Drawn "
+        "skeletons (OpenPose, DWPose) are read from their colours; files of poses are converted.",
     )
-    parser.add_argument("input", type=Path, metavar="VIDEO|IMAGE")
+    parser.add_argument("input", type=Path, metavar="VIDEO|IMAGE|POSES")
     parser.add_argument(
         "-o",
         "--output",
@@ -45,8 +48,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--person",
-        default="largest",
-        help="largest (default), center, all, or a number counted from the left",
+        help="largest (default; of files of poses: all), center, all, or a number counted from the left",
     )
     add_estimator_options(parser)
     parser.add_argument(
@@ -68,15 +70,18 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from mimic.files import local_path
     from mimic.results import PlainFiles, set_aside
-    from mimic.video import is_video, probe, read_image, write_image
-    from pose import follow_person, load_estimator, smooth_pose
+    from mimic.video import is_video, probe, read_frames, read_image, write_image
+    from pose import load_estimator, smooth_pose
     from pose.adjust import adjust_pose
+    from pose.drawings import DrawnSkeletons, are_skeleton_drawings
     from pose.presence import summarise_presence
 
     options.input = local_path(options.input)
+    is_poses = options.input.suffix.lower() in POSE_SUFFIXES
+    options.person = options.person or ("all" if is_poses else "largest")
     output = _output(options)
     _check(options, output)
-    is_picture = not is_video(options.input)
+    is_picture = not is_poses and not is_video(options.input)
     _check_overlay(options, output, is_picture=is_picture)
     adjustment = _adjustment(options)
     files = PlainFiles((output, *([options.overlay] if options.overlay is not None else [])))
@@ -86,13 +91,15 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(str(path) for path in files))
         return 0
     picture = read_image(options.input) if is_picture else None
-    clip = None if is_picture else probe(options.input)
-    estimator = load_estimator(options.estimator, weights=options.weights)
-    if picture is not None:
-        poses = follow_person(estimator.image(picture), options.person)
+    clip = None if is_picture or is_poses else probe(options.input)
+    if is_poses:
+        poses = _poses_of_file(options)
+    elif are_skeleton_drawings([picture] if picture is not None else read_frames(options.input, info=clip)):
+        log.info("the input shows drawn skeletons; their joints are read from the colours")
+        poses = _poses_of(picture, clip, DrawnSkeletons(), options)
     else:
-        assert clip is not None
-        poses = _poses_of(clip, estimator, options)
+        estimator = load_estimator(options.estimator, weights=options.weights)
+        poses = _poses_of(picture, clip, estimator, options)
     poses = smooth_pose(poses, window=options.smooth)
     if adjustment is not None:
         poses = adjust_pose(poses, adjustment)
@@ -193,10 +200,28 @@ def _is_there(files: Iterable[Path], identity: str) -> bool:
     return found.get("identity") == identity and len(there) == 1 + len(overlays)
 
 
-def _poses_of(clip: VideoInfo, estimator: Estimator, options: argparse.Namespace) -> PoseSequence:
+def _poses_of_file(options: argparse.Namespace) -> PoseSequence:
+    """The poses of a file, of the frames and of the person that were asked for."""
+    from pose import PoseSequence, follow_person
+
+    poses = PoseSequence.load(options.input)
+    poses = replace(poses[slice(0, None, options.stride)], fps=poses.fps / options.stride)
+    return follow_person(poses[slice(0, options.max_frames)], options.person)
+
+
+def _poses_of(
+    picture: NDArray[np.uint8] | None,
+    clip: VideoInfo | None,
+    estimator: Estimator,
+    options: argparse.Namespace,
+) -> PoseSequence:
     from mimic.progress import progress_bar
     from mimic.video import read_frames
+    from pose import follow_person
 
+    if picture is not None:
+        return follow_person(estimator.image(picture), options.person)
+    assert clip is not None
     total = -(-clip.num_frames // options.stride)
     frames = read_frames(clip.path, stride=options.stride, max_frames=options.max_frames, info=clip)
     with progress_bar("poses", "frame", is_shown=not options.quiet) as show:
@@ -267,6 +292,8 @@ def _check_overlay(options: argparse.Namespace, output: Path, *, is_picture: boo
     """Refuse files that do not suit the input, or that are the input."""
     from mimic.video.formats import FORMATS
 
+    if options.overlay is not None and options.input.suffix.lower() in POSE_SUFFIXES:
+        raise UsageError(f"--overlay is {options.overlay}, but {options.input} holds poses and no picture")
     suffixes = PICTURE_SUFFIXES if is_picture else tuple(FORMATS)
     if options.overlay is not None and options.overlay.suffix.lower() not in suffixes:
         kind = "picture" if is_picture else "video"

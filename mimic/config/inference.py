@@ -122,6 +122,10 @@ class CaseSettings(SVDSettings, ControlSettings):
     """Also write `<name>_side_by_side.mp4`, which shows reference, driving maps and result next to each
     other."""
 
+    preview: bool = False
+    """While denoising runs, write `<name>_preview.mp4` after each step: a small clip, made without the
+    decoder. It is removed when the result is complete."""
+
     crf: int = Field(18, ge=0, le=51)
     """Constant rate factor of H.264, from 0 (lossless) over 18 (visually lossless) to 51 (worst); VP9
     (`.webm`) gets the corresponding value of its own scale."""
@@ -253,6 +257,11 @@ class InferenceConfig(Config):
 
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Precision of the networks; `auto` is float16 on CUDA and float32 elsewhere."""
+
+    fp8_weights: bool = False
+    """Keep the denoising network's weights in 8 bits (float8_e4m3fn) and compute in `dtype`, layer by layer,
+    which halves their memory against float16. Results differ visibly from those without; norms and embeddings
+    keep their precision."""
 
     cpu_offload: bool = False
     """Keep each network on the GPU only while it is used, which needs less GPU memory and more time."""

@@ -77,6 +77,33 @@ class SamplingSettings(Config):
     decoded again in the middle of another chunk, less than half of `decode_chunk_size` (released: 0). Chunks
     then pass into each other without a jump, but each yields fewer frames, so decoding takes longer."""
 
+    preset: Literal["exact", "balanced", "fast"] | None = None
+    """`exact` (default) computes all steps in full; `balanced` and `fast` use fewer and cheaper evaluations
+    of the network, by the settings `num_inference_steps`, `schedule`, `guidance_interval` and
+    `reuse_interval` of `mimic.sampling.presets`. Each of these can also be given alone and takes
+    precedence."""
+
+    schedule: Literal["released", "aligned"] | None = None
+    """Noise levels of the steps: `released`, or `aligned` (Align Your Steps, made for 10 steps; MimicMotion
+    only)."""
+
+    reuse_interval: int | None = Field(None, ge=1)
+    """Run the whole network every n-th step only, and between them its first and last blocks, with the deep
+    features of the former step (DeepCache). Default 1: at every step."""
+
+    optimize: bool = True
+    """Compute with faster implementations, whose results differ only in the order of sums (latents within
+    1e-3 in float32); `false` computes as diffusers does. Not with `compat: released`."""
+
+    compile: bool = False
+    """Compile the repeated blocks of the networks with `torch.compile`. The first steps take minutes, later
+    ones less time; compiled code is kept on disk for later runs. Not with `compat: released`."""
+
+    batch_guidance: bool | None = None
+    """Compute both branches of guidance in one call of the network, which needs twice the memory for
+    activations. Default: on accelerators, if a window is small (at most 65,536 latent pixels in all its
+    frames); larger windows use the whole device as it is."""
+
     compat: Literal["none", "released"] = "none"
     """`released` reproduces roundings and faults of the released code; `none` does not."""
 

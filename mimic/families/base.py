@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from diffusers.utils import BaseOutput
@@ -21,23 +20,28 @@ from torch import Tensor
 from mimic.data.pose_maps import PoseMaps
 from mimic.data.transforms import Pictures
 from mimic.families import checks
-from mimic.families.frames import OUTPUT_TYPES, FramePipeline, Frames
+from mimic.families.frames import OUTPUT_TYPES, Frames
 from mimic.families.inputs import Inputs, read_inputs
 from mimic.families.plan import Plan, SettingsT, resolve, with_settings, with_step_count
-from mimic.families.schedulers import TimestepType, check_scheduler, noise_level, set_timesteps
-from mimic.families.steps import AfterStep, RunState, StepCallback, StepReport, step_report
+from mimic.families.schedulers import TimestepType, check_scheduler, set_timesteps
+from mimic.families.step_pipeline import ConditionsT, PredictBranch, StepPipeline
+from mimic.families.steps import AfterStep, StepCallback, StepReport, step_report
 from mimic.families.stored import quiet_libraries
 from mimic.sampling import guidance
-from mimic.sampling.denoise import Predict, denoise
+from mimic.sampling.denoise import denoise
 from mimic.sampling.fusion import fusion_weights
 from mimic.sampling.noise import Generators, draw_noise, frames_to_draw, repeat_along_time
+from mimic.sampling.schedules import aligned_sigmas, has_noise_levels
 from mimic.sampling.windows import lay_windows
 
-__all__ = ["AnimationOutput", "AnimationPipeline", "Frames", "StepCallback", "quiet_libraries"]
-
-PredictBranch = Callable[[bool], Tensor]
-"""``predict(is_conditional)``: prediction of one branch of guidance, ``1 x f x C x h x w``, float32."""
-ConditionsT = TypeVar("ConditionsT")
+__all__ = [
+    "AnimationOutput",
+    "AnimationPipeline",
+    "Frames",
+    "PredictBranch",
+    "StepCallback",
+    "quiet_libraries",
+]
 
 
 @dataclass
@@ -49,7 +53,7 @@ class AnimationOutput(BaseOutput):
     ``B x F x 3 x H x W``; ``latent``: ``B x F x C x h x w``, as `decode_stream` takes them."""
 
 
-class AnimationPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]):
+class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
     """Base of all pipelines; runs check → encode → prepare → denoise → decode.
 
     A family defines `Settings` (the shared settings plus its own), `released`, `check_parts`, `encode` and
@@ -89,28 +93,6 @@ class AnimationPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]
     @abstractmethod
     def encode(self, inputs: Inputs, plan: Plan[SettingsT]) -> ConditionsT:
         """Compute the conditions, which are constant throughout the run."""
-
-    @abstractmethod
-    def predict_window(
-        self,
-        conditions: ConditionsT,
-        plan: Plan[SettingsT],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-    ) -> PredictBranch:
-        """Return a function that predicts one window of one video, in either branch of guidance.
-
-        Videos are predicted one at a time, so that each has the result and peak memory of a separate run.
-
-        Args:
-            conditions: result of `encode`.
-            video: index of the video in the batch.
-            latents_1fChw: its scaled noisy latents, in the precision of the denoiser.
-            t: the timestep.
-            frames: frame indices of the window.
-        """
 
     # Hooks with a default implementation
 
@@ -228,7 +210,12 @@ class AnimationPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]
         checks.check_present(self.components)
         name = type(self).__name__
         chosen = resolve(
-            self.Settings, settings, stored=self.generation_defaults, released=self.released, source=name
+            self.Settings,
+            settings,
+            stored=self.generation_defaults,
+            released=self.released,
+            source=name,
+            takes_sigmas=self.timestep_type == "continuous",
         )
         chosen = with_step_count(chosen)
         plan = Plan(
@@ -256,9 +243,13 @@ class AnimationPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]
             )
         checks.check_decoding(plan.decode_chunk_size, plan.decode_overlap)
         checks.check_size(plan.height, plan.width, self.pixels_per_latent)
-        if chosen.guidance_interval is not None and not hasattr(self.scheduler, "sigmas"):
+        name = type(self.scheduler).__name__
+        if chosen.guidance_interval is not None and not has_noise_levels(self.scheduler):
+            raise ValueError(f"guidance_interval needs a scheduler with noise levels; {name} has none.")
+        if chosen.schedule == "aligned" and self.timestep_type != "continuous":
             raise ValueError(
-                f"guidance_interval needs a scheduler with sigmas; {type(self.scheduler).__name__} has none."
+                "schedule 'aligned' is made for families on continuous timesteps, as MimicMotion; leave "
+                "schedule out."
             )
         self.check_plan(plan)
         return plan
@@ -276,13 +267,14 @@ class AnimationPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]
         report: StepReport | None = None,
     ) -> Frames:
         """Run all stages in order and return the frames as `output_type`."""
-        self._begin_run(plan)
+        self._interrupt = False
         try:
             self.check(inputs, plan, output_type)
             self._align_weights()
-            conditions = self.encode(inputs, plan)
-            noise = self.prepare(inputs, plan)
-            latents = self.denoise(plan, conditions, noise, report or StepReport())
+            with self.at_speed(plan):
+                conditions = self.encode(inputs, plan)
+                noise = self.prepare(inputs, plan)
+                latents = self.denoise(plan, conditions, noise, report or StepReport())
             return self.decode(latents, plan.decode_chunk_size, output_type, overlap=plan.decode_overlap)
         finally:
             self.maybe_free_model_hooks()
@@ -291,7 +283,7 @@ class AnimationPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]
         """Raise `ValueError` if parts do not fit each other or the inputs do not fit the plan."""
         self.check_parts()
         check_scheduler(self.scheduler, self.timestep_type)
-        self._set_timesteps(plan, "cpu")
+        self._set_timesteps(plan)
         checks.check_known("output_type", output_type, OUTPUT_TYPES)
         num_videos = len(inputs.pictures)
         checks.check_videos(num_videos, plan.generator)
@@ -312,7 +304,7 @@ class AnimationPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]
     def prepare(self, inputs: Inputs, plan: Plan[SettingsT]) -> Tensor:
         """Set the timesteps; return the initial latents ``B x F x C x h x w``, float32, drawn or given."""
         device = self.execution_device
-        self._set_timesteps(plan, device)
+        self._set_timesteps(plan)
         noise = inputs.latents
         if noise is None:
             channels, h, w = self.latent_shape(plan.height, plan.width)
@@ -326,29 +318,35 @@ class AnimationPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]
         latents = repeat_along_time(noise.to(device, torch.float32), plan.num_frames)
         return latents * self.scheduler.init_noise_sigma
 
-    def _set_timesteps(self, plan: Plan[SettingsT], device: torch.device | str) -> None:
+    def _set_timesteps(self, plan: Plan[SettingsT]) -> None:
+        sigmas = plan.settings.sigmas
+        if plan.settings.schedule == "aligned" and sigmas is None:
+            sigma_max = self.scheduler.config.get("sigma_max")
+            sigmas = tuple(aligned_sigmas(plan.num_inference_steps, sigma_max))
         set_timesteps(
             self.scheduler,
             self.timestep_type,
             plan.num_inference_steps,
-            sigmas=plan.settings.sigmas,
+            sigmas=sigmas,
             timesteps=plan.settings.timesteps,
-            device=device,
+            device="cpu",  # where schedulers have their tables, so that steps do not wait for the device
         )
 
     def denoise(
         self, plan: Plan[SettingsT], conditions: ConditionsT, latents: Tensor, report: StepReport
     ) -> Tensor:
         """Sample latents ``B x F x C x h x w``, in the denoiser's precision."""
+        self._set_guidance(plan)
         timesteps = self.scheduler.timesteps
         self._num_timesteps = len(timesteps)
+        self.begin_steps(plan)
         step_arguments = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
             step_arguments["generator"] = plan.generator
         after_step = AfterStep(self, report, conditions)
         with report.counted(self.progress_bar, len(timesteps) * len(plan.windows)) as after_window:
             latents = denoise(
-                self._guided(plan, after_step),
+                self.guided_prediction(plan, after_step),
                 latents,
                 scheduler=self.scheduler,
                 timesteps=timesteps,
@@ -360,22 +358,3 @@ class AnimationPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]
                 is_interrupted=lambda: self.interrupt,
             )
         return latents.to(self.denoiser.dtype)
-
-    def _guided(self, plan: Plan[SettingsT], run: AfterStep[ConditionsT]) -> Predict:
-        """Return a function that predicts windows with classifier-free guidance."""
-
-        def predict(latents: Tensor, t: Tensor, frames: list[int]) -> Tensor:
-            scales = self._scales(plan, frames)
-            if plan.settings.guidance_interval is not None:
-                sigma = noise_level(self.scheduler)
-                scales = guidance.within_interval(scales, sigma, plan.settings.guidance_interval)
-            predictions = []
-            for video, own in enumerate(latents.to(self.denoiser.dtype).split(1)):
-                branch = self.predict_window(run.conditions, plan, video, own, t, frames)
-                predicted = branch(True)
-                if guidance.is_needed(scales):
-                    predicted = guidance.guide(branch(False), predicted, scales)
-                predictions.append(predicted)
-            return torch.cat(predictions)
-
-        return predict

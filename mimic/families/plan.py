@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mimic.config.loading import ConfigError, build
 from mimic.config.sampling import SamplingSettings
 from mimic.sampling.noise import Generators
+from mimic.sampling.presets import PRESETS, preset_settings
 
 SettingsT = TypeVar("SettingsT", bound=SamplingSettings)
+
+_SMALL_WINDOW = 65536  # latent pixels
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,23 @@ class Plan(Generic[SettingsT]):
     settings: SettingsT
     """All settings, including the family's; of the shared ones only those without a default may be None."""
 
+    @property
+    def is_optimized(self) -> bool:
+        """Whether faster implementations are used where the results differ only by rounding."""
+        return self.settings.optimize and self.settings.compat == "none"
+
+    def batches_guidance(self, latent_shape: tuple[int, int, int], device: torch.device) -> bool:
+        """Whether both branches of guidance are computed in one call, by the setting or else by size.
+
+        Args:
+            latent_shape: (channels, height, width) of a frame's latents.
+            device: where the network computes. On a CPU, and with large windows, one call has nothing to win.
+        """
+        if self.settings.batch_guidance is not None or not self.is_optimized:
+            return bool(self.settings.batch_guidance)
+        longest = max(len(window) for window in self.windows)
+        return device.type != "cpu" and longest * latent_shape[1] * latent_shape[2] <= _SMALL_WINDOW
+
     def as_settings(self) -> dict[str, Any]:
         """Return all settings by name, with the values that the run uses."""
         return {
@@ -64,6 +85,7 @@ def resolve(
     stored: Mapping[str, Any],
     released: Mapping[str, Any],
     source: str,
+    takes_sigmas: bool = False,
 ) -> SettingsT:
     """Resolve each setting: the given value, else the one stored with the weights, else the released one.
 
@@ -73,6 +95,7 @@ def resolve(
         stored: likewise; keys that are not settings are ignored.
         released: released values by setting.
         source: prefix of error messages.
+        takes_sigmas: whether the model's scheduler takes noise levels (see `mimic.sampling.presets`).
 
     Raises:
         ConfigError: a setting is unknown or invalid (a `ValueError`).
@@ -87,7 +110,12 @@ def resolve(
         {name: value for name, value in _own_names(schema, layer).items() if name in schema.model_fields}
         for layer in (stored, released)
     )
-    values = {**published, **_guidance_pair(kept), **own}
+    values: dict[str, Any] = {"preset": "exact", "schedule": "released", "reuse_interval": 1}
+    values |= {**published, **_guidance_pair(kept)}
+    preset = own.get("preset", values["preset"])
+    if preset in PRESETS:  # others are refused below
+        values |= preset_settings(preset, values, takes_sigmas=takes_sigmas)
+    values |= own
     if "tile_overlap" not in own:
         values["tile_overlap"] = min(values["tile_overlap"], max(int(values["tile_size"]) - 1, 0))
     if "decode_overlap" not in own:

@@ -149,14 +149,6 @@ def set_timesteps(
     scheduler.set_timesteps(device=device, **{name: values})
 
 
-def noise_level(scheduler: Any) -> float:
-    """Return sigma at the current step of a scheduler that has `sigmas`."""
-    step = scheduler.step_index
-    if step is None:  # some schedulers count from their first `step` on
-        step = getattr(scheduler, "begin_index", None) or 0
-    return float(scheduler.sigmas[step])
-
-
 def _karras(scheduler: Any, num_steps: int) -> Tensor:
     """Return ``S + 1`` noise levels (arXiv 2206.00364, equation 5), the last one 0."""
     low, high = (

@@ -91,8 +91,7 @@ class RunState:
         """Whether a scale is above 1, so that the unconditional prediction is computed as well."""
         return bool(torch.as_tensor(self._guidance_scale).max() > 1)
 
-    def _begin_run(self, plan: Plan[Any]) -> None:
-        self._interrupt = False
+    def _set_guidance(self, plan: Plan[Any]) -> None:
         low, high = plan.settings.min_guidance_scale, plan.settings.max_guidance_scale
         self._guidance_scale = low if low == high else plan.guidance_scales
 

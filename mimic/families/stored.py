@@ -68,7 +68,7 @@ class StoredPipeline(AdaptedPipeline):
         models still load when modules are moved."""
         super().register_modules(**modules)
         if not self.generation_defaults:
-            self.generation_defaults = dict(getattr(self.denoiser, _CARRIED, {}))
+            self.generation_defaults = dict(getattr(getattr(self, "denoiser", None), _CARRIED, {}))
         public = {}
         for name in modules:
             library, class_name = self.config[name]

@@ -32,6 +32,7 @@ from mimic.files import local_path, write_json
 from mimic.generation.background import ReferenceBackground, check_background
 from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
 from mimic.generation.output import Output, side_by_side_path, write_frames
+from mimic.generation.preview import Preview, preview_path
 from mimic.generation.reference import PictureSource, Reference, compatibility_of, see_reference
 from mimic.generation.stages import Stages
 from mimic.models.densepose_model import DensePoseModel
@@ -162,8 +163,11 @@ def generate(
     sound = _sound_of(moves, chosen)
     result = _output(files, moves, chosen, has_audio=sound.is_usable)
     is_bar_shown = is_progress_shown and not getattr(pipeline, "_progress_bar_config", {}).get("disable")
+    preview = None
+    if chosen.preview:
+        preview = Preview(pipeline, preview_path(path), seen.picture, fps=moves.output_fps(chosen))
     with stages("denoising"), progress_bar("denoising", "window", is_shown=is_bar_shown) as show:
-        latents = sample_latents(pipeline, plan, seen, moves.maps, progress=show)
+        latents = sample_latents(pipeline, plan, seen, moves.maps, progress=show, preview=preview)
     frames = decoded_frames(pipeline, plan, latents, chosen)
     background = None
     if chosen.background == "reference" and moves.poses is not None:
@@ -175,6 +179,8 @@ def generate(
         progress_bar("decoding", "frame", is_shown=is_progress_shown) as show,
     ):
         written = write_frames(frames, result, seen, moves.maps, progress=show)
+    if preview is not None:
+        preview.remove()
     missing = sound.missing or written.missing
     seconds = time.perf_counter() - start
     report = {
@@ -240,11 +246,13 @@ def sample_latents(
     maps: DrivingMaps,
     *,
     progress: Progress,
+    preview: Preview | None = None,
 ) -> Tensor:
     """Sample the latents of all frames, including the reference frame if `shows_reference_first`."""
     shown = maps if pipeline.shows_reference_first else BehindTheFirst(maps)
     inputs = Inputs([Image.fromarray(reference.picture)], [shown])
-    latents = pipeline.animate(inputs, plan, output_type="latent", report=StepReport(progress=progress))
+    report = StepReport(preview, progress=progress)
+    latents = pipeline.animate(inputs, plan, output_type="latent", report=report)
     assert isinstance(latents, Tensor)
     return latents
 

@@ -187,6 +187,8 @@ def get_ready(
         say(f"note: {pipeline.generation_defaults['warning']}")
     reference_poses = check_with_model(config, pipeline, driver, output_dir)
     model = described_model(pipeline, base=base, checkpoint=checkpoint, name=config.base_model_path)
+    if config.fp8_weights:
+        model["fp8_weights"] = True
     say(f"model: {model['name']} on {model['device']}, {model['dtype']}")
     return Ready(pipeline, driver, reference_poses, model)
 
@@ -225,7 +227,7 @@ def case_identities(
         "model": {path.relative_to(base).as_posix(): sha256(path) for path in texts},
         "weights": weights_of(base, checkpoint),
         "vae": weights_of(vae, None),
-        "dtype": str(chosen_dtype(config.dtype, device)),
+        "dtype": str(chosen_dtype(config.dtype, device)) + (" fp8" if config.fp8_weights else ""),
         "device": device.type,
         "estimator": estimator_facts(config.estimator, config.estimator_weights),
         "densepose_model": None if part_model is None else sha256(part_model),
@@ -310,6 +312,8 @@ def load_model(
         raise
     except ValueError as error:
         raise InputError(str(error)) from error
+    if config.fp8_weights:
+        pipeline.denoiser.enable_layerwise_casting(torch.float8_e4m3fn, dtype)
     if is_offloaded:
         pipeline.enable_model_cpu_offload(device=device)
     return pipeline

@@ -10,7 +10,7 @@ head.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers.models.attention_dispatch import (
@@ -43,6 +43,11 @@ class DispatchedAttnProcessor:
     def __init__(self, *, fuse_qkv: bool = False, single_token: bool = False) -> None:
         self.fuse_qkv = fuse_qkv
         self.single_token = single_token
+        self.needs_single_token = False
+        """Whether queries are not normalised, as under `mimic.models.speed.exact_speed`: a context of several
+        tokens is then refused."""
+        self.fused: Fused | None = None
+        """Weight and bias of the fused projection, if they were concatenated in advance."""
         self._attention_backend: AttentionBackendName | None = None
         self._parallel_config: Any = None
 
@@ -58,10 +63,17 @@ class DispatchedAttnProcessor:
         if context is not None and context.shape[1] == 1 and not _trains_weights(attn):
             # The softmax over one key is 1. Where queries and keys are trained they are computed: their
             # gradients are zero and not None, as optimisers and gradient reduction expect.
-            value, size = attn.to_v(context), (-1, hidden_states.shape[1], -1)
-            if self.single_token and not torch.is_grad_enabled():
-                return output_of(attn, value).expand(size)
-            return output_of(attn, value.expand(size).contiguous())
+            size = (len(context), hidden_states.shape[1], -1)
+            if not self.single_token or torch.is_grad_enabled():
+                return output_of(attn, attn.to_v(context).expand(size).contiguous())
+            if context.stride(0) == 0:  # one token, broadcast to all positions
+                context = context[:1]
+            return output_of(attn, attn.to_v(context)).expand(size)
+        if self.needs_single_token and context is not None:
+            raise ValueError(
+                f"the context has {context.shape[1]} tokens, and the run was set up for a single one, "
+                "without gradients; give optimize=False."
+            )
         query, key, value = self.project(attn, hidden_states, context)
         if attention_mask is not None:
             mask = attn.prepare_attention_mask(attention_mask, key.shape[1], len(key))
@@ -73,12 +85,15 @@ class DispatchedAttnProcessor:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries ``B x N x C``, keys and values ``B x M x C``; a context of None is `hidden_BNC` itself."""
         if self.fuse_qkv and context_BMC is None and are_plain(attn.to_q, attn.to_k, attn.to_v):
-            query, key, value = projected_together(hidden_BNC, attn.to_q, attn.to_k, attn.to_v)
+            fused = self.fused
+            if fused is None or fused[0].device != hidden_BNC.device:  # offloaded weights move
+                fused = concatenated(attn.to_q, attn.to_k, attn.to_v)
+            query, key, value = functional.linear(hidden_BNC, *fused).chunk(3, dim=-1)
             return query, key, value
         query = attn.to_q(hidden_BNC)
         context = hidden_BNC if context_BMC is None else context_BMC
         if self.fuse_qkv and are_plain(attn.to_k, attn.to_v):
-            key, value = projected_together(context, attn.to_k, attn.to_v)
+            key, value = functional.linear(context, *concatenated(attn.to_k, attn.to_v)).chunk(2, dim=-1)
             return query, key, value
         return query, attn.to_k(context), attn.to_v(context)
 
@@ -221,9 +236,10 @@ def _trains_weights(attn: Attention) -> bool:
 
 def are_plain(*layers: nn.Module) -> bool:
     """Whether layers are linear and nothing more, so that their weights may be used without calling them:
-    adapters, casting and offloading act on the call."""
+    adapters, casting, offloading, sharding and quantisation act on the call."""
     return all(
         type(layer) is nn.Linear
+        and type(layer.weight) is nn.Parameter
         and "forward" not in layer.__dict__
         and not layer._forward_hooks
         and not layer._forward_pre_hooks
@@ -231,13 +247,15 @@ def are_plain(*layers: nn.Module) -> bool:
     )
 
 
-def projected_together(tokens: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
-    """The results of several linear layers of equal inputs, by one matrix multiplication."""
-    weight = torch.cat([layer.weight for layer in layers])
-    biases: list[Tensor | None] = [layer.bias for layer in layers]
-    given = [bias for bias in biases if bias is not None]
-    bias = torch.cat(given) if len(given) == len(layers) else None
-    return functional.linear(tokens, weight, bias).split([layer.out_features for layer in layers], dim=-1)
+Fused: TypeAlias = tuple[Tensor, Tensor | None]
+"""Weight and bias of several linear layers of equal inputs and widths, as of one layer."""
+
+
+def concatenated(*layers: nn.Linear) -> Fused:
+    """Concatenate linear layers of equal inputs; either all have a bias or none has."""
+    weights: list[Tensor] = [layer.weight for layer in layers]
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
+    return torch.cat(weights), torch.cat(biases) if biases else None
 
 
 def _one_sentence(error: Exception) -> str:

@@ -31,6 +31,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mimic.models.attention import AttentionSwitches
+from mimic.models.deep_features import DeepFeatures, parts_reusing
 from mimic.models.own_config import OwnConfig
 from mimic.models.reference import ReferenceReading, check_reading, install_processors
 from mimic.models.view import CalledAs, View
@@ -211,6 +212,7 @@ class MotionUNet(AttentionSwitches, OwnConfig, UNetMotionModel):
         down_block_additional_residuals: tuple[Tensor, ...] | None = None,
         mid_block_additional_residual: Tensor | None = None,
         return_dict: bool = True,
+        deep_features: DeepFeatures | None = None,
     ) -> UNetMotionOutput | tuple[Tensor]:
         """The parent's forward in the project's order of axes, frames before channels.
 
@@ -224,6 +226,7 @@ class MotionUNet(AttentionSwitches, OwnConfig, UNetMotionModel):
             down_block_additional_residuals, mid_block_additional_residual: outputs of a ControlNet,
                 ``BF x …``.
             return_dict: return an output object instead of a tuple.
+            deep_features: recorded or reused, see `mimic.models.deep_features`.
 
         Returns:
             sample ``B x F x C x H x W``.
@@ -239,7 +242,12 @@ class MotionUNet(AttentionSwitches, OwnConfig, UNetMotionModel):
             )
         if reference is not None:
             check_reading(self, reference, num_videos)
-        view = View(self, **self._parts_for(num_videos, num_frames, pose_features, use_motion))
+        parts = self._parts_for(num_videos, num_frames, pose_features, use_motion)
+        if deep_features is not None:
+            parts = parts_reusing(self, deep_features, parts)
+            if deep_features.is_shallow:
+                mid_block_additional_residual = None
+        view = View(self, **parts)
         predicted = UNetMotionModel.forward(
             cast(UNetMotionModel, view),
             sample.transpose(1, 2),

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 
@@ -69,7 +70,7 @@ class ReferenceBank:
             features[chosen], None if projected is None else (projected[0][chosen], projected[1][chosen])
         )
 
-    def projected_by(self, unet: nn.Module) -> ReferenceBank:
+    def projected_by(self, unet: ModelMixin) -> ReferenceBank:
         """The same bank with the keys and values that the reader's self-attention makes of its features.
 
         The reader then projects a reference once and not once for each frame, window and step. Results may
@@ -78,7 +79,8 @@ class ReferenceBank:
         projected = {}
         for layer in attention_layers(unet):
             if isinstance(layer, ReferenceAttention) and layer.block in self.features:
-                tokens = self.features[layer.block].to(next(layer.to_k.parameters()).dtype)
+                # Not in the precision of the weights, which may have 8 bits.
+                tokens = self.features[layer.block].to(unet.dtype)
                 projected[layer.block] = layer.to_k(tokens), layer.to_v(tokens)
         return ReferenceBank(self.blocks, self.features, projected)
 

@@ -15,6 +15,7 @@ from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemp
 from torch import Tensor, nn
 
 from mimic.models.attention import AttentionSwitches, switchable
+from mimic.models.deep_features import DeepFeatures, parts_reusing
 from mimic.models.view import CalledAs, View
 
 
@@ -99,6 +100,7 @@ class PoseConditionedSVDUNet(AttentionSwitches, UNetSpatioTemporalConditionModel
         pose_latents: Tensor | None = None,
         image_only_indicator: bool = False,
         return_dict: bool = True,
+        deep_features: DeepFeatures | None = None,
     ) -> UNetSpatioTemporalConditionOutput | tuple[Tensor]:
         """Predict as the parent does, with `pose_latents` added to the output of `conv_in`.
 
@@ -107,6 +109,7 @@ class PoseConditionedSVDUNet(AttentionSwitches, UNetSpatioTemporalConditionModel
             pose_latents: PoseNet's output for the frames of `sample`, ``BF x C x H x W``; None adds nothing.
             image_only_indicator: treat frames as unrelated pictures: the learned blends of spatial and
                 temporal branch use the spatial branch only.
+            deep_features: recorded or reused, see `mimic.models.deep_features`.
         """
 
         parts: dict[str, Any] = {}
@@ -118,6 +121,8 @@ class PoseConditionedSVDUNet(AttentionSwitches, UNetSpatioTemporalConditionModel
             parts["down_blocks"] = [CalledAs(block, _on_images) for block in self.down_blocks]
             parts["mid_block"] = CalledAs(self.mid_block, _on_images)
             parts["up_blocks"] = [CalledAs(block, _on_images) for block in self.up_blocks]
+        if deep_features is not None:
+            parts = parts_reusing(self, deep_features, parts)
         predicted: UNetSpatioTemporalConditionOutput | tuple[Tensor] = (
             UNetSpatioTemporalConditionModel.forward(
                 cast(UNetSpatioTemporalConditionModel, View(self, **parts) if parts else self),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 Predict = Callable[[Tensor, Tensor, list[int]], Tensor]
 """``predict(latents, t, frames)`` returns the guided prediction for the scaled latents ``B x f x …`` of the
-given f frames."""
+given f frames. `t` is on the device of the latents, and the same tensor for all windows of a step."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -56,7 +56,7 @@ def denoise(
         latents: ``B x F x C x H x W``, noise times the scheduler's initial sigma, float32; sums and steps are
             computed in this precision, whatever the model's.
         scheduler: a diffusers scheduler whose `set_timesteps` has been called.
-        timesteps: the timesteps to run, in order.
+        timesteps: the timesteps to run, in order. If they are on the CPU, the loop waits for no device.
         windows: frame indices of each window.
         weights: fusion weights of each window, summing to one at every frame.
         step_arguments: further arguments of `scheduler.step`.
@@ -76,15 +76,17 @@ def denoise(
         weight.to(latents.dtype).to(latents.device).view(1, -1, *[1] * (latents.ndim - 2))
         for weight in weights
     ]
+    indices = [torch.tensor(frames, device=latents.device) for frames in windows]
+    on_device = [t.to(latents.device) for t in timesteps]
     for i, t in enumerate(timesteps):
         model_input = scheduler.scale_model_input(latents, t)
         fused = torch.zeros_like(latents)
-        for frames, weight in zip(windows, weights, strict=True):
-            fused[:, frames] += weight * predict(model_input[:, frames], t, frames).to(latents)
+        for frames, index, weight in zip(windows, indices, weights, strict=True):
+            fused[:, index] += weight * predict(model_input[:, index], on_device[i], frames).to(latents)
             after_window()
         latents = scheduler.step(fused, t, latents, **(step_arguments or {})).prev_sample
         check_finite(latents, f"the latents after step {i + 1} of {len(timesteps)}")
-        latents = after_step(i, t, latents)
+        latents = after_step(i, on_device[i], latents)
         if is_interrupted():
             break
     return latents

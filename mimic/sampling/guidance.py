@@ -1,4 +1,4 @@
-"""Classifier-free guidance: the scale of each frame, the interval of noise levels, and the formula."""
+"""Classifier-free guidance: the scale of each frame, and the formula."""
 
 from __future__ import annotations
 
@@ -15,17 +15,6 @@ def ramp(minimum: float, maximum: float, num_frames: int) -> Tensor:
     if max(minimum, maximum) <= 1:
         return torch.ones(num_frames)
     return torch.linspace(minimum, maximum, num_frames)
-
-
-def within_interval(scales: Tensor, sigma: float, interval: tuple[float, float] | None) -> Tensor:
-    """Return `scales` if the noise level `sigma` is inside `interval` [low, high], else 1 (no guidance).
-
-    Kynkäänniemi et al. 2024, arXiv 2404.07724, limit guidance to medium noise levels. An `interval` of None
-    covers all noise levels.
-    """
-    if interval is None or interval[0] <= sigma <= interval[1]:
-        return scales
-    return torch.ones_like(scales)
 
 
 def is_needed(scales: Tensor) -> bool:

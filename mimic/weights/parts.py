@@ -163,6 +163,7 @@ def load_part(kind: type[Part], folder: Path, *, dtype: torch.dtype, variant: st
         WeightsError: keys are missing, unexpected or of a wrong shape (all are listed), or a file is damaged
             (a `ValueError`).
     """
+
     require([folder / "config.json"], "A part of a model is a folder with its config and its weights.")
     state = read_part(folder, names_of(kind), variant)
     if issubclass(kind, PreTrainedModel):

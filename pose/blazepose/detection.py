@@ -23,6 +23,7 @@ MIN_SCORE = 0.5
 MIN_OVERLAP = 0.3
 WINDOW_SIZES = (1.0, 0.6)  # of the picture's shorter side
 MIN_WINDOW = 64  # pixels; nobody in a smaller one could be read
+FRAMED_SHARES = (0.5, 0.35)  # of the side, where black is put around the picture
 VIEWS_AT_ONCE = 8
 
 # Two hits are one person when their squares' centres and sides are this close.
@@ -69,13 +70,20 @@ def find_persons(network: Network, picture: NDArray[np.uint8], *, windows: bool)
 
 def find_framed_persons(network: Network, picture: NDArray[np.uint8]) -> list[Hit]:
     """Persons who fill the picture or are cut off by its frame, best first: black is put around it."""
-    view = whole_view(picture, PERSON_SIZE // 2)
+    return _hits(network, [framed_view(picture, share) for share in FRAMED_SHARES])
+
+
+def framed_view(picture: NDArray[np.uint8], share: float) -> View:
+    """The whole picture in the middle of a black square, over a share of its side."""
+    inner = round(PERSON_SIZE * share)
+    view = whole_view(picture, inner)
     image = np.zeros((PERSON_SIZE, PERSON_SIZE, 3), dtype=np.uint8)
-    rim = PERSON_SIZE // 4
-    image[rim : rim + PERSON_SIZE // 2, rim : rim + PERSON_SIZE // 2] = view.image
-    sides = (2 * view.sides[0], 2 * view.sides[1])
-    corner = (view.corner[0] - sides[0] / 4, view.corner[1] - sides[1] / 4)
-    return _hits(network, [View(image, corner, sides)])
+    rim = (PERSON_SIZE - inner) // 2
+    image[rim : rim + inner, rim : rim + inner] = view.image
+    scale = PERSON_SIZE / inner
+    rims = rim / inner
+    corner = (view.corner[0] - view.sides[0] * rims, view.corner[1] - view.sides[1] * rims)
+    return View(image, corner, (view.sides[0] * scale, view.sides[1] * scale))
 
 
 def whole_view(picture: NDArray[np.uint8], size: int) -> View:

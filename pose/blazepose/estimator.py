@@ -40,6 +40,7 @@ LARGE = 0.3  # of the picture's height: larger than anybody whom only windows sh
 WINDOWS_EVERY = 5  # frames, while the followed person is lost
 DETECT_EVERY = 10  # frames between detections while several persons are followed
 LOOK_EVERY_SECONDS = 2.0  # between looks at how many people there are beside the followed one
+CLEAR_FRAMED = 0.75  # of detection score: needs no face where black is put around the picture
 CONFIRM_EVERY = 3  # frames between detections while the followed person is in doubt
 
 Picture = NDArray[np.uint8]
@@ -97,7 +98,11 @@ class BlazePose(Estimator):
         bodies = [body for body in self._read(picture, hits) if self.is_person(picture, body)]
         if not bodies and windows:
             hits = find_framed_persons(self.networks.persons, picture)
-            bodies = [body for body in self._read(picture, hits) if self.has_face(picture, body)]
+            bodies = [
+                body
+                for body in self._read(picture, hits)
+                if (body.is_clear and body.detection_score >= CLEAR_FRAMED) or self.has_face(picture, body)
+            ]
         return without_duplicates(bodies, *picture.shape[:2])[:MAX_PERSONS]
 
     def is_person(self, picture: Picture, body: Body) -> bool:

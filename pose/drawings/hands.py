@@ -26,6 +26,7 @@ MIN_EVIDENCE = 0.3  # mean over a bone
 MIN_TOTAL = 0.5  # evidence beyond that, summed over the bones of a hand
 SAME_COLOUR = 12  # joint and limb of the colour of the hands' joints: left knee, neck to nose
 BODY_WIDTHS = 1.5  # half widths
+LONGEST_BONE = 0.6  # of a hand's reach
 ROOT_REACH = 0.35  # of a hand's reach: from the body's wrist to the hand's
 
 
@@ -40,21 +41,16 @@ class DrawnHand:
 
 def find_hands(ink: Ink, palette: Palette, body: Drawn) -> tuple[DrawnHand | None, DrawnHand | None]:
     """Return the left and the right hand of a body; None where none is drawn."""
-    left, right = (
-        _find_hand(ink, palette, body, elbow, wrist)
-        for elbow, wrist in ((LEFT_ELBOW, LEFT_WRIST), (RIGHT_ELBOW, RIGHT_WRIST))
-    )
+    left, right = (_find_hand(ink, palette, body, wrist) for wrist in (LEFT_WRIST, RIGHT_WRIST))
     if left is not None and right is not None and (left.points[0] == right.points[0]).all():
         return (left, None) if left.distance <= right.distance else (None, right)
     return left, right
 
 
-def _find_hand(ink: Ink, palette: Palette, body: Drawn, elbow: int, wrist: int) -> DrawnHand | None:
+def _find_hand(ink: Ink, palette: Palette, body: Drawn, wrist: int) -> DrawnHand | None:
     if body.scores[wrist] == 0:
         return None
-    place, reach, radius = body.joints[wrist], REACH_SIZE * body.size, max(body.half_width, 1.0)
-    if body.scores[elbow] > 0:
-        reach = max(reach, REACH_FOREARM * float(np.linalg.norm(body.joints[elbow] - place)))
+    place, reach, radius = body.joints[wrist], _reach(body), max(body.half_width, 1.0)
     ink = ink[np.abs(ink.places - place).max(axis=1) < reach]
     apart = np.abs(_difference(angles(ink.chroma), angles(chroma_of(palette.knuckle[None]))[0]))
     is_knuckle = (apart < NEAR_HUE) & (ink.strength > MIN_STRENGTH) & ~ink.is_white
@@ -66,12 +62,22 @@ def _find_hand(ink: Ink, palette: Palette, body: Drawn, elbow: int, wrist: int) 
     root = int(distances.argmin())
     if len(discs) < MIN_DISCS or distances[root] > ROOT_REACH * reach:
         return None
-    fingers, evidence = _fingers(ink, palette, discs, root, radius)
+    fingers, evidence = _fingers(ink, palette, discs, root, radius, LONGEST_BONE * reach)
     if evidence < MIN_TOTAL:
         return None
     points = np.concatenate([discs[root][None], fingers])
     brightness = np.percentile(ink.luma[is_knuckle], 90) / luma_of(palette.knuckle[None])[0]
     return DrawnHand(points, float(min(brightness, 1.0)), float(distances[root]))
+
+
+def _reach(body: Drawn) -> float:
+    """How far from its wrist a hand may reach; by the longer forearm, as one may point at the camera."""
+    forearms = [
+        float(np.linalg.norm(body.joints[elbow] - body.joints[wrist]))
+        for elbow, wrist in ((LEFT_ELBOW, LEFT_WRIST), (RIGHT_ELBOW, RIGHT_WRIST))
+        if body.scores[elbow] > 0 and body.scores[wrist] > 0
+    ]
+    return max([REACH_SIZE * body.size, *(REACH_FOREARM * forearm for forearm in forearms)])
 
 
 def _is_of_body(places: Points, body: Drawn) -> NDArray[np.bool_]:
@@ -105,9 +111,11 @@ def _discs(ink: Ink, radius: float) -> Points:
     return np.array(discs).reshape(-1, 2)
 
 
-def _fingers(ink: Ink, palette: Palette, discs: Points, root: int, radius: float) -> tuple[Points, float]:
+def _fingers(
+    ink: Ink, palette: Palette, discs: Points, root: int, radius: float, longest: float
+) -> tuple[Points, float]:
     """The 20 joints of the fingers, the chains of discs whose bones fit best; and the evidence summed."""
-    evidence = _evidence(ink, palette, discs, radius)  # 20 x D x D
+    evidence = _evidence(ink, palette, discs, radius, longest)  # 20 x D x D
     joints, sum_of_evidence = np.zeros((20, 2)), 0.0
     for finger in range(5):
         bones = evidence[4 * finger : 4 * finger + 4]
@@ -124,7 +132,7 @@ def _fingers(ink: Ink, palette: Palette, discs: Points, root: int, radius: float
     return joints, sum_of_evidence
 
 
-def _evidence(ink: Ink, palette: Palette, discs: Points, radius: float) -> Points:
+def _evidence(ink: Ink, palette: Palette, discs: Points, radius: float, longest: float) -> Points:
     """How well each bone's colour is seen between each two discs, ``20 x D x D``; 0 where they touch."""
     corner = np.floor(np.minimum(ink.places.min(axis=0), discs.min(axis=0))) - 2
     size = (np.ceil(np.maximum(ink.places.max(axis=0), discs.max(axis=0))) - corner + 3).astype(int)
@@ -142,7 +150,8 @@ def _evidence(ink: Ink, palette: Palette, discs: Points, radius: float) -> Point
     part = inside + (1 - 2 * inside) * steps  # 15 x D x D
     places = np.rint(start + part[..., None] * (end - start) - corner).astype(int)
     means = likeness[:, places[..., 1], places[..., 0]].mean(axis=1) - MIN_EVIDENCE
-    return np.where(length < 2.2 * radius, np.where(length == 0, -0.05, 0.0), means)
+    means = np.where(length < 2.2 * radius, np.where(length == 0, -0.05, 0.0), means)
+    return np.where(length > longest, -1.0, means)
 
 
 def _difference(a: Points, b: Points) -> Points:

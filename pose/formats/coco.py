@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pose.formats.json_file import positive_int, triples, write_json
+from pose.formats.json_file import own_facts, positive_int, triples, write_json
 from pose.skeletons import COCO_INDEX, LEFT_SHOULDER, NECK, RIGHT_SHOULDER, VISIBLE_ABOVE
 from pose.tracking import stack_people
 from pose.types import FORMAT_NAME, FORMAT_VERSION, NUM_POINTS, PoseError, PoseSequence
@@ -69,11 +69,9 @@ def read_coco(
         )
         for people in by_image.values()
     ]
-    info = content.get("info")
-    named = info.get("fps") if isinstance(info, dict) else None
-    rate = fps if fps is not None else named if isinstance(named, (int, float)) else 25.0
-    sequence = stack_people(frames, *sizes, rate)
-    sequence.metadata["format"] = "coco"
+    noted_fps, metadata = own_facts(content.get("info"))
+    sequence = stack_people(frames, *sizes, noted_fps if fps is None else fps)
+    sequence.metadata.update({**metadata, "format": "coco"})
     return sequence
 
 
@@ -93,7 +91,8 @@ def write_coco(sequence: PoseSequence, path: Path) -> None:
         }
         for number, (frame, person) in enumerate(np.argwhere(sequence.is_seen))
     ]
-    info = {"format": FORMAT_NAME, "version": FORMAT_VERSION, "fps": float(sequence.fps)}
+    info = {"format": FORMAT_NAME, "version": FORMAT_VERSION, "fps": float(sequence.fps),
+            "metadata": sequence.metadata}  # fmt: skip
     categories = [{"id": 1, "name": "person"}]
     write_json({"info": info, "images": images, "annotations": annotations, "categories": categories}, path)
 

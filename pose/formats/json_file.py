@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from pose.types import PoseError
 
+OWN_KEY = "mimic"
+"""Of what other programs' layouts have no place for; they ignore it."""
+
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file.
@@ -28,6 +31,14 @@ def read_json(path: Path) -> Any:
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise PoseError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def own_facts(noted: Any) -> tuple[float, dict[str, Any]]:
+    """The frame rate and the metadata that our own files note; 25 and none in files of other programs."""
+    noted = noted if isinstance(noted, dict) else {}
+    fps, metadata = noted.get("fps"), noted.get("metadata")
+    is_rate = isinstance(fps, (int, float)) and not isinstance(fps, bool)
+    return float(fps) if is_rate else 25.0, dict(metadata) if isinstance(metadata, dict) else {}
 
 
 def write_json(content: Any, path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pose.formats.json_file import positive_int, read_json, triples, write_json
+from pose.formats.json_file import OWN_KEY, own_facts, positive_int, read_json, triples, write_json
 from pose.skeletons import BODY, FACE, FEET, LEFT_HAND, RIGHT_HAND, VISIBLE_ABOVE
 from pose.tracking import stack_people
 from pose.types import NUM_POINTS, PoseError, PoseSequence
@@ -49,7 +49,7 @@ def read_openpose(
 
     Args:
         path: of the file, for messages.
-        fps: frames per second, which the format does not say; None means 25.
+        fps: frames per second; None takes what our own files say, else 25.
         height, width: size of the frames in pixels where the file does not say it.
 
     Raises:
@@ -81,8 +81,9 @@ def read_openpose(
     largest = max((np.abs(points[scores > 0]).max() for points, scores in found if len(points)), default=0.0)
     if largest > _LARGEST_FRACTION:
         found = [(points / (size[1], size[0]), scores) for points, scores in found]
-    sequence = stack_people(found, *size, 25.0 if fps is None else fps)
-    sequence.metadata["format"] = "openpose"
+    noted_fps, metadata = own_facts(frames[0].get(OWN_KEY))
+    sequence = stack_people(found, *size, noted_fps if fps is None else fps)
+    sequence.metadata.update({**metadata, "format": "openpose"})
     return sequence
 
 
@@ -109,16 +110,18 @@ def write_openpose(sequence: PoseSequence, path: Path) -> None:
     """Write a list of frames in ComfyUI's layout.
 
     Points with a score above 0.3 get a score of 1, for its nodes drop all others; ours are in
-    `scores_134`, and the feet in `foot_keypoints_2d`, both of which other programs ignore.
+    `scores_134`, the feet in `foot_keypoints_2d`, frame rate and metadata in the first frame's `mimic`. Other
+    programs ignore these.
     """
-    frames = []
+    frames: list[dict[str, Any]] = []
     for points, scores, present in zip(sequence.points, sequence.scores, sequence.is_seen):
         people = [
             _write_person(one * (sequence.width, sequence.height), surety)
             for one, surety in zip(points[present], scores[present])
         ]
         size = {"canvas_height": int(sequence.height), "canvas_width": int(sequence.width)}
-        frames.append({"people": people, **size})
+        own = {} if frames else {OWN_KEY: {"fps": float(sequence.fps), "metadata": sequence.metadata}}
+        frames.append({"people": people, **size, **own})
     write_json(frames, path)
 
 

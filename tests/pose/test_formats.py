@@ -41,11 +41,19 @@ def test_what_is_saved_is_loaded(tmp_path, format, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_coco_keeps_the_frame_rate_and_openpose_is_told_it(tmp_path):
+@pytest.mark.parametrize("format", ["openpose", "coco"])
+def test_frame_rate_and_metadata_are_kept(tmp_path, format):
     poses = clip(num_frames=2, fps=12.5)
-    assert PoseSequence.load(poses.save(tmp_path / "a.json", "coco")).fps == 12.5
-    assert PoseSequence.load(poses.save(tmp_path / "b.json"), fps=12.5).fps == 12.5
-    assert PoseSequence.load(tmp_path / "b.json").fps == 25.0
+    path = poses.save(tmp_path / "a.json", format)
+    loaded = PoseSequence.load(path)
+    assert (loaded.fps, loaded.metadata) == (12.5, {"source": "test", "format": format})
+    assert PoseSequence.load(path, fps=30.0).fps == 30.0
+
+
+def test_the_frame_rate_of_other_programs_is_given_or_25(tmp_path):
+    path = written(tmp_path, [{"people": [comfyui_person()], "canvas_height": 160, "canvas_width": 120}])
+    assert PoseSequence.load(path).fps == 25.0
+    assert PoseSequence.load(path, fps=12.5).fps == 12.5
 
 
 def test_openpose_json_has_the_layout_of_comfyui(tmp_path):

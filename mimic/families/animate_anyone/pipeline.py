@@ -93,6 +93,7 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
     _callback_tensor_inputs = ["latents", "prompt_embeds"]  # noqa: RUF012 - diffusers' name and type
     Settings = AnimateAnyoneSettings
     layouts = ("closed", "sliding")
+    has_single_token = True
     positional = (
         *AnimationPipeline.positional, "guidance_scale", "decode_chunk_size", "num_videos_per_prompt",
         "generator", "latents", "output_type",
@@ -249,6 +250,8 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
         banks = [self._see(*each) for each in zip(latents.split(1), image_embeddings.split(1))]
         if Faults.of(plan.settings).float16_bank:
             banks = [bank.rounded(torch.float16) for bank in banks]
+        if plan.is_optimized:
+            banks = [bank.projected_by(self.unet) for bank in banks]
         features = PoseFeatures.of(
             self.pose_guider, inputs.pose_maps, device=device, budget_mb=self.pose_feature_budget_mb
         )
@@ -271,20 +274,47 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
         frames: list[int],
     ) -> PredictBranch:
         """Predict v; the unconditional branch has no reference, only the pose."""
+
+        def predict(is_conditional: bool) -> Tensor:
+            return self._predict(conditions, plan, video, latents_1fChw, t, frames, (is_conditional,))
+
+        return predict
+
+    def predict_both(
+        self,
+        conditions: Conditions,
+        plan: Plan[AnimateAnyoneSettings],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+    ) -> tuple[Tensor, Tensor]:
+        """Predict both branches in one call."""
+        predicted = self._predict(conditions, plan, video, latents_1fChw, t, frames, (False, True))
+        return predicted[:1], predicted[1:]
+
+    def _predict(
+        self,
+        conditions: Conditions,
+        plan: Plan[AnimateAnyoneSettings],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+        branches: tuple[bool, ...],
+    ) -> Tensor:
+        """Predict the given branches (False is the unconditional one) of one window in one call."""
         pose = None
         if conditions.pose_features is not None:
             pose = conditions.pose_features(frames, video).to(self.unet.dtype)
-        unconditional, conditional = (half[video : video + 1] for half in conditions.embeddings())
-
-        def predict(is_conditional: bool) -> Tensor:
-            return self.unet(
-                latents_1fChw,
-                t,
-                conditional if is_conditional else unconditional,
-                pose_features=pose,
-                reference=conditions.banks[video].read([True]) if is_conditional else None,
-                use_motion=plan.settings.use_motion,
-                return_dict=False,
-            )[0].float()
-
-        return predict
+        unconditional, conditional = (half[video] for half in conditions.embeddings())
+        return self.unet(
+            latents_1fChw.expand(len(branches), -1, -1, -1, -1),
+            t,
+            torch.stack([conditional if each else unconditional for each in branches]),
+            pose_features=pose,
+            reference=conditions.banks[video].read(branches) if any(branches) else None,
+            use_motion=plan.settings.use_motion,
+            deep_features=self.deep_features(video, frames, branches),
+            return_dict=False,
+        )[0].float()

@@ -31,6 +31,12 @@ class Residuals:
     def nbytes(self) -> int:
         return sum(part.nbytes for part in (*self.down, self.mid))
 
+    def repeated(self, num: int) -> Residuals:
+        """The residuals for `num` videos that share them."""
+        if num == 1:
+            return self
+        return Residuals(tuple(torch.cat([part] * num) for part in self.down), torch.cat([self.mid] * num))
+
 
 class ControlResiduals:
     """Computes the residuals for the windows of one video.
@@ -44,6 +50,8 @@ class ControlResiduals:
         prompt_1LD: embedding of the conditional text, ``1 x L x D``.
         windows: frame indices of all windows of a step, in order.
         scale: factor of the residuals.
+        frames_at_a_time: number of frames computed in one call; with 1, the residuals of a frame do not
+            depend on the window it is in, not even by rounding.
         budget_bytes: device memory for cached residuals, in bytes.
     """
 
@@ -55,6 +63,7 @@ class ControlResiduals:
         *,
         windows: Sequence[Sequence[int]],
         scale: float = 1.0,
+        frames_at_a_time: int = 1,
         budget_bytes: int,
     ) -> None:
         self.num_made = 0
@@ -62,6 +71,7 @@ class ControlResiduals:
         self._controlnet, self._maps, self._prompt, self._scale = controlnet, pose_maps, prompt_1LD, scale
         self._last_use = {frame: i for i, window in enumerate(windows) for frame in window}
         self._windows = {tuple(window): i for i, window in enumerate(windows)}
+        self._frames_at_a_time = frames_at_a_time
         self._budget_bytes = budget_bytes
         self._kept: dict[int, Residuals] = {}
         self._kept_bytes = 0
@@ -75,37 +85,46 @@ class ControlResiduals:
 
     def __call__(self, latents_fChw: Tensor, t: Tensor, frames: list[int]) -> Residuals:
         """Return the residuals of a window's frames at timestep `t`, given their scaled noisy latents."""
-        if self._step is None or not torch.equal(self._step, t):
+        if self._step is not t:  # compared without waiting for the device
             self._step, self._kept, self._kept_bytes = t, {}, 0
         number = self._windows[tuple(frames)]
-        of_frames = []
-        for place, frame in enumerate(frames):
-            found = self._kept.get(frame)
-            if found is None:
-                found = self._make(latents_fChw[place : place + 1], t, frame)
+        missing = [place for place, frame in enumerate(frames) if frame not in self._kept]
+        made: dict[int, Residuals] = {}
+        for start in range(0, len(missing), self._frames_at_a_time):
+            places = missing[start : start + self._frames_at_a_time]
+            latents = torch.cat([latents_fChw[place : place + 1] for place in places])
+            made |= self._make(latents, t, [frames[place] for place in places])
+        of_frames = [made[frame] if frame in made else self._kept[frame] for frame in frames]
+        for frame, found in zip(frames, of_frames):
             if self._last_use[frame] > number:
                 self._keep(frame, found)
             else:
                 self._forget(frame)
-            of_frames.append(found)
         down = tuple(torch.cat(parts) for parts in zip(*(each.down for each in of_frames)))
         return Residuals(down, torch.cat([each.mid for each in of_frames]))
 
-    def _make(self, latents_1Chw: Tensor, t: Tensor, frame: int) -> Residuals:
-        """Compute the residuals of one frame alone, so that they do not depend on the window it is in."""
+    def _make(self, latents_fChw: Tensor, t: Tensor, frames: list[int]) -> dict[int, Residuals]:
+        """Compute the residuals of some frames, by frame."""
         device, dtype = self._prompt.device, self._controlnet.dtype
         # Our maps are in [-1, 1]; the released ControlNet was trained on maps in [0, 1].
-        drawn = as_pose_tensor(self._maps([frame])).to(device, dtype) / 2 + 0.5
+        drawn = as_pose_tensor(self._maps(frames)).to(device, dtype) / 2 + 0.5
         down, mid = self._controlnet(
-            latents_1Chw.to(dtype),
+            latents_fChw.to(dtype),
             t,
-            encoder_hidden_states=self._prompt.to(dtype),
+            encoder_hidden_states=self._prompt.to(dtype).expand(len(frames), -1, -1),
             controlnet_cond=drawn,
             conditioning_scale=self._scale,
             return_dict=False,
         )
-        self.num_made += 1
-        return Residuals(tuple(down), mid)
+        self.num_made += len(frames)
+        if len(frames) == 1:
+            return {frames[0]: Residuals(tuple(down), mid)}
+        # Copies, so that a kept frame does not keep the others' memory.
+        parts = zip(*(part.split(1) for part in (*down, mid)))
+        return {
+            frame: Residuals(tuple(each.clone() for each in own[:-1]), own[-1].clone())
+            for frame, own in zip(frames, parts)
+        }
 
     def _keep(self, frame: int, residuals: Residuals) -> None:
         if frame not in self._kept and self._kept_bytes + residuals.nbytes <= self._budget_bytes:

@@ -15,15 +15,16 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from pydantic import ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from mimic.config.sampling import ControlSettings, SamplingSettings
 from mimic.data.transforms import picture_to_tensor
 from mimic.families.base import AnimationPipeline, PredictBranch
 from mimic.families.inputs import Inputs
-from mimic.families.magic_animate.control import ControlResiduals
+from mimic.families.magic_animate.control import ControlResiduals, Residuals
 from mimic.families.magic_animate.keys import load_released
 from mimic.families.plan import Plan
+from mimic.models.deep_features import DeepFeatures
 from mimic.models.mini import MiniTemporalVAE
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.prompt_embedding import PromptEmbedding
@@ -292,6 +293,8 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
                 text,
                 windows=plan.windows,
                 scale=plan.settings.control_scale,
+                # One by one on a CPU, which has nothing to win by more: no rounding depends on the windows.
+                frames_at_a_time=plan.tile_size if plan.is_optimized and text.device.type != "cpu" else 1,
                 budget_bytes=int(self.residual_budget_mb * 2**20 / len(inputs.pictures)),
             )
             for video in range(len(inputs.pictures))
@@ -307,37 +310,90 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
         frames: list[int],
     ) -> PredictBranch:
         """Predict the noise; the unconditional branch has no reference, only the maps."""
+        bank, residuals = self._shared(conditions, plan, video, latents_1fChw, t, frames)
+
+        def predict(is_conditional: bool) -> Tensor:
+            deep = self.deep_features(video, frames, (is_conditional,))
+            return self._predict(conditions, bank, residuals, latents_1fChw, t, (is_conditional,), deep)
+
+        return predict
+
+    def predict_both(
+        self,
+        conditions: Conditions,
+        plan: Plan[MagicAnimateSettings],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+    ) -> tuple[Tensor, Tensor]:
+        """Predict both branches in one call, if their texts have the same number of tokens."""
+        if conditions.text.shape != conditions.unconditional_text.shape:
+            return super().predict_both(conditions, plan, video, latents_1fChw, t, frames)
+        bank, residuals = self._shared(conditions, plan, video, latents_1fChw, t, frames)
+        deep = self.deep_features(video, frames, (False, True))
+        predicted = self._predict(conditions, bank, residuals, latents_1fChw, t, (False, True), deep)
+        return predicted[:1], predicted[1:]
+
+    def networks_of_a_step(self) -> tuple[nn.Module, ...]:
+        """Return the networks that run at every step."""
+        return self.unet, self.appearance_encoder, self.controlnet
+
+    def _shared(
+        self,
+        conditions: Conditions,
+        plan: Plan[MagicAnimateSettings],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+    ) -> tuple[ReferenceBank, Residuals | None]:
+        """Compute what both branches of a window share: the reference's features, and the residuals."""
         bank = self._see_references(conditions, plan, t)[video]
+        if not conditions.controls:
+            return bank, None
+        return bank, conditions.controls[video](latents_1fChw[0], t, frames)
+
+    def _predict(
+        self,
+        conditions: Conditions,
+        bank: ReferenceBank,
+        residuals: Residuals | None,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        branches: tuple[bool, ...],
+        deep_features: DeepFeatures | None,
+    ) -> Tensor:
+        """Predict the given branches (False is the unconditional one) of one window in one call."""
         added: dict[str, Any] = {}
-        if conditions.controls:
-            residuals = conditions.controls[video](latents_1fChw[0], t, frames)
+        if residuals is not None:
+            residuals = residuals.repeated(len(branches))
             added = {
                 "down_block_additional_residuals": residuals.down,
                 "mid_block_additional_residual": residuals.mid,
             }
-
-        def predict(is_conditional: bool) -> Tensor:
-            return self.unet(
-                latents_1fChw,
-                t,
-                conditions.text if is_conditional else conditions.unconditional_text,
-                reference=bank.read([True]) if is_conditional else None,
-                return_dict=False,
-                **added,
-            )[0].float()
-
-        return predict
+        texts = [conditions.text if each else conditions.unconditional_text for each in branches]
+        return self.unet(
+            latents_1fChw.expand(len(branches), -1, -1, -1, -1),
+            t,
+            torch.cat(texts),
+            reference=bank.read(branches) if any(branches) else None,
+            deep_features=deep_features,
+            return_dict=False,
+            **added,
+        )[0].float()
 
     def _see_references(
         self, conditions: Conditions, plan: Plan[MagicAnimateSettings], t: Tensor
     ) -> list[ReferenceBank]:
         """Run the appearance encoder on the references at timestep `t`, once for all windows of the step."""
         seen = conditions.seen
-        if seen.t is None or not torch.equal(seen.t, t):
+        if seen.t is not t:  # compared without waiting for the device
             seen.t, seen.banks = t, []
             for latents in conditions.reference_latents.split(1):
                 bank = ReferenceBank("midup")
                 self.appearance_encoder(latents, t, conditions.text, bank)
                 is_rounded = Faults.of(plan.settings).float16_bank
-                seen.banks.append(bank.rounded(torch.float16) if is_rounded else bank)
+                bank = bank.rounded(torch.float16) if is_rounded else bank
+                seen.banks.append(bank.projected_by(self.unet) if plan.is_optimized else bank)
         return seen.banks

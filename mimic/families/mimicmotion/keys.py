@@ -43,6 +43,7 @@ def load_released(
     )
     rest = {key: state.pop(key) for key in list(state) if key.split(".")[0] in _OF_THE_BASE}
     load_strictly({"unet.": unet, "pose_net.": pose_net}, state, source=checkpoint, dtype=dtype)
+    del state  # the file's pages need no memory while the base is read
     parts = {
         "unet": unet.eval(),
         "pose_net": pose_net.eval(),

@@ -92,6 +92,7 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
     _callback_tensor_inputs = ["latents", "prompt_embeds"]  # noqa: RUF012 - diffusers' name and type
     Settings = MimicMotionSettings
     layouts = ("reference",)
+    has_single_token = True
     timestep_type = "continuous"
     positional = (
         *AnimationPipeline.positional, "min_guidance_scale", "max_guidance_scale", "fps", "motion_bucket_id",
@@ -249,17 +250,48 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
         """Predict v; the unconditional branch has neither the reference nor the pose."""
 
         def predict(is_conditional: bool) -> Tensor:
-            given = conditions if is_conditional else conditions.unconditional()
-            reference = given.reference_latents[video, None, None].expand(-1, len(frames), -1, -1, -1)
-            poses = None if given.pose_features is None else given.pose_features(frames, video)[0]
-            return self.unet(
-                torch.cat([latents_1fChw, reference], dim=2),
-                t,
-                encoder_hidden_states=given.image_embeddings[video : video + 1],
-                added_time_ids=given.added_time_ids[video : video + 1],
-                pose_latents=poses,
-                image_only_indicator=plan.settings.image_only_indicator,
-                return_dict=False,
-            )[0].float()
+            return self._predict(conditions, plan, video, latents_1fChw, t, frames, (is_conditional,))
 
         return predict
+
+    def predict_both(
+        self,
+        conditions: Conditions,
+        plan: Plan[MimicMotionSettings],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+    ) -> tuple[Tensor, Tensor]:
+        """Predict both branches in one call."""
+        predicted = self._predict(conditions, plan, video, latents_1fChw, t, frames, (False, True))
+        return predicted[:1], predicted[1:]
+
+    def _predict(
+        self,
+        conditions: Conditions,
+        plan: Plan[MimicMotionSettings],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+        branches: tuple[bool, ...],
+    ) -> Tensor:
+        """Predict the given branches (False is the unconditional one) of one window in one call."""
+        given = [conditions if each else conditions.unconditional() for each in branches]
+        references = torch.stack([each.reference_latents[video] for each in given])[:, None]
+        poses = None
+        if conditions.pose_features is not None and any(branches):
+            pose = conditions.pose_features(frames, video)[0]
+            poses = torch.cat([pose if each else torch.zeros_like(pose) for each in branches])
+        noisy = latents_1fChw.expand(len(branches), -1, -1, -1, -1)
+        return self.unet(
+            torch.cat([noisy, references.expand(-1, len(frames), -1, -1, -1)], dim=2),
+            t,
+            encoder_hidden_states=torch.stack([each.image_embeddings[video] for each in given]),
+            added_time_ids=conditions.added_time_ids[video : video + 1].expand(len(branches), -1),
+            pose_latents=poses,
+            image_only_indicator=plan.settings.image_only_indicator,
+            deep_features=self.deep_features(video, frames, branches),
+            return_dict=False,
+        )[0].float()

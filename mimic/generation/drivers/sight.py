@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 from mimic.config import CaseSettings
 from mimic.generation.drivers.base import Picture, used_frames
 from mimic.video import VideoInfo, probe, read_frames
 from pose import PoseError
-from pose.drawings import UNREADABLE, DrawnSkeletons, is_skeleton_drawing
+from pose.drawings import UNREADABLE, DrawnSkeletons, are_skeleton_drawings
 from pose.estimators import Estimator
 
-_FRAMES_OF_DRAWINGS = 3
-_MOST_BLACK_FRAMES = 60  # at the start of a clip of drawings
-_BLACK_UP_TO = 40  # of 255
 _FRAMES_LOOKED_AT = 12
 
 
 def estimator_for(clip: VideoInfo, estimator: Callable[[], Estimator]) -> Estimator:
     """Return what finds the poses of a clip: the estimator, or a reader of drawings for drawn skeletons."""
-    shown = (
-        frame
-        for frame in read_frames(clip.path, max_frames=_MOST_BLACK_FRAMES, info=clip)
-        if frame.max() > _BLACK_UP_TO
-    )
-    first = list(islice(shown, _FRAMES_OF_DRAWINGS))
-    is_drawn = bool(first) and all(is_skeleton_drawing(frame) for frame in first)
+    is_drawn = are_skeleton_drawings(read_frames(clip.path, info=clip))
     return DrawnSkeletons() if is_drawn else estimator()
 
 
@@ -57,7 +47,6 @@ def _spread_frames(clip: VideoInfo, settings: CaseSettings) -> Iterator[Picture]
     used = used_frames(clip.num_frames, clip.fps, settings, name=str(clip.path))
     step = max(1, used.count // _FRAMES_LOOKED_AT)
     count = min(-(-used.count // step), _FRAMES_LOOKED_AT)
-    frames = read_frames(
+    return read_frames(
         clip.path, first_frame=used.first, stride=used.stride * step, max_frames=count, info=clip
     )
-    return iter(frames)

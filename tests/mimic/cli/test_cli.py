@@ -19,7 +19,7 @@ from mimic.dancers.motion import sample_motion
 from mimic.dancers.render import render
 from mimic.dancers.world import World
 from mimic.video import VideoWriter, probe, read_image, write_image
-from pose import PoseSequence
+from pose import PoseSequence, draw_pose
 from tests.media import even_times, write_clip
 from tests.tiny import random_pipeline
 
@@ -263,7 +263,37 @@ def test_poses_are_written_as_other_programs_read_them(dancer: RenderedClip) -> 
     command = ["pose", "dance.mp4", "--estimator", "blazepose", "--stride", "4"]
     for kind in ("openpose", "coco"):
         assert main([*command, "--format", kind, "-o", f"{kind}.json"]) == 0
-        assert len(PoseSequence.load(f"{kind}.json", fps=10, height=384, width=384)) == 1
+        poses = PoseSequence.load(f"{kind}.json")
+        assert (len(poses), poses.fps, poses.height) == (1, 2.5, 384)
+        assert main([*command, "--format", kind, "-o", f"{kind}.json"]) == 0  # known again
+        assert not Path(f"{kind}.1.json").exists()
+
+
+def test_files_of_poses_are_converted(dancer: RenderedClip, capsys: pytest.CaptureFixture[str]) -> None:
+    dancer.poses.save("moves.npz")
+    assert main(["pose", "moves.npz", "--format", "openpose"]) == 0
+    assert main(["pose", "moves.json", "--format", "coco", "-o", "coco.json"]) == 0
+    assert main(["pose", "coco.json", "--stride", "2", "--max-frames", "2", "-o", "back.npz"]) == 0
+    back = PoseSequence.load("back.npz")
+    assert (len(back), back.fps) == (2, dancer.poses.fps / 2)
+    is_seen = dancer.poses.scores[:4:2] > 0.3
+    is_seen[..., 1] = False  # COCO has no neck
+    np.testing.assert_allclose(back.points[is_seen], dancer.poses.points[:4:2][is_seen], atol=1e-9)
+    assert main(["pose", "moves.npz", "--overlay", "a.mp4", "-o", "b.npz"]) == 2
+    assert "moves.npz holds poses and no picture" in capsys.readouterr().err
+
+
+def test_drawn_skeletons_are_read_from_their_colours(
+    dancer: RenderedClip, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image("drawn.png", draw_pose(dancer.poses[0], 512, 512, canvas_short_side=512)[0])
+    assert main(["pose", "drawn.png"]) == 0
+    assert "drawn skeletons" in capsys.readouterr().err
+    found, body = PoseSequence.load("drawn.npz"), slice(1, 14)
+    is_seen = (dancer.poses.scores[0, 0, body] > 0.3) & (found.scores[0, 0, body] > 0.3)
+    assert is_seen.sum() >= 10
+    distance = np.linalg.norm(found.points[0, 0, body] - dancer.poses.points[0, 0, body], axis=1)
+    assert np.median(distance[is_seen]) < 0.01
 
 
 def test_poses_of_a_picture(dancer: RenderedClip, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from mimic.models.memory import save_memory
 from mimic.models.reference import ReferenceBank
+from mimic.models.speed import compiled_blocks, exact_speed
 from mimic.models.svd_unet import PoseConditionedSVDUNet
 from tests.mimic.models.test_motion_unet import TEXT, motion_unet, normal, reference_unet
 from tests.tiny import random_pipeline
@@ -116,6 +117,7 @@ def test_a_compiled_unet_gives_each_call_its_own_pose(compiler):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_compiled_unet_gives_each_call_its_pose_length_and_kind(compiler):
     unet = svd_unet()
     compiled = torch.compile(copy.deepcopy(unet), backend="aot_eager", fullgraph=True)
@@ -123,6 +125,7 @@ def test_a_compiled_unet_gives_each_call_its_pose_length_and_kind(compiler):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scope", ["frame", "clip"])
 def test_a_compiled_motion_unet_gives_each_call_its_pose_reference_and_length(compiler, scope):
     unet = motion_unet(residual_norms=scope)
@@ -131,6 +134,7 @@ def test_a_compiled_motion_unet_gives_each_call_its_pose_reference_and_length(co
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @torch.no_grad()
 def test_a_compiled_reference_unet_fills_each_bank(compiler):
     unet = reference_unet()
@@ -145,6 +149,7 @@ def test_a_compiled_reference_unet_fills_each_bank(compiler):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_inductor_gives_each_call_its_own_pose(compiler):
     unet = smallest_svd_unet()
     assert_same_results(torch.compile(copy.deepcopy(unet)), unet, SVD_CALLS[:5], tolerance=1e-4)
@@ -158,6 +163,7 @@ def test_the_blocks_that_are_compiled_alone_are_there(build):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("build", "calls"), [(svd_unet, lambda: SVD_CALLS), (motion_unet, motion_calls)], ids=["svd", "motion"]
 )
@@ -165,6 +171,22 @@ def test_repeated_blocks_can_be_compiled_alone(compiler, build, calls):
     unet, compiled = build(), build()
     compiled.compile_repeated_blocks(backend="eager", fullgraph=True)
     assert_same_results(compiled, unet, calls())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@torch.no_grad()
+def test_blocks_compiled_for_a_run_are_not_compiled_again_for_a_third_length(compiler):
+    unet, plain = svd_unet(), svd_unet()
+    graphs = torch._dynamo.utils.counters["stats"]
+    with exact_speed(unet, single_token=True), compiled_blocks(unet, backend="eager"):
+        num_compiled = []
+        for frames in (4, 3, 5, 2):
+            arguments = svd_call(frames=frames, pose=3)
+            torch.testing.assert_close(unet(**arguments).sample, plain(**arguments).sample, atol=1e-4, rtol=0)
+            num_compiled.append(graphs["unique_graphs"])
+    assert num_compiled[1] == num_compiled[2] == num_compiled[3]
+    assert not any(module._compiled_call_impl for module in unet.modules())
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,3 @@ def test_a_ramp_goes_from_the_first_to_the_last_or_is_off(first, last, num_frame
 def test_a_scale_of_one_needs_no_unconditional_pass_and_any_other_does():
     assert not guidance.is_needed(torch.ones(4))
     assert guidance.is_needed(guidance.ramp(2.0, 2.0, 4))
-
-
-def test_outside_the_interval_there_is_no_guidance():
-    scales = torch.full((3,), 2.0)
-    assert torch.equal(guidance.within_interval(scales, 5.0, (1.0, 10.0)), scales)
-    assert torch.equal(guidance.within_interval(scales, 5.0, None), scales)
-    assert not guidance.is_needed(guidance.within_interval(scales, 50.0, (1.0, 10.0)))
-    assert not guidance.is_needed(guidance.within_interval(scales, 0.5, (1.0, 10.0)))

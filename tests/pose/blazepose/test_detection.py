@@ -7,13 +7,16 @@ from hypothesis import strategies as st
 
 from pose.blazepose.detection import (
     FACE_STRIDES,
+    FRAMED_SHARES,
     PERSON_STRIDES,
     anchors,
     decode,
+    framed_view,
     merge,
     whole_view,
     window_views,
 )
+from pose.blazepose.networks import PERSON_SIZE
 
 
 def test_anchors_are_counted_and_ordered_by_cell():
@@ -90,3 +93,12 @@ def test_windows_cover_the_picture_and_stay_inside(size):
         assert 0 <= y <= y + side <= height
         covered[int(y) : int(y + side), int(x) : int(x + side)] = True
     assert covered.all()
+
+
+@pytest.mark.parametrize("share", FRAMED_SHARES)
+def test_a_framed_view_knows_where_the_picture_lies(share):
+    picture = np.full((60, 90, 3), 200, np.uint8)
+    view = framed_view(picture, share)
+    rows, columns = np.nonzero(view.image[..., 0])
+    corners = np.array([[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]]) / PERSON_SIZE
+    np.testing.assert_allclose(view.to_picture(corners), [[0, 0], [90, 60]], atol=2.0)

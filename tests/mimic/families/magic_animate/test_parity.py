@@ -39,7 +39,7 @@ def _assert_near(found: Tensor, expected: Tensor, atol: float = 1e-4) -> None:
     torch.testing.assert_close(found, expected.to(found.dtype), atol=atol, rtol=0)
 
 
-def _residuals(control: dict[str, Tensor], scale: float = 1.0) -> Any:
+def _residuals(control: dict[str, Tensor], scale: float = 1.0, frames_at_a_time: int = 1) -> Any:
     """Of the three frames of the recorded forward."""
     maps = control["controlnet_cond"] * 2 - 1
     make = ControlResiduals(
@@ -48,13 +48,15 @@ def _residuals(control: dict[str, Tensor], scale: float = 1.0) -> Any:
         control["text_embeddings"][1:],
         windows=[[0, 1, 2]],
         scale=scale,
+        frames_at_a_time=frames_at_a_time,
         budget_bytes=2**20,
     )
     return make(control["latents"][0].transpose(0, 1), control["timestep"], [0, 1, 2])
 
 
-def test_the_controlnet_sees_frames_one_by_one_with_the_conditional_text(control) -> None:
-    residuals = _residuals(control)
+@pytest.mark.parametrize("frames_at_a_time", [1, 2, 16])
+def test_the_controlnet_sees_each_frame_with_the_conditional_text(control, frames_at_a_time: int) -> None:
+    residuals = _residuals(control, frames_at_a_time=frames_at_a_time)
     for i in (0, 4, 8, 11):
         _assert_near(residuals.down[i], control[f"controlnet_down_{i}"])
     _assert_near(residuals.mid, control["controlnet_mid"])

@@ -1,0 +1,1 @@
+"""What a CUDA device makes of MimicMotion's inference: rates, parity, speed, training, presets."""

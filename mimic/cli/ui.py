@@ -1,0 +1,61 @@
+"""`mimic ui`: the studio, a web page on this machine."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mimic.cli.options import Subparsers, UsageError
+
+
+def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "ui",
+        parents=[shared],
+        help="open the studio: fit, correct and generate on a web page",
+        description="Serve the studio: see the motion fitted to the person, correct it, then generate.",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to serve on (default: this machine alone)"
+    )
+    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument(
+        "--model", default="bundled:mini", metavar="M", help="model folder, hub id or bundled:…"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("outputs/studio"),
+        metavar="DIR",
+        help="where results are kept",
+    )
+    parser.add_argument(
+        "--reports",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where reports are looked for (default: here)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    try:
+        from mimic.ui.serve import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "gradio":
+            raise
+        raise UsageError("the studio needs Gradio: pip install 'mimic-motion[ui]'") from None
+    serve(
+        options.output_dir,
+        host=options.host,
+        port=options.port,
+        model=options.model,
+        device=options.device,
+        reports=options.reports,
+        is_quiet=options.quiet,
+    )
+    return 0

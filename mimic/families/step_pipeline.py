@@ -1,0 +1,161 @@
+"""How a pipeline computes a denoising step of a window: branches of guidance, faster ways, reused features.
+
+Legend: f frames of a window, C latent channels; h, w of latents.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar, Generic
+
+import torch
+from diffusers import ModelMixin
+from torch import Tensor, nn
+
+from mimic.families.frames import FramePipeline
+from mimic.families.plan import Plan, SettingsT
+from mimic.families.steps import AfterStep, ConditionsT, RunState
+from mimic.models.deep_features import DeepFeatures, FeatureReuse
+from mimic.models.speed import check_compiler, exact_speed
+from mimic.sampling import guidance
+from mimic.sampling.denoise import Predict
+from mimic.sampling.schedules import noise_levels
+
+PredictBranch = Callable[[bool], Tensor]
+"""``predict(is_conditional)``: prediction of one branch of guidance, ``1 x f x C x h x w``, float32."""
+
+
+class StepPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]):
+    """A pipeline that predicts windows at each denoising step."""
+
+    has_single_token: ClassVar[bool] = False
+    """Whether the networks' cross-attention always looks at a single token."""
+    deep_feature_budget_mb: float = 4096
+    """Device memory in MB for the features that steps reuse with a `reuse_interval` above 1."""
+
+    _step = 0
+    _reuse: FeatureReuse | None = None
+
+    @abstractmethod
+    def predict_window(
+        self,
+        conditions: ConditionsT,
+        plan: Plan[SettingsT],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+    ) -> PredictBranch:
+        """Return a function that predicts one window of one video, in either branch of guidance.
+
+        Videos are predicted one at a time, so that each has the result and peak memory of a separate run.
+
+        Args:
+            conditions: result of `encode`.
+            video: index of the video in the batch.
+            latents_1fChw: its scaled noisy latents, in the precision of the denoiser.
+            t: the timestep.
+            frames: frame indices of the window.
+        """
+
+    def predict_both(
+        self,
+        conditions: ConditionsT,
+        plan: Plan[SettingsT],
+        video: int,
+        latents_1fChw: Tensor,
+        t: Tensor,
+        frames: list[int],
+    ) -> tuple[Tensor, Tensor]:
+        """Predict both branches of a window, in one call of the network if the family can.
+
+        Args:
+            conditions, plan, video, latents_1fChw, t, frames: as those of `predict_window`.
+
+        Returns:
+            unconditional and conditional prediction.
+        """
+        branch = self.predict_window(conditions, plan, video, latents_1fChw, t, frames)
+        return branch(False), branch(True)
+
+    def networks_of_a_step(self) -> tuple[nn.Module, ...]:
+        """Return the networks that run at every step, for `exact_speed`."""
+        return (self.denoiser,)
+
+    @property
+    def denoiser(self) -> ModelMixin:
+        """The network run at every step; its dtype is the precision of the latents."""
+        return self.unet
+
+    def begin_steps(self, plan: Plan[SettingsT], step: int = 0) -> None:
+        """Prepare the steps of a run.
+
+        Args:
+            plan: the plan of the run.
+            step: index of the first step to compute. With a `reuse_interval` above 1, a resumed run equals an
+                undisturbed one if it is a multiple of that.
+        """
+        self._step, interval = step, plan.settings.reuse_interval or 1
+        budget_bytes = int(self.deep_feature_budget_mb * 2**20)
+        self._reuse = FeatureReuse(interval, budget_bytes) if interval > 1 else None
+
+    def at_speed(self, plan: Plan[SettingsT]) -> AbstractContextManager[None]:
+        """Return a context in which the networks of a step compute as the plan wants it."""
+        if not plan.is_optimized:
+            return nullcontext()
+        if plan.settings.compile:
+            check_compiler(self.execution_device)
+        return exact_speed(
+            *self.networks_of_a_step(),
+            single_token=self.has_single_token,
+            is_compiled=plan.settings.compile,
+        )
+
+    def guided_prediction(self, plan: Plan[SettingsT], run: AfterStep[ConditionsT]) -> Predict:
+        """Return a function that predicts windows with classifier-free guidance."""
+        interval = plan.settings.guidance_interval
+        levels = None if interval is None else noise_levels(self.scheduler)
+        is_batched = plan.batches_guidance(self.latent_shape(plan.height, plan.width), self.execution_device)
+        step_of: list[Tensor] = []
+        first = self._step
+        scales_of: dict[tuple[int, ...], tuple[Tensor, bool]] = {}
+        chosen: list[object] = []
+
+        def scales(frames: list[int]) -> tuple[Tensor, bool]:
+            """Scales on the device and whether any differs from 1; a callback may change them."""
+            if not chosen or chosen[0] is not self._guidance_scale:
+                chosen[:] = [self._guidance_scale]
+                scales_of.clear()
+            window = tuple(frames)
+            if window not in scales_of:
+                own = self._scales(plan, frames)
+                scales_of[window] = own.to(self.execution_device), guidance.is_needed(own)
+            return scales_of[window]
+
+        def predict(latents: Tensor, t: Tensor, frames: list[int]) -> Tensor:
+            if not step_of or step_of[-1] is not t:  # the same tensor for all windows of a step
+                step_of.append(t)
+                self._step = first + len(step_of) - 1
+            g, is_guided = scales(frames)
+            if interval is not None and levels is not None:
+                is_guided = is_guided and interval[0] <= levels[self._step] <= interval[1]
+            predictions = []
+            for video, own in enumerate(latents.to(self.denoiser.dtype).split(1)):
+                if is_guided and is_batched:
+                    both = self.predict_both(run.conditions, plan, video, own, t, frames)
+                    predictions.append(guidance.guide(*both, g))
+                    continue
+                branch = self.predict_window(run.conditions, plan, video, own, t, frames)
+                predicted = branch(True)
+                if is_guided:
+                    predicted = guidance.guide(branch(False), predicted, g)
+                predictions.append(predicted)
+            return torch.cat(predictions)
+
+        return predict
+
+    def deep_features(self, video: int, frames: list[int], branches: tuple[bool, ...]) -> DeepFeatures | None:
+        """Return what a family passes to its network as `deep_features`; None unless steps reuse them."""
+        return None if self._reuse is None else self._reuse(self._step, (video, *frames, branches))

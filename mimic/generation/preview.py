@@ -1,0 +1,131 @@
+"""A small clip of what is being denoised, written while denoising runs.
+
+Latents become colours by a linear map, which is fitted to the reference picture and its latents; no decoder
+is run. Each pixel of a preview is one latent.
+
+Legend: F frames, C latent channels, H x W pixels, h x w latents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from mimic.data.transforms import picture_to_tensor
+from mimic.families.base import AnimationPipeline
+from mimic.models.vae import VAE, encode_images
+from mimic.sampling.schedules import has_noise_levels, noise_levels
+from mimic.video import VideoWriteError, VideoWriter
+
+log = logging.getLogger("mimic")
+
+
+class Preview:
+    """A callback for a pipeline's `callback_on_step_end` that writes a preview after each step.
+
+    It shows the frames that the last step points to: with noise levels s and s' before and after it, and
+    latents x and x' (divided by the signal's part), x0 = x' - s' (x' - x) / (s' - s), which is exact for
+    deterministic samplers of first order (Euler, DDIM). Where a preview cannot be written, a line is logged
+    and the run continues.
+
+    Args:
+        path: of the video; replaced after each step.
+        picture: the reference, RGB uint8 ``H x W x 3``.
+        fps: frames per second of the clip.
+    """
+
+    def __init__(
+        self,
+        pipeline: AnimationPipeline[Any, Any],
+        path: Path,
+        picture: NDArray[np.uint8],
+        *,
+        fps: float | Fraction,
+    ) -> None:
+        self.path = path
+        self._fps = fps
+        self._shows_reference_first = pipeline.shows_reference_first
+        self._map = _fitted(pipeline.vae, picture)
+        self._former: Tensor | None = None
+
+    def __call__(self, pipeline: Any, step: int, t: Tensor, tensors: dict[str, Any]) -> dict[str, Any] | None:
+        """Write the preview of latents after a step; it changes none."""
+        latents = tensors["latents"][0].detach().float().cpu()
+        levels = self._levels(pipeline)
+        clean = latents if levels is None else self._clean(latents, step, levels, pipeline.scheduler)
+        self._former = latents
+        if clean is None:
+            return None
+        try:
+            self._write(self.colours(clean))
+        except (VideoWriteError, ValueError) as error:
+            log.warning("no preview of step %d: %s", step + 1, error)
+        return None
+
+    def remove(self) -> None:
+        """Remove the preview, when the result is there."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+    def colours(self, latents_FChw: Tensor) -> NDArray[np.uint8]:
+        """Turn latents without noise into pictures, RGB uint8 ``F x h x w x 3``."""
+        pixels = latents_FChw.movedim(1, -1) @ self._map[:-1] + self._map[-1]
+        return (pixels.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+    def _levels(self, pipeline: Any) -> list[float] | None:
+        scheduler = pipeline.scheduler
+        return [*noise_levels(scheduler), 0.0] if has_noise_levels(scheduler) else None
+
+    def _clean(self, latents: Tensor, step: int, levels: list[float], scheduler: Any) -> Tensor | None:
+        before, after = levels[step], levels[step + 1]
+        if after == 0:
+            return latents
+        if self._former is None or before == after or not np.isfinite(before):
+            return None
+        own, former = (
+            value * _unscaled(level, scheduler) for value, level in ((latents, after), (self._former, before))
+        )
+        return own - after * (own - former) / (after - before)
+
+    def _write(self, frames_Fhw3: NDArray[np.uint8]) -> None:
+        shown = frames_Fhw3[1:] if self._shows_reference_first and len(frames_Fhw3) > 1 else frames_Fhw3
+        height, width = shown.shape[1:3]
+        with VideoWriter(self.path, height=height, width=width, fps=self._fps) as writer:
+            for frame in shown:
+                writer.write(np.ascontiguousarray(frame))
+
+
+def preview_path(path: Path) -> Path:
+    """Return the path of a result's preview."""
+    return path.with_name(f"{path.stem}_preview{path.suffix}")
+
+
+def _unscaled(level: float, scheduler: Any) -> float:
+    """Return the factor that makes a scheduler's latents signal + level * noise.
+
+    Schedulers with sigmas keep latents that way; those of DDPM's kind keep the variance at one.
+    """
+    return 1.0 if getattr(scheduler, "sigmas", None) is not None else (1 + level**2) ** 0.5
+
+
+@torch.no_grad()
+def _fitted(vae: VAE, picture: NDArray[np.uint8]) -> Tensor:
+    """Fit colours to latents by least squares, ``(C + 1) x 3``, the last row being the offset."""
+    pixels = picture_to_tensor(Image.fromarray(picture))
+    latents = encode_images(vae, (pixels * 2 - 1).to(vae.device)).float().cpu() * vae.config.scaling_factor
+    colours = functional.adaptive_avg_pool2d(pixels.float(), latents.shape[-2:])[0]
+    rows = latents[0].flatten(1).T  # hw x C
+    rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
+    # A small ridge, because a plain picture does not determine all channels.
+    gram = rows.T @ rows + 1e-3 * len(rows) * torch.eye(rows.shape[1])
+    return torch.linalg.solve(gram, rows.T @ colours.flatten(1).T)

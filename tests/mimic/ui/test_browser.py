@@ -1,0 +1,216 @@
+"""The studio in a real browser: upload, fit, correct, generate, download; cancel, two users, a new server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimic.files import ASSETS
+from tests.tiny import random_pipeline
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[3]
+PICTURE, CLIP = (ASSETS / "demo" / name for name in ("reference.png", "driving.mp4"))
+MS = 240_000
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+TOY = {
+    "height": 32, "width": 32, "tile_size": 6, "tile_overlap": 2, "num_inference_steps": 1,
+    "max_guidance_scale": 1.0, "min_guidance_scale": 1.0, "canvas_short_side": 256,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    assert program is not None, "no Chromium here: apt-get install chromium"
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("browser")
+    pipeline = random_pipeline()
+    pipeline.generation_defaults = dict(TOY)
+    pipeline.save_pretrained(folder / "model")
+    return folder
+
+
+class Server:
+    """`mimic ui` in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._command = [
+            sys.executable, "-m", "mimic", "ui", "--port", str(self.port), "--device", "cpu",
+            "--model", str(folder / "model"), "--output-dir", str(folder / "results"),
+        ]  # fmt: skip
+        self.start()
+
+    def start(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(self._command, env=environment)
+        for _ in range(600):
+            time.sleep(0.5)
+            assert self._process.poll() is None, "the server has ended"
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+        pytest.fail("the server does not answer")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    running = Server(folder)
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def visit(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
+    contexts = []
+
+    def open_page(**options: Any) -> Any:
+        contexts.append(browser.new_context(accept_downloads=True, **options))
+        page = contexts[-1].new_page()
+        page.goto(f"http://127.0.0.1:{server.port}/", timeout=MS)
+        page.wait_for_selector("#fit", timeout=MS)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def upload(page: Any, picture: Path = PICTURE, clip: Path = CLIP) -> None:
+    page.set_input_files("#picture input[type=file]", str(picture))
+    page.wait_for_selector("#picture img", timeout=MS)
+    page.set_input_files("#clip input[type=file]", str(clip))
+
+
+def number(page: Any, field: str, value: float) -> None:
+    page.fill(f"#{field} input", str(value))
+    page.keyboard.press("Tab")
+
+
+def fit(page: Any) -> None:
+    page.click("#fit")
+    page.wait_for_selector("#overlay img", timeout=MS)
+
+
+def source(page: Any, field: str) -> str:
+    return str(page.get_attribute(f"#{field} img", "src"))
+
+
+def generated(page: Any) -> str:
+    page.wait_for_function("document.querySelector('#words').innerText.includes('frames of')", timeout=MS)
+    return str(page.inner_text("#words"))
+
+
+def test_upload_fit_correct_generate_download(visit: Callable[..., Any], tmp_path: Path) -> None:
+    page = visit(viewport={"width": 1280, "height": 900})
+    upload(page)
+    page.wait_for_selector("#crowd img", timeout=MS)
+    number(page, "end", 0.5)
+    fit(page)
+    before = source(page, "overlay")
+    page.fill("#adjust-rotate input[type=number]", "20")
+    page.keyboard.press("Enter")
+    page.locator("#adjust-rotate input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"document.querySelector('#overlay img').src !== {before!r}", timeout=MS)
+    page.click("#generate")
+    assert "5 frames of 32x32" in generated(page)
+    page.wait_for_selector("#result video", timeout=MS)
+    with page.expect_download(timeout=MS) as download:
+        page.locator("#files a[download]").first.click()
+    download.value.save_as(tmp_path / "result.mp4")
+    assert (tmp_path / "result.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_two_visitors_get_their_own_results(visit: Callable[..., Any]) -> None:
+    pages = [visit(), visit()]
+    for page, end in zip(pages, (0.3, 0.6)):
+        upload(page)
+        number(page, "end", end)
+        page.click("#generate")
+    assert ["3 frames" in generated(pages[0]), "6 frames" in generated(pages[1])] == [True, True]
+
+
+def test_work_can_be_stopped_and_done_again(visit: Callable[..., Any], folder: Path) -> None:
+    page = visit()
+    upload(page)
+    number(page, "steps", 400)
+    before = len(list((folder / "results").glob("*/result.yaml")))
+    page.click("#generate")
+    page.wait_for_timeout(4000)
+    page.click("#cancel")
+    for _ in range(120):  # the folder of the stopped work goes
+        if len([path for path in (folder / "results").iterdir() if path.name[0] != "."]) == before:
+            break
+        page.wait_for_timeout(500)
+    else:
+        pytest.fail("the work was not stopped")
+    number(page, "steps", 1)
+    number(page, "end", 0.4)
+    page.click("#generate")
+    assert "4 frames" in generated(page)
+
+
+def test_a_broken_upload_is_a_sentence(visit: Callable[..., Any], tmp_path: Path) -> None:
+    page = visit()
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG not at all")
+    page.set_input_files("#picture input[type=file]", str(broken))
+    page.set_input_files("#clip input[type=file]", str(CLIP))
+    page.wait_for_selector("#crowd img", timeout=MS)
+    page.click("#fit")
+    page.wait_for_selector(".toast-body.error, .toast-wrap .error", timeout=MS)
+    assert "Traceback" not in page.content()
+
+
+def test_a_killed_server_comes_back_with_its_history(
+    visit: Callable[..., Any], server: Server, folder: Path
+) -> None:
+    made = sorted(path.parent.name for path in (folder / "results").glob("*/result.yaml"))
+    assert made
+    server.kill()
+    server.start()
+    page = visit(viewport={"width": 400, "height": 900})
+    page.click("#history input")
+    page.get_by_role("option", name=made[-1]).click()
+    generated(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_programs_can_use_it(server: Server, folder: Path) -> None:
+    from gradio_client import Client, handle_file
+
+    client = Client(f"http://127.0.0.1:{server.port}/", verbose=False)
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert {"/fit", "/generate"} <= set(endpoints)
+    defaults = [parameter.get("parameter_default") for parameter in endpoints["/generate"]["parameters"]]
+    inputs = [handle_file(str(PICTURE)), {"video": handle_file(str(CLIP))}, 0, 0.3, *defaults[4:]]
+    video, words, *_ = client.predict(*inputs, api_name="/generate")
+    assert "3 frames of 32x32" in words
+    assert Path(video["video"] if isinstance(video, dict) else video).stat().st_size > 0
+    with pytest.raises(Exception, match=r"(?i)not allowed|invalid|forbidden|403|outside"):
+        client.predict("/etc/passwd", inputs[1], 0, 0.3, *defaults[4:], api_name="/generate")

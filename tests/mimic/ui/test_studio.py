@@ -1,0 +1,124 @@
+"""What the studio does without its page: fit, generate into folders of its own, stop, find results again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from mimic.config import ConfigError
+from mimic.config.inference import load_inference_config
+from mimic.files import ASSETS
+from mimic.generation import run_config
+from mimic.ui.studio import CancelledError, Studio, StudioError
+from mimic.video import VideoError, probe, read_frames
+from tests.tiny import random_pipeline
+
+PICTURE, CLIP = (ASSETS / "demo" / name for name in ("reference.png", "driving.mp4"))
+SHORT = {"end": 0.4, "align": "limbs"}
+TOY = {
+    "height": 32, "width": 32, "tile_size": 6, "tile_overlap": 2, "num_inference_steps": 1,
+    "max_guidance_scale": 1.0, "min_guidance_scale": 1.0, "canvas_short_side": 256,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toy")
+    pipeline = random_pipeline()
+    pipeline.generation_defaults = dict(TOY)
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def studio(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    return Studio(tmp_path_factory.mktemp("studio"), model=str(model), device="cpu")
+
+
+def quiet(*_: Any) -> None:
+    """Progress that nobody watches."""
+
+
+def test_a_fit_shows_every_frame_and_a_correction_moves_it(studio: Studio) -> None:
+    fit = studio.fit(PICTURE, CLIP, SHORT, quiet)
+    assert fit.num_frames == 4
+    assert fit.overlay(0).shape == fit.picture.shape
+    assert not np.array_equal(fit.overlay(0), fit.overlay(3))
+    assert "4 frames" in fit.report() or fit.sentences
+    moved = studio.fit(PICTURE, CLIP, {**SHORT, "adjust": {"offset": [0.1, 0.0]}}, quiet)
+    shift = (moved.poses.points - fit.poses.points)[1:, 0, 1]
+    assert shift[:, 0] == pytest.approx(0.1)
+    assert np.array_equal(moved.poses.points[0], fit.poses.points[0])
+
+
+def test_a_result_lies_in_a_folder_of_its_own_with_what_makes_it_again(
+    studio: Studio, tmp_path: Path
+) -> None:
+    stages = set()
+    results = [
+        studio.generate(PICTURE, CLIP, {**SHORT, "seed": seed}, lambda stage, *_: stages.add(stage))
+        for seed in (1, 2)
+    ]
+    assert {"poses", "denoising", "decoding"} <= stages
+    assert results[0].folder != results[1].folder
+    assert [path.name for path in results[0].files] == [
+        "result.mp4",
+        "result.npz",
+        "result.yaml",
+        "result.json",
+    ]
+    assert "4 frames of 32x32" in results[0].words()
+    recipe = results[1].folder / "result.yaml"
+    assert yaml.safe_load(recipe.read_text())["test_case"][0]["seed"] == 2
+    run_config(load_inference_config(recipe), output_dir=tmp_path)
+    again, first = (np.stack(list(read_frames(path))) for path in (tmp_path / "result.mp4", results[1].video))
+    assert np.array_equal(again, first)
+    # A new server finds them, the newest first.
+    after = Studio(studio.folder, model=studio.model, device="cpu")
+    assert [result.name for result in after.history()][:2] == [results[1].name, results[0].name]
+
+
+@pytest.mark.parametrize("at", ["poses", "denoising", "decoding"])
+def test_stopped_work_leaves_nothing(studio: Studio, at: str) -> None:
+    before = sorted(studio.folder.iterdir())
+
+    def stop(stage: str, *_: Any) -> None:
+        if stage == at:
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        studio.generate(PICTURE, CLIP, {**SHORT, "seed": 77}, stop)
+    assert sorted(studio.folder.iterdir()) == before
+
+
+def test_people_of_a_frame_are_found(studio: Studio) -> None:
+    frame, poses = studio.people(CLIP, seconds=1.0)
+    assert frame.shape[:2] == (probe(CLIP).height, probe(CLIP).width)
+    assert poses.num_people == 1
+
+
+def test_what_cannot_be_used_is_a_sentence(studio: Studio, tmp_path: Path) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    with pytest.raises(VideoError):
+        studio.fit(PICTURE, text, {}, quiet)
+    with pytest.raises(StudioError, match="choose a picture"):
+        studio.fit(tmp_path / "none.png", CLIP, {}, quiet)
+    with pytest.raises(ConfigError, match="sead is not a setting"):
+        studio.fit(PICTURE, CLIP, {"sead": 1}, quiet)
+    assert not any(tmp_path.glob("*/result.*"))
+
+
+def test_a_long_clip_is_refused_unless_it_is_trimmed(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copy(CLIP, tmp_path / "clip.mp4")
+    monkeypatch.setattr("mimic.ui.studio.MAX_SECONDS", 1.0)
+    with pytest.raises(StudioError, match=r"the clip has 4 s; the studio takes 1 s\. Trim it"):
+        studio.fit(PICTURE, tmp_path / "clip.mp4", {}, quiet)
+    assert studio.fit(PICTURE, tmp_path / "clip.mp4", SHORT, quiet).num_frames == 4
