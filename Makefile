@@ -1,4 +1,4 @@
-# make demo    install (the first time) and make the bundled character dance: outputs/demo_side_by_side.mp4
+# make demo    install (the first time) and make the bundled character dance: outputs/demo_side_by_side.mp4, outputs/demo.png
 # make test    the tests (those marked slow or gpu left out)
 # make lint    ruff, mypy, import-linter
 # make bench   speed on this CPU, the released way beside ours (at most 10 minutes)

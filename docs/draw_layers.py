@@ -25,6 +25,7 @@ PICTURE = ROOT / "docs" / "images" / "layers.svg"
 
 PURPOSES = {
     "mimic.cli": "commands",
+    "mimic.ui": "the studio, a web page",
     "mimic.miniature": "bundled models",
     "mimic.compare": "models side by side",
     "mimic.training": "the trainer",

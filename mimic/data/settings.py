@@ -56,6 +56,11 @@ class DataSettings(Config):
     """Source of the reference. `video`: any clip of the same video; `clip`: the same clip, for videos whose
     scenes show different people or clothes."""
 
+    references: int = Field(1, ge=1)
+    """How often each sample is used in its step, each time with another of its pictures (the reference and
+    the frames) as the reference. Pictures are rendered or read, and encoded, once for all of them, so that
+    more windows are trained on in the same time; the step's batch is as many times larger."""
+
     crop: Literal["centre", "random", "person"] = "centre"
     """Position of the crop box in frames: `centre`, `random`, or `person` (centred on the person). In
     validation, `random` is the same as `centre`."""
@@ -114,8 +119,9 @@ class DataSettings(Config):
     fps: float = Field(8.0, gt=0)
     """Synthetic: frames per second of the clips."""
 
-    world: Literal["plain", "rich"] = "plain"
-    """Synthetic: variety of dancers, clothes, rooms and motion; `rich` has more than `plain`."""
+    world: Literal["plain", "portraits", "rich"] = "plain"
+    """Synthetic: variety of dancers, clothes, rooms and motion. `plain`: whole bodies from the front;
+    `portraits`: the same with half bodies, busts and close-ups; `rich`: all variation."""
 
     dancer_seed: int = Field(0, ge=0)
     """Synthetic: seed of the dancers, independent of the training's seed."""
@@ -171,6 +177,11 @@ class DataSettings(Config):
             raise ValueError(
                 f"sizes are {[list(size) for size in self.sizes]} besides [{self.height}, {self.width}]; "
                 "name each once"
+            )
+        if self.references > self.num_frames + 1:
+            raise ValueError(
+                f"references is {self.references}; a sample has {self.num_frames + 1} pictures: num_frames "
+                "and the reference"
             )
         if not 1 <= self.zoom[0] <= self.zoom[1]:
             raise ValueError(f"zoom is {list(self.zoom)}; expected two factors, 1 <= first <= second")

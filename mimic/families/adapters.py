@@ -288,7 +288,8 @@ def _low_rank(layer: nn.Module, features: Tensor, down: Tensor, up: Tensor) -> T
 
 
 def _kind(layer: nn.Module) -> type[nn.Module]:
-    return next(kind for kind in (nn.Linear, *_CONVOLUTIONS) if isinstance(layer, kind))
+    kinds: tuple[type[nn.Module], ...] = (nn.Linear, *_CONVOLUTIONS)
+    return next(kind for kind in kinds if isinstance(layer, kind))
 
 
 def _check_layer(name: str, layer: nn.Module) -> None:

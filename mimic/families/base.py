@@ -234,6 +234,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
             fusion=chosen.fusion,
             noise=chosen.noise,
             decode_chunk_size=chosen.decode_chunk_size,
+            decode_overlap=chosen.decode_overlap,
             generator=generator,
             settings=chosen,
         )
@@ -243,6 +244,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
                 f"fusion '{plan.fusion}' depends on the order of windows, and closed windows have none; use "
                 "windows: sliding, or leave windows out."
             )
+        checks.check_decoding(plan.decode_chunk_size, plan.decode_overlap)
         checks.check_size(plan.height, plan.width, self.pixels_per_latent)
         name = type(self.scheduler).__name__
         if chosen.guidance_interval is not None and not has_noise_levels(self.scheduler):
@@ -276,7 +278,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
                 conditions = self.encode(inputs, plan)
                 noise = self.prepare(inputs, plan)
                 latents = self.denoise(plan, conditions, noise, report or StepReport())
-            return self.decode(latents, plan.decode_chunk_size, output_type)
+            return self.decode(latents, plan.decode_chunk_size, output_type, overlap=plan.decode_overlap)
         finally:
             self.maybe_free_model_hooks()
 

@@ -5,6 +5,7 @@ Legend: F frames, f frames of a chunk, H height, W width. Frames are RGB uint8.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from mimic.families.base import AnimationPipeline
 from mimic.families.plan import Plan
 from mimic.generation.reference import compatibility_of
 from mimic.generation.unfinished import KeptFrames
+from mimic.models.vae import chunk_spans
 
 
 def decoded_frames(
@@ -39,11 +41,8 @@ def decoded_frames(
         yield from kept.read()
     if pipeline.ranks is not None:
         num_done = pipeline.ranks.from_first(num_done)
-    remaining = latents[:, num_done * plan.decode_chunk_size :]
-    if not remaining.shape[1]:
-        return
     is_first = pipeline.shows_reference_first and num_done == 0
-    for chunk in _decoded_chunks(pipeline, plan, remaining, compatibility_of(pipeline, settings)):
+    for chunk in _decoded_chunks(pipeline, plan, latents, num_done, compatibility_of(pipeline, settings)):
         frames = chunk[1 if is_first else 0 :]
         is_first = False
         if kept is not None:
@@ -52,21 +51,36 @@ def decoded_frames(
 
 
 def _decoded_chunks(
-    pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], latents: Tensor, compatibility: Compatibility
+    pipeline: AnimationPipeline[Any, Any],
+    plan: Plan[Any],
+    latents: Tensor,
+    num_done: int,
+    compatibility: Compatibility,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Decode and yield chunks, uint8 ``f x H x W x 3``, by one process or several."""
+    """Decode and yield the chunks from `num_done` on, uint8 ``f x H x W x 3``, by one process or several."""
+    spans = chunk_spans(pipeline.vae, latents.shape[1], plan.decode_chunk_size, plan.decode_overlap)[
+        num_done:
+    ]
+    if not spans:
+        return
+
+    def decoded(first_chunk: int) -> Iterator[Tensor]:
+        return pipeline.decode_stream(
+            latents, plan.decode_chunk_size, overlap=plan.decode_overlap, first_chunk=first_chunk
+        )
+
     if pipeline.ranks is None:
-        for frames_F3HW in pipeline.decode_stream(latents, plan.decode_chunk_size):
+        for frames_F3HW in decoded(num_done):
             yield frames_to_uint8(frames_F3HW, compatibility)
         return
-    chunks = latents.split(plan.decode_chunk_size, dim=1)
 
     def compute(number: int) -> Tensor:
-        frames_F3HW = torch.cat([*pipeline.decode_stream(chunks[number], plan.decode_chunk_size)])
-        return torch.from_numpy(frames_to_uint8(frames_F3HW, compatibility))
+        with contextlib.closing(decoded(num_done + number)) as chunks:
+            return torch.from_numpy(frames_to_uint8(next(chunks), compatibility))
 
     def like(number: int) -> tuple[tuple[int, ...], torch.dtype, torch.device]:
-        return (chunks[number].shape[1], plan.height, plan.width, 3), torch.uint8, torch.device("cpu")
+        kept = spans[number][1]
+        return (kept.stop - kept.start, plan.height, plan.width, 3), torch.uint8, torch.device("cpu")
 
-    for frames in pipeline.ranks.in_order(len(chunks), compute, like):
+    for frames in pipeline.ranks.in_order(len(spans), compute, like):
         yield frames.numpy()

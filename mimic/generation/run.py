@@ -177,9 +177,7 @@ def _run_cases(
             **case.model_dump(include=set(CaseSettings.model_fields)),
         )
         try:
-            result = retried_with_less_memory(
-                make, memory, ranks, say=lambda line, name=name: say(f"{name}: {line}")
-            )
+            result = retried_with_less_memory(make, memory, ranks, say=functools.partial(_say_of, name, say))
         except Exception as error:
             if ranks is not None:  # the others wait for this process
                 raise
@@ -420,3 +418,7 @@ def _is_all_bundled(config: InferenceConfig) -> bool:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _say_of(name: str, say: Callable[[str], None], line: str) -> None:
+    say(f"{name}: {line}")

@@ -134,6 +134,7 @@ def describe(run: TrainingRun) -> list[str]:
     memory = ", ".join(f"{name} {as_bytes(size)}" for name, size in parts.items() if size)
     share = settings.batch_size // (accelerator.num_processes * settings.accumulate)
     data = settings.data
+    each = f", each with {data.references} references" if data.references > 1 else ""
     epochs = settings.max_steps * settings.batch_size / len(run.dataset)
     return [
         f"training {settings.family}, model {settings.model}: {_count(number)} parameters, "
@@ -141,7 +142,7 @@ def describe(run: TrainingRun) -> list[str]:
         f"{_count(frozen)} beside them frozen",
         f"memory of each process before activations: {as_bytes(sum(parts.values()))} ({memory})",
         f"effective batch {settings.batch_size}: {accelerator.num_processes} processes x "
-        f"{settings.accumulate} passes x {share} clips of {data.num_frames} frames, "
+        f"{settings.accumulate} passes x {share} clips of {data.num_frames} frames{each}, "
         f"{' or '.join(f'{height}x{width}' for height, width in data.all_sizes)}; {settings.precision} on "
         f"{accelerator.device}",
         f"{len(run.dataset)} clips, {settings.max_steps} steps, {epochs:.1f} epochs",

@@ -223,6 +223,11 @@ class TrainSettings(Config):
             )
         if self.model == "tiny" and self.checkpoint is not None:
             raise ValueError("model is tiny, which no released checkpoint fits; leave checkpoint out")
+        if self.data.references > 1 and self.memory.cache is not None:
+            raise ValueError(
+                f"data.references is {self.data.references}, and memory.cache holds the embedding of one "
+                "reference of each clip; leave one of the two out"
+            )
         best_by = self.validation.best_by
         if self.validation.every and best_by == "hand_psnr" and "hands" not in self.data.regions:
             raise ValueError(
