@@ -5,7 +5,6 @@ Legend: F frames, f frames of a chunk, H height, W width. Frames are RGB uint8.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,8 +74,7 @@ def _decoded_chunks(
         return
 
     def compute(number: int) -> Tensor:
-        with contextlib.closing(decoded(num_done + number)) as chunks:
-            return torch.from_numpy(frames_to_uint8(next(chunks), compatibility))
+        return torch.from_numpy(frames_to_uint8(next(decoded(num_done + number)), compatibility))
 
     def like(number: int) -> tuple[tuple[int, ...], torch.dtype, torch.device]:
         kept = spans[number][1]
