@@ -73,7 +73,7 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
 def _shown_steps(validated: Mapping[int, Any], best_step: int | None) -> dict[int, str]:
     """The first, best and last validated step, with what each is."""
     names: dict[int, list[str]] = {min(validated): ["before training" if min(validated) == 0 else "first"]}
-    if best_step in validated:
+    if best_step is not None and best_step in validated:
         names.setdefault(best_step, []).append("best")
     names.setdefault(max(validated), []).append("last")
     return {step: " and ".join(names[step]) for step in sorted(names)}
