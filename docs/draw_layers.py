@@ -37,6 +37,7 @@ PURPOSES = {
     "mimic.results": "results that exist",
     "mimic.models": "networks",
     "mimic.devices": "device and precision",
+    "mimic.distributed": "several processes",
     "mimic.config": "settings",
     "mimic.weights": "reading weights",
     "mimic.video": "videos and pictures",
