@@ -150,7 +150,9 @@ def demo(binaries: Path, rest: list[str]) -> int:
 
 
 def test(binaries: Path, rest: list[str]) -> int:
-    return shown(program(binaries, "python"), "-m", "pytest", "-q", "-m", "not slow and not gpu and not browser", *rest)
+    return shown(
+        program(binaries, "python"), "-m", "pytest", "-q", "-m", "not slow and not gpu and not browser", *rest
+    )
 
 
 def browser(binaries: Path, rest: list[str]) -> int:
@@ -199,8 +201,8 @@ def lock(binaries: Path, rest: list[str]) -> int:
 
 
 COMMANDS = {
-    "demo": demo, "test": test, "browser": browser, "lint": lint, "bench": bench, "compare": compare, "ablation": ablation,
-    "install": nothing, "lock": lock,
+    "demo": demo, "test": test, "browser": browser, "lint": lint, "bench": bench, "compare": compare,
+    "ablation": ablation, "install": nothing, "lock": lock,
 }  # fmt: skip
 
 if __name__ == "__main__":
