@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
             prepared.folder / REJECTED,
         )
         return 1
-    print(_hands(prepared.clips))
+    log.info(_hands(prepared.clips))
     print(prepared.contact_sheet)
     print(prepared.folder / INDEX)
     return 0

@@ -53,7 +53,7 @@ def test_ways_of_saving_memory_are_seen_to_save_it():
     walked = compute(settings(lora={"rank": 2, "targets": ["unet.attention"]}, precision="bf16"), 1)
     phases, low_rank = walked["phases"], walked["parts"]
     assert list(phases) == ["load", "encode", "step", "validate", "save", "export"]
-    assert phases["save"] < min(phases["encode"], phases["step"], phases["validate"])
+    assert phases["save"] <= min(phases["encode"], phases["step"], phases["validate"])
     assert phases["step"] == pytest.approx(sum(low_rank.values()))
     # Frozen weights were cast, so that the export builds the whole model in float32 in main memory.
     assert walked["main memory"]["export"] > 1.9 * low_rank["frozen weights"]

@@ -2,6 +2,7 @@
 
 import json
 import resource
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +72,20 @@ def test_all_cases_run_and_the_models_warning_is_told_once(stage: Stage, tmp_pat
 
 
 def test_a_case_that_fails_leaves_the_others_alone(stage: Stage, tmp_path: Path, moves: Path) -> None:
-    nobody = write_clip(tmp_path / "nobody.mp4", even_times(3, 10), height=128, width=128)
+    gap = np.ones((len(stage.driving_poses), 1), np.bool_)
+    gap[1:-1] = False
+    gappy = replace(stage.driving_poses, is_present=gap).save(tmp_path / "gap.npz")
+    gap_fails = {"missing": "fail", "bridge_gaps": 0}
     outcome = run(
         stage,
         tmp_path,
-        [{"ref_video_path": str(nobody), "name": "a"}, {"ref_video_path": str(moves), "name": "b"}],
+        [
+            {"ref_video_path": str(gappy), "name": "a", **gap_fails},
+            {"ref_video_path": str(moves), "name": "b"},
+        ],
     )
     assert [failure.name for failure in outcome.failures] == ["a"]
-    assert "nobody.mp4" in one_line(outcome.failures[0].error)
+    assert "nobody" in one_line(outcome.failures[0].error)
     assert names(tmp_path / "out") == ["b.json", "b.mp4"]
 
 
