@@ -2,7 +2,8 @@
 """What `make` does, on every system: set up the environment, then run the demonstration, tests or linters.
 
     python dev.py demo      install (the first time) and make the bundled character dance
-    python dev.py test      the tests (those marked slow or gpu left out)
+    python dev.py test      the tests (those marked slow, gpu or browser left out)
+    python dev.py browser   the tests of the studio in Chromium (Debian: apt-get install chromium)
     python dev.py lint      ruff, mypy, import-linter
     python dev.py bench     speed on this CPU, the released way beside ours (at most 10 minutes)
     python dev.py compare   models side by side on rendered dancers
@@ -149,7 +150,17 @@ def demo(binaries: Path, rest: list[str]) -> int:
 
 
 def test(binaries: Path, rest: list[str]) -> int:
-    return shown(program(binaries, "python"), "-m", "pytest", "-q", "-m", "not slow and not gpu", *rest)
+    return shown(
+        program(binaries, "python"), "-m", "pytest", "-q", "-m", "not slow and not gpu and not browser", *rest
+    )
+
+
+def browser(binaries: Path, rest: list[str]) -> int:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    if not any(map(shutil.which, names)):
+        print(f"no Chromium here ({', '.join(names)}); on Debian: apt-get install chromium", file=sys.stderr)
+        return 1
+    return shown(program(binaries, "python"), "-m", "pytest", "-q", "-m", "browser", *rest)
 
 
 def lint(binaries: Path, rest: list[str]) -> int:
@@ -190,8 +201,8 @@ def lock(binaries: Path, rest: list[str]) -> int:
 
 
 COMMANDS = {
-    "demo": demo, "test": test, "lint": lint, "bench": bench, "compare": compare, "ablation": ablation,
-    "install": nothing, "lock": lock,
+    "demo": demo, "test": test, "browser": browser, "lint": lint, "bench": bench, "compare": compare,
+    "ablation": ablation, "install": nothing, "lock": lock,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def family_step(settings: TrainSettings) -> Cost:
     with _counting() as counter:
         task.model(task.encode(collate(samples)), draws).total.backward()
     return Cost(
-        counter.get_total_flops() / 1e12, sum(len(sample.frames) for sample in samples), settings.batch_size
+        counter.get_total_flops() / 1e12, sum(sample.num_frames for sample in samples), settings.batch_size
     )
 
 

@@ -5,9 +5,11 @@
 
 For each of the unseen dancers: a reference picture at a random moment, and a stretch of another moment of the
 same dance as driving poses, so that the truth is known. Baselines: the reference picture in every frame; the
-model driven by another dancer's poses; and the VAE alone (what perfect latents would give). Arguments of the
-pipeline may be given as key=value. A model that is driven by DensePose maps gets the rendered parts, without
-detector noise.
+model driven by another dancer's poses; and the VAE alone (what perfect latents would give). Models that draw
+larger pictures than 96x96 are also measured at 96x96, so that figures of different sizes can be compared. Of
+the VAE, seams between chunks of decoded frames are measured for several overlaps. Arguments of the pipeline
+may be given as key=value. A model that is driven by DensePose maps gets the rendered parts, without detector
+noise.
 """
 
 from __future__ import annotations
@@ -38,12 +40,15 @@ from mimic.dancers.background import paint_background
 from mimic.dancers.clip import RenderedClip
 from mimic.families.registry import load_pipeline
 from mimic.metrics.image import intersection_over_union, psnr, silhouette
-from mimic.metrics.video import flicker
+from mimic.metrics.video import changes, flicker, seam_jump
+from mimic.models.vae import decode_frames, encode_images
 from pose import PoseSequence, draw_pose
 from pose.densepose import densepose_palette
 
 RESULTS = Path(__file__).parent / "results"
 FIRST_SEED = 900_000  # training numbers its dancers from ten million on
+COMMON_SIDE = 96  # pixels at which models of all sizes are compared
+OVERLAPS = (0, 1, 2, 3)
 Frames = NDArray[np.uint8]
 
 
@@ -87,23 +92,61 @@ def animate(pipe: Any, reference: Frames, maps: Frames, *, seed: int, **argument
 
 
 @torch.no_grad()
-def through_vae(pipe: Any, frames: Frames) -> Frames:
-    """Encoded and decoded, the best that any latents could give."""
-    pixels = torch.from_numpy(frames.transpose(0, 3, 1, 2).copy()).to(pipe.vae.dtype) / 127.5 - 1
-    latents = pipe.vae.encode(pixels).latent_dist.mode()
-    decoded = pipe.vae.decode(latents, num_frames=len(latents)).sample.float()
-    return ((decoded + 1) * 127.5).round().clamp(0, 255).byte().numpy().transpose(0, 2, 3, 1)
+def encoded(pipe: Any, frames: Frames) -> torch.Tensor:
+    """Latents of frames as the sampler would leave them, the best that it could give."""
+    pixels = torch.from_numpy(frames.transpose(0, 3, 1, 2).copy()).float() / 127.5 - 1
+    return encode_images(pipe.vae, pixels) * pipe.vae.config.scaling_factor
+
+
+@torch.no_grad()
+def decoded(pipe: Any, latents: torch.Tensor, *, chunk: int, overlap: int = 0) -> Frames:
+    frames = torch.cat(list(decode_frames(pipe.vae, latents, chunk, overlap=overlap)))
+    return ((frames + 1) * 127.5).round().clamp(0, 255).byte().numpy().transpose(0, 2, 3, 1)
+
+
+def decoding_seams(
+    pipe: Any, latents: torch.Tensor, clip: RenderedClip, whole: Frames, *, chunk: int
+) -> dict[str, dict[str, float]]:
+    """For each overlap: the jump between chunks (1 is none), and the mean difference in grey levels from
+    decoding all frames at once."""
+    found = {}
+    for overlap in OVERLAPS:
+        if 2 * overlap >= chunk or len(latents) <= chunk:
+            continue
+        frames = decoded(pipe, latents, chunk=chunk, overlap=overlap)
+        lengths = [len(part) for part in decode_frames(pipe.vae, latents, chunk, overlap=overlap)]
+        jump = seam_jump(changes(frames, clip.frames[1:]), np.cumsum(lengths)[:-1].tolist())
+        difference = float(np.abs(frames.astype(np.float32) - whole).mean())
+        found[f"overlap {overlap}"] = {
+            "jump": float("nan") if jump is None else jump,
+            "difference": difference,
+        }
+    return found
+
+
+def downscaled(frames: Frames, side: int = COMMON_SIDE) -> Frames:
+    """Frames or masks ``F x H x W (x 3)`` at `side` x `side` pixels."""
+    return np.stack([cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA) for frame in frames])
+
+
+def measure_downscaled(frames: Frames, clip: RenderedClip) -> dict[str, float]:
+    """PSNR at the common size, of all pixels and of the figure."""
+    truth, mask = downscaled(clip.frames[1:]), downscaled(clip.figure_mask[1:].astype(np.uint8) * 255) > 127
+    small = downscaled(frames)
+    return {"psnr_96": psnr(small, truth), "figure_psnr_96": psnr(small, truth, mask)}
 
 
 def measure(frames: Frames, clip: RenderedClip, background: Frames) -> dict[str, float]:
     truth, figure, parts = clip.frames[1:], clip.figure_mask[1:], clip.part_ids[1:]
     hands = np.isin(parts, (LEFT_HAND, RIGHT_HAND))
     hands = np.stack([cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for mask in hands])
+    at_common_size = measure_downscaled(frames, clip) if frames.shape[1] > COMMON_SIDE else {}
     return {
         "psnr": psnr(frames, truth),
         "figure_psnr": psnr(frames, truth, figure),
         "hands_psnr": psnr(frames, truth, hands),
         "silhouette_iou": intersection_over_union(silhouette(frames, background), figure),
+        **at_common_size,
     }
 
 
@@ -118,7 +161,8 @@ def run(
         "wrong poses": [],
         "vae": [],
     }
-    flickers, strips, seconds = [], [], 0.0
+    flickers, strips, seams, seconds = [], [], [], 0.0
+    chunk = int(pipe.default("decode_chunk_size"))
     for i, (clip, background) in enumerate(tqdm(cases, desc="dancers")):
         rng = np.random.default_rng(i)
         poses = add_detector_noise(clip.poses, rng, strength=detector_noise) if detector_noise else clip.poses
@@ -133,7 +177,10 @@ def run(
         still = animate(pipe, reference, maps[[0, *([1] * min(8, num_frames))]], seed=i, **arguments)
         flickers.append(flicker(still))
         copied = np.broadcast_to(reference, frames.shape)
-        for name, made in zip(rows, (frames, copied, wrong, through_vae(pipe, clip.frames[1:]))):
+        latents = encoded(pipe, clip.frames[1:])
+        ceiling = decoded(pipe, latents, chunk=num_frames)
+        seams.append(decoding_seams(pipe, latents, clip, ceiling, chunk=chunk))
+        for name, made in zip(rows, (frames, copied, wrong, ceiling)):
             rows[name].append(measure(made, clip, background))
         picks = np.linspace(0, num_frames - 1, 3).astype(int)
         triples = [np.concatenate([maps[1 + p], frames[p], clip.frames[1 + p]], 1) for p in picks]
@@ -147,6 +194,10 @@ def run(
         "figures": mean,
         "spread_over_dancers": spread,
         "flicker_on_a_still_pose_grey_levels": float(np.mean(flickers)),
+        "decoding_seams": {
+            name: {key: float(np.nanmean([seam[name][key] for seam in seams])) for key in seams[0][name]}
+            for name in seams[0]
+        },
         "seconds_a_frame": seconds / (num_cases * num_frames),
         "settings": {
             "num_cases": num_cases,
@@ -192,6 +243,8 @@ def main() -> None:
     for name, figures in result["figures"].items():
         print(f"{name:18s} " + "  ".join(f"{key} {value:6.2f}" for key, value in figures.items()))
     print(f"flicker on a still pose {result['flicker_on_a_still_pose_grey_levels']:.2f} grey levels")
+    for name, seam in result["decoding_seams"].items():
+        print(f"decoding with {name}: " + "  ".join(f"{key} {value:.3f}" for key, value in seam.items()))
     print(f"contact sheet and figures in {output}")
 
 

@@ -122,7 +122,6 @@ FEATURES: dict[str, Callable[[Any], Any]] = {
     "`set_attention_backend('native')`": after(lambda pipe: pipe.unet.set_attention_backend("native")),
     "`vae.enable_slicing`": after(lambda pipe: pipe.vae.enable_slicing()),
     "`vae.enable_tiling`": after(lambda pipe: pipe.vae.enable_tiling()),
-    "`torch.compile(pipe.unet)`": compiled("unet"),
     "`torch.compile(pipe.vae)`": compiled("vae"),
     "channels last": after(lambda pipe: pipe.unet.to(memory_format=torch.channels_last)),
     "bfloat16": after(lambda pipe: pipe.to(torch.bfloat16)),

@@ -25,6 +25,7 @@ PICTURE = ROOT / "docs" / "images" / "layers.svg"
 
 PURPOSES = {
     "mimic.cli": "commands",
+    "mimic.ui": "the studio, a web page",
     "mimic.miniature": "bundled models",
     "mimic.compare": "models side by side",
     "mimic.training": "the trainer",
@@ -37,6 +38,7 @@ PURPOSES = {
     "mimic.results": "results that exist",
     "mimic.models": "networks",
     "mimic.devices": "device and precision",
+    "mimic.distributed": "several processes",
     "mimic.config": "settings",
     "mimic.weights": "reading weights",
     "mimic.video": "videos and pictures",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -19,13 +20,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mimic.files import local_path, replace
+from mimic.files import local_path, replace, write_json
 from mimic.video import VideoError, probe
 from mimic.video.formats import is_folder_name, sibling
 from mimic.weights.sources import sha256
 
 RESULT_VERSION = 1
 """Counted up when the same settings, inputs and weights give other pictures."""
+
+
+JOURNAL = "placing.json"
 
 
 class ResultError(ValueError):
@@ -55,6 +59,11 @@ class ResultFiles:
         return ResultFiles(
             sibling(self.video, f".{number}"), None if side is None else sibling(side, f".{number}")
         )
+
+    def inside(self, folder: Path) -> ResultFiles:
+        """Return files of the same names in another folder."""
+        side = self.side_by_side
+        return ResultFiles(folder / self.video.name, None if side is None else folder / side.name)
 
 
 @dataclass(frozen=True)
@@ -138,10 +147,7 @@ def set_aside(files: FilesT, *, is_kept: bool) -> Iterator[FilesT | None]:
     if not is_kept or not there:
         yield None
         return
-    number = 1
-    while any(os.path.lexists(path) for path in files.numbered(number)):
-        number += 1
-    former = files.numbered(number)
+    former = files.numbered(_free_number(files))
     moves = [(path, name) for path, name in zip(files, former) if path.exists()]
     for path, name in moves:
         _move(path, name)
@@ -152,6 +158,50 @@ def set_aside(files: FilesT, *, is_kept: bool) -> Iterator[FilesT | None]:
             if not path.exists():
                 os.replace(name, path)
         raise
+
+
+def place(staged: Path, files: ResultFiles, *, is_former_kept: bool) -> ResultFiles | None:
+    """Move the files of a new result from another folder of the same disk to their names.
+
+    If this is interrupted at any moment, `finish_placing` completes it.
+
+    Args:
+        staged: the folder; holds files of the same names.
+        files: the names.
+        is_former_kept: keep what is there under its next free number; else it is replaced.
+
+    Returns:
+        the names of the former result; None if there was none or it is not kept.
+    """
+    is_there = any(os.path.lexists(path) for path in files)
+    number = _free_number(files) if is_former_kept and is_there else None
+    side = None if files.side_by_side is None else files.side_by_side.name
+    beside = os.path.relpath(files.video.parent, staged)
+    journal = {"folder": beside, "video": files.video.name, "side_by_side": side, "former": number}
+    write_json(staged / JOURNAL, journal)
+    finish_placing(staged)
+    return None if number is None else files.numbered(number)
+
+
+def finish_placing(staged: Path) -> bool:
+    """Complete a `place` that was interrupted; returns whether there was one."""
+    journal = _json_of(staged / JOURNAL)
+    if journal is None:
+        return False
+    beside = staged / journal["folder"]
+    side = journal["side_by_side"]
+    files = ResultFiles(beside / journal["video"], None if side is None else beside / side)
+    former = files if journal["former"] is None else files.numbered(journal["former"])
+    for path, aside in zip(files, former):
+        new = staged / path.name
+        if new.exists():  # else it was moved before the interruption
+            if aside != path and path.exists():
+                _move(path, aside)
+            if path.is_dir():
+                shutil.rmtree(path)  # a former folder of pictures that is replaced
+            replace(new, path)
+    (staged / JOURNAL).unlink()
+    return True
 
 
 def _move(path: Path, name: Path) -> None:
@@ -186,13 +236,25 @@ def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and next(path.iterdir(), None) is None
 
 
-def _report(path: Path) -> dict[str, Any] | None:
+def _free_number(files: ResultFiles | PlainFiles) -> int:
+    """Return the first number under which a former result can be set aside."""
+    taken = (any(os.path.lexists(path) for path in files.numbered(number)) for number in itertools.count(1))
+    return 1 + next(index for index, is_taken in enumerate(taken) if not is_taken)
+
+
+def _json_of(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    is_ours = isinstance(content, dict) and isinstance(content.get("output"), dict)
-    return content if is_ours and "mimic" in (content.get("versions") or {}) else None
+    return content if isinstance(content, dict) else None
+
+
+def _report(path: Path) -> dict[str, Any] | None:
+    content = _json_of(path)
+    if content is None or not isinstance(content.get("output"), dict):
+        return None
+    return content if "mimic" in (content.get("versions") or {}) else None
 
 
 def _fits(files: ResultFiles, report: Mapping[str, Any]) -> bool:

@@ -147,7 +147,8 @@ def _files(folder: str, kind: str) -> list[str]:
     from mimic.files import local_path
     from mimic.video import VideoError, kind_of
 
-    found, others = [], []
+    found: list[str] = []
+    others: list[str] = []
     for path in sorted(local_path(folder).iterdir()):
         if path.name.startswith(".") or path.is_dir():
             continue

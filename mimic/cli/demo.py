@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from pathlib import Path
 
 from mimic.cli.infer import run_cases
 from mimic.cli.options import Subparsers, add_run_options
+
+log = logging.getLogger("mimic")
 
 
 def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
@@ -14,7 +18,8 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         "demo",
         parents=[shared],
         help="make the bundled character dance (minutes, no download)",
-        description="Run the shipped demo.yaml: the bundled model, picture and driving clip.",
+        description="Run the shipped demo.yaml: the bundled model, picture and driving clip. Also write "
+        "demo.png, a sheet with moments of the video.",
         epilog="With your own clip: mimic demo test_case.0.ref_video_path=my_dance.mp4",
     )
     add_run_options(parser)
@@ -25,4 +30,25 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from mimic.config import load_inference_config, shipped_config
 
-    return run_cases(load_inference_config(shipped_config("demo.yaml"), options.overrides), options)
+    config = load_inference_config(shipped_config("demo.yaml"), options.overrides)
+    folder = Path(config.output_dir if options.output_dir is None else options.output_dir).expanduser()
+    sheets = {}
+    for name, case in zip(config.case_names(), config.test_case):
+        if case.side_by_side:
+            sheets[folder / f"{name}_side_by_side.mp4"] = folder / f"{name}.png"
+    taken = [sheet for sheet in sheets.values() if sheet.exists()]
+    if taken:
+        from mimic.generation.sheet import check_sheet
+
+        for sheet in taken:
+            check_sheet(sheet)
+    code = run_cases(config, options)
+    if code == 0 and sheets:
+        from mimic.generation.sheet import write_sheet
+
+        for video, sheet in sheets.items():
+            former = write_sheet(video, sheet, overwrite=options.overwrite)
+            if former is not None:
+                log.info("the former contact sheet is kept as %s", former.name)
+            print(sheet)
+    return code

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimic.cli.options import Subparsers, UsageError, add_run_options
+from mimic.cli.stopping import signals_raise
 
 if TYPE_CHECKING:
     from mimic.config import InferenceConfig
@@ -60,23 +62,27 @@ def run_cases(config: InferenceConfig, options: argparse.Namespace) -> int:
     from mimic.progress import emit
 
     log = logging.getLogger("mimic")
+    is_first = os.environ.get("RANK", "0") == "0"  # of several processes
+    if not is_first:
+        log.setLevel(logging.WARNING)
     if options.dry_run:
         for estimate in estimate_config(config, output_dir=options.output_dir, say=log.info):
             emit("estimate", **asdict(estimate), total_seconds=estimate.total_seconds)
             print(*estimate.lines(), sep="\n")
         return 0
-    outcome = run_config(
-        config,
-        output_dir=options.output_dir,
-        overwrite=options.overwrite,
-        is_progress_shown=not options.quiet,
-        say=log.info,
-    )
+    with signals_raise():
+        outcome = run_config(
+            config,
+            output_dir=options.output_dir,
+            overwrite=options.overwrite,
+            is_progress_shown=not options.quiet,
+            say=log.info,
+        )
     if outcome.failures and (options.debug or len(config.test_case) == 1):
         raise outcome.failures[0].error
     if outcome.results:
         log.info("look at:")
-    for result in outcome.results:
+    for result in outcome.results if is_first else ():
         facts = {key: value for key, value in vars(result).items() if key != "poses"}
         emit("result", **facts)
         print(result.side_by_side or result.path)

@@ -31,13 +31,14 @@ from mimic.cli import (
 )
 from mimic.cli.json_log import JsonHandler, json_lines
 from mimic.cli.options import Subparsers
+from mimic.cli.stopping import Terminated
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 EXIT_CODES = """exit codes:
   0    done
   1    something failed: a case, a download, a full disk; the message says what, finished results are kept
   2    the input cannot be used: an option, a setting, a file; nothing was made
-  130  interrupted (Ctrl-C); finished results are kept"""
+  130  interrupted (Ctrl-C; 143 by SIGTERM); finished results are kept"""
 
 COMMANDS = (
     demo, animate, infer, ui, train, export, prepare, compare, evaluate, pose, synth, configs, download,
@@ -88,9 +89,11 @@ def _run(options: argparse.Namespace, tell: Callable[[int, str], None]) -> int:
         code: int = options.run(options)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        tell(INTERRUPTED, "interrupted; finished results are kept")
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        by = f" by {stop}" if isinstance(stop, Terminated) else ""
+        code = stop.exit_code if isinstance(stop, Terminated) else INTERRUPTED
+        tell(code, f"interrupted{by}; finished results are kept")
+        return code
     except BrokenPipeError:  # the reader of our output has ended, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         return FAILED

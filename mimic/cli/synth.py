@@ -22,7 +22,9 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=float, default=12.0)
     parser.add_argument("--size", type=int, nargs=2, default=(384, 384), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--world", default="plain", choices=("plain", "rich"), help="variety of the dancers")
+    parser.add_argument(
+        "--world", default="plain", choices=("plain", "portraits", "rich"), help="variety of the dancers"
+    )
     parser.add_argument(
         "--noise",
         type=float,

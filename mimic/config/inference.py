@@ -266,6 +266,11 @@ class InferenceConfig(Config):
     cpu_offload: bool = False
     """Keep each network on the GPU only while it is used, which needs less GPU memory and more time."""
 
+    memory_mode: Literal["auto", "high", "balanced", "low"] = "auto"
+    """GPU memory to use: `high` is fastest; `balanced` and `low` keep each network on the GPU only while it
+    is used and compute spatial layers of MimicMotion a few frames, or one frame, at a time; `auto` takes the
+    first of these that fits into the free memory, and a lower one if memory runs out."""
+
     estimator: Literal["auto", "dwpose", "blazepose"] = "auto"
     """Pose estimator: `dwpose`, the bundled `blazepose`, or `auto`: DWPose if its weights are found, else
     BlazePose."""

@@ -72,6 +72,11 @@ class SamplingSettings(Config):
     """Number of frames decoded together. Fewer frames need less memory; with a temporal decoder, the result
     depends on this number."""
 
+    decode_overlap: int | None = Field(None, ge=0)
+    """With a temporal decoder: frames at both ends of each chunk that are decoded only as context and then
+    decoded again in the middle of another chunk, less than half of `decode_chunk_size` (released: 0). Chunks
+    then pass into each other without a jump, but each yields fewer frames, so decoding takes longer."""
+
     preset: Literal["exact", "balanced", "fast"] | None = None
     """`exact` (default) computes all steps in full; `balanced` and `fast` use fewer and cheaper evaluations
     of the network, by the settings `num_inference_steps`, `schedule`, `guidance_interval` and

@@ -23,12 +23,13 @@ from mimic.dancers.motion import Motion, sample_motion
 from mimic.dancers.noise import add_detector_noise
 from mimic.dancers.render import render
 from mimic.dancers.solids import LEFT_HAND, PART_NAMES, RIGHT_HAND
-from mimic.dancers.world import World
+from mimic.dancers.world import WORLDS, World
 
 __all__ = [
     "LEFT_HAND",
     "PART_NAMES",
     "RIGHT_HAND",
+    "WORLDS",
     "Background",
     "Body",
     "Camera",

@@ -257,9 +257,16 @@ def _sample_background(rng: np.random.Generator, world: World) -> Background:
 def _sample_camera(rng: np.random.Generator, world: World) -> Camera:
     zoom = float(rng.uniform(*world.zoom))
     look_up = 0.53
-    if rng.uniform() < world.half_body_probability:
-        zoom *= float(rng.uniform(1.5, 1.9))
-        look_up = float(rng.uniform(0.72, 0.78))
+    shot = rng.uniform()
+    for probability, zooms, heights in (
+        (world.half_body_probability, (1.5, 1.9), (0.72, 0.78)),
+        (world.bust_probability, (2.1, 2.8), (0.8, 0.85)),
+        (world.close_up_probability, (3.0, 3.8), (0.88, 0.92)),
+    ):
+        if 0 <= shot < probability:
+            zoom *= float(rng.uniform(*zooms))
+            look_up = float(rng.uniform(*heights))
+        shot -= probability
     return Camera(
         zoom=zoom,
         look_at=(

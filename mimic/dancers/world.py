@@ -15,7 +15,8 @@ class World:
     """Amounts of variation of characters, cameras, backgrounds and motion. Lengths are in body heights.
 
     `World.plain()` (the defaults) is simple enough for a small model to learn: one body scale, the whole body
-    in the frame, seen from the front. `World.rich()` has all variation.
+    in the frame, seen from the front. `World.portraits()` adds half bodies, busts and close-ups,
+    `World.rich()` has all variation.
     """
 
     height_variation: float = 0.06
@@ -48,6 +49,10 @@ class World:
     """Maximum sideways and upward displacement of the figure."""
     half_body_probability: float = 0.0
     """Probability that the camera shows only the upper half of the body."""
+    bust_probability: float = 0.0
+    """Probability that the camera shows head, shoulders and chest."""
+    close_up_probability: float = 0.0
+    """Probability that the camera shows the head and little else."""
     camera_distance: tuple[float, float] = (7.0, 7.0)
     camera_pitch_deg: tuple[float, float] = (3.0, 3.0)
     """Range of the camera's pitch in degrees; positive looks down."""
@@ -71,6 +76,19 @@ class World:
     def plain(cls) -> World:
         """Return little variation: one body scale, whole body from the front, plain backgrounds and light."""
         return cls()
+
+    @classmethod
+    def portraits(cls) -> World:
+        """Return `plain` with whole and half bodies, busts and close-ups, as users take pictures."""
+        return cls(
+            zoom=(0.95, 1.1),
+            shift=(0.03, 0.015),
+            half_body_probability=0.25,
+            bust_probability=0.2,
+            close_up_probability=0.1,
+            camera_distance=(5.0, 8.0),
+            camera_pitch_deg=(-2.0, 6.0),
+        )
 
     @classmethod
     def rich(cls) -> World:
@@ -100,3 +118,19 @@ class World:
             reach_side=0.62,
             reach_up=1.3,
         )
+
+    @classmethod
+    def named(cls, name: object) -> World:
+        """Return the world of a name of `WORLDS`.
+
+        Raises:
+            ValueError: there is no such world.
+        """
+        if name not in WORLDS:
+            raise ValueError(f"there is no world {name!r}; use {', '.join(WORLDS[:-1])} or {WORLDS[-1]}")
+        made: World = getattr(cls, str(name))()
+        return made
+
+
+WORLDS = ("plain", "portraits", "rich")
+"""Names of the worlds that settings and commands take."""

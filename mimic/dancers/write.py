@@ -98,7 +98,7 @@ def synth(
         seconds, fps: duration and frame rate of each clip.
         height, width: size of the pictures in pixels.
         seed: of all random choices.
-        world: ``plain``, ``rich`` or a `World`.
+        world: a name of `WORLDS` or a `World`.
         noise_strength: strength of simulated detector errors in the poses; 0 writes exact poses.
         densepose: also write the body parts, as ``clip_0000.densepose.mp4``.
         supersample: samples per pixel along each axis.
@@ -225,7 +225,4 @@ def _check_numbers(**values: float) -> None:
 def _world(world: str | World) -> World:
     if isinstance(world, World):
         return world
-    worlds = {"plain": World.plain, "rich": World.rich}
-    if not isinstance(world, str) or world not in worlds:
-        raise ValueError(f"there is no world {world!r}; use {' or '.join(worlds)}")
-    return worlds[world]()
+    return World.named(world)

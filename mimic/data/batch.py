@@ -42,9 +42,11 @@ class _Tensors:
     @property
     def num_bytes(self) -> int:
         """Size of all tensors."""
-        sizes: list[int] = []
-        self._mapped(lambda tensor: sizes.append(tensor.nbytes) or tensor)
-        return sum(sizes)
+        values = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
+        tensors = [
+            each for value in values for each in (value.values() if isinstance(value, dict) else [value])
+        ]
+        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Return the same with all tensors on `device`."""
@@ -133,6 +135,23 @@ class EncodedBatch(_Tensors):
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+def with_references(pictures_BP: Tensor, number: int) -> Tensor:
+    """Order the pictures of each clip `number` times: as they are, then with picture 1, 2, ... as the first.
+
+    Args:
+        pictures_BP: anything of the reference and the frames, ``B x (F + 1) x ...``, the reference's first.
+        number: of orders, at most F + 1. In order k, picture k and the reference have changed places.
+
+    Returns:
+        ``(B * number) x (F + 1) x ...``, all orders of a clip in a row.
+    """
+    num_pictures = pictures_BP.shape[1]
+    orders = torch.arange(num_pictures, device=pictures_BP.device).repeat(number, 1)
+    chosen = torch.arange(number, device=pictures_BP.device)
+    orders[chosen, chosen], orders[:, 0] = 0, chosen
+    return pictures_BP[:, orders].flatten(0, 1)
 
 
 AnySample: TypeAlias = Sample | EncodedSample

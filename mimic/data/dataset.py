@@ -9,6 +9,7 @@ Legend: F frames of a sample, H height, W width.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -88,6 +89,11 @@ class ClipDataset(Dataset[AnySample]):
         """Number of clips that are too short."""
         if not self.clips:
             raise ConfigError(self._why_none_serves())
+        by_size: dict[tuple[int, int], list[int]] = {size: [] for size in settings.all_sizes}
+        for index, clip in enumerate(self.clips):
+            by_size[self.size_of(clip)].append(index)
+        self.buckets = [indices for indices in by_size.values() if indices]
+        """The indices of samples by their size; a batch takes them from one of these."""
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -111,8 +117,7 @@ class ClipDataset(Dataset[AnySample]):
         if parts is None:
             maps = draw_pose(
                 poses,
-                settings.height,
-                settings.width,
+                *self.size_of(clip),
                 mode="confidence" if settings.confidence_maps else "binary",
                 canvas_short_side=settings.canvas_short_side,
             )
@@ -122,7 +127,7 @@ class ClipDataset(Dataset[AnySample]):
             maps = np.concatenate([of_reference_parts, parts])
         shared: dict[str, Any] = {
             "pose_maps": as_bytes_F3HW(maps),
-            "masks": self._masks(poses),
+            "masks": self._masks(poses, self.size_of(clip)),
             "key": f"{info.name} frames {frames[0]} to {frames[-1]}, reference {number} of "
             f"{self.source.infos[other].name}{', mirrored' if geometry.is_flipped else ''}",
         }
@@ -156,14 +161,14 @@ class ClipDataset(Dataset[AnySample]):
                 return None, poses[frames]
         return self.source.load(clip, frames, rng)
 
-    def _masks(self, poses: PoseSequence) -> dict[str, Tensor]:
-        """Return the masks of all regions, for poses after cropping."""
+    def _masks(self, poses: PoseSequence, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Return the masks of all regions, for poses after cropping to a size (height, width)."""
         settings = self.settings
         return region_masks(
             poses,
             settings.regions,
-            settings.height // settings.latent_downscale,
-            settings.width // settings.latent_downscale,
+            size[0] // settings.latent_downscale,
+            size[1] // settings.latent_downscale,
             thresholds={
                 "hands": settings.hand_threshold,
                 "face": settings.face_threshold,
@@ -171,6 +176,12 @@ class ClipDataset(Dataset[AnySample]):
             },
             margin=settings.region_margin,
         )
+
+    def size_of(self, clip: int) -> tuple[int, int]:
+        """Return the size (height, width) of a clip's samples: that of the nearest aspect ratio."""
+        info = self.source.infos[clip]
+        aspect = math.log(info.height / info.width)
+        return min(self.settings.all_sizes, key=lambda size: abs(math.log(size[0] / size[1]) - aspect))
 
     def _parts(self, clip: int, frames: Sequence[int], geometry: Geometry) -> NDArray[np.uint8] | None:
         """Return maps of body parts, uint8 ``F x H x W x 3``, after cropping; None for skeletons."""
@@ -235,7 +246,7 @@ class ClipDataset(Dataset[AnySample]):
         low, high = settings.zoom
         return choose_geometry(
             (info.height, info.width),
-            (settings.height, settings.width),
+            self.size_of(clip),
             zoom=low + zoom * (high - low) if is_training else low,
             place=place if is_training and settings.crop == "random" else (0.5, 0.5),
             centre=None if poses is None else person_centre(poses),

@@ -14,7 +14,7 @@ ONLY_SYNTHETIC = (
     "num_clips", "num_val_clips", "seconds", "fps", "world", "dancer_seed", "noise_strength",
     "noise_varies", "supersample",
 )  # fmt: skip
-ONLY_PREPARED = ("path", "videos", "densepose_videos")
+ONLY_PREPARED = ("path", "videos", "densepose_videos", "sizes")
 
 
 class DataSettings(Config):
@@ -36,6 +36,11 @@ class DataSettings(Config):
     width: int = Field(576, ge=16)
     """Width of the frames in pixels, a multiple of `latent_downscale`."""
 
+    sizes: tuple[tuple[int, int], ...] = ()
+    """Prepared: further sizes [height, width] of samples, for clips of other aspect ratios. Each clip has the
+    size whose aspect ratio is nearest to its own, and a batch has clips of one size. Sizes of equal area need
+    equal memory."""
+
     num_frames: int = Field(16, ge=1)
     """Number of frames to generate per sample, not counting the reference."""
 
@@ -50,6 +55,11 @@ class DataSettings(Config):
     reference_from: Literal["video", "clip"] = "video"
     """Source of the reference. `video`: any clip of the same video; `clip`: the same clip, for videos whose
     scenes show different people or clothes."""
+
+    references: int = Field(1, ge=1)
+    """How often each sample is used in its step, each time with another of its pictures (the reference and
+    the frames) as the reference. Pictures are rendered or read, and encoded, once for all of them, so that
+    more windows are trained on in the same time; the step's batch is as many times larger."""
 
     crop: Literal["centre", "random", "person"] = "centre"
     """Position of the crop box in frames: `centre`, `random`, or `person` (centred on the person). In
@@ -109,8 +119,9 @@ class DataSettings(Config):
     fps: float = Field(8.0, gt=0)
     """Synthetic: frames per second of the clips."""
 
-    world: Literal["plain", "rich"] = "plain"
-    """Synthetic: variety of dancers, clothes, rooms and motion; `rich` has more than `plain`."""
+    world: Literal["plain", "portraits", "rich"] = "plain"
+    """Synthetic: variety of dancers, clothes, rooms and motion. `plain`: whole bodies from the front;
+    `portraits`: the same with half bodies, busts and close-ups; `rich`: all variation."""
 
     dancer_seed: int = Field(0, ge=0)
     """Synthetic: seed of the dancers, independent of the training's seed."""
@@ -124,6 +135,11 @@ class DataSettings(Config):
 
     supersample: int = Field(2, ge=1)
     """Synthetic: number of rendered samples per pixel along each axis, for antialiasing."""
+
+    @property
+    def all_sizes(self) -> tuple[tuple[int, int], ...]:
+        """All sizes (height, width) of samples."""
+        return ((self.height, self.width), *self.sizes)
 
     @model_validator(mode="after")
     def _check(self) -> DataSettings:
@@ -139,7 +155,9 @@ class DataSettings(Config):
             )
         foreign = ONLY_SYNTHETIC if self.source == "prepared" else ONLY_PREPARED
         given = [
-            name for name in foreign if name in self.model_fields_set and getattr(self, name) is not None
+            name
+            for name in foreign
+            if name in self.model_fields_set and getattr(self, name) not in (None, ())
         ]
         if given:
             raise ValueError(f"{', '.join(given)} has no effect with source: {self.source}; leave it out")
@@ -149,6 +167,22 @@ class DataSettings(Config):
                 raise ValueError(
                     f"{name} is {size}; expected a multiple of latent_downscale, {self.latent_downscale}"
                 )
+        for size in self.sizes:
+            if any(side < 16 or side % self.latent_downscale for side in size):
+                raise ValueError(
+                    f"sizes has {list(size)}; expected multiples of latent_downscale, "
+                    f"{self.latent_downscale}, from 16"
+                )
+        if len(set(self.all_sizes)) < len(self.all_sizes):
+            raise ValueError(
+                f"sizes are {[list(size) for size in self.sizes]} besides [{self.height}, {self.width}]; "
+                "name each once"
+            )
+        if self.references > self.num_frames + 1:
+            raise ValueError(
+                f"references is {self.references}; a sample has {self.num_frames + 1} pictures: num_frames "
+                "and the reference"
+            )
         if not 1 <= self.zoom[0] <= self.zoom[1]:
             raise ValueError(f"zoom is {list(self.zoom)}; expected two factors, 1 <= first <= second")
         if len(set(self.regions)) < len(self.regions):

@@ -109,7 +109,7 @@ class SyntheticClips:
     def _dancer(self, clip: int) -> tuple[Character, Motion]:
         if clip not in self._dancers:
             settings = self._settings
-            world = World.plain() if settings.world == "plain" else World.rich()
+            world = World.named(settings.world)
             rng = np.random.default_rng([settings.dancer_seed, _SPLITS[self._split], clip])
             self._dancers[clip] = (
                 sample_character(rng, world),

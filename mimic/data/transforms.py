@@ -153,8 +153,12 @@ def as_pixels(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def as_bytes_F3HW(pictures_FHW3: Image) -> Tensor:
-    """Convert uint8 pictures ``F x H x W x 3`` to a tensor ``F x 3 x H x W`` of the same bytes."""
-    return torch.from_numpy(np.ascontiguousarray(pictures_FHW3.transpose(0, 3, 1, 2)))
+    """Convert uint8 pictures ``F x H x W x 3`` to a tensor ``F x 3 x H x W`` of the same bytes.
+
+    Bytes stay in their order in memory, as in `pose_maps_to_tensor`: convolutions of another memory format
+    round in another way.
+    """
+    return torch.from_numpy(np.ascontiguousarray(pictures_FHW3)).permute(0, 3, 1, 2)
 
 
 def frames_to_uint8(frames_F3HW: Tensor, compatibility: Compatibility = Compatibility()) -> Image:

@@ -280,15 +280,11 @@ class _AddedChange:
 
 
 def _low_rank(layer: nn.Module, features: Tensor, down: Tensor, up: Tensor) -> Tensor:
-    convolve = _CONVOLUTIONS.get(_kind(layer))
+    convolve = next((c for kind, c in _CONVOLUTIONS.items() if isinstance(layer, kind)), None)
     if convolve is None:
         return functional.linear(functional.linear(features, down), up)
     inner = convolve(features, down, stride=layer.stride, padding=layer.padding, dilation=layer.dilation)
     return convolve(inner, up)
-
-
-def _kind(layer: nn.Module) -> type[nn.Module]:
-    return next(kind for kind in (nn.Linear, *_CONVOLUTIONS) if isinstance(layer, kind))
 
 
 def _check_layer(name: str, layer: nn.Module) -> None:

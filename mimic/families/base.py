@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mimic.data.pose_maps import PoseMaps
 from mimic.data.transforms import Pictures
+from mimic.distributed import Ranks
 from mimic.families import checks
 from mimic.families.frames import OUTPUT_TYPES, Frames
 from mimic.families.inputs import Inputs, read_inputs
@@ -78,6 +79,8 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
     """Whether noise is drawn as ``B x C x F x h x w``, as needed to reproduce the published code's seeds."""
     timestep_type: ClassVar[TimestepType] = "discrete"
     """Timesteps that the denoiser was trained with (see `mimic.families.schedulers`)."""
+    ranks: Ranks | None = None
+    """Processes among which the windows of each step are shared; None for a single process."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -231,6 +234,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
             fusion=chosen.fusion,
             noise=chosen.noise,
             decode_chunk_size=chosen.decode_chunk_size,
+            decode_overlap=chosen.decode_overlap,
             generator=generator,
             settings=chosen,
         )
@@ -240,6 +244,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
                 f"fusion '{plan.fusion}' depends on the order of windows, and closed windows have none; use "
                 "windows: sliding, or leave windows out."
             )
+        checks.check_decoding(plan.decode_chunk_size, plan.decode_overlap)
         checks.check_size(plan.height, plan.width, self.pixels_per_latent)
         name = type(self.scheduler).__name__
         if chosen.guidance_interval is not None and not has_noise_levels(self.scheduler):
@@ -273,7 +278,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
                 conditions = self.encode(inputs, plan)
                 noise = self.prepare(inputs, plan)
                 latents = self.denoise(plan, conditions, noise, report or StepReport())
-            return self.decode(latents, plan.decode_chunk_size, output_type)
+            return self.decode(latents, plan.decode_chunk_size, output_type, overlap=plan.decode_overlap)
         finally:
             self.maybe_free_model_hooks()
 
@@ -337,12 +342,16 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         self._set_guidance(plan)
         timesteps = self.scheduler.timesteps
         self._num_timesteps = len(timesteps)
-        self.begin_steps(plan)
+        num_done, state = 0, {"scheduler": self.scheduler, "generator": plan.generator}
+        if report.keeper is not None:
+            num_done, latents = report.keeper.resume(latents, num_steps=len(timesteps), **state)
+        self.begin_steps(plan, step=num_done)
         step_arguments = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
             step_arguments["generator"] = plan.generator
-        after_step = AfterStep(self, report, conditions)
-        with report.counted(self.progress_bar, len(timesteps) * len(plan.windows)) as after_window:
+        after_step = AfterStep(self, report, conditions, state, keep_every=plan.settings.reuse_interval or 1)
+        total = len(timesteps) * len(plan.windows)
+        with report.counted(self.progress_bar, total, num_done * len(plan.windows)) as after_window:
             latents = denoise(
                 self.guided_prediction(plan, after_step),
                 latents,
@@ -351,8 +360,10 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
                 windows=plan.windows,
                 weights=self.fusion_weights(plan),
                 step_arguments=step_arguments,
+                share=None if self.ranks is None else self.ranks.in_order,
                 after_window=after_window,
                 after_step=after_step,
                 is_interrupted=lambda: self.interrupt,
+                num_done=num_done,
             )
         return latents.to(self.denoiser.dtype)

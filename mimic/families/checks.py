@@ -89,3 +89,14 @@ def check_pose_maps(
                 f"a pose map is {list(drawn.shape[1:])}; expected 3 x {height} x {width}, the video's size. "
                 "Draw the poses at that size, or leave height and width out."
             )
+
+
+def check_decoding(chunk: int, overlap: int) -> None:
+    """Check that chunks of decoded frames hold frames and are longer than their context at both ends."""
+    if chunk < 1:
+        raise ValueError(f"decode_chunk_size is {chunk}; it has to be at least 1.")
+    if not 0 <= 2 * overlap < chunk:
+        raise ValueError(
+            f"decode_overlap is {overlap}, at both ends of a chunk of {chunk} frames; it has to be less "
+            "than half of decode_chunk_size."
+        )

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from mimic.data.transforms import frames_to_uint8
+from mimic.families.checks import check_decoding
 from mimic.families.stored import StoredPipeline
 from mimic.models.vae import decode_frames, vae_downscale
 from mimic.sampling.denoise import check_finite
@@ -41,11 +42,11 @@ class FramePipeline(StoredPipeline):
         side = self.pixels_per_latent
         return self.vae.config.latent_channels, height // side, width // side
 
-    def decode(self, latents_BFChw: Tensor, chunk: int, output_type: str) -> Frames:
+    def decode(self, latents_BFChw: Tensor, chunk: int, output_type: str, *, overlap: int = 0) -> Frames:
         """Decode latents to frames of `output_type`, all at once (`decode_stream` yields them in chunks)."""
         if output_type == "latent":
             return latents_BFChw
-        videos = [torch.cat(list(self._stream(latents, chunk))) for latents in latents_BFChw]
+        videos = [torch.cat(list(self._stream(latents, chunk, overlap))) for latents in latents_BFChw]
         if output_type == "pt":
             return torch.stack(videos)
         if output_type == "np":
@@ -53,7 +54,14 @@ class FramePipeline(StoredPipeline):
         return [[Image.fromarray(frame) for frame in frames_to_uint8(video)] for video in videos]
 
     @torch.no_grad()
-    def decode_stream(self, latents: Tensor, chunk: int | None = None) -> Iterator[Tensor]:
+    def decode_stream(
+        self,
+        latents: Tensor,
+        chunk: int | None = None,
+        *,
+        overlap: int | None = None,
+        first_chunk: int = 0,
+    ) -> Iterator[Tensor]:
         """Decode one video chunk by chunk, so that not all frames are in memory at once.
 
         Args:
@@ -61,12 +69,15 @@ class FramePipeline(StoredPipeline):
                 any range of their frames (for example without frame 0).
             chunk: frames decoded together. Temporal decoders mix the frames of a chunk, so the result depends
                 on it. None takes the value stored with the weights, else the released one.
+            overlap: frames at both ends of each chunk that are only context; see `decode_frames`. None takes
+                the value stored with the weights, else 0, at most what `chunk` allows.
+            first_chunk: number of the chunk to begin with, to go on where an earlier call ended.
 
         Yields:
             float32 ``f x 3 x H x W`` in [0, 1] on the CPU, f at most `chunk`.
 
         Raises:
-            ValueError: latents hold several videos, or `chunk` is below 1.
+            ValueError: latents hold several videos, `chunk` is below 1, or `overlap` is too large for it.
         """
         if latents.ndim == 5:
             if len(latents) != 1:
@@ -74,16 +85,22 @@ class FramePipeline(StoredPipeline):
                     f"latents hold {len(latents)} videos; stream them one at a time: latents[i]."
                 )
             latents = latents[0]
+        if chunk is None:
+            chunk = int(self.default("decode_chunk_size"))
+        if overlap is None:
+            overlap = min(self.default("decode_overlap") or 0, max(chunk - 1, 0) // 2)
         self._align_weights()
         try:
-            yield from self._stream(latents, self.default("decode_chunk_size") if chunk is None else chunk)
+            yield from self._stream(latents, chunk, overlap, first_chunk)
         finally:
             self.maybe_free_model_hooks()
 
-    def _stream(self, latents_FChw: Tensor, chunk: int) -> Iterator[Tensor]:
-        if chunk < 1:
-            raise ValueError(f"decode_chunk_size is {chunk}; it has to be at least 1.")
-        for frames in decode_frames(self.vae, latents_FChw.to(self.execution_device), chunk):
+    def _stream(
+        self, latents_FChw: Tensor, chunk: int, overlap: int, first_chunk: int = 0
+    ) -> Iterator[Tensor]:
+        check_decoding(chunk, overlap)
+        latents = latents_FChw.to(self.execution_device)
+        for frames in decode_frames(self.vae, latents, chunk, overlap=overlap, first_chunk=first_chunk):
             check_finite(frames, "the decoded frames")
             yield (frames / 2 + 0.5).clamp(0, 1).cpu()
 

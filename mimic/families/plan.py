@@ -46,6 +46,7 @@ class Plan(Generic[SettingsT]):
     fusion: str
     noise: str
     decode_chunk_size: int
+    decode_overlap: int
     generator: Generators
     settings: SettingsT
     """All settings, including the family's; of the shared ones only those without a default may be None."""
@@ -117,6 +118,9 @@ def resolve(
     values |= own
     if "tile_overlap" not in own:
         values["tile_overlap"] = min(values["tile_overlap"], max(int(values["tile_size"]) - 1, 0))
+    if "decode_overlap" not in own:
+        most = max(int(values["decode_chunk_size"]) - 1, 0) // 2
+        values["decode_overlap"] = min(values.get("decode_overlap", 0), most)
     if "windows" not in own and values["fusion"] in {"progressive", "none"} and values["windows"] == "closed":
         values["windows"] = "sliding"  # these fusions depend on the order of the windows
     return build(schema, values, source=source)

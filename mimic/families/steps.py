@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
@@ -17,9 +17,32 @@ from torch import Tensor
 
 from mimic.families.plan import Plan
 from mimic.progress import Progress
+from mimic.sampling.noise import Generators
 
 StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
 ConditionsT = TypeVar("ConditionsT")
+
+
+class StepKeeper(Protocol):
+    """Keeps the state after finished denoising steps, so that an interrupted run can continue."""
+
+    def resume(
+        self, latents: Tensor, *, num_steps: int, scheduler: Any, generator: Generators
+    ) -> tuple[int, Tensor]:
+        """Restore the state after the last kept step.
+
+        Args:
+            latents: initial latents, ``B x F x C x h x w``.
+            num_steps: number of all steps.
+            scheduler: a scheduler whose timesteps have been set; restored in place.
+            generator: what the run draws from; restored in place.
+
+        Returns:
+            the number of finished steps and the latents after them; (0, `latents`) if nothing is kept.
+        """
+
+    def keep(self, latents: Tensor, *, num_done: int, scheduler: Any, generator: Generators) -> None:
+        """Keep the state after `num_done` steps; called after each step."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +54,20 @@ class StepReport:
     progress: Progress | None = None
     """Called after each window with the windows done and their number in all steps; None shows the pipeline's
     own bar."""
+    keeper: StepKeeper | None = None
+    """Keeps finished steps, so that an interrupted run can continue."""
 
     @contextmanager
-    def counted(self, own_bar: Callable[..., Any], total: int) -> Iterator[Callable[[], object]]:
-        """Yield a function to call after each of `total` windows."""
+    def counted(
+        self, own_bar: Callable[..., Any], total: int, num_done: int = 0
+    ) -> Iterator[Callable[[], object]]:
+        """Yield a function to call after each of `total` windows, of which `num_done` are done already."""
         if self.progress is None:
             with own_bar(total=total) as bar:
+                bar.update(num_done)
                 yield bar.update
             return
-        show, numbers = self.progress, itertools.count(1)
+        show, numbers = self.progress, itertools.count(1 + num_done)
         yield lambda: show(next(numbers), total)
 
 
@@ -116,14 +144,33 @@ class AfterStep(Generic[ConditionsT]):
         report: the callback and the names of its tensors.
         conditions: of the run; with ``prompt_embeds`` among the tensors, they have `embeddings` and
             `with_embeddings`.
+        state: ``scheduler`` and ``generator``, kept with the latents of a step.
+        keep_every: numbers of finished steps after which a run can be continued: multiples of this, and all.
     """
 
-    def __init__(self, pipe: RunState, report: StepReport, conditions: ConditionsT) -> None:
+    def __init__(
+        self,
+        pipe: RunState,
+        report: StepReport,
+        conditions: ConditionsT,
+        state: dict[str, Any],
+        *,
+        keep_every: int = 1,
+    ) -> None:
         self.conditions: Any = conditions
-        self._pipe, self._report = pipe, report
+        self._keep_every = keep_every
+        self._pipe, self._report, self._state = pipe, report, state
 
     def __call__(self, i: int, t: Tensor, latents: Tensor) -> Tensor:
         """Return the latents from which sampling continues."""
+        latents = self._called_back(i, t, latents)
+        num_done = i + 1
+        can_continue = num_done % self._keep_every == 0 or num_done == self._pipe.num_timesteps
+        if self._report.keeper is not None and can_continue and not self._pipe.interrupt:
+            self._report.keeper.keep(latents, num_done=num_done, **self._state)
+        return latents
+
+    def _called_back(self, i: int, t: Tensor, latents: Tensor) -> Tensor:
         if self._report.callback is None:
             return latents
         given = {name: self._tensor(name, latents) for name in self._report.tensor_inputs}

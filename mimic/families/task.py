@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mimic.config.loading import Config
-from mimic.data.batch import AnySample, Batch, EncodedBatch, Sample
+from mimic.data.batch import AnySample, Batch, EncodedBatch, RawBatch, Sample, with_references
 from mimic.data.transforms import as_pixels
 from mimic.families.amplification import check_regions
 from mimic.families.base import AnimationPipeline
@@ -173,12 +173,20 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
         return self.draw_for(sample, generator)
 
     @torch.no_grad()
-    def encode(self, batch: Batch) -> EncodedBatch:
-        """Return the batch as the model takes it: encoded, with pose maps in [-1, 1]."""
+    def encode(self, batch: Batch, *, references: int = 1) -> EncodedBatch:
+        """Return the batch as the model takes it: encoded, with pose maps in [-1, 1].
+
+        Args:
+            batch: the clips; with several references, of pixels.
+            references: how many pictures of each clip are its reference, one after the other; the result has
+                as many clips for each of the batch (`with_references`).
+        """
         pose_maps = as_pixels(batch.pose_maps)
         if isinstance(batch, EncodedBatch):
             reference = None if batch.reference is None else as_pixels(batch.reference)
             return replace(batch, pose_maps=pose_maps, reference=reference)
+        if references > 1:
+            return self._encoded_with_references(batch, pose_maps, references)
         reference = as_pixels(batch.reference)
         latents = self._latents(as_pixels(batch.frames).flatten(0, 1))
         reference_latents, embedding = self.encode_pictures(reference)
@@ -189,6 +197,23 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
             pose_maps=pose_maps,
             masks=batch.masks,
             keys=batch.keys,
+            reference=reference,
+        )
+
+    def _encoded_with_references(self, batch: RawBatch, pose_maps: Tensor, references: int) -> EncodedBatch:
+        """Encode every picture once, for all clips in which it is a frame or the reference."""
+        pictures = as_pixels(torch.cat([batch.reference[:, None], batch.frames], dim=1))
+        latents = self._latents(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
+        latents = with_references(latents, references)
+        reference = with_references(pictures, references)[:, 0]
+        embedding = self.embed(reference)
+        return EncodedBatch(
+            latents=latents[:, 1:],
+            reference_latents=latents[:, 0],
+            image_embedding=latents.new_empty(len(latents), 0) if embedding is None else embedding,
+            pose_maps=with_references(pose_maps, references),
+            masks={name: with_references(mask, references) for name, mask in batch.masks.items()},
+            keys=tuple(key for key in batch.keys for _ in range(references)),
             reference=reference,
         )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from mimic.config import CaseSettings
 from mimic.config.inference import merged
 from mimic.config.loading import build
 from mimic.config.one_line import named_model
-from mimic.data.transforms import frames_to_uint8
 from mimic.families.base import AnimationPipeline
 from mimic.families.inputs import Inputs
 from mimic.families.plan import Plan
@@ -30,11 +30,14 @@ from mimic.families.registry import load_pipeline
 from mimic.families.steps import StepReport
 from mimic.files import local_path, write_json
 from mimic.generation.background import ReferenceBackground, check_background
+from mimic.generation.decoding import decoded_frames
 from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
+from mimic.generation.memory_mode import MemoryMode
 from mimic.generation.output import Output, side_by_side_path, write_frames
 from mimic.generation.preview import Preview, preview_path
-from mimic.generation.reference import PictureSource, Reference, compatibility_of, see_reference
+from mimic.generation.reference import PictureSource, Reference, see_reference
 from mimic.generation.stages import Stages
+from mimic.generation.unfinished import FollowedSteps, KeptSteps, Unfinished, finish_interrupted
 from mimic.models.densepose_model import DensePoseModel
 from mimic.progress import Progress, progress_bar
 from mimic.provenance import described_model, file_facts, versions
@@ -90,9 +93,14 @@ def generate(
     overwrite: bool = False,
     is_progress_shown: bool = True,
     about: Mapping[str, Any] | None = None,
+    identity: str | None = None,
+    memory: MemoryMode | None = None,
     **settings: Any,
 ) -> GenerateResult:
     """Animate the person of a reference picture with the motion of a driving clip, and write the video.
+
+    With an `identity`, an interrupted call leaves its finished steps and frames in a folder
+    ``<name>.unfinished`` beside the result, and a call of the same identity continues from there.
 
     Args:
         reference: the picture: a file, or RGB (uint8 ``H x W x 3`` or PIL).
@@ -113,6 +121,9 @@ def generate(
         is_progress_shown: show progress of poses, denoising and decoding: bars on a terminal or in a
             notebook, lines elsewhere.
         about: additional entries of the report; ``model`` replaces the detected description of the pipeline.
+        identity: hash of everything that makes the result: settings, inputs and weights. The caller answers
+            for it; `mimic infer` computes it from the contents of all files.
+        memory: how much memory to use; by default the pipeline is used as it is.
         settings: settings of `mimic.config.CaseSettings`, by name.
 
     Returns:
@@ -137,8 +148,17 @@ def generate(
     path, start, stages = local_path(output), time.perf_counter(), Stages()
     check_format(path)
     files = ResultFiles(path, side_by_side_path(path) if chosen.side_by_side else None)
-    check_inputs_stay(files, [reference, driving])
-    read_result(files)
+    ranks = pipeline.ranks
+    is_writing = ranks is None or ranks.is_first
+    kept = None
+    if is_writing:
+        check_inputs_stay(files, [reference, driving])
+        finish_interrupted(files)
+        read_result(files)
+        kept = None if identity is None else Unfinished(files, identity, versions=versions())
+    resumed = None if kept is None else kept.describe()
+    if kept is not None:
+        kept.announce()
     if "warning" in pipeline.generation_defaults and "model" not in (about or {}):
         warnings.warn(pipeline.generation_defaults["warning"], stacklevel=2)
     if driver is None:
@@ -150,7 +170,8 @@ def generate(
         seen = see_reference(
             reference, pipeline, chosen, find_pose=driver.reference_pose, pose=reference_pose
         )
-    with stages("poses"), progress_bar("poses", "frame", is_shown=is_progress_shown) as show:
+    in_turn = contextlib.nullcontext() if ranks is None else ranks.first_goes_first()  # poses are cached
+    with stages("poses"), in_turn, progress_bar("poses", "frame", is_shown=is_progress_shown) as show:
         moves = driver.read(_local(driving), seen, pipeline, chosen, progress=show)
     if moves.stride > 1:
         log.info(
@@ -160,49 +181,71 @@ def generate(
             round(moves.fps, 2),
         )
     plan = case_plan(pipeline, chosen, moves.num_frames, seen.height, seen.width)
+    steps = None if kept is None else kept.steps
+    if ranks is not None:
+        found = ranks.from_first(None if steps is None else steps.found)
+        steps = FollowedSteps(found) if steps is None else steps
+    if memory is not None:
+        before = None if steps is None or steps.found is None else steps.found[1].get("memory_mode")
+        memory.apply(pipeline, plan, before=before)
+        if kept is not None:
+            kept.about["memory_mode"] = str(memory.used)
     sound = _sound_of(moves, chosen)
-    result = _output(files, moves, chosen, has_audio=sound.is_usable)
-    is_bar_shown = is_progress_shown and not getattr(pipeline, "_progress_bar_config", {}).get("disable")
-    preview = None
-    if chosen.preview:
-        preview = Preview(pipeline, preview_path(path), seen.picture, fps=moves.output_fps(chosen))
-    with stages("denoising"), progress_bar("denoising", "window", is_shown=is_bar_shown) as show:
-        latents = sample_latents(pipeline, plan, seen, moves.maps, progress=show, preview=preview)
-    frames = decoded_frames(pipeline, plan, latents, chosen)
-    background = None
-    if chosen.background == "reference" and moves.poses is not None:
-        background = ReferenceBackground(seen.picture, moves.poses)
-        frames = background.lay_over(frames)
-    with (
-        set_aside(files, is_kept=not overwrite) as former,
-        stages("decoding"),
-        progress_bar("decoding", "frame", is_shown=is_progress_shown) as show,
-    ):
-        written = write_frames(frames, result, seen, moves.maps, progress=show)
-    if preview is not None:
-        preview.remove()
-    missing = sound.missing or written.missing
-    seconds = time.perf_counter() - start
-    report = {
-        "name": stem_of(path),
-        "model": described_model(pipeline),
-        **(about or {}),
-        "settings": {**chosen.model_dump(), **plan.as_settings()},
-        "seed": chosen.seed,
-        "reference": file_facts(reference),
-        "driving": file_facts(driving) | _facts_of(moves),
-        "poses": moves.facts,
-        "verdict": moves.verdict,
-        "background": None if background is None else background.as_dict(),
-        "output": _facts_of_output(result, seen) | {"has_audio": written.has_audio, "missing": missing},
-        "versions": versions(),
-        "stages": stages.as_dicts(),
-        "seconds": round(seconds, 3),
-    }
+    with contextlib.ExitStack() as parts:
+        if kept is None and is_writing:
+            former = parts.enter_context(set_aside(files, is_kept=not overwrite))
+        elif kept is not None:
+            parts.enter_context(kept.saved_on_failure())
+        is_bar_shown = is_progress_shown and not getattr(pipeline, "_progress_bar_config", {}).get("disable")
+        preview = None
+        if chosen.preview and is_writing:
+            preview = Preview(pipeline, preview_path(path), seen.picture, fps=moves.output_fps(chosen))
+        with stages("denoising"), progress_bar("denoising", "window", is_shown=is_bar_shown) as show:
+            latents = sample_latents(
+                pipeline, plan, seen, moves.maps, progress=show, preview=preview, kept=steps
+            )
+        frames = decoded_frames(pipeline, plan, latents, chosen, None if kept is None else kept.frames)
+        result = _output(files if kept is None else kept.staged, moves, chosen, has_audio=sound.is_usable)
+        if not is_writing:
+            for _ in frames:  # decoded for the first process
+                pass
+            return _unwritten_result(result, seen, has_audio=sound.is_usable, start=start)
+        background = None
+        if chosen.background == "reference" and moves.poses is not None:
+            background = ReferenceBackground(seen.picture, moves.poses)
+            frames = background.lay_over(frames)
+        with stages("decoding"), progress_bar("decoding", "frame", is_shown=is_progress_shown) as show:
+            written = write_frames(frames, result, seen, moves.maps, progress=show)
+        if preview is not None:
+            preview.remove()
+        missing = sound.missing or written.missing
+        seconds = time.perf_counter() - start
+        report = {
+            "name": stem_of(path),
+            "model": described_model(pipeline),
+            **(about or {}),
+            "identity": identity,
+            "settings": {**chosen.model_dump(), **plan.as_settings()},
+            "seed": chosen.seed,
+            "memory_mode": None if memory is None else {"asked": memory.asked, "used": memory.used},
+            "reference": file_facts(reference),
+            "driving": file_facts(driving) | _facts_of(moves),
+            "poses": moves.facts,
+            "verdict": moves.verdict,
+            "background": None if background is None else background.as_dict(),
+            "output": _facts_of_output(result, seen) | {"has_audio": written.has_audio, "missing": missing},
+            "versions": versions(),
+            "stages": stages.as_dicts(),
+            "seconds": round(seconds, 3),
+            "resumed": resumed,
+        }
+        write_json(files.report if kept is None else kept.staged.report, report)
+        if kept is not None:
+            former = kept.place(is_former_kept=not overwrite)
     return GenerateResult(
         path=path,
         side_by_side=files.side_by_side,
-        report=write_json(files.report, report),
+        report=files.report,
         num_frames=result.num_frames,
         fps=float(result.fps),
         height=seen.height,
@@ -247,11 +290,15 @@ def sample_latents(
     *,
     progress: Progress,
     preview: Preview | None = None,
+    kept: KeptSteps | None = None,
 ) -> Tensor:
     """Sample the latents of all frames, including the reference frame if `shows_reference_first`."""
+    finished = None if kept is None else kept.finished_latents()
+    if finished is not None:
+        return finished.to(pipeline.execution_device, pipeline.denoiser.dtype)
     shown = maps if pipeline.shows_reference_first else BehindTheFirst(maps)
     inputs = Inputs([Image.fromarray(reference.picture)], [shown])
-    report = StepReport(preview, progress=progress)
+    report = StepReport(preview, progress=progress, keeper=kept)
     latents = pipeline.animate(inputs, plan, output_type="latent", report=report)
     assert isinstance(latents, Tensor)
     return latents
@@ -268,21 +315,6 @@ class BehindTheFirst:
 
     def __call__(self, frames: list[int]) -> NDArray[np.uint8]:
         return self._maps([frame + 1 for frame in frames])
-
-
-def decoded_frames(
-    pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], latents: Tensor, settings: CaseSettings
-) -> Iterator[NDArray[np.uint8]]:
-    """Decode and yield the frames, uint8 ``H x W x 3``, without the reference frame.
-
-    The reference frame is decoded as well, because temporal decoders mix the frames of a chunk and the chunks
-    have to be those of the released script.
-    """
-    compatibility = compatibility_of(pipeline, settings)
-    is_first = pipeline.shows_reference_first
-    for frames_F3HW in pipeline.decode_stream(latents, plan.decode_chunk_size):
-        yield from frames_to_uint8(frames_F3HW, compatibility)[1 if is_first else 0 :]
-        is_first = False
 
 
 def _sound_of(driving: Driving, settings: CaseSettings) -> SoundCheck:
@@ -323,6 +355,23 @@ def _facts_of_output(output: Output, reference: Reference) -> dict[str, Any]:
         "fps": float(output.fps),
         "sha256": hash_of_video(output.path),
     }
+
+
+def _unwritten_result(
+    output: Output, reference: Reference, *, has_audio: bool, start: float
+) -> GenerateResult:
+    """Describe a result that another process writes."""
+    return GenerateResult(
+        path=output.path,
+        side_by_side=output.side_by_side,
+        report=output.path.with_suffix(".json"),
+        num_frames=output.num_frames,
+        fps=float(output.fps),
+        height=reference.height,
+        width=reference.width,
+        has_audio=has_audio,
+        seconds=time.perf_counter() - start,
+    )
 
 
 def kept_result(files: ResultFiles, report: Mapping[str, Any]) -> GenerateResult:

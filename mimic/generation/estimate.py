@@ -20,8 +20,9 @@ from mimic.devices import chosen_device
 from mimic.families.base import AnimationPipeline
 from mimic.families.registry import find_sources
 from mimic.files import local_path
-from mimic.generation.animate import case_plan, decoded_frames, sample_latents
+from mimic.generation.animate import case_plan, sample_latents
 from mimic.generation.checks import check_inputs, count_frames, result_files
+from mimic.generation.decoding import decoded_frames
 from mimic.generation.drivers import Driver
 from mimic.generation.reference import see_reference
 from mimic.generation.run import get_ready, with_names

@@ -61,8 +61,8 @@ class Preview:
     def __call__(self, pipeline: Any, step: int, t: Tensor, tensors: dict[str, Any]) -> dict[str, Any] | None:
         """Write the preview of latents after a step; it changes none."""
         latents = tensors["latents"][0].detach().float().cpu()
-        levels = self._levels(pipeline)
-        clean = latents if levels is None else self._clean(latents, step, levels, pipeline.scheduler)
+        levels = _levels(pipeline.scheduler, step, int(t))
+        clean = latents if levels is None else self._clean(latents, *levels, pipeline.scheduler)
         self._former = latents
         if clean is None:
             return None
@@ -82,12 +82,7 @@ class Preview:
         pixels = latents_FChw.movedim(1, -1) @ self._map[:-1] + self._map[-1]
         return (pixels.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
-    def _levels(self, pipeline: Any) -> list[float] | None:
-        scheduler = pipeline.scheduler
-        return [*noise_levels(scheduler), 0.0] if has_noise_levels(scheduler) else None
-
-    def _clean(self, latents: Tensor, step: int, levels: list[float], scheduler: Any) -> Tensor | None:
-        before, after = levels[step], levels[step + 1]
+    def _clean(self, latents: Tensor, before: float, after: float, scheduler: Any) -> Tensor | None:
         if after == 0:
             return latents
         if self._former is None or before == after or not np.isfinite(before):
@@ -109,6 +104,19 @@ class Preview:
 def preview_path(path: Path) -> Path:
     """Return the path of a result's preview."""
     return path.with_name(f"{path.stem}_preview{path.suffix}")
+
+
+def _levels(scheduler: Any, step: int, t: int) -> tuple[float, float] | None:
+    """Return the noise levels before and after a step; None if the scheduler has none."""
+    if not has_noise_levels(scheduler):
+        return None
+    levels = [*noise_levels(scheduler), 0.0]
+    if getattr(scheduler, "sigmas", None) is not None or scheduler.num_inference_steps is None:
+        return levels[step], levels[step + 1]
+    # DDIM's next level is not always that of the next timestep.
+    following = t - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+    bar = float(scheduler.alphas_cumprod[following]) if following >= 0 else 1.0
+    return levels[step], ((1 - bar) / bar) ** 0.5
 
 
 def _unscaled(level: float, scheduler: Any) -> float:

@@ -13,6 +13,7 @@ import torch
 
 from mimic.config import CaseSettings, InferenceConfig
 from mimic.devices import chosen_device, chosen_dtype, missing_cuda
+from mimic.distributed import Ranks, joined_ranks, local_rank
 from mimic.families.base import AnimationPipeline
 from mimic.families.family import Family
 from mimic.families.registry import find_family, find_sources, load_pipeline
@@ -26,14 +27,20 @@ from mimic.generation.checks import (
     result_files,
 )
 from mimic.generation.drivers import Driver, DriverTools, load_driver
+from mimic.generation.memory_mode import MemoryMode, is_out_of_memory, retried_with_less_memory
+from mimic.generation.pose_cache import PoseCache
+from mimic.generation.unfinished import finish_interrupted, is_interrupted
 from mimic.locks import locked_folder
 from mimic.models.densepose_model import DensePoseModel
-from mimic.provenance import described_model, estimator_facts, weights_of
+from mimic.provenance import described_model, estimator_facts, versions, weights_of
 from mimic.results import identity_of, is_same, read_result
 from mimic.weights.sources import sha256
 from mimic.weights.strict import WeightsError
 from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
+
+_POSE_PACKAGES = ("numpy", "av", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu")
+"""Packages whose versions can change the poses that are found."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +85,38 @@ def run_config(
         SourceError, WeightsError: the model is not found or its weights do not fit; no case was run.
     """
     output_dir = local_path(output_dir or config.output_dir)
-    device = chosen_device(config.device)
+    with joined_ranks() as ranks:
+        if ranks is None or ranks.is_first:
+            return _run(config, output_dir, ranks, overwrite, is_progress_shown, say)
+        return _run(config, output_dir, ranks, overwrite, False, lambda line: None)
+
+
+def _run(
+    config: InferenceConfig,
+    output_dir: Path,
+    ranks: Ranks | None,
+    overwrite: bool,
+    is_progress_shown: bool,
+    say: Callable[[str], None],
+) -> RunResult:
+    """Run all cases in one of the processes `ranks`; the first one decides what is to be done, and writes."""
+    device = _device_of(config, ranks)
     if config.device == "auto" and device.type == "cpu" and (note := missing_cuda()):
         say(f"note: {note}")
     config = with_names(config)
-    check_inputs(config, output_dir)
+    is_first = ranks is None or ranks.is_first
+    if is_first:
+        _finish_interrupted_results(config, output_dir, say)
+        check_inputs(config, output_dir)
     base, checkpoint = find_sources(config.base_model_path, config.ckpt_path)
-    with _folder_of_ours(output_dir, say):
-        identities = {} if overwrite else case_identities(config, base, checkpoint, device)
-        kept = _kept_results(config, output_dir, identities, say)
+    with _folder_of_ours(output_dir, say) if is_first else contextlib.nullcontext():
+        kept: dict[str, GenerateResult] = {}
+        identities: dict[str, str] = {}
+        if is_first:
+            identities = case_identities(config, base, checkpoint, device)
+            kept = {} if overwrite else _kept_results(config, output_dir, identities, say)
+        if ranks is not None:
+            identities, kept = ranks.from_first((identities, kept))
         made = RunResult((), ())
         remaining = tuple(case for case in config.test_case if case.name not in kept)
         if remaining:
@@ -95,8 +125,10 @@ def run_config(
                 base,
                 checkpoint,
                 device,
+                ranks=ranks,
                 output_dir=output_dir,
                 identities=identities,
+                overwrite=overwrite,
                 is_progress_shown=is_progress_shown,
                 say=say,
             )
@@ -114,31 +146,41 @@ def _run_cases(
     checkpoint: Path | None,
     device: torch.device,
     *,
+    ranks: Ranks | None,
     output_dir: Path,
     identities: Mapping[str, str],
+    overwrite: bool,
     is_progress_shown: bool,
     say: Callable[[str], None],
 ) -> RunResult:
     """Check all cases, load the model, run one case after another."""
     ready = get_ready(config, base, checkpoint, device, output_dir=output_dir, say=say)
+    ready.pipeline.ranks = ranks
+    memory = MemoryMode(config.memory_mode)
     results: list[GenerateResult] = []
     failures: list[CaseFailure] = []
     for name, case, pose in zip(config.case_names(), config.test_case, ready.reference_poses):
         say(f"{name}: animating {case.ref_image_path} with {case.ref_video_path}")
+        make = functools.partial(
+            generate,
+            case.ref_image_path,
+            case.ref_video_path,
+            pipeline=ready.pipeline,
+            output=result_files(output_dir, name, case).video,
+            reference_pose=pose,
+            driver=ready.driver,
+            overwrite=overwrite,
+            is_progress_shown=is_progress_shown,
+            about={"model": ready.model},
+            identity=identities[name],
+            memory=memory,
+            **case.model_dump(include=set(CaseSettings.model_fields)),
+        )
         try:
-            result = generate(
-                case.ref_image_path,
-                case.ref_video_path,
-                pipeline=ready.pipeline,
-                output=result_files(output_dir, name, case).video,
-                reference_pose=pose,
-                driver=ready.driver,
-                overwrite=not identities,
-                is_progress_shown=is_progress_shown,
-                about={"model": ready.model, "identity": identities.get(name)},
-                **case.model_dump(include=set(CaseSettings.model_fields)),
-            )
+            result = retried_with_less_memory(make, memory, ranks, say=functools.partial(_say_of, name, say))
         except Exception as error:
+            if ranks is not None:  # the others wait for this process
+                raise
             failures.append(CaseFailure(name, error))
             if len(config.test_case) > 1:  # the caller reports the failure of a single case
                 say(f"{name}: failed. {one_line(error)}")
@@ -152,6 +194,13 @@ def _run_cases(
                     f"{name}: the former result had other settings or inputs; renamed to {result.former.name}"
                 )
     return RunResult(tuple(results), tuple(failures))
+
+
+def _device_of(config: InferenceConfig, ranks: Ranks | None) -> torch.device:
+    """Return the device of this process: the config's, or with several processes the GPU of its number."""
+    if ranks is not None and config.device in ("auto", "cuda") and torch.cuda.is_available():
+        return chosen_device(f"cuda:{local_rank()}")
+    return chosen_device(config.device)
 
 
 @dataclass(frozen=True)
@@ -199,6 +248,19 @@ def with_names(config: InferenceConfig) -> InferenceConfig:
         case.model_copy(update={"name": name}) for name, case in zip(config.case_names(), config.test_case)
     )
     return config.model_copy(update={"test_case": tuple(named)})
+
+
+def _finish_interrupted_results(
+    config: InferenceConfig, output_dir: Path, say: Callable[[str], None]
+) -> None:
+    """Finish moving complete results to their places where a run was interrupted while doing so."""
+    every = [
+        result_files(output_dir, name, case) for name, case in zip(config.case_names(), config.test_case)
+    ]
+    if any(is_interrupted(files) for files in every):
+        with locked_folder(output_dir, work="mimic infer", say=say):
+            for files in every:
+                finish_interrupted(files)
 
 
 @contextlib.contextmanager
@@ -253,7 +315,8 @@ def _kept_results(
     for name, case in zip(config.case_names(), config.test_case):
         files = result_files(output_dir, name, case)
         report = read_result(files)
-        if report is not None and name in identities and is_same(report, files, identities[name]):
+        if is_same(report, files, identities[name]):
+            assert report is not None
             kept[name] = kept_result(files, report)
             say(f"{name}: kept, settings and inputs are unchanged ({files.video})")
     return kept
@@ -291,7 +354,13 @@ def driver_tools(config: InferenceConfig, device: torch.device) -> DriverTools:
             return None
         return DensePoseModel(local_path(config.densepose_model), device=place)
 
-    return DriverTools(estimator, densepose_model)
+    found = {name: number for name, number in versions().items() if name in _POSE_PACKAGES}
+    facts = {
+        "files": estimator_facts(config.estimator, config.estimator_weights),
+        "device": place,
+        "versions": found,
+    }
+    return DriverTools(estimator, densepose_model, PoseCache(facts))
 
 
 def load_model(
@@ -303,7 +372,8 @@ def load_model(
         WeightsError: the weights do not fit (a `ValueError`).
         InputError: the model belongs to no known family (a `ValueError`).
     """
-    is_offloaded = config.cpu_offload and device.type == "cuda"
+    is_lower = config.cpu_offload or config.memory_mode in ("balanced", "low")
+    is_offloaded = is_lower and device.type == "cuda"
     dtype = chosen_dtype(config.dtype, device)
     place = torch.device("cpu") if is_offloaded else device
     try:
@@ -332,9 +402,11 @@ def summary(result: GenerateResult) -> str:
 def one_line(error: BaseException) -> str:
     """Format an error as one line; unexpected errors also show their class."""
     text = " ".join(str(error).split())
-    if "out of memory" in text:
+    if is_out_of_memory(error):
         return (
-            f"the device's memory is full ({text.split('. ')[0]}). Try cpu_offload=true, or smaller settings"
+            f"memory is full ({text.split('. ')[0]}). Use memory_mode=low (which includes cpu_offload=true), "
+            "a smaller height and width, or fewer frames in a window (num_frames) or decoded together "
+            "(decode_chunk_size)"
         )
     is_plain = isinstance(error, OSError | ValueError) and text
     return text if is_plain else f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -346,3 +418,7 @@ def _is_all_bundled(config: InferenceConfig) -> bool:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _say_of(name: str, say: Callable[[str], None], line: str) -> None:
+    say(f"{name}: {line}")

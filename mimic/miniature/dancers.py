@@ -38,7 +38,7 @@ class DancerSettings(Config):
 
     height: int = 96
     width: int = 96
-    world: Literal["plain", "rich"] = "plain"
+    world: Literal["plain", "portraits", "rich"] = "plain"
     num_pictures: int = 6
     """Number of pictures of each dancer, each of which may be the reference of a window."""
     timing: Literal["random", "clip"] = "random"
@@ -65,7 +65,7 @@ class Dancer:
 def make_dancer(seed: int, settings: DancerSettings) -> Dancer:
     """Render the dancer with number `seed`; the same number gives the same pictures."""
     rng = np.random.default_rng(seed)
-    world = World.plain() if settings.world == "plain" else World.rich()
+    world = World.named(settings.world)
     character = sample_character(rng, world)
     motion = sample_motion(rng, world, duration_s=8.0)
     if settings.timing == "random":

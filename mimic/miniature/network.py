@@ -13,6 +13,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mimic.config.loading import Config
 from mimic.miniature.dancers import DancerSettings
+from mimic.miniature.other_vae import pose_strides
 from mimic.models.image_embedding import clip_pixels, image_processor_class
 from mimic.models.mini import MiniTemporalVAE
 from mimic.models.pose_net import PoseNet
@@ -138,9 +139,3 @@ class Mini(nn.Module):
         """Image embedding ``B x 1 x D`` of pictures ``B x 3 x H x W`` in [-1, 1]."""
         pixels = clip_pixels((reference + 1) / 2, _FEATURE_EXTRACTOR, self.image_encoder.config.image_size)
         return self.image_encoder(pixels).image_embeds[:, None]
-
-
-def pose_strides(downscale: int) -> tuple[int, ...]:
-    """PoseNet's strides for latents `downscale` times smaller: the released pattern, cut short."""
-    num_halvings = downscale.bit_length() - 1
-    return tuple(2 if layer in (1, 3, 5)[:num_halvings] else 1 for layer in range(8))

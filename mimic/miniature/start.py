@@ -25,6 +25,8 @@ from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.families.registry import load_pipeline
 from mimic.miniature.bundle import save_bundle
+from mimic.miniature.other_vae import on_other_vae
+from mimic.models.mini import MiniTemporalVAE
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.pose_guider import PoseGuider
 from mimic.models.prompt_embedding import PromptEmbedding
@@ -37,8 +39,6 @@ _NUM_TOKENS = 4
 _TEMPORAL = ("temporal_", "time_mixer", "time_pos_embed", "add_embedding")
 """Substrings that only names of temporal layers contain."""
 _DEFAULTS = {
-    "height": 96,
-    "width": 96,
     "fit": "pad",
     "canvas_short_side": 480,
     "tile_size": 8,
@@ -147,6 +147,7 @@ def start(family: str, prior: MimicMotionPipeline, *, seed: int = 0) -> Animatio
         torch.manual_seed(seed)
         pipeline = STARTS[family](prior)
     pipeline.generation_defaults = _DEFAULTS | {
+        **{side: prior.generation_defaults[side] for side in ("height", "width")},
         "description": f"A miniature of {_TITLES[family]} for demonstration, trained on synthetic dancers.",
         "warning": (
             f"this is a miniature of {_TITLES[family]} for demonstration that knows synthetic dancers only, "
@@ -226,15 +227,23 @@ def main() -> None:
     """Write the model folder from which a miniature is trained, or the bundled one of a trained miniature."""
     parser = argparse.ArgumentParser(prog="python -m mimic.miniature.start", description=main.__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--family", choices=tuple(STARTS), help="write this family's untrained miniature")
+    families = ("mimicmotion", *STARTS)
+    source.add_argument("--family", choices=families, help="write this family's untrained miniature")
     source.add_argument("--trained", type=Path, help="bundle this trained model folder, in half precision")
     parser.add_argument("--prior", default="bundled:mini", help="the MimicMotion model to start from")
+    parser.add_argument("--vae", type=Path, help="mimicmotion: the VAE in place of the prior's")
     parser.add_argument("--output", required=True, type=Path, help="the model folder to write")
     parser.add_argument("--steps", type=int, help="default number of steps of the bundled model")
     options = parser.parse_args()
+    if (options.family == "mimicmotion") != (options.vae is not None):
+        parser.error("--family mimicmotion needs --vae, the VAE in place of the prior's; others take none")
+    pipeline: AnimationPipeline[Any, Any]
     if options.family is not None:
         prior = load_pipeline(options.prior, dtype=torch.float32, device="cpu")
-        pipeline = start(options.family, prior)
+        if options.family == "mimicmotion":
+            pipeline = on_other_vae(prior, MiniTemporalVAE.from_pretrained(options.vae))
+        else:
+            pipeline = start(options.family, prior)
         pipeline.save_pretrained(options.output, safe_serialization=True)
         size = sum(file.stat().st_size for file in options.output.rglob("*.safetensors"))
     else:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from diffusers.models.resnet import TemporalResnetBlock
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
-from torch.nn import functional
 from tqdm import tqdm
 
 from mimic.config.loading import Config, ConfigError
 from mimic.files import whole_folder
-from mimic.miniature.dancers import Dancer, DancerSettings, as_network_input, stream_dancers
+from mimic.miniature.crops import Crops, CropStream
+from mimic.miniature.dancers import Dancer, DancerSettings, stream_dancers
+from mimic.miniature.sharpness import PatchDiscriminator, balance, discriminator_loss, generator_terms
+from mimic.miniature.vae_figures import write_figures
 from mimic.models.mini import (
     MiniTemporalVAE,
     initialise_as_averaging,
     widen_latents,
 )
 from mimic.models.temporal_convolution import use_fast_temporal_convolutions
+from mimic.models.vae import vae_downscale
 from mimic.training.main import Trainer
 from mimic.training.state import (
     checkpoints,
@@ -38,23 +42,41 @@ class MiniVAESettings(Config):
     """Settings of `configs/train/mini_vae.yaml`."""
 
     output_dir: Path = Path("runs/mini_vae")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     dancers: DancerSettings = DancerSettings(num_pictures=8)
     block_out_channels: tuple[int, ...] = (32, 32, 64)
-    latent_channels: int = 8
+    latent_channels: int = Field(8, ge=1)
     norm_num_groups: int = 8
     max_steps: int = Field(2000, ge=1)
     batch_size: int = Field(16, ge=1)
+    """Number of crops in a batch. Batches of whole pictures have as many pixels, so fewer pictures."""
     crop: int = 64
-    """Side of the crops around the figure in pixels; the last `full_picture_share` of the steps trains on
-    whole pictures."""
-    full_picture_share: float = 0.2
+    """Side of the crops in pixels."""
+    full_picture_share: float = Field(0.2, ge=0, le=1)
+    """Share of the steps, at the end, that trains on whole pictures."""
+    mixed_pictures: float = Field(0.0, ge=0, le=1)
+    """Share of the steps before them that trains on whole pictures, at random."""
+    crop_centres: Mapping[str, float] = {"figure": 1.0}
+    """Share of the crops with a centre in ``figure``, ``hands`` and ``face``."""
+    frames: int = Field(1, ge=1)
+    """Consecutive frames in each crop (with `dancers.timing: clip`). 1 trains on single pictures and leaves
+    the decoder's temporal layers as initialised, without effect; more trains these layers too."""
     learning_rate: float = 2e-3
     warmup_steps: int = 50
     kl_weight: float = 1e-6
     mean_weight: float = 1e-3
     """Weight of the loss on the squared mean of each latent channel, which centres the latents."""
     region_factors: Mapping[str, float] = {"figure": 3.0, "hands": 6.0, "face": 6.0}
+    adversarial_weight: float = Field(0.0, ge=0)
+    """Gradient of the discriminator's loss at the decoder's last layer, relative to that of the
+    reconstruction; 0 trains without a discriminator."""
+    matching_weight: float = Field(0.0, ge=0)
+    """The same for the loss on the discriminator's features."""
+    adversarial_from: int = Field(0, ge=0)
+    """Step from which the discriminator's losses train the VAE; it trains itself 100 steps longer."""
+    trains_encoder: bool = True
+    """Whether the encoder is trained; false keeps the latents as they are, for a UNet that was trained on
+    them."""
     ema_decay: float = 0.998
     save_every: int = Field(250, ge=1)
     start_from: Path | None = None
@@ -62,111 +84,230 @@ class MiniVAESettings(Config):
     num_workers: int = 1
     resume: Literal["auto", "never"] = "auto"
 
+    @model_validator(mode="after")
+    def _check(self) -> MiniVAESettings:
+        if self.frames > 1 and (self.dancers.timing != "clip" or self.dancers.num_pictures <= self.frames):
+            raise ValueError(
+                f"frames is {self.frames}; consecutive frames need dancers.timing: clip and "
+                f"dancers.num_pictures above {self.frames}"
+            )
+        downscale = 2 ** (len(self.block_out_channels) - 1)
+        if self.crop % downscale or self.crop > min(self.dancers.height, self.dancers.width):
+            raise ValueError(
+                f"crop is {self.crop}; expected a multiple of the VAE's downscale, {downscale}, not larger "
+                "than the pictures"
+            )
+        return self
+
 
 def train_mini_vae(settings: MiniVAESettings, *, progress: bool = True) -> Path:
     """Train the VAE, write it to `<output_dir>/final` and return that folder.
+
+    With each checkpoint, figures and a sheet of unseen dancers are written to `<output_dir>/figures`.
 
     Raises:
         ConfigError: `output_dir` holds checkpoints and `resume` is ``never`` (a `ValueError`).
     """
     torch.manual_seed(settings.seed)
-    vae = MiniTemporalVAE(
+    whole = checkpoints(settings.output_dir)
+    if whole and settings.resume == "never":
+        raise ConfigError(f"{settings.output_dir} holds checkpoints; use resume: auto, or another output_dir")
+    training = _Training.start(settings)
+    if whole:
+        training.load(whole[-1])
+    stream = _crop_stream(settings, training)
+    bar = tqdm(
+        total=settings.max_steps, initial=training.step, desc="VAE", disable=not progress, mininterval=10
+    )
+    generator = np.random.default_rng([settings.seed, training.step, 1])
+    started = time.monotonic() - training.seconds
+    figures: dict[str, float] | None = None
+    while training.step < settings.max_steps:
+        is_last_part = training.step >= settings.max_steps * (1 - settings.full_picture_share)
+        is_whole = is_last_part or generator.uniform() < settings.mixed_pictures
+        crop = settings.dancers.height if is_whole else settings.crop
+        facts = training.make_step(stream.draw(settings.batch_size * settings.crop**2, crop))
+        training.seconds = time.monotonic() - started
+        bar.update()
+        bar.set_postfix({name: f"{value:.3g}" for name, value in facts.items()}, refresh=False)
+        if training.step % settings.save_every == 0 or training.step == settings.max_steps:
+            training.save(facts)
+            figures = write_figures(training.averaged(), settings.dancers, settings.output_dir, training.step)
+            shown = " ".join(f"{name} {value:.4g}" for name, value in (facts | figures).items())
+            print(f"step {training.step} {shown} {training.seconds:.0f} s", flush=True)
+    return _finish(training.averaged(), figures, settings)
+
+
+@dataclass
+class _Training:
+    """Everything that changes along the steps."""
+
+    settings: MiniVAESettings
+    vae: MiniTemporalVAE
+    discriminator: PatchDiscriminator
+    parameters: list[torch.nn.Parameter]
+    optimiser: torch.optim.Optimizer
+    opponent: torch.optim.Optimizer
+    """Of the discriminator."""
+    average: dict[str, Tensor]
+    step: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def start(cls, settings: MiniVAESettings) -> _Training:
+        vae = build_vae(settings)
+        initialise_as_averaging(vae)
+        if settings.start_from is not None:
+            widen_latents(MiniTemporalVAE.from_pretrained(settings.start_from), vae)
+        use_fast_temporal_convolutions(vae)
+        if settings.frames == 1:
+            _freeze_temporal(vae)
+        if not settings.trains_encoder:
+            for module in (vae.encoder, vae.quant_conv):
+                module.requires_grad_(False)
+        parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+        discriminator = PatchDiscriminator()
+        vae.train()
+        return cls(
+            settings,
+            vae,
+            discriminator,
+            parameters,
+            torch.optim.AdamW(
+                parameters, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
+            ),
+            torch.optim.AdamW(discriminator.parameters(), lr=4e-4, betas=(0.5, 0.9), fused=True),
+            {name: value.clone() for name, value in vae.state_dict().items()},
+        )
+
+    def make_step(self, crops: Crops) -> dict[str, float]:
+        """Train on one batch and return what is shown of it."""
+        settings = self.settings
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.learning_rate * _schedule(self.step, settings)
+        posterior = self.vae.encode(crops.pixels).latent_dist
+        output = self.vae.decode(posterior.sample(), num_frames=settings.frames).sample
+        error = output - crops.pixels
+        reconstruction = (crops.weight * (error.square() + 0.1 * error.abs())).mean()
+        reconstruction = reconstruction + 0.5 * _edge_error(output, crops.pixels, crops.weight)
+        loss = reconstruction
+        if settings.trains_encoder:
+            mean = posterior.mean.mean((0, 2, 3)).square().mean()
+            loss = loss + settings.kl_weight * posterior.kl().mean() + settings.mean_weight * mean
+        facts = {"psnr": -10 * torch.log10((error.detach() / 2).square().mean()).item()}
+        if self._is_opposed:
+            if self.step >= settings.adversarial_from:
+                loss = loss + self._sharpening(crops, output, reconstruction)
+            facts["opponent"] = self._train_opponent(crops, output)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimiser.step()
+        self.step += 1
+        with torch.no_grad():
+            decay = min(settings.ema_decay, self.step / (self.step + 10))
+            for name, value in self.vae.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+        return facts | {"loss": loss.item(), "std": posterior.mean.std().item()}
+
+    @property
+    def _is_opposed(self) -> bool:
+        settings = self.settings
+        has_weight = settings.adversarial_weight > 0 or settings.matching_weight > 0
+        return has_weight and self.step >= settings.adversarial_from - 100
+
+    def _sharpening(self, crops: Crops, output: Tensor, reconstruction: Tensor) -> Tensor:
+        settings, last_layer = self.settings, self.vae.decoder.conv_out.weight
+        hinge, matching = generator_terms(self.discriminator, crops.pixels, output, crops.weight)
+        total = output.new_zeros(())
+        for weight, term in ((settings.adversarial_weight, hinge), (settings.matching_weight, matching)):
+            if weight > 0:
+                total = total + weight * balance(reconstruction, term, last_layer) * term
+        return total
+
+    def _train_opponent(self, crops: Crops, output: Tensor) -> float:
+        loss = discriminator_loss(self.discriminator, crops.pixels, output)
+        self.opponent.zero_grad(set_to_none=True)
+        loss.backward()
+        self.opponent.step()
+        return loss.item()
+
+    def averaged(self) -> MiniTemporalVAE:
+        """Return a VAE with the averaged weights."""
+        vae = build_vae(self.settings)
+        vae.load_state_dict(self.average)
+        use_fast_temporal_convolutions(vae)
+        return vae.requires_grad_(False).eval()
+
+    def save(self, facts: dict[str, float]) -> None:
+        tensors = {
+            "model": self.vae.state_dict(),
+            "average": self.average,
+            "optimiser": optimiser_tensors(self.optimiser),
+        }
+        if opponent := optimiser_tensors(self.opponent):
+            tensors |= {"discriminator": self.discriminator.state_dict(), "opponent": opponent}
+        save_state(
+            self.settings.output_dir, self.step, tensors=tensors, facts=facts | {"seconds": self.seconds}
+        )
+
+    def load(self, checkpoint: Path) -> None:
+        tensors, facts = load_state(checkpoint)
+        self.vae.load_state_dict(tensors["model"])
+        self.average = tensors["average"]
+        load_optimiser_tensors(self.optimiser, tensors["optimiser"])
+        if "discriminator" in tensors:
+            self.discriminator.load_state_dict(tensors["discriminator"])
+            load_optimiser_tensors(self.opponent, tensors["opponent"])
+        self.step, self.seconds = facts["step"], facts["seconds"]
+
+
+def build_vae(settings: MiniVAESettings) -> MiniTemporalVAE:
+    """Build an untrained VAE as the settings say."""
+    return MiniTemporalVAE(
         down_block_types=("DownEncoderBlock2D",) * len(settings.block_out_channels),
         block_out_channels=settings.block_out_channels,
         latent_channels=settings.latent_channels,
         sample_size=settings.dancers.height,
         norm_num_groups=settings.norm_num_groups,
     )
-    initialise_as_averaging(vae)
-    if settings.start_from is not None:
-        widen_latents(MiniTemporalVAE.from_pretrained(settings.start_from), vae)
-    use_fast_temporal_convolutions(vae)
-    parameters = _freeze_temporal(vae)
-    optimiser = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
-    )
-    average = {name: value.clone() for name, value in vae.state_dict().items()}
-    step, log_seconds = 0, 0.0
-    whole = checkpoints(settings.output_dir)
-    if whole and settings.resume == "never":
-        raise ConfigError(f"{settings.output_dir} holds checkpoints; use resume: auto, or another output_dir")
-    if whole:
-        tensors, facts = load_state(whole[-1])
-        vae.load_state_dict(tensors["model"])
-        average = tensors["average"]
-        load_optimiser_tensors(optimiser, tensors["optimiser"])
-        step, log_seconds = facts["step"], facts["seconds"]
-    stream = stream_dancers(
-        settings.dancers, first_seed=10_000_000 + step * settings.batch_size, num_workers=settings.num_workers
-    )
-    crops = _Crops(settings, np.random.default_rng(settings.seed + step))
-    started = time.monotonic() - log_seconds
-    bar = tqdm(total=settings.max_steps, initial=step, desc="VAE", disable=not progress, mininterval=10)
-    vae.train()
-    while step < settings.max_steps:
-        is_whole_picture = step >= settings.max_steps * (1 - settings.full_picture_share)
-        pixels, weight = crops.draw(stream, whole_pictures=is_whole_picture)
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(step, settings)
-        posterior = vae.encode(pixels).latent_dist
-        latents = posterior.sample()
-        output = vae.decode(latents, num_frames=1).sample
-        error = output - pixels
-        reconstruction = (weight * (error.square() + 0.1 * error.abs())).mean()
-        reconstruction = reconstruction + 0.5 * _edge_error(output, pixels, weight)
-        mean = posterior.mean.mean((0, 2, 3)).square().mean()
-        loss = reconstruction + settings.kl_weight * posterior.kl().mean() + settings.mean_weight * mean
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        step += 1
-        with torch.no_grad():
-            decay = min(settings.ema_decay, step / (step + 10))
-            for name, value in vae.state_dict().items():
-                average[name].lerp_(value, 1 - decay)
-        psnr = -10 * torch.log10((error.detach() / 2).square().mean()).item()
-        bar.update()
-        bar.set_postfix(psnr=f"{psnr:.1f}", std=f"{posterior.mean.std().item():.2f}", refresh=False)
-        if step % settings.save_every == 0 or step == settings.max_steps:
-            save_state(
-                settings.output_dir,
-                step,
-                tensors={
-                    "model": vae.state_dict(),
-                    "average": average,
-                    "optimiser": optimiser_tensors(optimiser),
-                },
-                facts={"seconds": time.monotonic() - started, "psnr": psnr},
-            )
-            print(
-                f"step {step} psnr {psnr:.2f} loss {loss.item():.4f} {time.monotonic() - started:.0f} s",
-                flush=True,
-            )
-    vae.load_state_dict(average)
-    return _finish(vae, settings)
 
 
-@torch.no_grad()
-def _finish(vae: MiniTemporalVAE, settings: MiniVAESettings) -> Path:
-    """Measure the scale of latents on new dancers, store it as scaling_factor, and save the VAE."""
-    vae.eval()
-    stream = stream_dancers(settings.dancers, first_seed=5_000_000, num_workers=0)
-    pictures = torch.cat([next(stream).pictures for _ in range(16)])
-    means = torch.cat([vae.encode(as_network_input(part)).latent_dist.mode() for part in pictures.split(16)])
-    vae.register_to_config(scaling_factor=round(float(1 / means.std()), 4))
-    decoded = torch.cat([vae.decode(part, num_frames=1).sample for part in means.split(16)])
-    error = ((decoded.clamp(-1, 1) - as_network_input(pictures)) / 2).square().mean()
-    channels = means.std((0, 2, 3)).tolist()
-    print(f"PSNR of fresh dancers {-10 * torch.log10(error):.2f} dB")
-    print(f"latent channels' std {[round(c, 2) for c in channels]}")
+def _crop_stream(settings: MiniVAESettings, training: _Training) -> CropStream:
+    stream: Iterator[Dancer] = stream_dancers(
+        settings.dancers,
+        first_seed=10_000_000 + training.step * settings.batch_size,
+        num_workers=settings.num_workers,
+    )
+    return CropStream(
+        stream,
+        factors=settings.region_factors,
+        centres=settings.crop_centres,
+        frames=settings.frames,
+        step=vae_downscale(training.vae),
+        rng=np.random.default_rng(settings.seed + training.step),
+    )
+
+
+def _finish(vae: MiniTemporalVAE, figures: dict[str, float] | None, settings: MiniVAESettings) -> Path:
+    """Store the scale of the latents of unseen dancers as scaling_factor, and save the VAE.
+
+    Args:
+        vae: with the averaged weights.
+        figures: of its last step, measured now if that was in an earlier run.
+        settings: of the training.
+    """
+    if figures is None:
+        figures = write_figures(vae, settings.dancers, settings.output_dir, settings.max_steps)
+    vae.register_to_config(scaling_factor=round(1 / figures["latents_std"], 4))
+    print(f"unseen dancers {' '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
     folder = settings.output_dir / "final"
     with whole_folder(folder) as beside:
         vae.save_pretrained(beside)
     return folder
 
 
-def _freeze_temporal(vae: MiniTemporalVAE) -> list[torch.nn.Parameter]:
+def _freeze_temporal(vae: MiniTemporalVAE) -> None:
     """Freeze the decoder's temporal layers, initialised as identity, because training uses single
     pictures."""
     for name, parameter in vae.named_parameters():
@@ -175,7 +316,6 @@ def _freeze_temporal(vae: MiniTemporalVAE) -> list[torch.nn.Parameter]:
     for module in vae.modules():
         if isinstance(module, TemporalResnetBlock):
             module.forward = _identity  # the same result as the initialised layer, but faster
-    return [parameter for parameter in vae.parameters() if parameter.requires_grad]
 
 
 def _identity(hidden_states: Tensor, temb: Tensor | None = None) -> Tensor:
@@ -195,51 +335,6 @@ def _edge_error(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         difference = output.diff(dim=axis) - target.diff(dim=axis)
         total = total + (weight.narrow(axis, 1, weight.shape[axis] - 1) * difference.square()).mean()
     return total
-
-
-class _Crops:
-    """Draws batches of crops around the figure and pixel weights; each dancer is used several times."""
-
-    def __init__(self, settings: MiniVAESettings, rng: np.random.Generator) -> None:
-        self.settings = settings
-        self.rng = rng
-        self.pool: list[Dancer] = []
-
-    def draw(self, stream: Iterator[Dancer], *, whole_pictures: bool) -> tuple[Tensor, Tensor]:
-        for _ in range(1 if self.pool else 24):
-            self.pool.append(next(stream))
-        self.pool = self.pool[-24:]
-        pixels, weights = [], []
-        for _ in range(self.settings.batch_size):
-            dancer = self.pool[int(self.rng.integers(len(self.pool)))]
-            number = int(self.rng.integers(len(dancer.pictures)))
-            picture = as_network_input(dancer.pictures[number])
-            weight = self._weight(dancer.regions[number].float() / 100, picture.shape[-1])
-            if not whole_pictures:
-                picture, weight = self._cropped(picture, weight)
-            pixels.append(picture)
-            weights.append(weight)
-        return torch.stack(pixels), torch.stack(weights)
-
-    def _weight(self, regions: Tensor, size: int) -> Tensor:
-        weight = torch.ones(1, *regions.shape[1:])
-        for index, name in enumerate(("figure", "hands", "face")):
-            factor = self.settings.region_factors.get(name, 1.0)
-            weight = torch.maximum(weight, 1 + (factor - 1) * regions[index])
-        return functional.interpolate(weight[None], size=(size, size), mode="nearest")[0]
-
-    def _cropped(self, picture: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        crop, (height, width) = self.settings.crop, picture.shape[-2:]
-        inside = (weight[0] > 1).nonzero()
-        centre = (
-            inside[int(self.rng.integers(len(inside)))]
-            if len(inside)
-            else torch.tensor([height // 2, width // 2])
-        )
-        top = int(np.clip(int(centre[0]) - crop // 2, 0, height - crop)) // 4 * 4
-        left = int(np.clip(int(centre[1]) - crop // 2, 0, width - crop)) // 4 * 4
-        window = (slice(None), slice(top, top + crop), slice(left, left + crop))
-        return picture[window], weight[window]
 
 
 TRAINER = Trainer(MiniVAESettings, train_mini_vae)

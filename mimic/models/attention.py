@@ -10,6 +10,7 @@ head.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, TypeAlias
 
 import torch
@@ -166,6 +167,17 @@ class AttentionSwitches:
         for layer in attention_layers(self):
             if getattr(layer.processor, "fuse_qkv", False):
                 layer.fuse_projections(fuse=False)
+
+    def compile_repeated_blocks(self, *arguments: Any, **options: Any) -> None:
+        """Compile the repeated blocks as diffusers does, for more shapes than PyTorch's default of 8, after
+        which it would give up: these networks have about 12 combinations of widths.
+
+        Args:
+            arguments, options: of `torch.compile`.
+        """
+        if "recompile_limit" in inspect.signature(torch.compile).parameters:
+            options.setdefault("recompile_limit", 128)
+        super().compile_repeated_blocks(*arguments, **options)  # type: ignore[misc]
 
     def use_single_token_attention(self, enabled: bool = True) -> None:
         """Compute the output of cross-attention once where the context is a single token, not once for each

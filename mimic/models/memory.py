@@ -1,4 +1,4 @@
-"""Training in less memory: recompute activations in the backward pass, process a few frames at a time.
+"""Computing in less memory: process a few frames at a time; recompute activations in the backward pass.
 
 A UNet for video has spatial layers, which process each frame separately, and temporal layers. Spatial layers
 can be computed for a few frames at a time, temporal attention for a few positions at a time. When activations
@@ -60,8 +60,8 @@ def _save_in_svd(unet: nn.Module, gradient_checkpointing: bool, chunk_frames: in
         kind = type(module)
         if gradient_checkpointing and kind in _CHECKPOINTED:
             module.__class__ = _CHECKPOINTED[kind]
-        elif chunk_frames is not None and kind in _CHUNKED:
-            module.__class__ = _CHUNKED[kind]
+        elif chunk_frames is not None and (kind in _CHUNKED or kind in _CHUNKED.values()):
+            module.__class__ = _CHUNKED.get(kind, kind)
             module.chunk_frames = chunk_frames  # type: ignore[assignment]
 
 

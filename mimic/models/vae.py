@@ -61,19 +61,47 @@ def _latents_of(encoded: Any) -> Tensor:
     return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
 
 
-def decode_frames(vae: VAE, latents_FChw: Tensor, chunk: int) -> Iterator[Tensor]:
-    """Frames of one clip, `chunk` at a time: float32 ``f x 3 x H x W``, about [-1, 1], where the VAE
+def decode_frames(
+    vae: VAE, latents_FChw: Tensor, chunk: int, *, overlap: int = 0, first_chunk: int = 0
+) -> Iterator[Tensor]:
+    """Frames of one clip, at most `chunk` at a time: float32 ``f x 3 x H x W``, about [-1, 1], where the VAE
     computes.
 
     Args:
         latents_FChw: as the sampler leaves them, that is, times the scaling factor.
-        chunk: frames decoded together (see above); the last chunk may be shorter.
+        chunk: frames decoded together (see above); without `overlap` the last chunk may be shorter.
+        overlap: frames at both ends of a chunk, except at the ends of the clip, that are context for the
+            others and are thrown away, less than half of `chunk`. Each frame then comes from the middle of a
+            chunk, and all chunks are full. VAEs without temporal layers ignore it.
+        first_chunk: number of the chunk to begin with.
     """
-    network: Any = getattr(vae, "_orig_mod", vae)  # of torch.compile
-    is_temporal = "num_frames" in inspect.signature(network.decode).parameters
-    for latents in latents_FChw.split(chunk):
-        unscaled = (latents / vae.config.scaling_factor).to(vae.dtype)
+    is_temporal = _is_temporal(vae)
+    for decoded, kept in chunk_spans(vae, len(latents_FChw), chunk, overlap)[first_chunk:]:
+        unscaled = (latents_FChw[decoded] / vae.config.scaling_factor).to(vae.dtype)
         if is_temporal:
-            yield vae.decode(unscaled, num_frames=len(latents)).sample.float()
+            yield vae.decode(unscaled, num_frames=len(unscaled)).sample.float()[kept]
         else:
             yield torch.cat([vae.decode(latent).sample.float() for latent in unscaled.split(1)])
+
+
+def chunk_spans(vae: VAE, num_frames: int, chunk: int, overlap: int) -> list[tuple[slice, slice]]:
+    """The chunks of `decode_frames`: frames to decode together, and which of the decoded ones are kept."""
+    return list(_spans(num_frames, chunk, overlap if _is_temporal(vae) else 0))
+
+
+def _is_temporal(vae: VAE) -> bool:
+    network: Any = getattr(vae, "_orig_mod", vae)  # of torch.compile
+    return "num_frames" in inspect.signature(network.decode).parameters
+
+
+def _spans(num_frames: int, chunk: int, overlap: int) -> Iterator[tuple[slice, slice]]:
+    """Lay chunks over a clip: the frames to decode together, and which of them are kept, in order."""
+    start = 0
+    while start < num_frames:
+        first = max(0, start - overlap)
+        if overlap:
+            first = max(0, min(first, num_frames - chunk))
+        end = min(num_frames, first + chunk)
+        stop = end if end == num_frames else end - overlap
+        yield slice(first, end), slice(start - first, stop - first)
+        start = stop

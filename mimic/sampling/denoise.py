@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,11 @@ from torch import Tensor
 Predict = Callable[[Tensor, Tensor, list[int]], Tensor]
 """``predict(latents, t, frames)`` returns the guided prediction for the scaled latents ``B x f x …`` of the
 given f frames. `t` is on the device of the latents, and the same tensor for all windows of a step."""
+Like = Callable[[int], tuple[tuple[int, ...], torch.dtype, torch.device]]
+"""Shape, dtype and device of the prediction of a window, by its number."""
+Share = Callable[[int, Callable[[int], Tensor], Like], Iterator[Tensor]]
+"""``share(num_windows, compute, like)`` yields ``compute(number)`` for all windows in order, computed by this
+process or another one."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -45,9 +50,11 @@ def denoise(
     windows: list[list[int]],
     weights: list[Tensor],
     step_arguments: dict[str, Any] | None = None,
+    share: Share | None = None,
     after_window: Callable[[], object] = lambda: None,
     after_step: Callable[[int, Tensor, Tensor], Tensor] = lambda _i, _t, latents: latents,
     is_interrupted: Callable[[], bool] = lambda: False,
+    num_done: int = 0,
 ) -> Tensor:
     """Denoise a clip of any length: at each timestep, predict each window, fuse the predictions, step.
 
@@ -60,10 +67,12 @@ def denoise(
         windows: frame indices of each window.
         weights: fusion weights of each window, summing to one at every frame.
         step_arguments: further arguments of `scheduler.step`.
+        share: shares the windows of a step among processes; by default they are predicted one by one.
         after_window: called after each window, for example to update a progress bar.
         after_step: called with ``(index, t, latents)`` after each step; sampling continues from the latents
             it returns.
         is_interrupted: called after `after_step`; sampling ends with its latents if it returns true.
+        num_done: number of steps that an interrupted run has finished, after which `latents` are.
 
     Returns:
         denoised latents of the same shape.
@@ -78,11 +87,24 @@ def denoise(
     ]
     indices = [torch.tensor(frames, device=latents.device) for frames in windows]
     on_device = [t.to(latents.device) for t in timesteps]
-    for i, t in enumerate(timesteps):
+    shape, rest = latents.shape, latents.shape[2:]
+    dtype, device = latents.dtype, latents.device
+
+    def like(number: int) -> tuple[tuple[int, ...], torch.dtype, torch.device]:
+        return (shape[0], len(windows[number]), *rest), dtype, device
+
+    for i, t in enumerate(timesteps[num_done:], start=num_done):
         model_input = scheduler.scale_model_input(latents, t)
         fused = torch.zeros_like(latents)
-        for frames, index, weight in zip(windows, indices, weights, strict=True):
-            fused[:, index] += weight * predict(model_input[:, index], on_device[i], frames).to(latents)
+
+        def predict_window(
+            number: int, model_input: Tensor = model_input, t: Tensor = on_device[i]
+        ) -> Tensor:
+            return predict(model_input[:, indices[number]], t, windows[number]).to(device, dtype)
+
+        predictions = (share or _one_by_one)(len(windows), predict_window, like)
+        for index, weight, predicted in zip(indices, weights, predictions, strict=True):
+            fused[:, index] += weight * predicted
             after_window()
         latents = scheduler.step(fused, t, latents, **(step_arguments or {})).prev_sample
         check_finite(latents, f"the latents after step {i + 1} of {len(timesteps)}")
@@ -90,3 +112,7 @@ def denoise(
         if is_interrupted():
             break
     return latents
+
+
+def _one_by_one(num_windows: int, compute: Callable[[int], Tensor], like: Like) -> Iterator[Tensor]:
+    return map(compute, range(num_windows))

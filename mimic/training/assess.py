@@ -20,6 +20,7 @@ from mimic.training.checkpoints import FORMAT, best_steps
 from mimic.training.export import finished, is_shared_out
 from mimic.training.logs import TrainingLog
 from mimic.training.policy import as_in_training
+from mimic.training.report import write_report
 from mimic.training.run import TrainingRun
 from mimic.training.settings import TrainSettings
 from mimic.training.state import remove_old, update_facts
@@ -48,6 +49,7 @@ def assess_start(run: TrainingRun, log: TrainingLog | None) -> None:
     if log is not None:
         log.start({VALIDATION: result.get("figures", result)})
         log.show(0, _path(run))
+        _report(run)
 
 
 def is_pending(run: TrainingRun) -> bool:
@@ -93,10 +95,25 @@ def assess(run: TrainingRun, log: TrainingLog | None) -> None:
     if log is not None:
         log.add(step, {VALIDATION: figures or result})
         log.show(step, _path(run))
+        _report(run)
 
 
 def _told(figures: dict[str, float]) -> str:
     return ", ".join(f"{name} {number:.4g}" for name, number in figures.items())
+
+
+def _report(run: TrainingRun) -> None:
+    """Write the page about the training so far."""
+    best = run.progress.best.get("step")
+    try:
+        write_report(
+            run.settings.output_dir,
+            best_by=run.settings.validation.best_by,
+            best_step=None if best is None else int(best),
+            videos=VALIDATION,
+        )
+    except OSError as error:
+        run.say(f"report.html could not be written ({error}); the training continues")
 
 
 def _note(run: TrainingRun, result: dict[str, Any]) -> None:

@@ -87,7 +87,7 @@ def model_card(
         "licence of the base": facts["licence"],
         "steps": f"{facts['steps']}, {settings.batch_size} clips each",
         "window": f"{facts['window']} frames",
-        "size": f"{data.height}x{data.width} (height x width)",
+        "size": ", ".join(f"{height}x{width}" for height, width in data.all_sizes) + " (height x width)",
         "data": "synthetic dancers" if data.source == "synthetic" else "prepared videos",
         "trained": ", ".join(settings.trainable) or ("LoRA" if settings.lora is not None else "everything"),
     }

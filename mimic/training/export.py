@@ -51,17 +51,27 @@ def finished(run: TrainingRun, *, is_exact: bool = False) -> Iterator[TrainingTa
         if not run.is_main:
             yield None
             return
-        task = make_task(run.settings)
+        is_rebuilt = is_exact and run.is_cast
+        is_new = is_rebuilt or run.whole_task is None
+        task = make_task(run.settings) if is_new else run.whole_task
+        assert task is not None
         places = dict(task.model.named_parameters())
         with torch.no_grad():
             for name, tensor in whole.items():
                 places[name].copy_(tensor)
-        if not (is_exact and run.is_cast):
-            cast_frozen(task, run.policy, is_divided=False)
-            for module in (task.model, *task.frozen.values()):
+        modules = (task.model, *task.frozen.values())
+        if not is_rebuilt:
+            run.whole_task = task  # the next validation does not read the model again
+            if is_new:
+                cast_frozen(task, run.policy, is_divided=False)
+            for module in modules:
                 module.to(run.accelerator.device)
         task.model.eval()
-        yield task
+        try:
+            yield task
+        finally:
+            for module in modules:
+                module.to("cpu")
         return
     run.model.eval()
     _swap(run)

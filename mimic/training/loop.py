@@ -175,8 +175,8 @@ def one_step(
         samples = next(batches)
         waited += time.monotonic() - begin
         keys += [sample.key for sample in samples]
-        masks = [sample.masks["hands"][1:] for sample in samples if "hands" in sample.masks]
-        with_hands += [float((mask.amax(dim=(1, 2, 3)) > 0).float().mean()) for mask in masks]
+        masks = [sample.masks["hands"][1:].numpy() for sample in samples if "hands" in sample.masks]
+        with_hands += [float((mask.max(axis=(1, 2, 3)) > 0).mean()) for mask in masks]
         loss, own_terms = _one_pass(run, samples, number)
         losses.append(loss)
         terms.append(own_terms)
@@ -217,14 +217,16 @@ def _one_pass(run: TrainingRun, samples: list[AnySample], number: int) -> tuple[
         rank=accelerator.process_index,
         num_ranks=accelerator.num_processes,
     )
+    references = settings.data.references
     drawn = [
-        run.task.draw(sample, generator_of(settings.seed, run.progress.step, place))
+        run.task.draw(sample, generator_of(settings.seed, run.progress.step, references * place + window))
         for sample, place in zip(samples, places)
+        for window in range(references)
     ]
     draws = {name: _sent(run, torch.stack([own[name] for own in drawn])) for name in drawn[0]}
     arrived = [sample.to(accelerator.device, non_blocking=run.is_pinning) for sample in samples]
     with torch.no_grad():
-        batch = as_float(run.task.encode(collate(arrived)))
+        batch = as_float(run.task.encode(collate(arrived), references=references))
     with accelerator.accumulate(run.model):
         loss, terms = run.model(batch, draws)
         # DeepSpeed steps within `backward`, so that what is not finite must not get there.

@@ -69,6 +69,8 @@ class TrainingRun:
     say: Say
     facts: dict[str, Any] = field(default_factory=dict)
     """Of the newest checkpoint: what its `facts.json` holds; empty before the first."""
+    whole_task: TrainingTask | None = None
+    """With sharded weights: the main process's whole task for validations, in main memory in between."""
     has_checked_gradients: bool = False
     """Whether `check_gradients` has passed in this start."""
     no_validation: str | None = None
@@ -91,7 +93,7 @@ class TrainingRun:
         """
         settings, accelerator = self.settings, self.accelerator
         order = Order(
-            num_clips=len(self.dataset),
+            buckets=self.dataset.buckets,
             batch_size=settings.batch_size,
             accumulate=settings.accumulate,
             seed=settings.seed,
@@ -132,6 +134,7 @@ def describe(run: TrainingRun) -> list[str]:
     memory = ", ".join(f"{name} {as_bytes(size)}" for name, size in parts.items() if size)
     share = settings.batch_size // (accelerator.num_processes * settings.accumulate)
     data = settings.data
+    each = f", each with {data.references} references" if data.references > 1 else ""
     epochs = settings.max_steps * settings.batch_size / len(run.dataset)
     return [
         f"training {settings.family}, model {settings.model}: {_count(number)} parameters, "
@@ -139,8 +142,9 @@ def describe(run: TrainingRun) -> list[str]:
         f"{_count(frozen)} beside them frozen",
         f"memory of each process before activations: {as_bytes(sum(parts.values()))} ({memory})",
         f"effective batch {settings.batch_size}: {accelerator.num_processes} processes x "
-        f"{settings.accumulate} passes x {share} clips of {data.num_frames} frames, "
-        f"{data.height}x{data.width}; {settings.precision} on {accelerator.device}",
+        f"{settings.accumulate} passes x {share} clips of {data.num_frames} frames{each}, "
+        f"{' or '.join(f'{height}x{width}' for height, width in data.all_sizes)}; {settings.precision} on "
+        f"{accelerator.device}",
         f"{len(run.dataset)} clips, {settings.max_steps} steps, {epochs:.1f} epochs",
         *_shared_memory(run, share),
     ]
@@ -156,7 +160,7 @@ def sample_bytes(settings: TrainSettings, *, channels: int, width: int, dtype_by
         dtype_bytes: of a number in the cache.
     """
     data = settings.data
-    frames, pixels = data.num_frames + 1, data.height * data.width
+    frames, pixels = data.num_frames + 1, max(height * width for height, width in data.all_sizes)
     latents = pixels // data.latent_downscale**2
     masks = 4 * len(data.regions) * frames * latents
     maps = 3 * frames * pixels

@@ -1,7 +1,7 @@
-"""What of a running training goes into a checkpoint, and how it comes back, however many processes there are.
+"""Gather the tensors of a running training for a checkpoint, and restore them, with any number of processes.
 
-Tensors are saved whole and by the names of the parameters they belong to, so that a checkpoint of many
-processes resumes on one, and the other way round.
+Tensors are saved whole, by the names of the parameters that they belong to, so that a checkpoint of many
+processes resumes on one and vice versa.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WEIGHTS, AVERAGE, OPTIMISER = "weights", "average", "optimiser"
 
 
 def gather(tensors: Mapping[str, Tensor], *, is_kept: bool = True) -> dict[str, Tensor]:
-    """Whole tensors on the CPU; all processes have to call this, those where not `is_kept` get none."""
+    """Return whole tensors on the CPU; all processes have to call this, those without `is_kept` get none."""
     gathered = {}
     for name, tensor in tensors.items():
         put_together = whole(tensor)
@@ -34,12 +34,12 @@ def gather(tensors: Mapping[str, Tensor], *, is_kept: bool = True) -> dict[str, 
 def optimiser_by_name(
     optimiser: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
 ) -> dict[str, Tensor]:
-    """The optimiser's state as `<what>.<parameter name>`; parameters that had no gradient yet have none."""
+    """Return the optimiser's state as `<what>.<parameter name>`; empty for parameters without gradients."""
     found = {}
     for name, parameter in parameters.items():
         for what, value in optimiser.state.get(parameter, {}).items():
             tensor = value if isinstance(value, Tensor) else torch.tensor(value)
-            # The 8-bit optimiser has one table of values for all parameters, which files cannot share.
+            # The 8-bit optimiser shares one table of values between parameters, which safetensors refuses.
             found[f"{what}.{name}"] = tensor.clone() if what.startswith("qmap") else tensor
     return found
 
@@ -49,16 +49,16 @@ def restore_optimiser(
     parameters: Mapping[str, nn.Parameter],
     tensors: Mapping[str, Tensor],
 ) -> None:
-    """Put back what `optimiser_by_name` gave, gathered."""
+    """Restore the state that `optimiser_by_name` returned, gathered."""
     by_parameter: dict[str, dict[str, Any]] = {}
     for key, value in tensors.items():
         what, name = key.split(".", 1)
-        # Copies: mapped files begin at odd addresses, where kernels may sum in another order.
+        # Copies: tensors of mapped files are unaligned, and kernels may sum those in another order.
         own: Any = value.clone()
         if value.ndim > 0:
             own = shared_out_like(own, parameters[name])
         elif not value.is_floating_point():
-            own = int(value)  # the 8-bit optimiser counts in plain numbers
+            own = int(value)  # the 8-bit optimiser counts steps in Python integers
         by_parameter.setdefault(name, {})[what] = own
     numbers: dict[nn.Parameter, int] = {}
     for group in optimiser.param_groups:
@@ -69,10 +69,10 @@ def restore_optimiser(
 
 
 def restore_tensors(places: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, source: Path) -> None:
-    """Copy whole tensors into `places`, each of which may be shared out.
+    """Copy whole tensors into `places`, each of which may be sharded.
 
     Raises:
-        ConfigError: the names or shapes are not the same.
+        ConfigError: names or shapes differ.
     """
     different = sorted(set(places) ^ set(tensors))
     both = set(places) & set(tensors)
@@ -90,7 +90,7 @@ def restore_tensors(places: Mapping[str, Tensor], tensors: Mapping[str, Tensor],
 
 
 def save_engine(accelerator: Any, folder: Path, step: int) -> Path | None:
-    """DeepSpeed's own share of the state, which only it can write; None without it."""
+    """Save DeepSpeed's part of the state, which only it can write; return the folder, None without it."""
     if not is_deepspeed(accelerator):
         return None
     beside = folder / f".engine-{step}.partial"
@@ -103,7 +103,7 @@ def save_engine(accelerator: Any, folder: Path, step: int) -> Path | None:
 
 
 def restore_engine(accelerator: Any, checkpoint: Path) -> None:
-    """Put back what `save_engine` wrote.
+    """Restore what `save_engine` wrote.
 
     Raises:
         ConfigError: the checkpoint was made without DeepSpeed.

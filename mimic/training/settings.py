@@ -1,4 +1,4 @@
-"""What can be set of a training: the keys of a training YAML that has `family`."""
+"""Settings of a training: the keys of a training YAML that has `family`."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ from mimic.data.settings import DataSettings
 
 
 class LoraSettings(Config):
-    """Train low-rank differences to some layers, and leave the layers themselves as they are."""
+    """Low-rank adapters (LoRA), trained beside frozen layers."""
 
     rank: int = Field(default=16, ge=1)
-    """Rank of the differences: 4 to 64 are usual."""
+    """Rank of the adapters; usually 4 to 64."""
 
     alpha: float | None = Field(default=None, gt=0)
-    """The differences are scaled by alpha / rank; none: alpha = rank."""
+    """Adapters are scaled by alpha / rank; null: alpha = rank."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the inputs of a difference that is left out at random."""
+    """Dropout probability of the adapters' inputs."""
 
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
-    """Layers that get differences, by the end of their names or by patterns over the whole names."""
+    """Layers with adapters: ends of layer names, modules, parts of the family, or patterns over names."""
 
 
 class OptimiserSettings(Config):
-    """How weights follow gradients."""
+    """The optimiser."""
 
     name: Literal["adamw", "adamw_8bit"] = "adamw"
-    """adamw_8bit keeps its two moments in a byte each instead of four (needs bitsandbytes, not FSDP2)."""
+    """`adamw_8bit` stores both moments in 8 bits (needs bitsandbytes; not with FSDP2)."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
-    """The paper's is 1e-5."""
+    """Highest learning rate; the paper's is 1e-5."""
 
     betas: tuple[float, float] = (0.9, 0.999)
-    """How slowly the means of gradients and of their squares change."""
+    """Decay of the running means of gradients and of their squares."""
 
     eps: float = Field(default=1e-8, gt=0)
-    """Keeps the division by the root of the second mean from exploding."""
+    """Added to the denominator for numerical stability."""
 
     weight_decay: float = Field(default=1e-2, ge=0)
-    """Of matrices and convolutions; biases, norms and scales have none."""
+    """Weight decay of matrices and convolutions; biases, norms and scales have none."""
 
 
 class ScheduleSettings(Config):
-    """How the learning rate goes along the steps."""
+    """Learning rate schedule."""
 
     name: Literal["constant", "cosine"] = "constant"
-    """After the warm-up: stay, or fall along half a cosine until `max_steps`. Resuming with another
+    """After the warm-up: a constant rate, or half a cosine that ends at `max_steps`. Resuming with another
     `max_steps` stretches the cosine; the jump of the rate is reported."""
 
     warmup_steps: int = Field(default=0, ge=0)
-    """Steps in which the rate grows linearly from 0."""
+    """Number of steps in which the rate increases linearly from 0."""
 
     final_share: float = Field(default=0.0, ge=0, le=1)
-    """cosine ends at this share of the rate."""
+    """Final rate of `cosine`, as a fraction of `learning_rate`."""
 
 
 class ValidationSettings(Config):
-    """Videos and numbers of clips that are not trained on, always the same with the same noise."""
+    """Validation on clips that are not trained on, always the same clips with the same noise."""
 
     every: int = Field(default=0, ge=0)
     """Validate every n steps, and after the last; 0: never."""
@@ -73,48 +73,47 @@ class ValidationSettings(Config):
     """With `every`, also validate before the first step, to compare later results with."""
 
     num_clips: int = Field(default=4, ge=1)
-    """How many of the validation clips, from the first."""
+    """Number of validation clips, from the first."""
 
     seed: int = 0
-    """Of the noise that videos begin with."""
+    """Seed of the noise."""
 
     best_by: Literal["psnr", "ssim", "hand_psnr"] = "psnr"
-    """The checkpoint with the best mean of this is kept as well as the last ones. hand_psnr needs hands among
-    `data.regions`."""
+    """Figure by which the best checkpoint is chosen and kept. `hand_psnr` needs `hands` in `data.regions`."""
 
     fps: float = Field(default=7.0, gt=0)
-    """Of the grid's video."""
+    """Frame rate of the validation video."""
 
     decode_chunk_size: int | None = Field(default=None, ge=1)
-    """Frames decoded together, which is what validation needs most memory for; none: the model's default
-    (8 for released weights). Decoders that look along time give slightly other frames with another number."""
+    """Number of frames decoded together, which determines the memory of validation; null: the model's default
+    (8 for released weights). Temporal decoders give slightly different frames with another number."""
 
 
 class CheckpointSettings(Config):
-    """When the whole state of the training goes to the disk."""
+    """Checkpoints of the whole state of the training."""
 
     every: int = Field(default=500, ge=1)
     """Save a checkpoint every n steps, and after the last."""
 
     keep: int = Field(default=2, ge=1)
-    """How many of the last checkpoints stay."""
+    """Number of latest checkpoints to keep."""
 
     keep_best: bool = True
     """Also keep the checkpoint with the best validation score."""
 
 
 class MemorySettings(Config):
-    """What is paid with time for memory."""
+    """Settings that save memory at the cost of time."""
 
     chunk_frames: int | None = Field(default=None, ge=1)
-    """Frames that spatial layers compute at a time, in families that support it; none: all at once."""
+    """Number of frames that spatial layers compute at a time, in families that support it; null: all."""
 
     cache: Path | None = None
-    """Encode all clips once, before the first step, into this folder; none: encode at each step. Wants clips
-    that are cut alike each time."""
+    """Folder for the latents and embeddings of all clips, which are encoded once, before the first step;
+    null: encode at each step. Not with random crops."""
 
     offload_activations: bool = False
-    """Keep what the backward pass needs in the main memory until then."""
+    """Keep activations saved for the backward pass in main memory."""
 
 
 class TrainSettings(Config):
@@ -124,17 +123,16 @@ class TrainSettings(Config):
     """Which system: a name of `mimic.families.registry.trained_families`."""
 
     model: str = "bundled:mini"
-    """What is trained further: a model folder, a hub id, `bundled:mini`, or `tiny` (random, to try things
-    out)."""
+    """Model to start from: a model folder, a hub id, `bundled:mini`, or `tiny` (random, for trials)."""
 
     checkpoint: str | None = None
-    """A released checkpoint that goes over `model`."""
+    """A released checkpoint whose weights replace those of `model`."""
 
     output_dir: Path
-    """Where log, checkpoints, validation videos and the finished model go."""
+    """Folder of the log, checkpoints, validation videos and the finished model."""
 
     seed: int = Field(default=0, ge=0)
-    """Decides everything that is random."""
+    """Seed of all random numbers."""
 
     max_steps: int = Field(ge=1)
     """Number of steps after which the training ends."""
@@ -143,68 +141,68 @@ class TrainSettings(Config):
     """auto: resume from the last checkpoint in `output_dir`; never: refuse a folder that has any."""
 
     data: DataSettings
-    """Clips, and how samples are made of them."""
+    """Clips and samples."""
 
     objective: Mapping[str, Any] = {}
     """The family's own settings."""
 
     trainable: tuple[str, ...] = ()
-    """What is trained: networks (`pose_net`), the family's names for parts (`unet.temporal`), or patterns
-    over parameter names. Empty: everything, or nothing but the differences where `lora` is given."""
+    """What to train: networks (`pose_net`), parts of the family (`unet.temporal`), or patterns over parameter
+    names. Empty: everything, or only the adapters if `lora` is given."""
 
     lora: LoraSettings | None = None
     """Train low-rank adapters."""
 
     optimiser: OptimiserSettings = OptimiserSettings()
-    """How weights follow gradients."""
+    """The optimiser."""
 
     schedule: ScheduleSettings = ScheduleSettings()
-    """How the learning rate goes along the steps."""
+    """Learning rate schedule."""
 
     batch_size: int = Field(default=1, ge=1)
-    """Clips a step, over all processes and accumulated passes together."""
+    """Number of clips per step, over all processes and accumulated passes."""
 
     accumulate: int = Field(default=1, ge=1)
-    """Passes that a process divides its share of the batch into."""
+    """Number of passes into which each process divides its share of the batch."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """What the networks compute in; weights that are trained stay float32."""
+    """Precision in which the networks compute; trained weights stay float32."""
 
     frozen_dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Precision of weights that are not trained: VAE and image encoder, and, where `precision` is not fp32,
     what is frozen inside the trained networks (not under FSDP2 and DeepSpeed, which want one precision).
-    auto: bf16 on a CUDA device with precision bf16, else fp32. The finished model has its frozen weights as
-    exact as they came."""
+    auto: bf16 on a CUDA device with precision bf16, else fp32. The finished model has its frozen weights in
+    their original precision."""
 
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass instead of keeping them."""
+    """Recompute activations in the backward pass instead of storing them."""
 
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Average the weights with this decay; validation and the finished model use the average. None: no
-    average."""
+    """Decay of the exponential moving average of the weights, which validation and the finished model use;
+    null: no average."""
 
     clip_norm: float | None = Field(default=1.0, gt=0)
-    """Gradients are scaled down to this norm; none: as they are."""
+    """Maximum norm of the gradients; null: no clipping."""
 
     max_skipped: int = Field(default=10, ge=1)
-    """Steps without a finite loss are skipped; after this number in a row the training stops."""
+    """Steps without a finite loss are skipped; after this many in a row, the training stops."""
 
     num_workers: int = Field(default=0, ge=0)
-    """Processes that prepare clips, for each process that trains; 0: itself."""
+    """Number of processes that load clips, for each process that trains; 0: it loads them itself."""
 
     cpu_threads: int | None = Field(default=None, ge=1, le=1024)
-    """Threads a process computes with on the CPU; none: as many as torch takes. Another number may change the
-    last bits of results."""
+    """Number of CPU threads of each process; null: torch's default. Another number may change the last bits
+    of results."""
 
     tensorboard: bool = True
-    """Write curves for TensorBoard, if it is installed."""
+    """Write curves and validation pictures for TensorBoard, if it is installed."""
 
     tracker: str | None = None
     """Experiment tracker that also gets all figures and validation pictures: any that accelerate knows and
     that is installed, such as wandb, trackio, mlflow or aim. Its own environment variables configure it."""
 
     log_every: int = Field(default=10, ge=1)
-    """Without a terminal for a progress bar, print a line every n steps."""
+    """Print a line every n steps where there is no terminal for a progress bar."""
 
     validation: ValidationSettings = ValidationSettings()
     """Videos and numbers of clips that are not trained on."""
@@ -213,7 +211,7 @@ class TrainSettings(Config):
     """When the state goes to the disk."""
 
     memory: MemorySettings = MemorySettings()
-    """What is paid with time for memory."""
+    """Settings that save memory at the cost of time."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainSettings:
@@ -225,6 +223,11 @@ class TrainSettings(Config):
             )
         if self.model == "tiny" and self.checkpoint is not None:
             raise ValueError("model is tiny, which no released checkpoint fits; leave checkpoint out")
+        if self.data.references > 1 and self.memory.cache is not None:
+            raise ValueError(
+                f"data.references is {self.data.references}, and memory.cache holds the embedding of one "
+                "reference of each clip; leave one of the two out"
+            )
         best_by = self.validation.best_by
         if self.validation.every and best_by == "hand_psnr" and "hands" not in self.data.regions:
             raise ValueError(

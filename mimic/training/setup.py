@@ -131,7 +131,9 @@ def _validation_clips(settings: TrainSettings, data: DataSettings) -> list[Sampl
         ConfigError: no hand in them has a mask, and the best checkpoint is chosen by hands.
     """
     clips = build_dataset(data, split="val", seed=settings.seed)
-    chosen = [clips[0, number] for number in range(min(len(clips), settings.validation.num_clips))]
+    found = [clips[0, number] for number in range(min(len(clips), settings.validation.num_clips))]
+    chosen = [sample for sample in found if isinstance(sample, Sample)]
+    assert len(chosen) == len(found), "without a cache, samples have pictures"
     if settings.validation.best_by == "hand_psnr" and not any(
         bool((sample.masks["hands"][1:] > 0).any()) for sample in chosen
     ):

@@ -92,13 +92,18 @@ def means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def write_grid(path: Path, clips: Sequence[Pictures], *, fps: float) -> Path:
-    """A video with one clip below the other.
+    """A video with one clip below the other; narrower ones end in white.
 
     Raises:
         OSError: it cannot be written.
     """
-    gap = np.full((*clips[0].shape[:1], GAP, *clips[0].shape[2:]), 255, np.uint8)
-    rows = [part for clip in clips for part in (clip, gap)][:-1]
+    width = max(clip.shape[2] for clip in clips)
+    gap = np.full((len(clips[0]), GAP, width, 3), 255, np.uint8)
+    wide = [
+        np.pad(clip, ((0, 0), (0, 0), (0, width - clip.shape[2]), (0, 0)), constant_values=255)
+        for clip in clips
+    ]
+    rows = [part for clip in wide for part in (clip, gap)][:-1]
     video = np.concatenate(rows, axis=1)
     with VideoWriter(path, height=video.shape[1], width=video.shape[2], fps=fps) as writer:
         for frame in video:
@@ -120,7 +125,7 @@ def validate(
     loss at fixed noise levels with fixed noise (`loss_…`).
 
     Args:
-        samples: the same each time, of one size.
+        samples: the same each time.
         seed: of the noise; clip number i begins with `seed + i`.
         path: of the video.
         fps: of the video.

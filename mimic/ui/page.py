@@ -267,7 +267,8 @@ class Handlers:
 
 
 def _shown(made: Fit, frame: int | None) -> tuple[Any, ...]:
-    slider = gr.Slider(maximum=max(made.num_frames - 1, 1), **({} if frame is None else {"value": frame}))
+    most = max(made.num_frames - 1, 1)
+    slider = gr.Slider(maximum=most) if frame is None else gr.Slider(maximum=most, value=frame)
     facts = {"fit": made.facts.get("fit"), "presence": made.facts.get("presence")}
     return made, made.overlay(frame or 0), slider, made.report(), facts
 

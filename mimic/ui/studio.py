@@ -200,8 +200,8 @@ class Studio:
             return estimate_case(
                 clip.stem,
                 self.folder / VIDEO,
-                picture,
-                clip,
+                str(picture),
+                str(clip),
                 pipeline=self.pipeline,
                 driver=self.driver,
                 reference_pose=None,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +20,22 @@ from mimic.video.formats import check_format, is_folder_name
 from mimic.video.images import write_image
 from mimic.video.write import VideoWriteError, VideoWriter, free_name
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 log = logging.getLogger("mimic")
 
 
 class FrameWriter(Protocol):
     """What takes frames one by one; the result appears when the ``with`` block ends without an error."""
 
-    has_audio: bool
     missing: str | None
 
-    def __enter__(self) -> FrameWriter: ...
+    @property
+    def has_audio(self) -> bool:
+        """Whether the result has a sound track."""
+
+    def __enter__(self) -> Self: ...
 
     def write(self, frame: NDArray[np.uint8]) -> None:
         """Add one frame, uint8 ``H x W x 3`` RGB."""

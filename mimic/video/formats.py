@@ -23,13 +23,14 @@ class VideoFormat:
 
 _H264 = ("libx264", "mpeg4")
 _INDEX_AT_THE_FRONT = {"movflags": "+faststart"}
+_NO_RANDOM_IDS = {"fflags": "+bitexact"}
 
 FORMATS = {
     ".mp4": VideoFormat("mp4", _H264, "aac", _INDEX_AT_THE_FRONT, needs_even_size=True),
     ".m4v": VideoFormat("mp4", _H264, "aac", _INDEX_AT_THE_FRONT, needs_even_size=True),
     ".mov": VideoFormat("mov", _H264, "aac", _INDEX_AT_THE_FRONT, needs_even_size=True),
-    ".mkv": VideoFormat("matroska", _H264, "aac", needs_even_size=True),
-    ".webm": VideoFormat("webm", ("libvpx-vp9", "libvpx"), "libopus", needs_even_size=True),
+    ".mkv": VideoFormat("matroska", _H264, "aac", _NO_RANDOM_IDS, needs_even_size=True),
+    ".webm": VideoFormat("webm", ("libvpx-vp9", "libvpx"), "libopus", _NO_RANDOM_IDS, needs_even_size=True),
     ".gif": VideoFormat("gif", ("gif",), pixel_format="pal8"),
 }
 """Formats of one file, by suffix."""

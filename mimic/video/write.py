@@ -215,6 +215,7 @@ class VideoWriter:
         if self._next_sound is None:
             self.missing = self.missing or "its sound has no samples"
             return
+        assert self._format.audio_codec is not None
         audio = self._container.add_stream(self._format.audio_codec, rate=SAMPLE_RATE, layout="stereo")
         assert isinstance(audio, av.AudioStream)
         audio.codec_context.bit_rate = 192_000

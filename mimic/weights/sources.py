@@ -216,7 +216,7 @@ def published_files(repository: str, wanted: Sequence[str]) -> Published:
         info = huggingface_hub.HfApi().model_info(repository, files_metadata=True)
     known = {entry.rfilename: entry for entry in info.siblings or ()}
     files = {
-        name: PublishedFile(known[name].size or 0, known[name].lfs.sha256 if known[name].lfs else None)
+        name: PublishedFile(known[name].size or 0, large.sha256 if (large := known[name].lfs) else None)
         for name in filter_repo_objects(known, allow_patterns=list(wanted))
     }
     if not files:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pose.video.clap import clean_aperture
 from pose.video.interlaced import deinterlaced
 from pose.video.packets import JoinedPackets
-from pose.video.shown import Crop, shown_size, upright_rgb
+from pose.video.shown import Crop, Orientation, shown_size, upright_rgb
 from pose.video.source import film_of, open_container, sound_tracks
 from pose.video.timing import Timing
 from pose.video.webp import AnimatedWebP, is_animated_webp
@@ -45,6 +45,7 @@ class Film:
         self.codec: str = self.stream.codec_context.name
         self.has_audio = bool(self.sound)
         self._crop: Crop | None = None
+        self._orientation = Orientation()
         self._pixel_ratio: Fraction | None = None
         self._is_ratio_known = False
         if "mp4" in container.format.name:
@@ -123,11 +124,11 @@ class Film:
 
     def size(self, frame: av.VideoFrame) -> tuple[int, int]:
         """(height, width) of a frame as it is shown."""
-        return shown_size(frame, self.pixel_ratio, self._crop)
+        return shown_size(frame, self.pixel_ratio, self._crop, matrix=self._orientation(frame))
 
     def shown(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """A frame as it is shown, uint8 ``H x W x 3`` RGB."""
-        return upright_rgb(frame, self.pixel_ratio, self._crop)
+        return upright_rgb(frame, self.pixel_ratio, self._crop, matrix=self._orientation(frame))
 
     def _decoded(self, *, is_lenient: bool) -> Iterator[av.VideoFrame]:
         for packet in self._from_first_key():

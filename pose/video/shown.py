@@ -27,24 +27,54 @@ class Crop(NamedTuple):
     height: int
 
 
+Matrix = tuple[int, int, int, int]
+
+
+class Orientation:
+    """The display matrix of the frames of a film, looked up again only where their rotation changes.
+
+    PyAV's side data refers to its frame and the frame to it: each lookup keeps a frame in memory until the
+    garbage collector finds that circle, which may be hundreds of frames later.
+    """
+
+    def __init__(self) -> None:
+        self._rotation: int | None = None
+        self._matrix: Matrix = _TURNS[0]
+
+    def __call__(self, frame: av.VideoFrame) -> Matrix:
+        """Return the matrix of a frame."""
+        if frame.rotation != self._rotation:
+            self._rotation, self._matrix = frame.rotation, display_matrix(frame)
+        return self._matrix
+
+
 def shown_size(
-    frame: av.VideoFrame, pixel_ratio: Fraction | None = None, crop: Crop | None = None
+    frame: av.VideoFrame,
+    pixel_ratio: Fraction | None = None,
+    crop: Crop | None = None,
+    *,
+    matrix: Matrix | None = None,
 ) -> tuple[int, int]:
     """(height, width) of a frame as it is shown."""
     stored = crop or Crop(0, 0, frame.width, frame.height)
     height, width = stored.height, _square(stored.width, pixel_ratio)
-    is_turned = display_matrix(frame)[0] == 0
+    is_turned = (matrix or display_matrix(frame))[0] == 0
     return (width, height) if is_turned else (height, width)
 
 
 def upright_rgb(
-    frame: av.VideoFrame, pixel_ratio: Fraction | None = None, crop: Crop | None = None
+    frame: av.VideoFrame,
+    pixel_ratio: Fraction | None = None,
+    crop: Crop | None = None,
+    *,
+    matrix: Matrix | None = None,
 ) -> NDArray[np.uint8]:
     """A decoded frame as it is shown, uint8 ``H x W x 3`` RGB.
 
     Args:
         pixel_ratio: width of a pixel over its height; None for 1.
         crop: the part that is shown; None for all.
+        matrix: the display matrix, if already known.
     """
     has_alpha = (
         any(component.is_alpha for component in frame.format.components) or frame.format.name == "pal8"
@@ -59,7 +89,7 @@ def upright_rgb(
         image = tone_mapped(image.astype(np.uint16), frame.color_trc)
     elif has_alpha:
         image = over_white(np.asarray(image, np.uint8))
-    a, b, c, d = display_matrix(frame)
+    a, b, c, d = matrix or display_matrix(frame)
     if a == 0:
         image, flip_x, flip_y = image.transpose(1, 0, 2), c < 0, b < 0
     else:
@@ -67,7 +97,7 @@ def upright_rgb(
     return np.ascontiguousarray(image[:: -1 if flip_y else 1, :: -1 if flip_x else 1], dtype=np.uint8)
 
 
-def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+def display_matrix(frame: av.VideoFrame) -> Matrix:
     """Signs of the 2x2 display matrix (a, b, c, d): a stored pixel (x, y) is shown at (ax + cy, bx + dy)."""
     try:
         side_data = list(cast(Iterable[SideData], frame.side_data))

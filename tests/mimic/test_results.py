@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -13,9 +14,11 @@ from mimic.results import (
     ResultError,
     ResultFiles,
     check_inputs_stay,
+    finish_placing,
     hash_of_video,
     identity_of,
     is_same,
+    place,
     read_result,
     set_aside,
 )
@@ -116,3 +119,36 @@ def test_an_identity_counts_arrays_by_their_bytes_and_not_the_order_of_keys() ->
     assert one == identity_of({"b": 1, "a": np.arange(3)})
     assert one != identity_of({"a": np.arange(4), "b": 1})
     assert one != identity_of({"a": np.arange(3.0), "b": 1})
+
+
+@pytest.mark.parametrize("is_former_kept", [True, False])
+def test_a_result_is_placed_whole_wherever_that_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_former_kept: bool
+) -> None:
+    replace = os.replace
+    for num_moves in range(8):
+        folder = tmp_path / str(num_moves)
+        staged = folder / "a.unfinished" / "one"
+        staged.mkdir(parents=True)
+        files = ResultFiles(folder / "a.mp4", folder / "a_side_by_side.mp4")
+        for path in files:
+            path.write_text(f"former {path.name}")
+        for path in files.inside(staged):
+            path.write_text(f"new {path.name}")
+        done: list[object] = []
+
+        def stop(source: object, target: object) -> None:
+            if len(done) == num_moves:  # noqa: B023 - called within this turn of the loop
+                raise KeyboardInterrupt
+            done.append(source)  # noqa: B023
+            replace(source, target)  # type: ignore[call-overload]
+
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            patch.setattr(os, "replace", stop)
+            place(staged, files, is_former_kept=is_former_kept)
+        if num_moves > 0:  # the first move is that of the journal
+            finish_placing(staged)
+            assert [path.read_text() for path in files] == [f"new {path.name}" for path in files]
+            assert [path.exists() for path in files.numbered(1)] == [is_former_kept] * 3
+            assert not finish_placing(staged)
+            assert list(staged.iterdir()) == []

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mimic.config import CaseSettings
 from mimic.families.base import AnimationPipeline
+from mimic.generation.pose_cache import PoseCache
 from mimic.models.densepose_model import DensePoseModel
 from mimic.progress import Progress
 from mimic.video import VideoError, VideoInfo, released_stride
@@ -99,10 +100,11 @@ class Driving:
 
 @dataclass(frozen=True)
 class DriverTools:
-    """Models used by drivers, each loaded on first use."""
+    """Models used by drivers, each loaded on first use, and the cache of poses that the estimator found."""
 
     estimator: Callable[[], Estimator]
     densepose_model: Callable[[], DensePoseModel | None] = lambda: None
+    pose_cache: PoseCache | None = None
 
 
 class Driver(ABC):

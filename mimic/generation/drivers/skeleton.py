@@ -27,6 +27,7 @@ from mimic.generation.drivers.base import (
     used_frames,
 )
 from mimic.generation.drivers.sight import check_shows_somebody, estimator_for
+from mimic.generation.pose_cache import PoseCache
 from mimic.generation.reference import Reference
 from mimic.generation.verdict import judge_driving
 from mimic.progress import Progress
@@ -104,7 +105,9 @@ class SkeletonDriver(Driver):
             FileNotFoundError, VideoError: the clip is missing or cannot be read.
             PoseError: no person is found, a file holds no poses, or the poses cannot be aligned.
         """
-        found = read_poses(driving, self.tools.estimator, settings, progress=progress)
+        found = read_poses(
+            driving, self.tools.estimator, settings, progress=progress, cache=self.tools.pose_cache
+        )
         presence = summarise_presence(found.poses)
         for sentence in presence.sentences():
             log.info("the driving clip: %s", sentence)
@@ -169,6 +172,7 @@ def read_poses(
     settings: CaseSettings,
     *,
     progress: Progress | None = None,
+    cache: PoseCache | None = None,
 ) -> FoundPoses:
     """Read the driving poses from a file, or estimate them while the clip is decoded.
 
@@ -177,6 +181,7 @@ def read_poses(
         estimator: returns the estimator; only called for videos of people.
         settings: settings of the case.
         progress: wraps the iteration over frames with a progress bar.
+        cache: keeps the poses of videos.
 
     Raises:
         FileNotFoundError, VideoError: the clip is missing or cannot be read.
@@ -192,16 +197,23 @@ def read_poses(
             return FoundPoses(follow_person(poses, settings.person), used, driving.fps, None)
         clip = probe(driving)
         used = used_frames(clip.num_frames, clip.fps, settings, name=name)
-        frames = read_frames(
-            driving, first_frame=used.first, stride=used.stride, max_frames=used.limit(settings), info=clip
-        )
-        poses = estimator_for(clip, estimator).frames(
-            frames,
-            fps=float(clip.fps / used.stride),
-            person=settings.person,
-            total=used.count,
-            progress=progress,
-        )
+
+        limit = used.limit(settings)
+
+        def estimate() -> PoseSequence:
+            frames = read_frames(
+                driving, first_frame=used.first, stride=used.stride, max_frames=limit, info=clip
+            )
+            return estimator_for(clip, estimator).frames(
+                frames,
+                fps=float(clip.fps / used.stride),
+                person=settings.person,
+                total=used.count,
+                progress=progress,
+            )
+
+        wanted = {"first": used.first, "stride": used.stride, "limit": limit, "person": settings.person}
+        poses = estimate() if cache is None else cache(Path(driving), wanted, estimate)
         return FoundPoses(poses, used, float(clip.fps), clip)
     except PoseError as error:
         raise PoseError(f"{name}: {error}") from error

@@ -98,15 +98,30 @@ def test_demo_runs_the_shipped_config_with_changes(
     )
     assert code == 0
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[-1].endswith(str(Path("made/demo_side_by_side.mp4")))
+    assert [Path(line).name for line in printed.out.splitlines()] == ["demo_side_by_side.mp4", "demo.png"]
     assert sorted(path.name for path in Path("made").iterdir()) == [
         "demo.json",
         "demo.mp4",
+        "demo.png",
         "demo_side_by_side.mp4",
     ]
     assert probe("made/demo.mp4").num_frames == 2
     assert json.loads(Path("made/demo.json").read_text())["reference"]["file"] == "bundled:demo/reference.png"
     assert "Traceback" not in printed.err
+    # Two moments: a column of the reference and two of map and result.
+    assert read_image("made/demo.png").shape == (2 * 192, 3 * 192, 3)
+
+
+def test_demo_never_replaces_a_picture_that_is_no_sheet(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("made").mkdir()
+    write_image("made/demo.png", np.zeros((8, 8, 3), np.uint8))
+    before = Path("made/demo.png").read_bytes()
+    assert main(["demo", "--output-dir", "made", "device=cpu"]) == 2
+    assert "demo.png is there and is no contact sheet of mimic's" in capsys.readouterr().err
+    assert Path("made/demo.png").read_bytes() == before
+    assert [path.name for path in Path("made").iterdir()] == ["demo.png"]
 
 
 def write_config_whose_first_case_fails(toy_model: Path, dancer: RenderedClip) -> Path:

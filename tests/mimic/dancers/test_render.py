@@ -10,6 +10,7 @@ from mimic.dancers import (
     LEFT_HAND,
     PART_NAMES,
     RIGHT_HAND,
+    WORLDS,
     RenderedClip,
     World,
     render,
@@ -237,3 +238,16 @@ def test_a_core_renders_a_hundred_frames_a_second() -> None:
         render(character, motion, np.arange(16) / 8, 128, 128)
         seconds.append(time.process_time() - start)
     assert 16 / min(seconds) > 100
+
+
+def test_portraits_range_from_head_to_foot_to_the_head_alone():
+    rng, world = np.random.default_rng(0), World.portraits()
+    zooms = np.array([sample_character(rng, world).camera.zoom for _ in range(200)])
+    shares = np.histogram(zooms, [0, 1.3, 2.1, 2.85, 5])[0] / len(zooms)  # whole, half, mostly busts, close
+    assert (shares > [0.3, 0.15, 0.05, 0.05]).all()
+
+
+def test_a_world_has_a_name_or_is_refused():
+    assert [World.named(name) for name in WORLDS] == [World.plain(), World.portraits(), World.rich()]
+    with pytest.raises(ValueError, match="there is no world 'flat'; use plain, portraits or rich"):
+        World.named("flat")

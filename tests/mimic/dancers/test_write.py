@@ -69,8 +69,8 @@ def test_synth_writes_what_it_is_asked_for(tmp_path: Path) -> None:
         ({"noise_strength": math.inf}, "noise_strength is inf; expected"),
         ({"noise_strength": -1.0}, "noise_strength is -1.0; expected"),
         ({"seed": -1}, "seed is -1; expected a whole number from 0"),
-        ({"world": "flat"}, "there is no world 'flat'; use plain or rich"),
-        ({"world": ["plain"]}, "use plain or rich"),
+        ({"world": "flat"}, "there is no world 'flat'; use plain, portraits or rich"),
+        ({"world": ["plain"]}, "use plain, portraits or rich"),
     ],
 )
 def test_synth_refuses_what_cannot_be_before_it_writes(

@@ -233,6 +233,7 @@ def test_files_that_are_gone_are_told_at_the_start(tmp_path: Path) -> None:
     [
         ({}, "source is prepared, but there is no path"),
         ({"source": "synthetic", "path": "DATA"}, "path has no effect with source: synthetic"),
+        ({"path": "DATA", "num_frames": 2, "references": 4}, "references is 4; a sample has 3 pictures"),
         ({"path": "DATA", "world": "rich"}, "world has no effect with source: prepared"),
         ({"path": "DATA", "height": 60}, "height is 60; expected a multiple of latent_downscale, 8"),
         ({"path": "DATA", "zoom": [0.5, 1]}, r"zoom is \[0.5, 1.0\]; expected two factors"),
@@ -264,3 +265,27 @@ def test_person_crops_follow_the_person(tmp_path: Path) -> None:
     left = [ds._geometry(0, zoom=0.0, place=(0.5, 0.5), is_flipped=False).left for ds in (middle, person)]
     assert left[0] == 56
     assert 56 + 40 < left[1] <= 112
+
+
+def test_clips_have_the_size_of_the_nearest_aspect_ratio_and_share_batches_by_size(tmp_path: Path) -> None:
+    landscape = make_prepared(tmp_path / "wide", clips_of_videos={"a.mp4": [(0, 6)]}, height=48, width=80)
+    content = {"height": 64, "width": 32, "num_frames": 3, "stride": 1, "canvas_short_side": 128}
+    sizes = {"sizes": [[32, 64], [48, 48]]}
+    one = build(DataSettings, {"path": str(landscape), **content})
+    assert build_dataset(one, split="train", seed=0)[0, 0].frames.shape[-2:] == (64, 32)
+    dataset = build_dataset(
+        build(DataSettings, {"path": str(landscape), **content, **sizes}), split="train", seed=0
+    )
+    sample = dataset[0, 0]
+    assert (sample.height, sample.width) == (32, 64)
+    assert sample.frames.shape[-2:] == sample.reference.shape[-2:] == (32, 64)
+    assert sample.masks["hands"].shape[-2:] == (4, 8)
+    assert dataset.buckets == [[0]]
+    ((_, geometry),) = dataset.cuts()
+    assert (geometry.height, geometry.width) == (32, 64)
+    assert geometry.box_width * geometry.box_height > 0.8 * 48 * 80, "nearly all of the picture"
+    for wrong, sentence in (([[60, 33]], "sizes has"), ([[64, 32]], "name each once")):
+        with pytest.raises(ConfigError, match=sentence):
+            build(DataSettings, {"path": "x", **content, "sizes": wrong})
+    with pytest.raises(ConfigError, match="sizes has no effect with source: synthetic"):
+        build(DataSettings, {"source": "synthetic", **content, **sizes})

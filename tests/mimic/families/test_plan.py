@@ -45,6 +45,17 @@ def test_an_overlap_that_is_left_out_fits_the_window_and_one_that_is_given_is_ch
         plan(pipe, tile_size=6, tile_overlap=6)
 
 
+def test_context_of_chunks_is_none_unless_asked_for_and_fits_the_chunk(
+    pipe: AnimationPipeline[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert plan(pipe).decode_overlap == 0
+    assert plan(pipe, decode_overlap=3).as_settings()["decode_overlap"] == 3
+    monkeypatch.setattr(pipe, "generation_defaults", {"decode_overlap": 2})
+    assert [plan(pipe, decode_chunk_size=size).decode_overlap for size in (1, 2, 4, 5, 8)] == [0, 0, 1, 2, 2]
+    with pytest.raises(ValueError, match=r"decode_overlap is 4, at both ends of a chunk of 8 frames"):
+        plan(pipe, decode_overlap=4)
+
+
 def test_windows_are_those_of_the_layout_that_is_written_down(pipe: AnimationPipeline[Any, Any]) -> None:
     for layout in pipe.layouts:
         made = plan(pipe, tile_size=8, tile_overlap=3, windows=layout)

@@ -10,7 +10,8 @@ import torch
 from mimic.families.registry import load_pipeline
 from mimic.miniature.bundle import assemble, save_bundle
 from mimic.miniature.dancers import DancerSettings, RollingBuffer, make_dancer
-from mimic.miniature.network import MiniSettings, pose_strides
+from mimic.miniature.network import MiniSettings
+from mimic.miniature.other_vae import pose_strides
 from mimic.miniature.train_vae import MiniVAESettings, train_mini_vae
 from mimic.miniature.unet import train_mini
 from mimic.models.mini import (
@@ -90,6 +91,44 @@ def test_clip_windows_keep_the_reference_first_and_the_rest_in_a_row():
         assert numbers[2] == numbers[1] + 1
 
 
+def test_a_decoder_trained_on_clips_with_an_opponent_looks_along_time(tmp_path):
+    changes = {
+        "dancers": DANCERS.model_copy(update={"timing": "clip"}), "frames": 2, "adversarial_weight": 0.1,
+        "matching_weight": 0.1, "max_steps": 1, "block_out_channels": (32, 32, 32), "batch_size": 2,
+        "crop": 16, "save_every": 1, "num_workers": 0, "full_picture_share": 0.0,
+    }  # fmt: skip
+    settings = MiniVAESettings(output_dir=tmp_path / "vae", latent_channels=4, **changes)
+    final = train_mini_vae(settings, progress=False)
+    tensors, facts = load_state(checkpoints(settings.output_dir)[-1])
+    assert facts["step"] == 1
+    temporal = "decoder.mid_block.resnets.0.temporal_res_block.conv2.weight"
+    assert tensors["model"][temporal].abs().max() > 0  # begins at zero
+    vae = MiniTemporalVAE.from_pretrained(final)
+    latents = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        both, alone = vae.decode(latents, num_frames=2).sample, vae.decode(latents[:1], num_frames=1).sample
+    assert not torch.equal(both[:1], alone)
+    assert [path.name for path in (settings.output_dir / "figures").glob("*.png")] == ["000001.png"]
+
+
+def test_clips_need_consecutive_pictures():
+    with pytest.raises(ValueError, match=r"consecutive frames need dancers\.timing: clip"):
+        MiniVAESettings(frames=4)
+
+
+def test_a_decoder_trained_alone_keeps_the_latents(tmp_path):
+    vae = tiny_vae(4, (32, 32, 32))
+    vae.save_pretrained(tmp_path / "start")
+    settings = MiniVAESettings(
+        output_dir=tmp_path / "vae", dancers=DANCERS, block_out_channels=(32, 32, 32), latent_channels=4,
+        start_from=tmp_path / "start", trains_encoder=False, max_steps=1, batch_size=1, crop=16,
+        num_workers=0, warmup_steps=1,
+    )  # fmt: skip
+    trained = MiniTemporalVAE.from_pretrained(train_mini_vae(settings, progress=False))
+    assert torch.equal(trained.encoder.conv_in.weight, vae.encoder.conv_in.weight)
+    assert not torch.equal(trained.decoder.conv_in.weight, vae.decoder.conv_in.weight)
+
+
 def test_pose_strides_follow_the_vae():
     assert pose_strides(8) == (1, 2, 1, 2, 1, 2, 1, 1)
     assert pose_strides(4) == (1, 2, 1, 2, 1, 1, 1, 1)
@@ -135,7 +174,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
     vae_settings = MiniVAESettings(
         output_dir=folder / "vae", dancers=DANCERS, block_out_channels=(32, 32, 32), latent_channels=4,
-        max_steps=4, batch_size=2, crop=16, save_every=2, num_workers=0,
+        max_steps=4, batch_size=2, crop=16, save_every=2, num_workers=0, mixed_pictures=0.5,
+        crop_centres={"hands": 0.5, "face": 0.5},
     )  # fmt: skip
     vae = train_mini_vae(vae_settings, progress=False)
     settings = tiny_unet_settings(folder / "unet", vae, max_steps=4)

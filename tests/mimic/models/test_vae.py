@@ -33,6 +33,28 @@ def test_frames_come_chunk_by_chunk_and_do_not_depend_on_later_ones(vae, recorde
     assert torch.equal(torch.cat(list(decode_frames(vae, latents[:4], 2))), whole[:4])
 
 
+@pytest.mark.parametrize(("chunk", "overlap", "lengths"), [(3, 1, [2, 1, 2]), (4, 1, [3, 2]), (5, 2, [5])])
+@torch.no_grad()
+def test_overlapping_chunks_take_each_frame_from_among_its_neighbours(vae, recorded, chunk, overlap, lengths):
+    latents = recorded["dec_latents"][0]
+    chunks = list(decode_frames(vae, latents, chunk, overlap=overlap))
+    assert [len(frames) for frames in chunks] == lengths
+    if chunk == 3:  # the second chunk is frames 1 to 3, of which it gives the middle one
+        (together,) = decode_frames(vae, latents[1:4], 3)
+        assert torch.equal(chunks[1], together[1:2])
+
+
+@torch.no_grad()
+def test_an_overlap_brings_chunks_nearer_to_decoding_all_at_once(vae):
+    latents = torch.randn(24, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    (whole,) = decode_frames(vae, latents, 24)
+    errors = [
+        float((torch.cat(list(decode_frames(vae, latents, 8, overlap=overlap))) - whole).abs().mean())
+        for overlap in (0, 1, 3)
+    ]
+    assert errors[0] > errors[1] > errors[2] > 0
+
+
 @torch.no_grad()
 def test_the_reference_is_encoded_to_the_mode_without_scaling(vae, recorded):
     latents = encode_images(vae, recorded["vae_input"])

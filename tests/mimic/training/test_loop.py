@@ -137,6 +137,21 @@ def test_passes_that_accumulate_give_the_losses_of_one_pass(undisturbed, tmp_pat
     assert losses_of(tmp_path) == pytest.approx(losses_of(undisturbed)[:4], abs=1e-5)
 
 
+def test_several_references_of_each_clip_train_alike_in_one_pass_and_in_two(undisturbed, tmp_path):
+    for folder, accumulate in ((tmp_path / "one", 1), (tmp_path / "two", 2)):
+        data = {"references": 3}
+        train(small_settings(folder, max_steps=2, accumulate=accumulate, data=data), say=Said())
+    assert losses_of(tmp_path / "one") == pytest.approx(losses_of(tmp_path / "two"), abs=1e-5)
+    assert losses_of(tmp_path / "one") != losses_of(undisturbed)[:2]
+
+
+def test_a_cache_holds_one_reference_of_each_clip_and_says_so(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"data\.references is 2, and memory\.cache holds the embedding of one"
+    ):
+        small_settings(tmp_path, data={"references": 2}, memory={"cache": tmp_path / "cache"})
+
+
 @pytest.mark.slow
 def test_checkpointed_and_chunked_networks_and_data_workers_change_no_loss(undisturbed, tmp_path):
     changes = {

@@ -42,13 +42,34 @@ def test_processes_and_passes_divide_the_global_batch_among_them(num_ranks, accu
     assert [number for part in parts for number in part] == list(range(batch_size))
 
 
+@pytest.mark.parametrize("buckets", [[range(5)], [[0, 2, 4], [1, 3]]])
 @pytest.mark.parametrize("first_step", [0, 3])
-def test_order_of_a_resumed_run_is_the_rest_of_the_whole_one(first_step):
-    common = {"num_clips": 5, "batch_size": 4, "accumulate": 2, "seed": 1, "last_step": 6}
+def test_order_of_a_resumed_run_is_the_rest_of_the_whole_one(first_step, buckets):
+    common = {"buckets": buckets, "batch_size": 4, "accumulate": 2, "seed": 1, "last_step": 6}
     whole = list(Order(first_step=0, **common))
     rest = Order(first_step=first_step, **common)
     assert list(rest) == whole[2 * first_step :]
     assert len(rest) == 2 * (6 - first_step)
+
+
+def test_one_bucket_has_the_order_without_buckets():
+    order = Order(buckets=[range(7)], batch_size=4, accumulate=1, seed=3, first_step=0, last_step=9)
+    plain = [places_of_step(step, num_clips=7, batch_size=4, seed=3) for step in range(9)]
+    assert list(order) == plain
+
+
+def test_a_batch_comes_from_one_bucket_and_every_clip_has_its_turn():
+    buckets = [[0, 3, 4, 6, 7, 8], [1, 5], [2]]
+    order = list(Order(buckets=buckets, batch_size=3, accumulate=1, seed=0, first_step=0, last_step=300))
+    chosen = [next(b for b, bucket in enumerate(buckets) if batch[0][1] in bucket) for batch in order]
+    for batch, bucket in zip(order, chosen):
+        assert {number for _, number in batch} <= set(buckets[bucket])
+    for bucket, clips in enumerate(buckets):
+        # In proportion to its clips, which all come once in each of the bucket's epochs.
+        assert chosen.count(bucket) / 300 == pytest.approx(len(clips) / 9, abs=0.08)
+        places = [place for batch, own in zip(order, chosen) if own == bucket for place in batch]
+        first_epoch = [number for epoch, number in places if epoch == 0]
+        assert sorted(first_epoch) == sorted(clips)
 
 
 def test_numbers_of_a_sample_differ_by_seed_step_and_place():

@@ -208,7 +208,7 @@ def test_programs_can_use_it(server: Server, folder: Path) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert {"/fit", "/generate"} <= set(endpoints)
     defaults = [parameter.get("parameter_default") for parameter in endpoints["/generate"]["parameters"]]
-    inputs = [handle_file(str(PICTURE)), {"video": handle_file(str(CLIP))}, 0, 0.3, *defaults[4:]]
+    inputs = [handle_file(str(PICTURE)), handle_file(str(CLIP)), 0, 0.3, *defaults[4:]]
     video, words, *_ = client.predict(*inputs, api_name="/generate")
     assert "3 frames of 32x32" in words
     assert Path(video["video"] if isinstance(video, dict) else video).stat().st_size > 0

@@ -1,5 +1,6 @@
 """What comes out of a clip is what a viewer would see, at an even rate, lazily."""
 
+import gc
 import tracemalloc
 from fractions import Fraction
 from pathlib import Path
@@ -192,3 +193,18 @@ def test_an_avi_that_counts_frames_which_show_nothing_new_is_whole(tmp_path):
     path.write_bytes(half)
     with pytest.raises(VideoError, match="cut off"):
         probe(path)
+
+
+def test_frames_that_were_read_are_freed_at_once(tmp_path: Path) -> None:
+    def num_left(num_frames: int) -> int:
+        clip = write_clip(tmp_path / f"{num_frames}.mp4", even_times(num_frames, 10))
+        gc.collect()
+        gc.disable()
+        try:
+            assert len([frame.shape for frame in read_frames(clip)]) == num_frames
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    num_left(10)  # what is set up once
+    assert num_left(40) <= num_left(10) + 3

@@ -82,6 +82,17 @@ def test_frames_of_every_output_type_are_the_same_frames(pipe, image):
     assert torch.equal(torch.cat(streamed), frames[0])
 
 
+def test_the_overlap_of_chunks_is_that_of_call_and_stream(pipe, image):
+    poses = random_poses(5, HEIGHT, WIDTH)
+
+    def run(**settings):
+        return pipe(image, poses, generator=torch.Generator().manual_seed(0), **SHORT, **settings).frames
+
+    latents, made = run(output_type="latent"), run(output_type="pt", decode_overlap=1)
+    assert torch.equal(made[0], torch.cat(list(pipe.decode_stream(latents, 3, overlap=1))))
+    assert not torch.equal(made[0], torch.cat(list(pipe.decode_stream(latents, 3))))
+
+
 def test_without_return_dict_the_frames_come_alone(pipe, image):
     frames = pipe(image, random_poses(3, HEIGHT, WIDTH), output_type="np", return_dict=False, **SHORT)
     assert frames.shape == (1, 3, HEIGHT, WIDTH, 3)

@@ -1,0 +1,108 @@
+"""Which parts of which pictures does the VAE train on? Crops around figures, faces and hands, with weights.
+
+Legend: B pictures of a batch, F consecutive frames of a clip, H x W their size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mimic.miniature.dancers import Dancer, as_network_input
+
+REGIONS = ("figure", "hands", "face")
+"""The regions of a `Dancer`, in their order."""
+_KEPT = 32  # dancers from which batches are drawn
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Pictures to train on; the `F` frames of a clip are consecutive in the batch.
+
+    Args:
+        pixels: ``B x 3 x H x W`` in [-1, 1].
+        weight: of each pixel in the loss, ``B x 1 x H x W``.
+    """
+
+    pixels: Tensor
+    weight: Tensor
+
+
+class CropStream:
+    """Draws batches of crops; each dancer is used several times.
+
+    Args:
+        stream: of dancers; one is taken for each batch.
+        factors: weight of the pixels of each of `REGIONS`; 1 is that of the background.
+        centres: share of crops with a centre in each of `REGIONS`.
+        frames: consecutive frames of each crop, of dancers whose pictures 1, 2, ... are consecutive.
+        step: crops start at multiples of this, the VAE's downscale.
+        rng: of all choices.
+    """
+
+    def __init__(
+        self,
+        stream: Iterator[Dancer],
+        *,
+        factors: Mapping[str, float],
+        centres: Mapping[str, float],
+        frames: int,
+        step: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self._stream, self._factors, self._frames, self._step, self._rng = stream, factors, frames, step, rng
+        shares = np.array([centres.get(name, 0.0) for name in REGIONS])
+        self._shares = shares / shares.sum()
+        self._kept: list[Dancer] = []
+
+    def draw(self, num_pixels: int, crop: int) -> Crops:
+        """Draw about as many crops as have `num_pixels` pixels, at least one.
+
+        Args:
+            num_pixels: of the batch.
+            crop: side of the crops; that of the pictures draws whole pictures.
+        """
+        for _ in range(1 if self._kept else _KEPT):
+            self._kept.append(next(self._stream))
+        self._kept = self._kept[-_KEPT:]
+        clips = max(1, round(num_pixels / (crop * crop * self._frames)))
+        drawn = [self._one(self._kept[int(self._rng.integers(len(self._kept)))], crop) for _ in range(clips)]
+        pixels, weights = zip(*drawn)
+        return Crops(torch.cat(pixels), torch.cat(weights))
+
+    def _one(self, dancer: Dancer, crop: int) -> tuple[Tensor, Tensor]:
+        first = 0 if self._frames == 1 else 1
+        start = int(self._rng.integers(first, len(dancer.pictures) - self._frames + 1))
+        shown = slice(start, start + self._frames)
+        pixels, regions = as_network_input(dancer.pictures[shown]), dancer.regions[shown].float() / 100
+        regions = functional.interpolate(regions, size=pixels.shape[-2:], mode="nearest")
+        weight = torch.ones_like(regions[:, :1])
+        for index, name in enumerate(REGIONS):
+            extra = self._factors.get(name, 1.0) - 1
+            weight = torch.maximum(weight, 1 + extra * regions[:, index : index + 1])
+        top, left = self._corner(regions[0], crop)
+        window = (..., slice(top, top + crop), slice(left, left + crop))
+        return pixels[window], weight[window]
+
+    def _corner(self, regions: Tensor, crop: int) -> tuple[int, int]:
+        """Draw a crop around a point of one region, of the figure where that region is not shown."""
+        height, width = regions.shape[-2:]
+        region = int(self._rng.choice(len(REGIONS), p=self._shares))
+        inside = (regions[region] > 0.5).nonzero()
+        if not len(inside):
+            inside = (regions[0] > 0.5).nonzero()
+        centre = (
+            inside[int(self._rng.integers(len(inside)))].tolist()
+            if len(inside)
+            else [height // 2, width // 2]
+        )
+        corner = []
+        for middle, size in zip(centre, (height, width)):
+            place = middle - crop // 2 + int(self._rng.integers(-crop // 4, crop // 4 + 1))
+            corner.append(int(np.clip(place, 0, size - crop)) // self._step * self._step)
+        return corner[0], corner[1]

@@ -1,0 +1,144 @@
+"""Write a page about a training: the model before, at its best and last, beside the truth, with curves.
+
+The page is made of `log.jsonl` and the videos of validation, and links them by relative paths.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from mimic.files import whole_file
+from mimic.training.logs import LOG_FILE
+
+REPORT_FILE = "report.html"
+_WIDTH, _HEIGHT, _MARGIN = 640, 160, 8
+_MOST_POINTS = 200
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1a1a1a; background: #fff; }
+table { border-collapse: collapse; } th, td { padding: .3rem .8rem; border-bottom: 1px solid #ccc;
+  text-align: right; } th:first-child, td:first-child { text-align: left; }
+video { max-width: 100%; } figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; }
+"""
+
+
+def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: str) -> Path | None:
+    """Write `report.html` into a training's folder, in place of an earlier one.
+
+    Args:
+        folder: the training's `output_dir`.
+        best_by: figure by which the best step was chosen.
+        best_step: the best step; None before the first validation.
+        videos: name of the folder of validation videos.
+
+    Returns:
+        the page; None while nothing has been validated.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    lines = [json.loads(line) for line in (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()]
+    validated = {
+        int(line["step"]): line["validation"]
+        for line in lines
+        if isinstance(line.get("validation"), dict) and "failed" not in line["validation"]
+    }
+    if not validated:
+        return None
+    shown = _shown_steps(validated, best_step)
+    parts = [
+        "<!doctype html>",
+        f'<html lang="en"><head><meta charset="utf-8"><title>Training {escape(folder.name)}</title>',
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body><main>',
+        f"<h1>Training {escape(folder.name)}</h1>",
+        f"<p>{escape(_verdict(validated, best_by, best_step))}</p>",
+        _table(validated, shown),
+        "<h2>Validation clips</h2><p>Each row of a video: reference, pose, truth, generated; the same clips "
+        "and the same noise at every step.</p>",
+        *(_video(folder, videos, step, name) for step, name in shown.items()),
+        "<h2>Curves</h2>",
+        _curve("training loss", _means([(line["step"], line.get("loss")) for line in lines])),
+    ]
+    for name in dict.fromkeys(name for figures in validated.values() for name in figures):
+        parts.append(_curve(name, [(s, f[name]) for s, f in validated.items() if name in f]))
+    with whole_file(folder / REPORT_FILE) as beside:
+        beside.write_text("\n".join([*parts, "</main></body></html>\n"]), encoding="utf-8")
+    return folder / REPORT_FILE
+
+
+def _shown_steps(validated: Mapping[int, Any], best_step: int | None) -> dict[int, str]:
+    """The first, best and last validated step, with what each is."""
+    names: dict[int, list[str]] = {min(validated): ["before training" if min(validated) == 0 else "first"]}
+    if best_step is not None and best_step in validated:
+        names.setdefault(best_step, []).append("best")
+    names.setdefault(max(validated), []).append("last")
+    return {step: " and ".join(names[step]) for step in sorted(names)}
+
+
+def _verdict(validated: Mapping[int, Mapping[str, float]], best_by: str, best_step: int | None) -> str:
+    if best_step is None or best_by not in validated.get(best_step, {}):
+        return f"{len(validated)} validations; none has {best_by}, by which the best is chosen."
+    best = validated[best_step][best_by]
+    text = f"Step {best_step} is the best so far: {best_by} {best:.4g}"
+    if 0 in validated and best_by in validated[0]:
+        change = best - validated[0][best_by]
+        text += f", {abs(change):.3g} {'above' if change > 0 else 'below'} the model before training"
+    return f"{text}. On {len(validated)} validations of the same clips."
+
+
+def _table(validated: Mapping[int, Mapping[str, float]], shown: Mapping[int, str]) -> str:
+    names = list(dict.fromkeys(name for step in shown for name in validated[step]))
+    head = "".join(f"<th>step {step} ({escape(name)})</th>" for step, name in shown.items())
+    rows = []
+    for name in names:
+        values = (validated[step].get(name) for step in shown)
+        cells = "".join(f"<td>{'–' if value is None else f'{value:.4g}'}</td>" for value in values)
+        rows.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
+    return f"<table><thead><tr><th>figure</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _video(folder: Path, videos: str, step: int, name: str) -> str:
+    path = f"{videos}/step-{step:06d}.mp4"
+    caption = f"Step {step}, {name}"
+    if not (folder / path).is_file():
+        return f"<p>{escape(caption)}: {escape(path)} is not there.</p>"
+    return (
+        f'<figure><figcaption>{escape(caption)}</figcaption><video controls loop muted preload="metadata" '
+        f'src="{escape(path)}" aria-label="{escape(caption)}"></video></figure>'
+    )
+
+
+def _means(points: Sequence[tuple[int, float | None]]) -> list[tuple[float, float]]:
+    """Means over equal stretches, so that a curve has few points, without steps whose loss was not finite."""
+    known = [(float(step), value) for step, value in points if value is not None]
+    size = -(-len(known) // _MOST_POINTS) or 1
+    stretches = [known[start : start + size] for start in range(0, len(known), size)]
+    return [
+        (stretch[-1][0], sum(value for _, value in stretch) / len(stretch))
+        for stretch in stretches
+        if stretch
+    ]
+
+
+def _curve(name: str, points: Sequence[tuple[float, float]]) -> str:
+    if len(points) < 2:
+        return ""
+    steps, values = zip(*points)
+    (left, right), (low, high) = (min(steps), max(steps)), (min(values), max(values))
+
+    def place(step: float, value: float) -> str:
+        x = _MARGIN + (step - left) / max(right - left, 1e-9) * (_WIDTH - 2 * _MARGIN)
+        y = _HEIGHT - _MARGIN - (value - low) / max(high - low, 1e-9) * (_HEIGHT - 2 * _MARGIN)
+        return f"{x:.1f},{y:.1f}"
+
+    line = " ".join(place(step, value) for step, value in points)
+    caption = f"{name}: {low:.4g} to {high:.4g}, steps {left:g} to {right:g}"
+    return (
+        f"<figure><figcaption>{escape(caption)}</figcaption>"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" aria-label="{escape(caption)}">'
+        f'<polyline points="{line}" fill="none" stroke="#0b57d0" stroke-width="2"/></svg></figure>'
+    )
