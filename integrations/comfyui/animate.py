@@ -147,7 +147,7 @@ class Fit(io.ComfyNode):
             "sample_stride": 1,
             "start": 0,
             "end": None,
-            "person": "all" if poses.num_people > 1 else "largest",
+            "person": "all" if poses.metadata.get("person") == "all" else "largest",
         }
         if resolution:
             widgets["resolution"] = resolution

@@ -216,6 +216,26 @@ def test_keypoints_of_preprocessors_drive_and_deleted_points_stay_deleted(
         back.execute([{"animals": []}])
 
 
+def test_of_several_people_the_largest_moves_unless_all_are_asked_for(host: Any, finished: Any) -> None:
+    poses = finished.results[ESTIMATE][0]
+    to, back = (host.nodes[f"Mimic{name}"] for name in ("PosesToKeypoints", "KeypointsToPoses"))
+    keypoints = to.execute(poses).args[0]
+    for frame in keypoints:  # a small person at the left
+        del frame["people"][0]["scores_134"]
+        numbers = np.array(frame["people"][0]["pose_keypoints_2d"])
+        numbers[0::3] *= 0.3
+        numbers[1::3] *= 0.3
+        frame["people"].insert(0, {"pose_keypoints_2d": numbers.tolist()})
+    keypoints[0].pop("mimic")
+    both = back.execute(keypoints, fps=10.0).args[0]
+    assert both.num_people == 2
+    fit = host.nodes["MimicFit"]
+    loaded, reference = finished.results[LOAD][0], finished.results["1"][0]
+    assert fit.execute(loaded, reference, both, align="none").args[1].num_people == 1
+    everybody = fit.execute(loaded, reference, both, align="none", settings="person: all").args[1]
+    assert everybody.num_people == 2
+
+
 def test_corrections_move_the_person(host: Any, finished: Any) -> None:
     loaded, reference = finished.results[LOAD][0], finished.results["1"][0]
     poses = finished.results[ESTIMATE][0]
