@@ -67,7 +67,7 @@ class Preview:
         if clean is None:
             return None
         try:
-            self._write(self.colours(clean))
+            self.show(self.colours(clean))
         except (VideoWriteError, ValueError) as error:
             log.warning("no preview of step %d: %s", step + 1, error)
         return None
@@ -92,7 +92,8 @@ class Preview:
         )
         return own - after * (own - former) / (after - before)
 
-    def _write(self, frames_Fhw3: NDArray[np.uint8]) -> None:
+    def show(self, frames_Fhw3: NDArray[np.uint8]) -> None:
+        """Write pictures of all frames; subclasses show them elsewhere."""
         shown = frames_Fhw3[1:] if self._shows_reference_first and len(frames_Fhw3) > 1 else frames_Fhw3
         height, width = shown.shape[1:3]
         with VideoWriter(self.path, height=height, width=width, fps=self._fps) as writer:

@@ -107,7 +107,12 @@ def read_openpose_folder(folder: Path, **given: Any) -> PoseSequence:
 
 
 def write_openpose(sequence: PoseSequence, path: Path) -> None:
-    """Write a list of frames in ComfyUI's layout.
+    """Write a list of frames in ComfyUI's layout; see `openpose_frames`."""
+    write_json(openpose_frames(sequence), path)
+
+
+def openpose_frames(sequence: PoseSequence) -> list[dict[str, Any]]:
+    """Return a list of frames in ComfyUI's layout.
 
     Points with a score above 0.3 get a score of 1, for its nodes drop all others; ours are in
     `scores_134`, the feet in `foot_keypoints_2d`, frame rate and metadata in the first frame's `mimic`. Other
@@ -122,7 +127,7 @@ def write_openpose(sequence: PoseSequence, path: Path) -> None:
         size = {"canvas_height": int(sequence.height), "canvas_width": int(sequence.width)}
         own = {} if frames else {OWN_KEY: {"fps": float(sequence.fps), "metadata": sequence.metadata}}
         frames.append({"people": people, **size, **own})
-    write_json(frames, path)
+    return frames
 
 
 def _size(frame: Any, path: Path, height: int | None, width: int | None) -> tuple[int, int]:
@@ -152,7 +157,8 @@ def _read_person(person: dict[str, Any], where: str) -> tuple[NDArray[np.float64
             [number for score in own for number in (0, 0, score)], (NUM_POINTS,), f"{where}: scores"
         )
         assert triple is not None
-        scores = triple[:, 2]
+        is_removed = (scores == 0) & (triple[:, 2] > 0)  # by a program that knows only its own scores
+        scores = np.where(is_removed, 0.0, triple[:, 2])
     return points, scores
 
 

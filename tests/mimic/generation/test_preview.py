@@ -34,7 +34,7 @@ def test_a_perfect_denoiser_is_previewed_without_noise(tiny, tmp_path, scheduler
     generator = torch.Generator().manual_seed(0)
     clean, noise = torch.randn(2, 1, 3, 4, 4, 6, generator=generator)
     preview, shown = preview_of(tiny, tmp_path / "p.mp4"), []
-    preview._write = shown.append
+    preview.show = shown.append
     latents = noise * scheduler.init_noise_sigma
     for i, t in enumerate(scheduler.timesteps):
         scheduler.scale_model_input(latents, t)
