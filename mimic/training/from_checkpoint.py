@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from mimic.config.loading import ConfigError, build
+from mimic.training.card import facts_of, model_card
 from mimic.training.checkpoints import AVERAGE, WEIGHTS, newest_whole
 from mimic.training.export import export
 from mimic.training.saved import restore_tensors
@@ -38,13 +39,15 @@ def export_checkpoint(checkpoint: Path, folder: Path, *, overwrite: bool = False
             "`mimic train` wrote"
         )
     _check_free(folder, overwrite=overwrite)
-    (_, tensors, facts, _), _ = newest_whole([checkpoint])
+    (_, tensors, facts, progress), _ = newest_whole([checkpoint])
     settings = build(TrainSettings, facts["settings"], source=f"{checkpoint}, its settings")
     task = make_task(settings)
     trained = {name: weight for name, weight in task.model.named_parameters() if weight.requires_grad}
     restore_tensors(trained, tensors[AVERAGE if AVERAGE in tensors else WEIGHTS], source=checkpoint)
     task.model.eval()
-    return export(task, folder)
+    of_weights = facts_of(settings, task, progress.step)
+    card = model_card(of_weights, settings, best=progress.best)
+    return export(task, folder, facts=of_weights, card=card)
 
 
 def _check_free(folder: Path, *, overwrite: bool) -> None:
