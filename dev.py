@@ -150,9 +150,12 @@ def demo(binaries: Path, rest: list[str]) -> int:
 
 
 def test(binaries: Path, rest: list[str]) -> int:
+    """One process for each processor, at most 8, with one thread each; the tests of a file stay together."""
+    num_processes = str(min(os.cpu_count() or 1, 8))
     return shown(
-        program(binaries, "python"), "-m", "pytest", "-q", "-m", "not slow and not gpu and not browser", *rest
-    )
+        program(binaries, "python"), "-m", "pytest", "-q", "-n", num_processes, "--dist", "loadfile",
+        "-m", "not slow and not gpu and not browser", *rest, OMP_NUM_THREADS="1",
+    )  # fmt: skip
 
 
 def browser(binaries: Path, rest: list[str]) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, ImageCms
 
@@ -198,6 +199,8 @@ def pictures() -> dict[str, tuple[Image.Image, str]]:
 
 @pytest.mark.parametrize("name", pictures())
 def test_a_picture_is_the_same_by_path_and_in_memory(tmp_path: Path, name: str) -> None:
+    if name == "ycbcr" and int(PIL.__version__.partition(".")[0]) < 13:
+        pytest.skip("Pillow 12 cannot read the YCbCr TIFFs that it writes")
     image, suffix = pictures()[name]
     image.save(tmp_path / f"a.{suffix}")
     by_path = read_image(tmp_path / f"a.{suffix}")
