@@ -23,6 +23,7 @@ def test_the_kept_figures_are_of_the_shipped_recipes(recipes: list[Recipe]) -> N
     assert kept["targets"] == targets
 
 
+@pytest.mark.slow
 def test_a_step_is_counted_with_its_gradients_and_attention() -> None:
     one, two = cost_of(Recipe("mini", 1)), cost_of(Recipe("mini", 1, processes=2))
     assert (one.targets, one.dancers) == (12, 1)

@@ -113,7 +113,7 @@ def assert_same_results(changed, plain, calls, tolerance=1e-5):
 def test_a_compiled_unet_gives_each_call_its_own_pose(compiler):
     unet = smallest_svd_unet()
     compiled = torch.compile(copy.deepcopy(unet), backend="eager", fullgraph=True)
-    assert_same_results(compiled, unet, [SVD_CALLS[n] for n in (0, 1, 2, 3, 4, 1)])
+    assert_same_results(compiled, unet, [SVD_CALLS[n] for n in (0, 1, 2, 1)])
 
 
 @pytest.mark.slow
