@@ -1,6 +1,7 @@
 """Typed, frozen settings, read from YAML with ``key=value`` overrides; a misspelt key is an error."""
 
-from mimic.config.inference import CaseConfig, CaseSettings, InferenceConfig, load_inference_config
+from mimic.config.case import CaseSettings
+from mimic.config.inference import CaseConfig, InferenceConfig, load_inference_config
 from mimic.config.loading import Config, ConfigError, load_config, shipped_config
 
 __all__ = [

@@ -1,7 +1,8 @@
 """Generate video files from reference pictures and driving clips."""
 
-from mimic.generation.animate import GenerateResult, generate
+from mimic.generation.animate import generate
 from mimic.generation.estimate import Estimate, estimate_config
+from mimic.generation.result import GenerateResult
 from mimic.generation.run import CaseFailure, RunResult, run_config
 
 __all__ = [

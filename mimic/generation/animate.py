@@ -9,7 +9,6 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from mimic.generation.memory_mode import MemoryMode
 from mimic.generation.output import Output, side_by_side_path, write_frames
 from mimic.generation.preview import Preview, preview_path
 from mimic.generation.reference import PictureSource, Reference, see_reference
+from mimic.generation.result import GenerateResult, unwritten_result
 from mimic.generation.stages import Stages
 from mimic.generation.unfinished import FollowedSteps, KeptSteps, Unfinished, finish_interrupted
 from mimic.models.densepose_model import DensePoseModel
@@ -48,35 +48,6 @@ from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
 
 log = logging.getLogger("mimic")
-
-
-@dataclass(frozen=True)
-class GenerateResult:
-    """Result of `generate`: its files and their properties."""
-
-    path: Path
-    """The video file."""
-    side_by_side: Path | None
-    """Video with reference, driving maps and result next to each other; None unless requested."""
-    report: Path
-    """JSON file with settings, seed, versions, hashes of the weights, time and memory of each stage."""
-    num_frames: int
-    fps: float
-    height: int
-    width: int
-    has_audio: bool
-    seconds: float
-    """Duration of the run in seconds."""
-    missing: str | None = None
-    """Description of what was requested but could not be written, such as audio that cannot be decoded; None
-    if nothing is missing."""
-    former: Path | None = None
-    """New path of a former result with the same name, which was renamed; None if there was none."""
-    is_kept: bool = False
-    """Whether an existing result with the same settings, inputs and weights was kept and nothing computed."""
-    poses: PoseSequence | None = field(default=None, repr=False)
-    """Poses passed to the model, frame 0 the reference's; None for models driven by DensePose maps and for
-    kept results."""
 
 
 def generate(
@@ -209,7 +180,7 @@ def generate(
         if not is_writing:
             for _ in frames:  # decoded for the first process
                 pass
-            return _unwritten_result(result, seen, has_audio=sound.is_usable, start=start)
+            return unwritten_result(result, seen, has_audio=sound.is_usable, start=start)
         background = None
         if chosen.background == "reference" and moves.poses is not None:
             background = ReferenceBackground(seen.picture, moves.poses)
@@ -355,41 +326,6 @@ def _facts_of_output(output: Output, reference: Reference) -> dict[str, Any]:
         "fps": float(output.fps),
         "sha256": hash_of_video(output.path),
     }
-
-
-def _unwritten_result(
-    output: Output, reference: Reference, *, has_audio: bool, start: float
-) -> GenerateResult:
-    """Describe a result that another process writes."""
-    return GenerateResult(
-        path=output.path,
-        side_by_side=output.side_by_side,
-        report=output.path.with_suffix(".json"),
-        num_frames=output.num_frames,
-        fps=float(output.fps),
-        height=reference.height,
-        width=reference.width,
-        has_audio=has_audio,
-        seconds=time.perf_counter() - start,
-    )
-
-
-def kept_result(files: ResultFiles, report: Mapping[str, Any]) -> GenerateResult:
-    """Describe an existing result as its JSON report does."""
-    output = report["output"]
-    return GenerateResult(
-        path=files.video,
-        side_by_side=files.side_by_side,
-        report=files.report,
-        num_frames=output["num_frames"],
-        fps=output["fps"],
-        height=output["height"],
-        width=output["width"],
-        has_audio=output["has_audio"],
-        seconds=report["seconds"],
-        missing=output.get("missing"),
-        is_kept=True,
-    )
 
 
 def _estimator(estimator: str | Estimator, pipeline: AnimationPipeline[Any, Any]) -> Estimator:

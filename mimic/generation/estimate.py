@@ -24,8 +24,9 @@ from mimic.generation.animate import case_plan, sample_latents
 from mimic.generation.checks import check_inputs, count_frames, result_files
 from mimic.generation.decoding import decoded_frames
 from mimic.generation.drivers import Driver
+from mimic.generation.ready import get_ready
 from mimic.generation.reference import see_reference
-from mimic.generation.run import get_ready, with_names
+from mimic.generation.run import with_names
 from mimic.generation.stages import Stages
 from mimic.progress import clock
 from pose import PoseSequence

@@ -7,40 +7,27 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from mimic.config import CaseSettings, InferenceConfig
 from mimic.devices import chosen_device, chosen_dtype, missing_cuda
 from mimic.distributed import Ranks, joined_ranks, local_rank
-from mimic.families.base import AnimationPipeline
-from mimic.families.family import Family
-from mimic.families.registry import find_family, find_sources, load_pipeline
+from mimic.families.registry import find_sources
 from mimic.files import local_path
-from mimic.generation.animate import GenerateResult, generate, kept_result
+from mimic.generation.animate import generate
 from mimic.generation.checks import (
-    InputError,
-    check_driver,
     check_inputs,
-    check_with_model,
     result_files,
 )
-from mimic.generation.drivers import Driver, DriverTools, load_driver
 from mimic.generation.memory_mode import MemoryMode, is_out_of_memory, retried_with_less_memory
-from mimic.generation.pose_cache import PoseCache
+from mimic.generation.ready import get_ready
+from mimic.generation.result import GenerateResult, kept_result
 from mimic.generation.unfinished import finish_interrupted, is_interrupted
 from mimic.locks import locked_folder
-from mimic.models.densepose_model import DensePoseModel
-from mimic.provenance import described_model, estimator_facts, versions, weights_of
+from mimic.provenance import estimator_facts, weights_of
 from mimic.results import identity_of, is_same, read_result
 from mimic.weights.sources import sha256
-from mimic.weights.strict import WeightsError
-from pose import PoseSequence, load_estimator
-from pose.estimators import Estimator
-
-_POSE_PACKAGES = ("numpy", "av", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu")
-"""Packages whose versions can change the poses that are found."""
 
 
 @dataclass(frozen=True)
@@ -203,45 +190,6 @@ def _device_of(config: InferenceConfig, ranks: Ranks | None) -> torch.device:
     return chosen_device(config.device)
 
 
-@dataclass(frozen=True)
-class Ready:
-    """What the cases of a config need, loaded and checked."""
-
-    pipeline: AnimationPipeline[Any, Any]
-    driver: Driver
-    reference_poses: list[PoseSequence | None]
-    """Poses of the references, one for each case; None if the model is not driven by skeletons."""
-    model: dict[str, Any]
-    """Description of the model, for reports."""
-
-
-def get_ready(
-    config: InferenceConfig,
-    base: Path,
-    checkpoint: Path | None,
-    device: torch.device,
-    *,
-    output_dir: Path,
-    say: Callable[[str], None],
-) -> Ready:
-    """Check all cases against driver and model, and load both.
-
-    Raises:
-        InputError, WeightsError: as `run_config`.
-    """
-    driver = load_driver(family_of(base, checkpoint).pipeline_class().driven_by, driver_tools(config, device))
-    check_driver(config, driver)
-    pipeline = load_model(config, base, checkpoint, device)
-    if "warning" in pipeline.generation_defaults and not _is_all_bundled(config):
-        say(f"note: {pipeline.generation_defaults['warning']}")
-    reference_poses = check_with_model(config, pipeline, driver, output_dir)
-    model = described_model(pipeline, base=base, checkpoint=checkpoint, name=config.base_model_path)
-    if config.fp8_weights:
-        model["fp8_weights"] = True
-    say(f"model: {model['name']} on {model['device']}, {model['dtype']}")
-    return Ready(pipeline, driver, reference_poses, model)
-
-
 def with_names(config: InferenceConfig) -> InferenceConfig:
     """Return the config with an explicit name for each case."""
     named = (
@@ -322,73 +270,6 @@ def _kept_results(
     return kept
 
 
-def family_of(base: Path, checkpoint: Path | None) -> Family:
-    """Determine the family of the model to load.
-
-    Raises:
-        InputError: the model belongs to no known family (a `ValueError`).
-    """
-    try:
-        return find_family(base, checkpoint)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-
-
-def driver_tools(config: InferenceConfig, device: torch.device) -> DriverTools:
-    """Return the config's models for drivers, which are loaded on first use.
-
-    Raises, on first use:
-        PoseError: an estimator's weights are missing.
-        FileNotFoundError, DensePoseError: the DensePose model is missing or invalid.
-    """
-    place = "auto" if device.type == "cuda" else "cpu"
-
-    @functools.cache
-    def estimator() -> Estimator:
-        weights = local_path(config.estimator_weights) if config.estimator_weights is not None else None
-        return load_estimator(config.estimator, weights=weights, device=place)
-
-    @functools.cache
-    def densepose_model() -> DensePoseModel | None:
-        if config.densepose_model is None:
-            return None
-        return DensePoseModel(local_path(config.densepose_model), device=place)
-
-    found = {name: number for name, number in versions().items() if name in _POSE_PACKAGES}
-    facts = {
-        "files": estimator_facts(config.estimator, config.estimator_weights),
-        "device": place,
-        "versions": found,
-    }
-    return DriverTools(estimator, densepose_model, PoseCache(facts))
-
-
-def load_model(
-    config: InferenceConfig, base: Path, checkpoint: Path | None, device: torch.device
-) -> AnimationPipeline[Any, Any]:
-    """Load the config's pipeline onto its device.
-
-    Raises:
-        WeightsError: the weights do not fit (a `ValueError`).
-        InputError: the model belongs to no known family (a `ValueError`).
-    """
-    is_lower = config.cpu_offload or config.memory_mode in ("balanced", "low")
-    is_offloaded = is_lower and device.type == "cuda"
-    dtype = chosen_dtype(config.dtype, device)
-    place = torch.device("cpu") if is_offloaded else device
-    try:
-        pipeline = load_pipeline(base, checkpoint=checkpoint, dtype=dtype, device=place, vae=config.vae_path)
-    except WeightsError:
-        raise
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    if config.fp8_weights:
-        pipeline.denoiser.enable_layerwise_casting(torch.float8_e4m3fn, dtype)
-    if is_offloaded:
-        pipeline.enable_model_cpu_offload(device=device)
-    return pipeline
-
-
 def summary(result: GenerateResult) -> str:
     """Describe a result in one line."""
     sound = ", with audio" if result.has_audio else ""
@@ -410,10 +291,6 @@ def one_line(error: BaseException) -> str:
         )
     is_plain = isinstance(error, OSError | ValueError) and text
     return text if is_plain else f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _is_all_bundled(config: InferenceConfig) -> bool:
-    return all(case.ref_image_path.startswith("bundled:") for case in config.test_case)
 
 
 def _counted(number: int, noun: str) -> str:

@@ -14,8 +14,7 @@ import json
 import logging
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mimic.files import remove_partial, whole_file
+from mimic.generation.saving_budget import SavingBudget
 from mimic.generation.step_state import Generators, StepState, UnknownStateError
 from mimic.results import JOURNAL, ResultFiles, finish_placing, identity_of, place
 from mimic.video.formats import stem_of
@@ -34,8 +34,6 @@ from mimic.video.formats import stem_of
 log = logging.getLogger("mimic")
 
 SUFFIX = ".unfinished"
-SHARE_OF_TIME = 0.015
-"""Share of a run's time that saving may take."""
 MAX_WAITING_BYTES = 64 * 2**20
 """Decoded frames that wait in memory until they are saved together."""
 
@@ -44,36 +42,6 @@ _STEPS, _FRAMES = "denoising.safetensors", "frames_{:06d}.safetensors"
 
 Saved = tuple[dict[str, Tensor], dict[str, str]]
 """Tensors and texts of a file."""
-
-
-class SavingBudget:
-    """Limits the time spent on saving to a share of the time since the start.
-
-    Args:
-        share: the share.
-        clock: returns the time in seconds.
-    """
-
-    def __init__(self, share: float = SHARE_OF_TIME, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.share = share
-        self._clock = clock
-        self.spent_s = 0.0
-        self._last_s = 0.0
-        self._start = clock()
-
-    def allows_another(self) -> bool:
-        """Whether saving once more, taking as long as the last time, stays within the share."""
-        return self.spent_s + self._last_s <= self.share * (self._clock() - self._start)
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        """Count the time of the body."""
-        start = self._clock()
-        try:
-            yield
-        finally:
-            self._last_s = self._clock() - start
-            self.spent_s += self._last_s
 
 
 class Unfinished:

@@ -111,7 +111,7 @@ def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
     crowd.select(handlers.chosen_person, [clip, start], person, api_visibility="private")
     fit.click(handlers.fit, inputs, shown, api_name="fit")
     for control in controls:
-        moved = control.release if isinstance(control, gr.Slider) else control.change
+        moved: Any = control.release if isinstance(control, gr.Slider) else control.change  # type: ignore[attr-defined]
         moved(handlers.refit, [fitted, *inputs], shown, api_visibility="private")
     frame.change(
         handlers.show_frame, [fitted, frame], overlay, api_visibility="private", show_progress="hidden"

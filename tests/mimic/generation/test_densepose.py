@@ -16,9 +16,9 @@ from mimic.dancers.write import synth
 from mimic.data.transforms import frames_to_uint8, prepare_reference
 from mimic.families.magic_animate.tiny import tiny_pipeline
 from mimic.generation import generate, run_config
-from mimic.generation.animate import GenerateResult
 from mimic.generation.checks import InputError
 from mimic.generation.drivers.body_parts import BodyPartMaps, check_is_densepose
+from mimic.generation.result import GenerateResult
 from mimic.video import VideoError, probe, read_frames, write_image
 from pose.densepose import densepose_palette
 from tests.mimic.models.test_densepose_model import ByBrightness, script

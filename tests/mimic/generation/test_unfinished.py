@@ -20,9 +20,10 @@ from torch import nn
 from mimic.dancers.write import synth
 from mimic.families.registry import FAMILIES
 from mimic.generation import generate
-from mimic.generation.animate import GenerateResult
+from mimic.generation.result import GenerateResult
+from mimic.generation.saving_budget import SavingBudget
 from mimic.generation.step_state import StepState, UnknownStateError
-from mimic.generation.unfinished import KeptFrames, SavingBudget
+from mimic.generation.unfinished import KeptFrames
 from mimic.video import VideoWriteError, VideoWriter
 from tests.dancers import Stage
 from tests.tiny import quiet
