@@ -58,7 +58,9 @@ class Preview:
         self._map = _fitted(pipeline.vae, picture)
         self._former: Tensor | None = None
 
-    def __call__(self, pipeline: Any, step: int, t: Tensor, tensors: dict[str, Any]) -> dict[str, Any] | None:
+    def __call__(
+        self, pipeline: AnimationPipeline[Any, Any], step: int, t: Tensor, tensors: dict[str, Any]
+    ) -> dict[str, Any] | None:
         """Write the preview of latents after a step; it changes none."""
         latents = tensors["latents"][0].detach().float().cpu()
         levels = _levels(pipeline.scheduler, step, int(t))

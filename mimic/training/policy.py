@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mimic.data.batch import EncodedBatch
+from mimic.families.base import AnimationPipeline
 from mimic.families.task import TrainingTask
 from mimic.training.settings import TrainSettings
 
@@ -121,7 +122,7 @@ def _within(accelerator: Any, forward: Any) -> Any:
     return under_autocast
 
 
-def set_window(pipeline: Any, objective: Any, *, num_frames: int) -> int | None:
+def set_window(pipeline: AnimationPipeline[Any, Any], objective: Any, *, num_frames: int) -> int | None:
     """Make the trained window the pipeline's default, and neighbours' overlap no longer than fits.
 
     The defaults are written into `mimic.json`: the window travels with the weights.
