@@ -299,7 +299,7 @@ def test_yaml_that_python_cannot_read_is_one_sentence(tmp_path: Path, text: str,
     with pytest.raises(ConfigError, match=told) as error:
         load_inference_config(path)
     assert "\n" not in str(error.value)
-    assert len(str(error.value)) < 300
+    assert len(str(error.value).replace(str(tmp_path), "")) < 200
 
 
 def test_a_result_larger_than_memory_is_refused_by_its_size(released: Path) -> None:
