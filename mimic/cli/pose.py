@@ -54,7 +54,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("npz", "openpose", "coco"), help="of the poses (default: by the output's suffix)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--overwrite", action="store_true", help="make the poses anew and replace former ones")
     parser.add_argument("--stride", type=int, default=1, help="keep every n-th frame (default: all)")
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
     parser.add_argument(
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     adjustment = _adjustment(options)
     files = PlainFiles((output, *([options.overlay] if options.overlay is not None else [])))
     identity = _identity(options)
-    if not options.overwrite and _is_there(files, identity):
+    if _is_there(files, identity) and not options.overwrite:
         log.info("kept, unchanged since it was made")
         print("\n".join(str(path) for path in files))
         return 0
@@ -195,7 +195,7 @@ def _is_there(files: Iterable[Path], identity: str) -> bool:
     if foreign:
         raise ResultError(
             f"{foreign[0]} is there and is no result of this command; it is not replaced. Give another name "
-            "with -o or --overlay, or --overwrite"
+            "with -o or --overlay, or move it away"
         )
     return found.get("identity") == identity and len(there) == 1 + len(overlays)
 

@@ -251,15 +251,19 @@ def test_poses_that_are_there_are_kept_set_aside_or_refused(
     assert "kept as dance.1.npz" in capsys.readouterr().err
     np.savez("dance.npz", mine=np.zeros(3))
     mine = Path("dance.npz").read_bytes()
-    assert main(command) == 2
-    assert "dance.npz is there and is no result of this command" in capsys.readouterr().err
-    assert Path("dance.npz").read_bytes() == mine
+    for options in ([], ["--overwrite"]):
+        assert main([*command, *options]) == 2
+        assert "dance.npz is there and is no result of this command" in capsys.readouterr().err
+        assert Path("dance.npz").read_bytes() == mine
     assert main([*command, "--overlay", "dance.mp4", "-o", "other.npz"]) == 2
     assert "the input itself" in capsys.readouterr().err
     assert main([*command, "--overlay", "a.png", "-o", "other.npz"]) == 2
     assert "for a video it must end in one of .mp4" in capsys.readouterr().err
+    Path("dance.npz").unlink()
+    assert main([*command, "--smooth", "3"]) == 0
     assert main([*command, "--overwrite"]) == 0
-    assert len(PoseSequence.load("dance.npz")) == 1
+    assert Path("dance.npz").read_bytes() == before
+    assert not Path("dance.2.npz").exists()
 
 
 def test_poses_are_written_as_other_programs_read_them(dancer: RenderedClip) -> None:
