@@ -381,3 +381,22 @@ def test_timesteps_are_drawn_from_the_range_that_is_asked_for(name: str) -> None
     task = make_task(name, timesteps=[500, 1001])
     with pytest.raises(ValueError, match=r"timesteps is \[500, 1001\]; expected .* second <= 1000"):
         task.draw(make_sample(), seeded())
+
+
+class OneAfterAnother(toy.ToyPipeline):
+    """A family whose frames follow one another: no windows, no fusion."""
+
+    def animate(self, inputs: Any, plan: Any, *, output_type: str = "pil", **_: Any) -> Any:
+        latents = torch.zeros(1, plan.num_frames, *self.latent_shape(plan.height, plan.width))
+        for frame in range(1, plan.num_frames):
+            latents[:, frame] = latents[:, frame - 1] + 1
+        return self.decode(latents, plan.decode_chunk_size, output_type)
+
+
+def test_a_family_may_animate_in_its_own_way(tmp_path: Path) -> None:
+    pipe = toy.tiny_pipeline(height=HEIGHT, width=WIDTH, seed=0)
+    pipe.__class__ = OneAfterAnother
+    latents = pipe(  # type: ignore[operator]
+        random_image(HEIGHT, WIDTH), random_poses(4, HEIGHT, WIDTH), output_type="latent", **SHORT
+    ).frames
+    assert latents[0, :, 0, 0, 0].tolist() == [0, 1, 2, 3]
