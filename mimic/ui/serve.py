@@ -53,6 +53,7 @@ def serve(
         prevent_thread_lock=True,
         ssr_mode=False,
         theme=gr.themes.Base().set(
+            button_primary_background_fill="*primary_700",
             body_text_color_subdued="*neutral_600",
             body_text_color_subdued_dark="*neutral_300",
             block_info_text_color="*neutral_600",
