@@ -7,7 +7,7 @@
     python dev.py lint      ruff, mypy, import-linter
     python dev.py bench     speed on this CPU, the released way beside ours (at most 10 minutes)
     python dev.py compare   models side by side on rendered dancers
-    python dev.py ablation  what each idea brings, by small trainings (an hour; goes on where it was)
+    python dev.py ablation  what each idea brings, by small trainings (an hour; resumes where it stopped)
     python dev.py install   the environment alone
     python dev.py lock      write requirements.lock: the tested set with hashes, for every system and Python
 
