@@ -186,7 +186,7 @@ def place(staged: Path, files: ResultFiles, *, is_former_kept: bool) -> ResultFi
 def finish_placing(staged: Path) -> bool:
     """Complete a `place` that was interrupted; returns whether there was one."""
     journal = _json_of(staged / JOURNAL)
-    if journal is None:
+    if journal is None or not _is_journal(journal):
         return False
     beside = staged / journal["folder"]
     side = journal["side_by_side"]
@@ -202,6 +202,15 @@ def finish_placing(staged: Path) -> bool:
             replace(new, path)
     (staged / JOURNAL).unlink()
     return True
+
+
+def _is_journal(content: Mapping[str, Any]) -> bool:
+    """Whether a journal has what `place` writes; what another program left is not followed."""
+    video, side, former = (content.get(name) for name in ("video", "side_by_side", "former"))
+    names = (video, video if side is None else side)
+    are_names = all(isinstance(name, str) and name == Path(name).name != "" for name in names)
+    is_number = former is None or (type(former) is int and former > 0)
+    return are_names and is_number and isinstance(content.get("folder"), str)
 
 
 def _move(path: Path, name: Path) -> None:

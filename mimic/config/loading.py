@@ -31,6 +31,8 @@ class Config(BaseModel):
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
+# PyYAML's own errors, and what its constructors raise for tags such as !!int x, !!bool x or !!timestamp 99.
+_NO_YAML = (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, AttributeError, TypeError)
 _ESCAPED_PATH = re.compile(r"[A-Za-z]:[^\n]*[\x00-\x1f\x85\xa0]")
 _BACKSLASHES = (
     "In double quotes YAML reads \\ and the letter behind it as one character; write paths with / or in "
@@ -76,7 +78,7 @@ def read_yaml(
         raise ConfigError(
             f"{path} is not valid YAML for settings: its values are nested too deeply"
         ) from error
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:  # ValueError: !!int x
+    except (*_NO_YAML, OSError) as error:
         hint = f". {_BACKSLASHES}" if "escape" in str(error) else ""
         raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}{hint}") from error
     if not isinstance(config, DictConfig):
@@ -192,7 +194,7 @@ def split_override(override: str, schema: type[BaseModel] | None = None) -> tupl
         value = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))
     except RecursionError as error:
         raise ConfigError(f"cannot set {key}: its value is nested too deeply") from error
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError):
+    except _NO_YAML:
         return key, text  # plain text with characters that are special in YAML
     assert isinstance(value, dict)
     return key, value["value"]

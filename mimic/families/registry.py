@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,9 @@ from mimic.devices import best_device, chosen_dtype
 from mimic.families import animate_anyone, magic_animate, mimicmotion
 from mimic.families.family import Family
 from mimic.files import local_path
+from mimic.weights.parts import read_json
 from mimic.weights.sources import check_is_no_training, resolve, resolve_checkpoint
+from mimic.weights.strict import WeightsError
 
 if TYPE_CHECKING:
     from mimic.families.base import AnimationPipeline
@@ -132,23 +133,24 @@ def find_family(folder: str | os.PathLike[str], checkpoint: str | os.PathLike[st
     """Determine the family of a checkpoint, or of a model folder without checkpoint, without reading weights.
 
     Raises:
-        ValueError: the model belongs to no known family.
+        SourceError: the model's index cannot be read (an `OSError`).
+        WeightsError: the model belongs to no known family (a `ValueError`).
     """
     if checkpoint is not None:
         return _family_of_released(local_path(os.fspath(checkpoint)))
     index = Path(folder) / "model_index.json"
     if not index.is_file():
-        raise ValueError(f"{folder} has no model_index.json; give a folder in diffusers' layout.")
-    name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+        raise WeightsError(f"{folder} has no model_index.json; give a folder in diffusers' layout.")
+    name = read_json(index).get("_class_name")
     if name == "StableVideoDiffusionPipeline":
-        raise ValueError(
+        raise WeightsError(
             f"{folder} is plain Stable Video Diffusion, which has no pose condition; also give a MimicMotion "
             "checkpoint."
         )
     found = [family for family in FAMILIES.values() if family.pipeline_name == name]
     if not found:
         known = ", ".join(family.pipeline_name for family in FAMILIES.values())
-        raise ValueError(f"{folder} is a {name}; expected one of {known}.")
+        raise WeightsError(f"{folder} is a {name}; expected one of {known}.")
     return found[0]
 
 
@@ -161,4 +163,4 @@ def _family_of_released(checkpoint: Path) -> Family:
         for family in FAMILIES.values()
         if family.checkpoint_files
     )
-    raise ValueError(f"{checkpoint} holds no known released weights; expected {known}.")
+    raise WeightsError(f"{checkpoint} holds no known released weights; expected {known}.")

@@ -20,9 +20,9 @@ from transformers.utils import logging as transformers_logging
 from mimic.families.adapters import AdaptedPipeline
 from mimic.files import apply_umask
 from mimic.models.image_embedding import image_processor_class
-from mimic.weights.parts import load_parts, loading
-from mimic.weights.sources import MODEL_TEXTS, resolve
-from mimic.weights.strict import align_memory
+from mimic.weights.parts import explained, load_parts, loading, read_json, require_parts
+from mimic.weights.sources import MODEL_TEXTS, SourceError, resolve
+from mimic.weights.strict import WeightsError, align_memory
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -137,11 +137,13 @@ class StoredPipeline(AdaptedPipeline):
         given_dtypes = [kwargs.pop(name, None) for name in ("dtype", "torch_dtype")]
         dtype = next((given for given in given_dtypes if given is not None), torch.float32)
         image_processor_class()
+        require_parts(folder, given=kwargs)
         with quiet_libraries(), loading():
             parts = load_parts(folder, dtype=dtype, variant=kwargs.get("variant"), given=kwargs)
             token = _are_parts_checked.set(True)
             try:
-                return super().from_pretrained(folder, torch_dtype=dtype, **{**kwargs, **parts})
+                with explained(folder):
+                    return super().from_pretrained(folder, torch_dtype=dtype, **{**kwargs, **parts})
             finally:
                 _are_parts_checked.reset(token)
 
@@ -189,6 +191,9 @@ def _read_defaults(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")).get("generation_defaults", {}))
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f'{path} is not a JSON object with "generation_defaults": {error}.') from error
+        defaults = read_json(path).get("generation_defaults", {})
+    except SourceError as error:
+        raise WeightsError(f'{path} is not a JSON object with "generation_defaults": {error}') from error
+    if not isinstance(defaults, dict):
+        raise WeightsError(f"{path}: generation_defaults is {defaults!r}; expected an object.")
+    return defaults

@@ -88,12 +88,19 @@ class StepState:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> StepState:
-        """Make the state again from what `as_tensors` returned."""
+        """Make the state again from what `as_tensors` returned.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is not what `as_tensors` returns.
+        """
         names = sorted((name for name in tensors if name.startswith("generator.")), key=lambda n: int(n[10:]))
         packed = json.loads(about["scheduler"])
+        num_done, num_steps = int(about["num_done"]), int(about["num_steps"])
+        if min(num_done, num_steps) < 1 or not torch.isfinite(tensors["latents"]).all():
+            raise ValueError(f"step {num_done} of {num_steps}, or latents that are not finite")
         return cls(
-            num_done=int(about["num_done"]),
-            num_steps=int(about["num_steps"]),
+            num_done=num_done,
+            num_steps=num_steps,
             latents=tensors["latents"],
             generators=[tensors[name] for name in names],
             scheduler={name: _unpack(value, tensors) for name, value in packed.items()},

@@ -38,6 +38,7 @@ MAX_WAITING_BYTES = 64 * 2**20
 """Decoded frames that wait in memory until they are saved together."""
 
 _PACKAGES = ("mimic", "torch", "diffusers", "transformers")
+_DAMAGED = "%s is damaged and is not used (%s)"
 _STEPS, _FRAMES = "denoising.safetensors", "frames_{:06d}.safetensors"
 
 Saved = tuple[dict[str, Tensor], dict[str, str]]
@@ -206,8 +207,10 @@ class KeptSteps:
         self._newest: StepState | None = None
         self._is_working = True
         self.found = found
-        self._saved = None if self.found is None else StepState.from_tensors(*self.found)
-        if self._saved is not None:
+        self._saved = None if self.found is None else _state_of(path, self.found)
+        if self._saved is None:
+            self.found = None
+        else:
             self.num_saved, self.num_steps = self._saved.num_done, self._saved.num_steps
 
     def finished_latents(self) -> Tensor | None:
@@ -278,21 +281,21 @@ class KeptFrames:
         self._waiting: list[NDArray[np.uint8]] = []
         self._is_working = True
         while (path := self._path(self.num_chunks)).exists():
-            found = _read(path, identity)
+            found = _read_frames(path, identity)
             if found is None:
                 break
-            self.num_chunks += int(found[1]["num_chunks"])
-            self.num_frames += len(found[0]["frames"])
+            self.num_chunks += found[1]
+            self.num_frames += len(found[0])
 
     def read(self) -> Iterator[NDArray[np.uint8]]:
         """Yield the saved frames, ``H x W x 3``."""
         chunk = 0
         while chunk < self.num_chunks:
-            found = _read(self._path(chunk), self._identity)
+            found = _read_frames(self._path(chunk), self._identity)
             if found is None:
                 raise OSError(f"{self._path(chunk)} cannot be read any more; rerun the same command")
-            yield from found[0]["frames"].numpy()
-            chunk += int(found[1]["num_chunks"])
+            yield from found[0].numpy()
+            chunk += found[1]
 
     def keep(self, frames_FHW3: NDArray[np.uint8]) -> None:
         """Note a decoded chunk; save it, and those that wait, if the budget allows it."""
@@ -367,7 +370,29 @@ def _read(path: Path, identity: str) -> Saved | None:
         tensors = load(content)
     except FileNotFoundError:
         return None
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        log.warning("%s is damaged and is not used (%s)", path, error)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        log.warning(_DAMAGED, path, error)
         return None
     return (tensors, about) if about.get("identity") == identity else None
+
+
+def _read_frames(path: Path, identity: str) -> tuple[Tensor, int] | None:
+    """Read decoded frames and the number of chunks that they were; None as in `_read`."""
+    found = _read(path, identity)
+    if found is None:
+        return None
+    frames, num_chunks = found[0].get("frames"), found[1].get("num_chunks", "")
+    is_sound = frames is not None and frames.dtype == torch.uint8 and frames.ndim == 4 and len(frames) > 0
+    if frames is None or not is_sound or not num_chunks.isdecimal() or int(num_chunks) < 1:
+        log.warning(_DAMAGED, path, "it holds no frames of ours")
+        return None
+    return frames, int(num_chunks)
+
+
+def _state_of(path: Path, found: Saved) -> StepState | None:
+    """Make the state of a file again; None if the file does not hold one."""
+    try:
+        return StepState.from_tensors(*found)
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        log.warning(_DAMAGED, path, error)
+        return None

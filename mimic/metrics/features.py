@@ -24,6 +24,7 @@ Inputs are RGB. Pictures for ``fid`` are resized as the protocol says, clips by 
 
 from __future__ import annotations
 
+import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -178,8 +179,11 @@ def is_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript archive: it holds code beside tensors."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, struct.error):
+        return False  # what reads its tensors says what is wrong with it
 
 
 def load_torchscript(path: Path, device: torch.device) -> torch.jit.ScriptModule:

@@ -188,7 +188,7 @@ def _encoded(line: Mapping[str, Any]) -> bytes:
 def _step_of(line: bytes) -> int:
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return -1
 
 

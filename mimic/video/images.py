@@ -24,6 +24,7 @@ MAX_ASPECT = 16
 # What Pillow's readers raise for files that are damaged.
 BROKEN = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, OverflowError, struct.error),
+    RuntimeError,  # AVIF
     Image.DecompressionBombError,
 )
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}

@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from mimic.weights.sources import SourceError, fetch_hint
-from mimic.weights.strict import State, check_loading_info, load_strictly, read_state
+from mimic.weights.strict import State, WeightsError, check_loading_info, load_strictly, read_state
 
 Names = tuple[str, str]
 """Usual file names of a library, for safetensors and for `torch.save`."""
@@ -123,6 +123,19 @@ def require(paths: Iterable[Path], remedy: str) -> None:
         raise SourceError(f"not found: {', '.join(map(str, missing))}. {remedy} {hint}".rstrip())
 
 
+def require_parts(folder: Path, *, given: Mapping[str, Any]) -> None:
+    """Check that a model folder has a folder for each part of its index that is not given, whatever the part
+    is; diffusers would look for a missing one on the hub.
+
+    Raises:
+        SourceError: one is missing, or the index cannot be read (an `OSError`).
+    """
+    if (folder / "model_index.json").is_file():
+        listed = read_json(folder / "model_index.json").items()
+        names = [name for name, entry in listed if isinstance(entry, list) and entry != [None, None]]
+        require((folder / name for name in names if name not in given), "Copy the model again.")
+
+
 def read_part(folder: Path, names: Names = DIFFUSERS, variant: str | None = None) -> State:
     """Read all tensors of a part.
 
@@ -168,7 +181,7 @@ def load_part(kind: type[Part], folder: Path, *, dtype: torch.dtype, variant: st
     state = read_part(folder, names_of(kind), variant)
     if issubclass(kind, PreTrainedModel):
         return _load_of_transformers(kind, folder, state, dtype)
-    with _EmptyWeights():
+    with explained(folder / "config.json"), _EmptyWeights():
         module: Any = kind.from_config(kind.load_config(folder))  # type: ignore[attr-defined]
     module.register_to_config(_name_or_path=str(folder))
     renamed = {
@@ -204,12 +217,17 @@ def load_parts(
             (a `ValueError`).
     """
     require([folder / "model_index.json"], "Give a model folder in diffusers' layout.")
-    index = _read_json(folder / "model_index.json")
-    kinds = {
-        name: kind
+    index = read_json(folder / "model_index.json")
+    classes = {
+        name: _class_of(entry, folder / "model_index.json")
         for name, entry in index.items()
-        if isinstance(entry, list) and name not in given and (kind := _network_class(*entry)) is not None
+        if isinstance(entry, list) and name not in given
     }
+    kinds = {name: kind for name, kind in classes.items() if kind is not None and issubclass(kind, nn.Module)}
+    for name, kind in classes.items():
+        if name not in kinds and hasattr(kind, "from_pretrained") and (folder / name).is_dir():
+            with explained(folder / name):  # a scheduler, an image processor
+                kind.from_pretrained(folder / name, local_files_only=True)  # type: ignore[union-attr]
     if variant is not None and not any(any((folder / name).glob(f"*.{variant}[.-]*")) for name in kinds):
         raise SourceError(
             f"{folder} has no files of the variant {variant}; leave it out to load those there."
@@ -223,17 +241,41 @@ def load_parts(
     return {} if _LIBRARY_LOADS & given.keys() else parts
 
 
-def _network_class(library: str | None, name: str | None) -> type[nn.Module] | None:
+def _class_of(entry: list[Any], index: Path) -> type | None:
+    """The class that an entry of an index names as ``[library, name]``; None for a part that is left out."""
+    if entry == [None, None]:
+        return None
+    if len(entry) != 2 or not all(isinstance(name, str) for name in entry):
+        raise SourceError(f"{index} has the entry {entry!r}; expected a library and the name of a class.")
+    library, name = entry
     # A name in a file imports nothing; modules of families that were registered are there already.
-    if library is None or name is None or library not in _LIBRARIES | set(sys.modules):
+    if library not in _LIBRARIES | set(sys.modules):
         return None
     kind = getattr(importlib.import_module(library), name, None)
-    return kind if isinstance(kind, type) and issubclass(kind, nn.Module) else None
+    return kind if isinstance(kind, type) else None
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Name the file or folder that diffusers or transformers cannot make a part of.
+
+    Raises:
+        SourceError: in place of any error of the body that is not ours (an `OSError`).
+    """
+    try:
+        yield
+    except (SourceError, WeightsError):
+        raise
+    except Exception as error:  # a config of wrong values raises whatever the first sum with them raises
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise SourceError(
+            f"{path} cannot be used: {reason}. Copy it again from where the model came from."
+        ) from error
 
 
 def _load_of_transformers(kind: Any, folder: Path, state: State, dtype: torch.dtype) -> Any:
     """Load with transformers itself, which renames keys of its older versions."""
-    with quiet_transformers():
+    with quiet_transformers(), explained(folder / "config.json"):
         module, info = kind.from_pretrained(
             None,
             config=kind.config_class.from_pretrained(folder),
@@ -273,7 +315,7 @@ def _find(folder: Path, name: str, variant: str | None) -> tuple[list[Path], lis
 
 
 def _shards(index: Path) -> list[str]:
-    places = _read_json(index).get("weight_map")
+    places = read_json(index).get("weight_map")
     if not isinstance(places, dict):
         raise SourceError(
             f"{index} has no weight_map; expected the names of the files that hold the weights."
@@ -285,10 +327,17 @@ def _shards(index: Path) -> list[str]:
     return names
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a model folder.
+
+    Raises:
+        SourceError: the file cannot be read, or holds something else (an `OSError`).
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"{path} is not valid JSON ({error}). Copy it again.") from error
     if not isinstance(content, dict):
         raise SourceError(f"{path} holds a {type(content).__name__}; expected a JSON object.")

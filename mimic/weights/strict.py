@@ -6,6 +6,7 @@ import logging
 import math
 import pickle
 import re
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,11 @@ from torch import Tensor, nn
 from mimic.weights.sources import fetch_hint
 
 State = dict[str, Tensor]
+# What torch raises for a damaged file of its own.
+_DAMAGED = (
+    *(RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OSError),
+    struct.error,
+)
 
 _LISTED = 20
 _log = logging.getLogger("mimic")
@@ -86,6 +92,22 @@ def read_state(path: str | Path) -> State:
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise WeightsError(f"{path} holds entries that are no tensors: {', '.join(others[:_LISTED])}.")
+    nameless = [str(key) for key in content if not isinstance(key, str)]
+    if nameless:
+        raise WeightsError(
+            f"{path} holds tensors whose keys are no names: {', '.join(nameless[:_LISTED])}; expected names "
+            "such as unet.conv_in.weight."
+        )
+    unusable = [
+        key
+        for key, tensor in content.items()
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta
+    ]
+    if unusable:
+        raise WeightsError(
+            f"{path} holds sparse or quantised tensors, or tensors without values: "
+            f"{', '.join(unusable[:_LISTED])}. Save them dense, in floating point."
+        )
     broken = [key for key, tensor in content.items() if not _is_finite(tensor)]
     if broken:
         more = f" and {len(broken) - _LISTED} more" if len(broken) > _LISTED else ""
@@ -156,7 +178,7 @@ def _read_torch(path: Path) -> Any:
             f"{path} is refused: it holds Python objects other than tensors, or is no checkpoint at all. "
             "Such files can run code when loaded; if you trust it, convert it to safetensors."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _DAMAGED as error:
         raise WeightsError(
             f"{path} is not a whole checkpoint that torch can read; it has {path.stat().st_size} bytes. "
             f"{_again(path)}"

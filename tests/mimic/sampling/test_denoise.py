@@ -161,3 +161,18 @@ def test_latents_that_are_not_finite_end_the_run_with_the_step(value):
     told = r"the latents after step 2 of 3 hold 4 of 16 numbers that are not finite .*float16.*guidance_scale"
     with pytest.raises(NotFiniteError, match=told):
         run(predict, torch.zeros(1, 4, 1, 2, 2), [[0, 1, 2, 3]])
+
+
+def test_those_that_share_windows_are_told_the_form_of_each_prediction():
+    told = []
+
+    def share(num_windows, compute, like):
+        for number in range(num_windows):
+            prediction = compute(number)
+            told.append((like(number), (tuple(prediction.shape), prediction.dtype, prediction.device)))
+            yield prediction
+
+    latents = torch.zeros(2, 7, 3, 4, 5)
+    run(lambda x, t, f: x, latents, [[0, 1, 2, 3], [3, 4, 5, 6, 0]], share=share)
+    assert [shape for (shape, _, _), _ in told][:2] == [(2, 4, 3, 4, 5), (2, 5, 3, 4, 5)]
+    assert all(like == prediction for like, prediction in told)

@@ -30,3 +30,8 @@ def test_a_ramp_goes_from_the_first_to_the_last_or_is_off(first, last, num_frame
 def test_a_scale_of_one_needs_no_unconditional_pass_and_any_other_does():
     assert not guidance.is_needed(torch.ones(4))
     assert guidance.is_needed(guidance.ramp(2.0, 2.0, 4))
+
+
+def test_the_result_has_the_precision_of_the_predictions():
+    conditional, unconditional = torch.rand(2, 1, 3, 1, 2, 2).half()
+    assert guidance.guide(unconditional, conditional, torch.tensor([1.0, 0.0, 3.0])).dtype == torch.float16

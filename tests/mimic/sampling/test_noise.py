@@ -35,3 +35,8 @@ def test_a_seed_gives_the_same_noise_and_a_list_gives_each_item_its_own():
     for item, seed in zip(both, (1, 2)):
         alone = draw_noise((1, *shape[1:]), seeded(seed), device=CPU, dtype=torch.float32)
         assert torch.equal(item, alone[0])
+
+
+def test_noise_is_of_the_device_and_precision_asked_for():
+    noise = draw_noise((1, 2), None, device=torch.device("meta"), dtype=torch.float64)
+    assert (noise.device.type, noise.dtype, noise.shape) == ("meta", torch.float64, (1, 2))

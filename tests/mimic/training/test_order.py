@@ -1,11 +1,13 @@
 """The order of clips and the random numbers depend on seed and step, not on how the work is divided."""
 
+import hashlib
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic.training.order import Order, generator_of, own_numbers, places_of_step
+from mimic.training.order import Order, generator_of, own_numbers, places_of_step, seed_of
 
 
 @settings(max_examples=15)
@@ -83,3 +85,19 @@ def test_numbers_of_a_sample_differ_by_seed_step_and_place():
     assert torch.equal(
         torch.rand(3, generator=generator_of(5, 6, 7)), torch.rand(3, generator=generator_of(5, 6, 7))
     )
+
+
+def test_random_numbers_of_a_step_stay_those_of_earlier_versions():
+    assert seed_of(0, 0, 0) == int.from_bytes(hashlib.sha256(b"0/0/0").digest()[:8], "big") // 2
+    assert seed_of(3, 4, "validation") != seed_of(3, 4, 0) != seed_of(3, 5, 0)
+
+
+def test_buckets_of_one_size_have_orders_of_their_own():
+    order = Order(
+        buckets=[range(12), range(12, 24)], batch_size=12, accumulate=1, seed=0, first_step=0, last_step=20
+    )
+    batches = list(order)
+    first = next([number for _, number in batch] for batch in batches if batch[0][1] < 12)
+    second = next([number - 12 for _, number in batch] for batch in batches if batch[0][1] >= 12)
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert first != second

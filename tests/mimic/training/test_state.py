@@ -10,7 +10,17 @@ import torch
 from mimic.files import remove_partial, whole_folder
 from mimic.training.logs import cut_log
 from mimic.training.signals import StopRequest
-from mimic.training.state import StateError, checkpoints, load_state, save_state, step_of
+from mimic.training.state import (
+    StateError,
+    checkpoints,
+    load_facts,
+    load_optimiser_tensors,
+    load_state,
+    optimiser_tensors,
+    save_state,
+    step_of,
+    update_facts,
+)
 
 
 def test_a_folder_takes_the_place_of_the_one_before_or_leaves_it(tmp_path):
@@ -51,6 +61,67 @@ def test_a_checkpoint_without_its_facts_is_told(tmp_path):
     (tmp_path / "checkpoint-1" / "facts.json").unlink()
     with pytest.raises(StateError, match="not a whole checkpoint"):
         load_state(tmp_path / "checkpoint-1")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "what"),
+    [
+        ("facts.json", "{", r"facts\.json cannot be read \(.+\)"),
+        ("facts.json", "[1]", r"facts\.json holds no JSON object"),
+        ("facts.json", '{"step": "1"}', r"step in facts\.json is '1'; expected a number of steps"),
+        ("facts.json", '{"step": -1}', r"step in facts\.json is -1; expected a number of steps"),
+        ("facts.json", '{"step": 1, "groups": 3}', r"groups in facts\.json is 3; expected a list of names"),
+        (
+            "facts.json",
+            '{"step": 1, "groups": [3]}',
+            r"groups in facts\.json is \[3\]; expected a list of names",
+        ),
+        ("facts.json", None, r"facts\.json is missing"),
+        ("weights.safetensors", "half", r"weights\.safetensors cannot be read \(.+\)"),
+        ("weights.safetensors", None, r"weights\.safetensors is missing"),
+    ],
+)
+def test_what_is_wrong_with_a_checkpoint_is_told_with_its_name(tmp_path, file, content, what):
+    checkpoint = save_state(tmp_path, 1, tensors={"weights": {"weight": torch.ones(2)}}, facts={})
+    (checkpoint / file).unlink()
+    if content is not None:
+        (checkpoint / file).write_text(content)
+    with pytest.raises(StateError, match=rf"checkpoint-1 is not a whole checkpoint: {what}$"):
+        load_state(checkpoint)
+
+
+def test_facts_are_put_in_place_of_others(tmp_path):
+    checkpoint = save_state(tmp_path, 0, tensors={"weights": {"weight": torch.ones(2)}}, facts={"a": 1})
+    assert load_facts(checkpoint) == {"a": 1, "step": 0, "groups": ["weights"]}
+    update_facts(checkpoint, {"step": 0, "b": "ä"})
+    assert load_facts(checkpoint) == {"step": 0, "b": "ä"}
+    assert sorted(path.name for path in checkpoint.iterdir()) == ["facts.json", "weights.safetensors"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        StateError, match=r"checkpoint .*file could not be written: .*Earlier checkpoints are"
+    ):
+        update_facts(tmp_path / "file", {"step": 1})
+
+
+def test_an_optimisers_state_comes_back_from_its_tensors():
+    def stepped(num_steps, tensors=None):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(3, 2)
+        optimiser = torch.optim.AdamW(layer.parameters(), lr=0.1)
+        if tensors is not None:
+            load_optimiser_tensors(optimiser, tensors)
+        for _ in range(num_steps):
+            optimiser.zero_grad()
+            layer(torch.ones(1, 3)).sum().backward()
+            optimiser.step()
+        return optimiser
+
+    tensors = optimiser_tensors(stepped(3))
+    assert sorted(tensors) == [f"{n}.{what}" for n in (0, 1) for what in ("exp_avg", "exp_avg_sq", "step")]
+    assert all(isinstance(value, torch.Tensor) for value in tensors.values())
+    again = optimiser_tensors(stepped(0, tensors))
+    assert all(torch.equal(again[name], value) for name, value in tensors.items())
+    assert not torch.equal(optimiser_tensors(stepped(1))["0.exp_avg"], tensors["0.exp_avg"])
 
 
 def test_a_log_keeps_whole_lines_up_to_a_step(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from mimic.video import VideoError, read_frames
+from mimic.video import VideoError, read_frames, seek
 from mimic.video.seek import FrameReader, ReaderPool, frame_table
 from tests.media import even_times, number_of, numbered_frame, write_clip
 
@@ -186,3 +187,47 @@ def test_a_pool_keeps_few_files_open_and_a_copy_none(tmp_path: Path) -> None:
 def test_the_table_counts_as_reading_does(tmp_path: Path) -> None:
     path = FILES["uneven"](tmp_path)
     assert frame_table(path).num_frames == sum(1 for _ in read_frames(path))
+
+
+def test_reading_on_by_counting_decodes_nothing_twice(tmp_path: Path) -> None:
+    reader = FrameReader(FILES["gif"](tmp_path))
+    assert [number_of(picture) for picture in reader.read([2, 5])] == [2, 5]
+    begun = reader._in_order
+    assert [number_of(picture) for picture in reader.read([6, 9])] == [6, 9]
+    assert reader._in_order is begun
+    assert number_of(reader.read([3])[0]) == 3
+    assert reader._in_order is not begun
+
+
+def test_a_pool_keeps_what_was_read_last_and_the_tables_of_all(tmp_path: Path) -> None:
+    pool = ReaderPool(max_open=2)
+    paths = []
+    for name in ("first", "second", "third"):
+        (tmp_path / name).mkdir()
+        paths.append(FILES["mkv"](tmp_path / name))
+    pool.read(paths[0], [0])
+    first = pool._readers[paths[0]]
+    pool.read(paths[1], [0])
+    pool.read(paths[0], [1])
+    assert pool._readers[paths[0]] is first
+    pool.read(paths[2], [0])
+    assert list(pool._readers) == [paths[0], paths[2]]
+    pool.read(paths[1], [0])
+    assert pool._readers[paths[1]].table is pool._tables[paths[1]]
+    (tmp_path / "second" / "a.mkv").unlink()
+    assert pool._reader(paths[1]).table is pool._tables[paths[1]]
+    pool.close()
+    assert pool._reader(paths[1]).table is pool._tables[paths[1]], "a table is not read again"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_shares_no_open_file(tmp_path: Path) -> None:
+    pool = ReaderPool()
+    path = FILES["mkv"](tmp_path)
+    pool.read(path, [3])
+    before = pool._readers
+    pool._process = -1  # as in a child, whose number is another
+    assert number_of(pool.read(path, [5])[0]) == 5
+    assert pool._readers is not before
+    assert any(own is before for own in seek._INHERITED)
+    assert pool._process == os.getpid()

@@ -116,3 +116,38 @@ def test_noise_of_the_reference_is_log_normal_where_there_is_any():
     assert noisy.amax((1, 2, 3)).tolist() == [0.0, 0.25]
     ids = objective.added_time_ids(torch.tensor([0.0, 0.25]), fps=7, motion_bucket_id=127)
     assert ids.tolist() == [[6.0, 127.0, 0.0], [6.0, 127.0, 0.25]]
+
+
+def test_amplification_multiplies_the_error_of_its_pixels():
+    x0, error, factor = latents(0), latents(1), torch.full((5, 3, 1, 5, 6), 4.0)
+    plain = objective.edm_loss(x0 + error, x0, SIGMAS)
+    torch.testing.assert_close(objective.edm_loss(x0 + error, x0, SIGMAS, amplification=factor), 4 * plain)
+
+
+def test_random_numbers_are_the_generators():
+    def drawn() -> list[float]:
+        generator = torch.Generator().manual_seed(3)
+        draws = [
+            objective.sample_noise_aug(share=0.5, P_mean=-3.0, P_std=0.5, generator=generator)
+            for _ in range(8)
+        ]
+        keeps = objective.sample_keeps({"a": 0.5, "b": 0.5}, together=False, generator=generator)
+        sigma = objective.sample_sigma(3, P_mean=0.7, P_std=1.6, generator=generator)
+        return [*map(float, draws), *map(float, keeps.values()), *sigma.tolist()]
+
+    assert drawn() == drawn()
+
+
+def test_noise_of_the_reference_is_scaled_and_added():
+    pixels, noise = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)
+    strength = torch.tensor([0.0, 0.5])
+    noisy = objective.augment_reference(pixels, noise, strength)
+    assert torch.equal(noisy[0], pixels[0])
+    torch.testing.assert_close(noisy[1], pixels[1] + 0.5 * noise[1])
+
+
+def test_time_ids_are_those_of_svd_on_the_device_of_the_noise():
+    ids = objective.added_time_ids(torch.tensor([0.1, 0.2]), fps=7, motion_bucket_id=127)
+    torch.testing.assert_close(ids, torch.tensor([[6.0, 127.0, 0.1], [6.0, 127.0, 0.2]]))
+    elsewhere = objective.added_time_ids(torch.zeros(2, device="meta"), fps=7, motion_bucket_id=127)
+    assert elsewhere.device.type == "meta"

@@ -1,0 +1,415 @@
+"""Everything that reads a user's files, or our own of an earlier run, with whole samples of what it reads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from mimic.compare.cells import Cell, finished_row, write_record
+from mimic.compare.inputs import ClipInputs
+from mimic.compare.settings import VariantSettings, load_compare_config
+from mimic.config import load_inference_config
+from mimic.config.loading import load_config, shipped_configs
+from mimic.data.index import REJECTED, read_index, read_rows
+from mimic.data.prepare.notes import Notes
+from mimic.data.prepare.sources import Source
+from mimic.families.registry import find_family, load_pipeline
+from mimic.files import write_json
+from mimic.generation.step_state import StepState
+from mimic.generation.unfinished import Unfinished, finish_interrupted
+from mimic.locks import FolderInUseError, locked_folder
+from mimic.metrics.features import FeatureNetwork
+from mimic.metrics.seams import layout_beside
+from mimic.models.densepose_model import DensePoseModel
+from mimic.results import JOURNAL, ResultFiles, hash_of_video, read_result
+from mimic.training.checkpoints import newest_whole
+from mimic.training.logs import cut_log
+from mimic.training.settings import TrainSettings
+from mimic.training.state import checkpoints
+from mimic.video import kind_of, probe, read_frames, read_image
+from mimic.video.audio import check_audio
+from mimic.video.seek import FrameReader
+from mimic.weights.lora import read_lora
+from mimic.weights.metadata import read_facts
+from mimic.weights.strict import read_state
+from pose import PoseSequence
+from pose.adjust import Adjustment, adjust_pose
+from pose.session import Network
+from tests.media import even_times, write_clip
+from tests.pose.figures import clip
+from tests.tiny import GOLDENS, random_pipeline
+
+ALL_GOLDENS = GOLDENS.parent
+
+
+@dataclass(frozen=True)
+class Parser:
+    """One reader.
+
+    Args:
+        make: writes whole samples, each a folder, below an empty one.
+        read: reads a sample, whole or damaged, and asserts that what it takes for success is sound.
+        num: how many damaged samples the suite reads.
+    """
+
+    make: Callable[[Path], None]
+    read: Callable[[Path], Any]
+    num: int = 60
+
+
+def _place(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
+
+
+def _first(folder: Path) -> Path:
+    """The one file of a sample, also where it was removed: then a name that is not there."""
+    return next(iter(sorted(folder.iterdir())), folder / "missing.mp4")
+
+
+def _videos(folder: Path) -> None:
+    times = even_times(8, 20)
+    sound = {"clap_times_s": (0.2,), "sound_s": 0.4}
+    write_clip(_place(folder, "mp4") / "a.mp4", times, **sound)
+    write_clip(_place(folder, "mkv") / "a.mkv", times, **sound)
+    write_clip(_place(folder, "ts") / "a.ts", times, **sound)
+    write_clip(
+        _place(folder, "webm") / "a.webm", times, codec="libvpx", sound_codec="libopus", sound_rate=48000
+    )
+    write_clip(_place(folder, "mov") / "a.mov", times, rotation=90, options={"bf": "2"})
+    write_clip(_place(folder, "avi") / "a.avi", times, codec="mjpeg", pixel_format="yuvj420p")
+    pictures = [Image.fromarray(np.full((24, 32, 3), 30 * n, np.uint8)) for n in range(4)]
+    for kind in ("gif", "webp", "png"):
+        path = _place(folder, kind) / f"a.{kind}"
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=50)
+
+
+def _read_video(folder: Path) -> None:
+    path = _first(folder)
+    info = probe(path)
+    assert 0 < info.fps <= 1000
+    assert info.num_frames >= 1
+    num = 0
+    for frame in read_frames(path, max_frames=40):
+        assert (frame.dtype, frame.shape) == (np.uint8, (info.height, info.width, 3))
+        num += 1
+    assert num
+    reader = FrameReader(path)
+    (picture,) = reader.read([min(3, num - 1)])
+    reader.close()
+    assert picture.shape == (info.height, info.width, 3)
+    check_audio(path, duration_s=num / float(info.fps))
+    assert kind_of(path) in ("picture", "video")
+
+
+def _pictures(folder: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+    picture, grey = Image.fromarray(rgb), Image.fromarray(rgb[..., 0].astype(np.uint16) << 8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in ("bmp", "gif", "ico", "jp2", "jpg", "png", "ppm", "tif", "tga", "webp", "avif"):
+        picture.save(_place(folder, kind) / f"a.{kind}", **({"exif": exif} if kind in ("jpg", "png") else {}))
+    grey.save(_place(folder, "deep") / "a.png")
+    picture.convert("P").save(_place(folder, "palette") / "a.png", transparency=0)
+    picture.convert("CMYK").save(_place(folder, "cmyk") / "a.jpg")
+    picture.save(_place(folder, "packed") / "a.tif", compression="tiff_lzw")
+
+
+def _read_picture(folder: Path) -> None:
+    image = read_image(_first(folder))
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
+    assert image.shape[2] == 3
+
+
+def _poses(folder: Path) -> None:
+    poses = clip(num_frames=3, jitter=1.0)
+    for name, file, kind in (
+        ("npz", "a.npz", "npz"),
+        ("openpose", "a.json", "openpose"),
+        ("coco", "b.json", "coco"),
+    ):
+        poses.save(_place(folder, name) / file, kind)
+    many = _place(_place(folder, "folder"), "frames.d")
+    for number in range(3):
+        poses[number].save(many / f"{number}.json", "openpose")
+
+
+def _read_poses(folder: Path) -> None:
+    poses = PoseSequence.load(_first(folder))
+    assert np.isfinite(poses.points).all()
+    assert np.isfinite(poses.scores).all()
+    assert poses.height >= 1
+    assert poses.width >= 1
+    assert 0 < poses.fps < float("inf")
+    if len(poses):
+        poses.save(folder / "again.npz")
+        PoseSequence.load(folder / "again.npz")
+
+
+def _adjustments(folder: Path) -> None:
+    keyframes = [
+        {"frame": 0, "points": {"left_wrist": [0.1, 0]}},
+        {"time": 0.05, "points": {"head": [0, 0.1]}},
+    ]
+    content = {
+        "scale": 1.1,
+        "offset": [0.02, 0],
+        "rotate": 3,
+        "limbs": {"forearm": 1.1},
+        "keyframes": keyframes,
+    }
+    (_place(folder, "all") / "a.yaml").write_text(yaml.safe_dump({**content, "person": 0}))
+
+
+def _read_adjustment(folder: Path) -> None:
+    try:
+        content = yaml.safe_load(_first(folder).read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError, LookupError, AttributeError, yaml.YAMLError):
+        return  # not ours to read: `adjust` is a part of settings
+    adjusted = adjust_pose(clip(num_frames=2), Adjustment.from_dict(content))
+    assert np.isfinite(adjusted.points).all()
+
+
+def _configs(folder: Path) -> None:
+    for name, path in shipped_configs().items():
+        if "accelerate" not in name:
+            shutil.copy(path, _place(folder, name.replace("/", "-")) / f"{name.split('/')[0]}.yaml")
+
+
+def _read_config(folder: Path) -> None:
+    path = _first(folder)
+    if path.stem == "train":
+        load_config(TrainSettings, path, ["max_steps=3"])
+    elif path.stem == "compare":
+        load_compare_config(path, ["seeds=[1]"])
+    else:
+        load_inference_config(path, ["seed=3", "test_case.0.fps=7"])
+
+
+def _weights(folder: Path) -> None:
+    state = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.zeros(3), "n": torch.tensor(7)}
+    save_file(state, _place(folder, "safetensors") / "a.safetensors", metadata={"format": "pt", "steps": "3"})
+    torch.save({"state_dict": state}, _place(folder, "pth") / "a.pth")
+    torch.save(state, _place(folder, "old") / "a.ckpt", _use_new_zipfile_serialization=False)
+    odd: dict[str, Any] = {
+        "numbered": {1: torch.zeros(2)}, "nothing": {}, "list": [torch.zeros(2)],
+        "nested": {"a": {"b": torch.zeros(2)}},
+        "sparse": {"a": torch.eye(3).to_sparse()}, "complex": {"a": torch.zeros(2, dtype=torch.complex64)},
+        "quantised": {"a": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)},
+        "meta": {"a": torch.empty(3, device="meta")}, "tensor": torch.zeros(3),
+        "parameter": {"a": nn.Parameter(torch.ones(2))},
+    }  # fmt: skip
+    for name, content in odd.items():
+        torch.save(content, _place(folder, name) / "a.pth")
+
+
+def _read_weights(folder: Path) -> None:
+    path = _first(folder)
+    state = read_state(path)
+    assert all(isinstance(key, str) for key in state)
+    for tensor in state.values():
+        assert torch.isfinite(tensor.to("cpu").to_dense()).all()
+    if path.suffix == ".safetensors":
+        read_facts(path)
+
+
+def _loras(folder: Path) -> None:
+    tensors = {
+        "unet.lora_A.weight": torch.ones(2, 4), "unet.lora_B.weight": torch.ones(3, 2),
+        "unet.alpha": torch.tensor(2.0),
+    }  # fmt: skip
+    save_file(tensors, _place(folder, "lora") / "a.safetensors")
+
+
+class _Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3, 4))
+
+
+def _read_lora(folder: Path) -> None:
+    lora = read_lora(_first(folder), {"unet": _Layer()})
+    assert all(change.change().shape == (3, 4) for change in lora.layers.values())
+
+
+def _models(folder: Path) -> None:
+    pipeline = random_pipeline()
+    pipeline.generation_defaults = {"num_inference_steps": 2, "tile_size": 6, "tile_overlap": 2}
+    pipeline.save_pretrained(folder / "model")
+
+
+def _read_model(folder: Path) -> None:
+    find_family(folder)
+    pipeline = load_pipeline(folder, device="cpu")
+    pipeline.plan(num_frames=4, height=32, width=32)
+
+
+def _networks(folder: Path) -> None:
+    shutil.copy(ALL_GOLDENS / "dwpose" / "onnx" / "det_stub.onnx", _place(folder, "onnx") / "a.onnx")
+    module = torch.jit.trace(nn.Conv2d(3, 25, 1).eval(), torch.zeros(1, 3, 8, 8))
+    torch.jit.save(module, _place(folder, "densepose") / "a.torchscript")
+    torch.jit.save(module, _place(folder, "features") / "a.pt")
+
+
+def _read_network(folder: Path) -> None:
+    path = _first(folder)
+    if path.suffix == ".onnx":
+        Network(path, device="cpu", num_threads=1)
+    elif path.suffix == ".torchscript":
+        DensePoseModel(path, device="cpu")(np.zeros((8, 8, 3), np.uint8))
+    else:
+        FeatureNetwork("fid", str(path))
+
+
+def _prepared(folder: Path) -> None:
+    shutil.copytree(ALL_GOLDENS / "prepared", folder / "prepared")
+    place = folder / "prepared" / "videos"
+    place.mkdir()
+    (place / "one.mp4").write_bytes(b"")
+    write_json(folder / "prepared" / "prepare.json", {
+        **json.loads((folder / "prepared" / "prepare.json").read_text()), "videos_from_here": "videos"
+    })  # fmt: skip
+
+
+def _read_prepared(folder: Path) -> None:
+    notes = Notes(folder)
+    for golden in (ALL_GOLDENS / "prepared" / ".prepare").glob("*/video.json"):
+        content = json.loads(golden.read_text())
+        source = Source(content["video"], content["num_bytes"], content["changed_ns"])
+        if notes.obstacle([source]):
+            continue  # which a run says, and ends
+        survey = notes.survey(source)
+        if survey is not None:
+            notes.missing_parts(source, survey)
+        notes.part(source, 0)
+    notes.clip_rows()
+    read_rows(folder / REJECTED)
+    for row in read_index(folder):
+        assert row.num_frames >= 1
+        assert 0 < row.fps < float("inf")
+        row.load_poses()
+
+
+def _trainings(folder: Path) -> None:
+    shutil.copytree(ALL_GOLDENS / "training" / "first_format", folder / "training")
+    lines = [{"step": step, "loss": 1.0 / step, "lr": 1e-3} for step in (1, 2, 3)]
+    (folder / "training" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _read_training(folder: Path) -> None:
+    (checkpoint, tensors, facts, progress), _ = newest_whole(checkpoints(folder))
+    assert progress.step == facts["step"] == int(checkpoint.name.split("-")[1])
+    assert all(torch.isfinite(tensor.float()).all() for own in tensors.values() for tensor in own.values())
+    last = cut_log(folder / "log.jsonl", progress.step)
+    assert isinstance(last, dict)
+
+
+def _cell(folder: Path) -> Cell:
+    return Cell(VariantSettings(name="one", model="m"), ClipInputs("dancer", folder, 3, 8.0), 0, folder)
+
+
+def _cells(folder: Path) -> None:
+    cell = _cell(_place(folder, "cell"))
+    cell.video.write_bytes(b"a video")
+    write_record(cell, {"variant": "one", "metrics": {"l1": 0.1}}, {"settings": {"seed": 0}, "model": None})
+
+
+def _read_cell(folder: Path) -> None:
+    row = finished_row(_cell(folder), {"settings": {"seed": 0}, "model": None})
+    assert row in (None, {"variant": "one", "metrics": {"l1": 0.1}})
+
+
+VERSIONS = {"mimic": "0"}
+
+
+def _renders(folder: Path) -> None:
+    begun = _place(folder, "begun")
+    files = ResultFiles(begun / "a.mp4")
+    state = Unfinished(files, "me", versions=VERSIONS)
+    latents = torch.zeros(1, 4, 4, 8, 8)
+    generator = torch.Generator().manual_seed(0)
+    packed = StepState(2, 3, latents, [generator.get_state()], {"_step_index": 2, "sigmas": latents[0, 0]})
+    tensors, about = packed.as_tensors()
+    state.folder.mkdir(parents=True)
+    save_file(tensors, state.steps.path, metadata={**about, "identity": state.identity})
+    for _ in range(2):
+        state.frames.keep(np.zeros((2, 8, 8, 3), np.uint8))
+        state.frames.flush()
+    placing = _place(folder, "placing")
+    staged = placing / "a.unfinished" / "0123456789ab"
+    staged.mkdir(parents=True)
+    for name in ("a.mp4", "a.json"):
+        (staged / name).write_text("{}")
+    write_json(staged / JOURNAL, {"folder": "../..", "video": "a.mp4", "side_by_side": None, "former": None})
+    done = _place(folder, "done")
+    (done / "a.mp4").write_bytes(b"a video")
+    output = {"file": "a.mp4", "side_by_side": None, "sha256": hash_of_video(done / "a.mp4")}
+    run = {"settings": {"tile_size": 6, "tile_overlap": 2, "windows": "sliding"}, "model": {"pipeline": "x"}}
+    write_json(done / "a.json", {"output": output, "versions": VERSIONS, "identity": "me", **run})
+
+
+def _read_render(folder: Path) -> None:
+    files = ResultFiles(folder / "a.mp4")
+    before = {path.name for path in folder.iterdir()}
+    finish_interrupted(files)
+    read_result(files)
+    layout_beside(files.video)
+    state = Unfinished(files, "me", versions=VERSIONS)
+    state.announce()
+    assert all(frame.shape == (8, 8, 3) and frame.dtype == np.uint8 for frame in state.frames.read())
+    assert state.steps.num_saved >= 0
+    assert {path.name for path in folder.iterdir()} <= before | {"a.mp4", "a.json"}
+
+
+def _locks(folder: Path) -> None:
+    holder = {"work": "training", "pid": 1, "host": "here", "since": "now"}
+    write_json(_place(folder, "lock") / "holder.json", holder)
+
+
+def _read_lock(folder: Path) -> None:
+    with locked_folder(folder, work="a test", say=print):
+        if (folder / "holder.json").is_file():
+            shutil.copy(folder / "holder.json", folder / ".mimic.lock")
+        try:
+            with locked_folder(folder, work="another", say=print):
+                raise AssertionError("two hold the lock")
+        except FolderInUseError:
+            pass
+
+
+PARSERS: dict[str, Parser] = {
+    "videos": Parser(_videos, _read_video, 150),
+    "pictures": Parser(_pictures, _read_picture, 250),
+    "poses": Parser(_poses, _read_poses, 120),
+    "adjustments": Parser(_adjustments, _read_adjustment, 80),
+    "settings": Parser(_configs, _read_config, 120),
+    "weights": Parser(_weights, _read_weights, 200),
+    "lora": Parser(_loras, _read_lora, 80),
+    "models": Parser(_models, _read_model, 12),
+    "networks": Parser(_networks, _read_network, 60),
+    "prepared": Parser(_prepared, _read_prepared, 120),
+    "trainings": Parser(_trainings, _read_training, 150),
+    "cells": Parser(_cells, _read_cell, 60),
+    "renders": Parser(_renders, _read_render, 200),
+    "locks": Parser(_locks, _read_lock, 40),
+}
+av.logging.set_level(None)
+
+
+def samples(name: str, folder: Path) -> Sequence[Path]:
+    """Write and list the whole samples of a parser."""
+    PARSERS[name].make(folder)
+    return sorted(folder.iterdir())
