@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 DEFAULTS_FILE = "mimic.json"
 _CARRIED = "_generation_defaults"
 _are_parts_checked: ContextVar[bool] = ContextVar("are_parts_checked", default=False)
+_diffusers_log = diffusers_logging.get_logger("diffusers.pipelines.pipeline_utils")
 _HUB_OPTIONS = ("revision", "cache_dir", "token", "force_download", "proxies")
 
 
@@ -140,6 +141,9 @@ class StoredPipeline(AdaptedPipeline):
         require_parts(folder, given=kwargs)
         with quiet_libraries(), loading():
             parts = load_parts(folder, dtype=dtype, variant=kwargs.get("variant"), given=kwargs)
+            for name, part in parts.items():  # as diffusers says of those that it loads itself
+                kind = type(part).__name__
+                _diffusers_log.info(f"Loaded {name} as {kind} from `{name}` subfolder of {folder}.")
             token = _are_parts_checked.set(True)
             try:
                 with explained(folder):

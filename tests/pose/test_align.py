@@ -271,3 +271,58 @@ def test_what_was_done_is_told_and_can_be_saved(tmp_path):
 def test_an_unknown_mode_is_a_pose_error():
     with pytest.raises(PoseError, match="released, robust, limbs, none"):
         align_pose(clip(), clip(), mode="best")
+
+
+@pytest.mark.parametrize("mode", ["released", "robust", "limbs", "none"])
+def test_each_mode_tells_what_its_fit_rests_on(mode):
+    told = align_pose(clip(num_frames=3), clip(size=50.0), mode=mode).metadata["alignment"]
+    basis = {
+        "released": "14 joints in 3 frames",
+        "robust": "body lengths; 14 joints in 3 frames",
+        "limbs": "12 bones; 14 joints in 3 frames",
+        "none": "nothing",
+    }
+    keys = {"mode", "scale", "offset", "basis"}
+    keys |= {"robust": {"anchor"}, "limbs": {"anchor", "factors"}}.get(mode, set())
+    assert told.keys() == keys
+    assert (told["mode"], told["basis"]) == (mode, basis[mode])
+    assert told.get("anchor", "ground") == "ground"
+    assert all(factor == round(factor, 4) for factor in told.get("factors", {}).values())
+
+
+@pytest.mark.parametrize("mode", ["robust", "limbs"])
+def test_an_anchor_that_is_given_is_taken(mode):
+    driving = clip(num_frames=9, at=(20.0, 30.0), step=(4.0, 0.0))
+    for anchor in ("mean", "first"):
+        told = align_pose(driving, clip(), mode=mode, anchor=anchor).metadata["alignment"]
+        assert told["anchor"] == anchor
+
+
+@pytest.mark.parametrize("mode", ["robust", "limbs"])
+def test_points_of_every_person_move_alike(mode):
+    two = beside(clip(num_frames=2, size=50.0), clip(num_frames=2, size=50.0, at=(90.0, 30.0)))
+    one = align_pose(clip(num_frames=2, size=50.0), clip(size=100.0), mode=mode)
+    both = align_pose(two, clip(size=100.0), mode=mode)
+    np.testing.assert_allclose(both.points[:, 0], one.points[:, 0], atol=1e-9)
+    np.testing.assert_allclose(pixels(both)[:, 1] - pixels(both)[:, 0], [[[60.0, 0.0]] * 134] * 2, atol=0.5)
+
+
+def test_a_clip_that_shows_nobody_is_told_as_such_or_put_in_the_middle():
+    nobody = clip(num_frames=2)
+    nobody.scores[:] = 0.0
+    with pytest.raises(PoseError, match=r"^every frame of the driving clip shows nobody; the released"):
+        fit_released(nobody, clip())
+    crowd = beside(clip(num_frames=2), clip(num_frames=2, at=(90.0, 30.0)))
+    with pytest.raises(PoseError, match=r"shows more than one person or nobody; the released"):
+        fit_released(crowd, clip())
+    fit = fit_robust(nobody, clip())
+    np.testing.assert_allclose(
+        np.array([0.5, 0.5]) * fit.scale + np.array(fit.offset), clip().points[0, 0, BODY].mean(axis=0)
+    )
+
+
+def test_lengths_between_any_joints_are_named_as_the_basis():
+    reference, driving = clip(), clip(num_frames=2)
+    hidden = [joint for joint in range(18) if joint not in (NOSE, LEFT_SHOULDER)]
+    reference.scores[:, :, hidden] = 0.0
+    assert fit_robust(driving, reference).basis == "lengths between any joints; 2 joints in 2 frames"

@@ -182,3 +182,12 @@ def test_wrong_arguments_are_pose_errors():
         draw_frame(poses.points, poses.scores, None, 16, 16)
     with pytest.raises(PoseError, match="uint8"):
         overlay_frame(np.zeros((16, 16, 3)), poses.points[0], poses.scores[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((16, 16), "uint8"), ((16, 16, 4), "uint8"), ((16, 16, 3), "float32")]
+)
+def test_an_overlay_is_laid_over_rgb_bytes_only(shape, dtype):
+    poses = clip()
+    with pytest.raises(PoseError, match="expected H x W x 3, uint8"):
+        overlay_frame(np.zeros(shape, dtype), poses.points[0], poses.scores[0])

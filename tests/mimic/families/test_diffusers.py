@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,6 +74,26 @@ def test_diffusers_own_class_loads_a_saved_model_strictly(pipe: Any, tmp_path: P
     save_file({key: state[key] for key in sorted(state)[1:]}, file, metadata={"format": "pt"})
     with pytest.raises((WeightsError, ValueError), match="missing|" + sorted(state)[0]):
         diffusers.DiffusionPipeline.from_pretrained(tmp_path)
+
+
+def test_loading_says_each_part_as_diffusers_does(pipe: Any, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path, safe_serialization=False)
+    log, said = logging.getLogger("diffusers.pipelines.pipeline_utils"), []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        loaded = type(pipe).from_pretrained(tmp_path)
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+    for name, part in loaded.components.items():
+        if part is not None:
+            assert any(line.startswith(f"Loaded {name} as ") for line in said), (name, said)
+    loaded.set_progress_bar_config(disable=True)
+    assert torch.equal(latents_of(loaded), latents_of(pipe))
 
 
 def test_latents_of_an_interrupting_callback_are_the_result(pipe: Any) -> None:
