@@ -23,7 +23,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
-from mimic.weights.sources import SourceError, fetch_hint
+from mimic.weights.sources import SourceError, VariantError, fetch_hint
 from mimic.weights.strict import State, WeightsError, check_loading_info, load_strictly, read_state
 
 Names = tuple[str, str]
@@ -212,7 +212,8 @@ def load_parts(
         (quantized, distributed over devices). All are checked in any case.
 
     Raises:
-        SourceError: a file is missing, or no part has files of `variant` (an `OSError`).
+        SourceError: a file is missing (an `OSError`).
+        VariantError: no part has files of `variant` (an `OSError` and a `ValueError`).
         WeightsError: keys are missing, unexpected or of a wrong shape (all are listed), or a file is damaged
             (a `ValueError`).
     """
@@ -229,8 +230,9 @@ def load_parts(
             with explained(folder / name):  # a scheduler, an image processor
                 kind.from_pretrained(folder / name, local_files_only=True)  # type: ignore[union-attr]
     if variant is not None and not any(any((folder / name).glob(f"*.{variant}[.-]*")) for name in kinds):
-        raise SourceError(
-            f"{folder} has no files of the variant {variant}; leave it out to load those there."
+        raise VariantError(
+            f"You are trying to load the model files of the `variant={variant}`, but {folder} has no files "
+            f"of the variant {variant}; leave it out to load those there."
         )
     parts: dict[str, nn.Module] = {}
     for name, kind in kinds.items():

@@ -46,6 +46,10 @@ class SourceError(OSError):
     """Weights cannot be found or downloaded; the message says what to do."""
 
 
+class VariantError(SourceError, ValueError):
+    """A model has no weight files of the variant asked for, of which diffusers raises a `ValueError`."""
+
+
 def resolve(
     model: str | os.PathLike[str],
     *,
