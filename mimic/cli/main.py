@@ -50,7 +50,7 @@ MISTAKES = frozenset(
         "AttentionBackendError", "CompareError", "ConfigError", "DataError", "DensePoseError",
         "EstimatorWeightsError", "EvaluationError", "FolderInUseError", "InputError", "PictureError",
         "PoseError", "ProcessCountError", "ResultError", "SourceError", "StudioError", "UsageError",
-        "VideoError", "WeightsError", "WorkerError",
+        "VariantError", "VideoError", "WeightsError", "WorkerError",
     }
 )  # fmt: skip
 """Our error classes that are about the user's input (exit code 2)."""

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mimic.files import PACKAGE, local_path
+from pose.video.source import why_no_file
 
 
 class ConfigError(ValueError):
@@ -71,6 +72,8 @@ def read_yaml(
     """
     path = config_path(path)
     if not path.is_file():
+        if path.exists():
+            raise ConfigError(f"{path} is {why_no_file(path) or 'no file'}; expected a YAML file")
         raise ConfigError(f"there is no config {path}{_nearest_file(path)}")
     try:
         config = OmegaConf.load(path)
@@ -80,7 +83,9 @@ def read_yaml(
         ) from error
     except (*_NO_YAML, OSError) as error:
         hint = f". {_BACKSLASHES}" if "escape" in str(error) else ""
-        raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}{hint}") from error
+        is_told = isinstance(error, (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError))
+        reason = _one_line(error) if is_told else "a value is not of the type that its tag (!!…) names"
+        raise ConfigError(f"{path} is not valid YAML: {reason}{hint}") from error
     if not isinstance(config, DictConfig):
         raise ConfigError(f"{path} holds no keys; expected `key: value` lines")
     for override in overrides:

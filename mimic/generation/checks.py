@@ -24,6 +24,7 @@ from mimic.results import ResultFiles, check_inputs_stay, read_result
 from mimic.video import probe
 from mimic.video.formats import PICTURE_FOLDER, is_folder_name
 from pose import PoseSequence
+from pose.video.source import why_no_file
 
 # Upper bound of the bytes that a pixel takes in a video at crf 18.
 BYTES_PER_PIXEL = 0.25
@@ -174,7 +175,8 @@ def count_frames(case: CaseConfig) -> int:
     path = local_path(case.ref_video_path)
     if path.suffix.lower() in POSE_SUFFIXES:
         if not path.is_file():
-            raise FileNotFoundError(f"there is no pose file {path}")
+            what = f"{path} is {why_no_file(path)}" if path.exists() else f"there is no pose file {path}"
+            raise FileNotFoundError(what)
         poses = PoseSequence.load(path)
         return used_frames(len(poses), poses.fps, case, name=case.ref_video_path).count
     clip = probe(path)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimic.files import ASSETS, local_path
+from pose.video.source import why_no_file
 
 SVD = "stabilityai/stable-video-diffusion-img2vid-xt-1-1"
 MIMICMOTION = "tencent/MimicMotion"
@@ -131,6 +132,8 @@ def resolve_checkpoint(checkpoint: str | os.PathLike[str], *, local_files_only: 
         return path
     if path.is_dir():
         raise SourceError(f"{path} is a folder; a checkpoint is one file (.pth or .safetensors)")
+    if path.exists():
+        raise SourceError(f"{path} is {why_no_file(path) or 'no file'}; expected a .pth or .safetensors file")
     also = f", or use hf:{MIMICMOTION}/{path.name} instead" if path.name.startswith("MimicMotion") else ""
     raise SourceError(f"there is no checkpoint {path}{_remedy(path)}{also}")
 

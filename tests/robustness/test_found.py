@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import warnings
 import zipfile
 from pathlib import Path
@@ -24,7 +25,7 @@ from mimic.metrics.features import is_torchscript
 from mimic.results import JOURNAL, ResultFiles
 from mimic.training.logs import cut_log
 from mimic.video import PictureError, probe, read_image
-from mimic.weights.sources import SourceError
+from mimic.weights.sources import SourceError, resolve_checkpoint
 from mimic.weights.strict import WeightsError, read_state
 from tests.robustness.parsers import VERSIONS, samples
 
@@ -181,3 +182,13 @@ def test_a_model_without_the_folder_of_a_part_is_told_without_asking_the_hub(tmp
     (model / "scheduler").rename(model / "other")
     with pytest.raises(SourceError, match=r"not found: .*scheduler\. Copy the model again"):
         load_pipeline(model, device="cpu")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_in_place_of_settings_or_weights_is_named_without_waiting(tmp_path: Path) -> None:
+    for name in ("a.yaml", "a.pth"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(ConfigError, match=r"a\.yaml is a named pipe; expected a YAML file"):
+        read_yaml(tmp_path / "a.yaml")
+    with pytest.raises(SourceError, match=r"a\.pth is a named pipe; expected a \.pth"):
+        resolve_checkpoint(tmp_path / "a.pth")
