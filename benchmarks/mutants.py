@@ -42,6 +42,8 @@ def main() -> int:
     if wanted:
         _mutmut(*wanted)
         codes = _exit_codes()
+    if num_open := sum(codes[name] is None for name in sample):
+        sys.exit(f"{num_open} of {len(sample)} mutants have not run; the same command goes on with them")
     result = _result({name: codes[name] for name in sample}, options.seed, len(codes))
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"{result['killed']} of {result['sample']} killed ({result['score']:.1%})")
