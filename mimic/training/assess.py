@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from mimic.families.task import TrainingTask
-from mimic.training.checkpoints import FORMAT, best_steps
+from mimic.training.checkpoints import best_steps
 from mimic.training.export import finished, is_shared_out
 from mimic.training.logs import TrainingLog
 from mimic.training.policy import as_in_training
@@ -54,8 +54,8 @@ def assess_start(run: TrainingRun, log: TrainingLog | None) -> None:
 
 def is_pending(run: TrainingRun) -> bool:
     """Whether the checkpoint that a training has resumed from lacks the validation that was due."""
-    # Earlier formats were written after their validation.
-    if run.facts.get("format", 1) < FORMAT or not is_due(run.settings, run.progress.step):
+    # Checkpoints of the first format were written after their validation.
+    if run.facts.get("format", 1) < 2 or not is_due(run.settings, run.progress.step):
         return False
     note = run.facts.get("validation") or {}
     return not ("figures" in note or "failed" in note)
@@ -66,8 +66,9 @@ def assess(run: TrainingRun, log: TrainingLog | None) -> None:
     this, after `save`.
 
     Raises:
-        StateError: the result cannot be written.
+        StateError: the checkpoint or the result cannot be written.
     """
+    run.saving.wait()  # whatever the validation ends with, the steps are on the disk
     step = run.progress.step
     attempts = (run.facts.get("validation") or {}).get("attempts", 0)
     if attempts >= MOST_ATTEMPTS:

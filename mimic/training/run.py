@@ -18,8 +18,10 @@ from mimic.data.batch import AnySample, Sample
 from mimic.data.processes import start_method
 from mimic.families.task import TrainingTask
 from mimic.training.engine import is_deepspeed, launched_here, shares_weights
+from mimic.training.levels import LossesByLevel
 from mimic.training.order import Order
 from mimic.training.policy import Policy
+from mimic.training.saving import Saving
 from mimic.training.settings import TrainSettings
 from mimic.training.workers import HandingOver, samples_or_raise, set_up_worker
 
@@ -67,10 +69,13 @@ class TrainingRun:
     is_cast: bool
     """Whether frozen weights are less exact than in the model that they came from."""
     say: Say
+    saving: Saving
+    levels: LossesByLevel
     facts: dict[str, Any] = field(default_factory=dict)
     """Of the newest checkpoint: what its `facts.json` holds; empty before the first."""
     whole_task: TrainingTask | None = None
-    """With sharded weights: the main process's whole task for validations, in main memory in between."""
+    """With sharded weights: the main process's task with whole networks, for validations; in between, what is
+    trained is in main memory."""
     has_checked_gradients: bool = False
     """Whether `check_gradients` has passed in this start."""
     no_validation: str | None = None

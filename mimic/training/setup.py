@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from pathlib import Path
@@ -22,8 +23,10 @@ from mimic.files import remove_partial
 from mimic.training.assess import VALIDATION
 from mimic.training.checkpoints import resume
 from mimic.training.engine import EngineModel, autocast_under_fsdp, divides_networks, make_optimiser
-from mimic.training.policy import cast_frozen, resolve
+from mimic.training.levels import LossesByLevel
+from mimic.training.policy import Policy, cast_frozen, resolve
 from mimic.training.run import Say, TrainingProgress, TrainingRun, as_bytes, checkpoint_bytes, describe
+from mimic.training.saving import Saving
 from mimic.training.settings import TrainSettings
 from mimic.training.state import StateError, checkpoints
 from mimic.training.tasks import make_task
@@ -78,6 +81,9 @@ def set_up(settings: TrainSettings, accelerator: Any, *, say: Say, is_dry_run: b
         align_memory(module)
     if settings.memory.cache is not None and not is_dry_run:
         dataset = _encoded(dataset, task, settings.memory.cache, accelerator, say)
+    whole_task = None
+    if divides_networks(accelerator) and settings.validation.every and accelerator.is_main_process:
+        whole_task = _whole_copy(task, policy)
     model, optimiser = accelerator.prepare(model, optimiser)
     model.train()
     parameters = _trained(task)
@@ -98,6 +104,9 @@ def set_up(settings: TrainSettings, accelerator: Any, *, say: Say, is_dry_run: b
         policy=policy,
         is_cast=is_cast,
         say=say,
+        saving=Saving(),
+        levels=LossesByLevel(task),
+        whole_task=whole_task,
     )
     for line in [*describe(run), *_hands(dataset)]:
         say(line)
@@ -108,6 +117,13 @@ def set_up(settings: TrainSettings, accelerator: Any, *, say: Say, is_dry_run: b
     if settings.validation.every and not is_dry_run:
         run.validation = _validation_clips(settings, data)
     return run
+
+
+def _whole_copy(task: TrainingTask, policy: Policy) -> TrainingTask:
+    """Copy a task before its networks are sharded; networks that are never trained are not copied."""
+    copied = copy.deepcopy(task, {id(module): module for module in task.frozen.values()})
+    cast_frozen(copied, policy, is_divided=False)
+    return copied
 
 
 def _hands(dataset: ClipDataset) -> list[str]:

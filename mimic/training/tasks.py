@@ -40,7 +40,7 @@ def make_task(settings: TrainSettings) -> TrainingTask:
         stored = pipeline.generation_defaults.items()
         pipeline.generation_defaults = {k: v for k, v in stored if k not in ("warning", "description")}
     task = family.from_pipeline(pipeline, objective)
-    _choose_trained(task, settings)
+    choose_trained(task, settings)
     save_memory(
         task.model,
         gradient_checkpointing=settings.gradient_checkpointing,
@@ -49,7 +49,8 @@ def make_task(settings: TrainSettings) -> TrainingTask:
     return task
 
 
-def _choose_trained(task: TrainingTask, settings: TrainSettings) -> None:
+def choose_trained(task: TrainingTask, settings: TrainSettings) -> None:
+    """Freeze all but what the settings train, and add LoRA."""
     names = settings.trainable
     if not names and settings.lora is None:
         names = tuple(name for name, _ in task.model.named_children())

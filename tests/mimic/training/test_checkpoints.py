@@ -152,8 +152,8 @@ DAMAGES = {
 def test_a_damaged_checkpoint_is_never_resumed_from(folder, damage):
     change, told = DAMAGES[damage]
     change(folder / "checkpoint-3")
-    (whole, _, _, progress), [(path, error)] = newest_whole(checkpoints(folder))
-    assert (whole.name, progress.step, path.name) == ("checkpoint-2", 2, "checkpoint-3")
+    (whole, _, progress), [(path, error)] = newest_whole(checkpoints(folder))
+    assert (whole.checkpoint.name, progress.step, path.name) == ("checkpoint-2", 2, "checkpoint-3")
     assert f"{path} is not a whole checkpoint: " in str(error)
     assert "\n" not in str(error)
     with pytest.raises(StateError, match=told):
