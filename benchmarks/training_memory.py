@@ -34,14 +34,12 @@ from benchmarks.training_networks import pipeline_of
 from benchmarks.training_tables import print_and_write
 from mimic.config.loading import build, read_yaml
 from mimic.data.batch import EncodedBatch, EncodedSample, collate
-from mimic.families.registry import load_task
 from mimic.families.task import Draws, TrainingTask
-from mimic.models.memory import save_memory
 from mimic.models.vae import decode_frames, encode_images
 from mimic.training.policy import Policy, cast_frozen, resolve
 from mimic.training.settings import TrainSettings
 from mimic.training.setup import fit_data
-from mimic.training.tasks import choose_trained
+from mimic.training.tasks import task_around
 
 CONFIGS = Path("configs/train")
 _INTERPRETER = 0.9e9
@@ -52,17 +50,8 @@ _DECIDING = ("keep", "r", "frame", "noise_aug")
 
 def task_of(settings: TrainSettings) -> TrainingTask:
     """Make the task of a training on the meta device, with what is trained chosen."""
-    family = load_task(settings.family)
-    task = family.from_pipeline(
-        pipeline_of(settings), build(family.Settings, settings.objective, "objective")
-    )
-    choose_trained(task, settings)
+    task = task_around(pipeline_of(settings), settings)
     task.model.to("meta")
-    save_memory(
-        task.model,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        chunk_frames=settings.memory.chunk_frames,
-    )
     return task
 
 

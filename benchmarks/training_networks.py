@@ -50,6 +50,7 @@ _SD_UNET: dict[str, Any] = {
     "cross_attention_dim": 768,
     "attention_head_dim": 8,
 }
+_SD_CONTROLNET = {k: v for k, v in _SD_UNET.items() if k not in ("sample_size", "up_block_types")}
 _POSITIONS = {"animate_anyone": 32, "magic_animate": 24}
 """Along time, in the released weights."""
 _CLIP = {
@@ -106,7 +107,7 @@ def _mimicmotion() -> MimicMotionPipeline:
         vae=AutoencoderKLTemporalDecoder(**SVD_VAE, force_upcast=True),
         image_encoder=_image_encoder("ViT-H"),
         unet=PoseConditionedSVDUNet(sample_size=96),
-        scheduler=EulerDiscreteScheduler(prediction_type="v_prediction"),
+        scheduler=_on_cpu(EulerDiscreteScheduler, prediction_type="v_prediction"),
         feature_extractor=CLIPImageProcessor(),
         pose_net=PoseNet(noise_latent_channels=320),
     )
@@ -122,7 +123,7 @@ def _animate_anyone() -> AnimateAnyonePipeline:
     return AnimateAnyonePipeline(
         vae=AutoencoderKL(**_SD_VAE),
         image_encoder=_image_encoder("ViT-L"),
-        scheduler=_ddim(),
+        scheduler=_on_cpu(DDIMScheduler, **SCHEDULER),
         feature_extractor=CLIPImageProcessor(),
         **networks,
     )
@@ -130,19 +131,19 @@ def _animate_anyone() -> AnimateAnyonePipeline:
 
 def _magic_animate() -> MagicAnimatePipeline:
     networks: dict[str, Any] = magic_animate_networks(
-        _SD_UNET, _SD_UNET, _SD_UNET, num_positions=_POSITIONS["magic_animate"]
+        _SD_UNET, _SD_UNET, _SD_CONTROLNET, num_positions=_POSITIONS["magic_animate"]
     )
     return MagicAnimatePipeline(
         vae=AutoencoderKL(**_SD_VAE),
-        scheduler=_ddim(),
+        scheduler=_on_cpu(DDIMScheduler, **SCHEDULER),
         prompt_embedding=PromptEmbedding(),
         **networks,
     )
 
 
-def _ddim() -> DDIMScheduler:
+def _on_cpu(scheduler: Any, **arguments: Any) -> Any:
     with torch.device("cpu"):  # its values decide what is computed
-        return DDIMScheduler(**SCHEDULER)
+        return scheduler(**arguments)
 
 
 def _image_encoder(name: str) -> CLIPVisionModelWithProjection:

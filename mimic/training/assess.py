@@ -140,6 +140,7 @@ def _measured(run: TrainingRun) -> dict[str, Any]:
                         fps=settings.fps,
                         accelerator=None if is_shared_out(run) else run.accelerator,
                         autocast=run.accelerator.autocast,
+                        faces=run.faces,
                     )
                 result = {"figures": {name: _finite(value) for name, value in figures.items()}}
     except ValidationError as error:

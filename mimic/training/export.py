@@ -22,7 +22,6 @@ from mimic.training.lora import adapted_layers, lora_state, merged
 from mimic.training.run import TrainingRun
 from mimic.training.saved import gather
 from mimic.training.state import StateError
-from mimic.training.tasks import make_task
 from mimic.weights.metadata import save_weights
 
 FINAL = "final"
@@ -51,7 +50,7 @@ def finished(run: TrainingRun, *, is_exact: bool = False) -> Iterator[TrainingTa
             yield None
             return
         is_rebuilt = run.whole_task is None or (is_exact and run.is_cast)
-        task = make_task(run.settings) if is_rebuilt else run.whole_task
+        task = run.make_task(run.settings) if is_rebuilt else run.whole_task
         assert task is not None
         places = dict(task.model.named_parameters())
         with torch.no_grad():

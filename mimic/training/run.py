@@ -23,6 +23,8 @@ from mimic.training.order import Order
 from mimic.training.policy import Policy
 from mimic.training.saving import Saving
 from mimic.training.settings import TrainSettings
+from mimic.training.tasks import make_task
+from mimic.training.validate import Faces
 from mimic.training.workers import HandingOver, samples_or_raise, set_up_worker
 
 Say = Callable[[str], None]
@@ -64,6 +66,7 @@ class TrainingRun:
     """Average of `parameters`, shared out alike; None where none is kept."""
     dataset: Any
     validation: list[Sample]
+    faces: Faces | None
     progress: TrainingProgress
     policy: Policy
     is_cast: bool
@@ -76,6 +79,8 @@ class TrainingRun:
     whole_task: TrainingTask | None = None
     """With sharded weights: the main process's task with whole networks, for validations; in between, what is
     trained is in main memory."""
+    make_task: Callable[[TrainSettings], TrainingTask] = make_task
+    """Makes the task of the model that is trained further, as it was before training."""
     has_checked_gradients: bool = False
     """Whether `check_gradients` has passed in this start."""
     no_validation: str | None = None
