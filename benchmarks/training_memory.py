@@ -42,8 +42,8 @@ from mimic.training.setup import fit_data
 from mimic.training.tasks import task_around
 
 CONFIGS = Path("configs/train")
-_INTERPRETER = 0.9e9
-"""Bytes of a process that has imported everything, and its clips; about what `mimic train` has on Linux."""
+_INTERPRETER = 0.6e9
+"""Bytes of a process that has imported everything and loads clips: what debug.yaml takes in all on Linux."""
 _DECIDING = ("keep", "r", "frame", "noise_aug")
 """Beginnings of the names of draws that decide what is computed; they stay on the CPU."""
 

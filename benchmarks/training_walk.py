@@ -162,7 +162,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     processes, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     settings = settings_of(options.config, options.out, options.overrides, processes=processes)
     found = walk(settings)

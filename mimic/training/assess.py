@@ -119,9 +119,10 @@ def _report(run: TrainingRun) -> None:
 
 def _note(run: TrainingRun, result: dict[str, Any]) -> None:
     """Write a result, and the progress with the best checkpoint so far, into the current checkpoint."""
-    run.facts = run.facts | {VALIDATION: result, "progress": asdict(run.progress)}
+    changes = {VALIDATION: result, "progress": asdict(run.progress)}
+    run.facts = run.facts | changes
     if run.is_main:
-        update_facts(run.settings.output_dir / f"checkpoint-{run.progress.step}", run.facts)
+        update_facts(run.settings.output_dir / f"checkpoint-{run.progress.step}", changes)
     run.accelerator.wait_for_everyone()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from mimic.training.shards import CheckpointWriter, ignore_single_process, reasons
-from mimic.training.state import not_written
+from mimic.training.state import StateError, not_written
 
 _LONGEST = timedelta(hours=2)
 
@@ -89,6 +90,6 @@ class Saving:
         raise not_written(self._checkpoint, text) from error
 
     def close(self) -> None:
-        """Wait until nothing is written any more; errors are those of `wait`, which was to be called."""
-        if self._future is not None and self._future.exception() is None:
-            self._future = None
+        """Wait until nothing is written any more, when another error has ended the training already."""
+        with suppress(StateError):
+            self.wait()

@@ -63,12 +63,13 @@ def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
 
-def update_facts(checkpoint: Path, facts: dict[str, Any]) -> None:
-    """Put other facts in place of a checkpoint's, all or none of them.
+def update_facts(checkpoint: Path, changes: Mapping[str, Any]) -> None:
+    """Change some of the facts of a checkpoint, all or none of them.
 
     Raises:
-        StateError: they cannot be written.
+        StateError: the facts are damaged, or cannot be written.
     """
+    facts = load_facts(checkpoint) | changes
     with explained(checkpoint), whole_file(checkpoint / _FACTS) as beside:
         beside.write_text(json.dumps(facts), encoding="utf-8")
 

@@ -74,7 +74,9 @@ def test_a_validation_waits_for_its_checkpoint_and_the_best_one_stays(tmp_path):
     figures = {line["step"]: line["validation"]["psnr"] for line in log_of(tmp_path) if "validation" in line}
     best = max(figures, key=figures.__getitem__)
     assert {path.name for path in checkpoints(tmp_path)} == {f"checkpoint-{best}", "checkpoint-4"}
-    assert facts_of(tmp_path / "checkpoint-4")["validation"]["figures"]["psnr"] == figures[4]
+    facts = facts_of(tmp_path / "checkpoint-4")
+    assert facts["validation"]["figures"]["psnr"] == figures[4]
+    assert facts["files"] == [f"{group}.safetensors" for group in ("average", "optimiser", "weights")]
 
 
 def train_on_a_slow_disk(folder: Path) -> None:
