@@ -142,10 +142,10 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
         for validation losses that can be compared from step to step."""
         return {}
 
-    def place_of_level(self, draws: Draws) -> Tensor:
+    def place_of_level(self, draws: Draws) -> Tensor | None:
         """Return where noise levels lie on an axis on which the nearest of `noise_levels` is found: a
-        timestep, or the logarithm of sigma. Only called where there are `noise_levels`."""
-        raise NotImplementedError(f"{type(self).__name__} has noise_levels and no place_of_level")
+        timestep, or the logarithm of sigma. None: the loss of steps is not logged by level."""
+        return None
 
     @property
     def inert(self) -> Sequence[str]:

@@ -20,12 +20,12 @@ class LossesByLevel:
 
     def __init__(self, task: TrainingTask) -> None:
         levels = task.noise_levels()
-        self.names = [f"loss_{name}" for name in levels]
+        places = [task.place_of_level(draws) for draws in levels.values()]
+        known = [place for place in places if place is not None]
+        self.names = [f"loss_{name}" for name in levels] if len(known) == len(places) else []
         """As validation calls them."""
         self._task = task
-        self._places = torch.stack(
-            [task.place_of_level(draws) for draws in levels.values()] or [torch.ones(1)]
-        )
+        self._places = torch.stack(known) if self.names else torch.zeros(0)
 
     def sums(self, draws: Draws, losses_B: Tensor | None) -> Tensor:
         """Return the sum of losses and the number of samples of each level, ``2 x L``, on the losses' device.
@@ -37,6 +37,7 @@ class LossesByLevel:
         if losses_B is None or not self.names:
             return self._places.new_zeros(2, len(self.names))
         places = self._task.place_of_level(draws)
+        assert places is not None
         nearest = (places[:, None] - self._places.to(places)[None]).abs().argmin(dim=1)
         sums = losses_B.new_zeros(2, len(self.names))
         sums.index_add_(1, nearest, torch.stack([losses_B, torch.ones_like(losses_B)]))

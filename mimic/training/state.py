@@ -125,11 +125,13 @@ def load_facts(checkpoint: Path) -> dict[str, Any]:
         raise damage(checkpoint, f"{_FACTS} cannot be read ({error})") from error
     if not isinstance(facts, dict):
         raise damage(checkpoint, f"{_FACTS} holds no JSON object")
-    step, groups = facts.get("step"), facts.get("groups", [])
+    step = facts.get("step")
     if type(step) is not int or step < 0:
         raise damage(checkpoint, f"step in {_FACTS} is {step!r}; expected a number of steps")
-    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
-        raise damage(checkpoint, f"groups in {_FACTS} is {groups!r}; expected a list of names")
+    for name in ("groups", "files"):
+        names = facts.get(name, [])
+        if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+            raise damage(checkpoint, f"{name} in {_FACTS} is {names!r}; expected a list of names")
     return facts
 
 
