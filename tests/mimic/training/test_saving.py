@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -48,13 +49,16 @@ def settings_of(folder: Path, **changes):
     return quick_settings(folder, checkpoints={"every": 2}, **changes)
 
 
-@pytest.mark.usefixtures("slow_disk")
-def test_steps_are_made_while_a_checkpoint_is_written_and_change_nothing_in_it(tmp_path):
-    there = {}
+def test_steps_are_made_while_a_checkpoint_is_written_and_change_nothing_in_it(tmp_path, monkeypatch):
+    there, is_made, flush = {}, threading.Event(), os.fsync
+    # No file reaches the disk before the third step is made.
+    monkeypatch.setattr(os, "fsync", lambda file: (is_made.wait(200), flush(file))[1])
 
     def say(line: str) -> None:
         if line.startswith("step "):
             there[line.partition("/")[0]] = [path.name for path in checkpoints(tmp_path / "slow")]
+        if line.startswith("step 3/"):
+            is_made.set()
 
     train(settings_of(tmp_path / "slow", max_steps=4), say=say)
     assert there["step 3"] == [], "checkpoint-2 is being written"
@@ -81,7 +85,8 @@ def test_a_validation_waits_for_its_checkpoint_and_the_best_one_stays(tmp_path):
 
 def train_on_a_slow_disk(folder: Path) -> None:
     flush = os.fsync
-    os.fsync = lambda file: (time.sleep(0.3), flush(file))[1]
+    # The second checkpoint never gets to the disk.
+    os.fsync = lambda file: (time.sleep(600 * bool(list(folder.glob(".checkpoint-4.*")))), flush(file))[1]
     train_here(settings_of(folder))
 
 
@@ -95,7 +100,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
         assert process.is_alive()
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert list(killed.glob(".checkpoint-4.*")), "killed before it had its name"
+    assert list(killed.glob(".checkpoint-4.*")), "it had no name yet"
     (stored, _, progress), damaged = newest_whole(checkpoints(killed))
     assert (stored.checkpoint.name, progress.step, damaged) == ("checkpoint-2", 2, [])
     train(settings_of(killed), say=Said())
