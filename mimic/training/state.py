@@ -69,7 +69,7 @@ def update_facts(checkpoint: Path, changes: Mapping[str, Any]) -> None:
     Raises:
         StateError: the facts are damaged, or cannot be written.
     """
-    facts = load_facts(checkpoint) | changes
+    facts = {**load_facts(checkpoint), **changes}
     with explained(checkpoint), whole_file(checkpoint / _FACTS) as beside:
         beside.write_text(json.dumps(facts), encoding="utf-8")
 
