@@ -5,7 +5,7 @@
 The bundled miniature, which was trained on whole bodies, is trained further on rendered dancers of which many
 are half bodies, busts and close-ups (`world: portraits`), once for each choice of factors, all on the same
 clips with the same noise. What is compared are PSNR of other dancers: of whole frames, hands and faces. With
-one seed, about two minutes of one core.
+one seed, about five minutes of one core.
 """
 
 from __future__ import annotations
