@@ -17,16 +17,38 @@ from mimic.models.offload import is_worth_moving, storages_of
 
 
 class LiveMemory(TorchDispatchMode):
-    """Counts the bytes of storages that operations make, while they live."""
+    """Counts the bytes of storages that operations make, while they live.
+
+    Shapes of results are computed once for each operation and shape of inputs, which makes the walk of a
+    large network several times faster. Small tensors on the CPU, which decide what is computed, may be mixed
+    with fake ones.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = self.peak = 0
         self._known: set[int] = set()
+        self._made: dict[Any, Any] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled in here
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for value in torch.utils._pytree.tree_leaves(result):
+        kwargs = kwargs or {}
+        key = _key(func, args, kwargs)
+        form = self._made.get(key) if key is not None else None
+        if form is None:
+            result = func(*_on_meta(args), **kwargs)
+            if key is not None:
+                self._made[key] = _form(result, args)
+        elif form == _ALWAYS_RUN:
+            result = func(*_on_meta(args), **kwargs)
+        elif isinstance(form, list):
+            result = tuple(_empty(each) for each in form)
+        else:
+            result = _empty(form)
+        for value in result if isinstance(result, tuple | list) else (result,):
             if isinstance(value, Tensor):
                 self._see(value.untyped_storage())
         return result
@@ -49,6 +71,68 @@ class LiveMemory(TorchDispatchMode):
     def _forget(self, key: int, num_bytes: int) -> None:
         self._known.discard(key)
         self.now -= num_bytes
+
+
+_ALWAYS_RUN = "always"
+
+
+def _key(func: Any, args: Any, kwargs: Any) -> Any:
+    """Return what the shape of a result on the meta device depends on; None if it is not that simple."""
+    parts: list[Any] = [func]
+    for value in (*args, *kwargs.items()):
+        if isinstance(value, Tensor):
+            if not value.is_meta:
+                return None
+            parts.append((value.shape, value.stride(), value.dtype))
+        elif isinstance(value, list | tuple) and any(isinstance(each, Tensor) for each in value):
+            if not all(isinstance(each, Tensor) and each.is_meta for each in value):
+                return None
+            parts.append(tuple((each.shape, each.stride(), each.dtype) for each in value))
+        else:
+            # 1 and 1.0 are equal, and give results of different dtypes.
+            parts.append((type(value), tuple(value) if isinstance(value, list) else value))
+    try:
+        hash(key := tuple(parts))
+    except TypeError:
+        return None
+    return key
+
+
+def _form(result: Any, args: Any) -> Any:
+    """Return how to make the result again; `_ALWAYS_RUN` if it is not made of new meta tensors."""
+    values = list(result) if isinstance(result, tuple | list) else [result]
+    given = {
+        each.untyped_storage()._cdata
+        for value in args
+        for each in (value if isinstance(value, list | tuple) else (value,))
+        if isinstance(each, Tensor)
+    }
+    for value in values:
+        if value is not None and not (isinstance(value, Tensor) and value.is_meta):
+            return _ALWAYS_RUN
+        if value is not None and (
+            value.untyped_storage()._cdata in given or value.untyped_storage().nbytes() != value.nbytes
+        ):
+            return _ALWAYS_RUN  # a view, or in place
+    forms = [None if value is None else (value.shape, value.stride(), value.dtype) for value in values]
+    return forms if isinstance(result, tuple | list) else forms[0]
+
+
+def _empty(form: Any) -> Any:
+    if form is None:
+        return None
+    shape, stride, dtype = form
+    return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+
+
+def _on_meta(args: Any) -> Any:
+    """Move tensors of the CPU to the meta device where they are combined with such."""
+    if not any(isinstance(value, Tensor) and value.is_meta for value in args):
+        return args
+    return tuple(
+        value.to("meta") if isinstance(value, Tensor) and not value.is_meta and value.ndim else value
+        for value in args
+    )
 
 
 class WithoutValues(TorchFunctionMode):

@@ -18,7 +18,7 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch import nn
 
 from benchmarks.counted_memory import LiveMemory, WithFlashAttention, WithoutValues
-from benchmarks.training_memory import _SVD_VAE
+from benchmarks.training_networks import SVD_VAE
 from mimic.files import write_json
 from mimic.generation.memory_mode import CHUNK_FRAMES, IS_OFFLOADED
 from mimic.models.memory import save_memory
@@ -52,7 +52,7 @@ def decoding_bytes(chunk: int, height: int, width: int) -> dict[str, float]:
     """Bytes of the VAE's weights and of the activations at the peak of decoding one chunk."""
     with torch.device("meta"), torch.no_grad():
         with WithoutValues():
-            vae = AutoencoderKLTemporalDecoder(**_SVD_VAE)
+            vae = AutoencoderKLTemporalDecoder(**SVD_VAE)
         vae.to("meta").half().eval()
         memory = LiveMemory()
         memory.ignore(vae)

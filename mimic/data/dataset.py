@@ -99,6 +99,10 @@ class ClipDataset(Dataset[AnySample]):
         return len(self.clips)
 
     def __getitem__(self, place: tuple[int, int]) -> AnySample:
+        return self.with_poses(place)[0]
+
+    def with_poses(self, place: tuple[int, int]) -> tuple[AnySample, PoseSequence]:
+        """Return a sample and its poses, as fractions of the pictures: the reference's, then the frames'."""
         if torch.utils.data.get_worker_info() is not None:
             cv2.setNumThreads(1)  # the workers share the CPU cores
         epoch, index = place
@@ -135,20 +139,21 @@ class ClipDataset(Dataset[AnySample]):
             assert reference is not None
             assert pictures is not None
             cut = as_bytes_F3HW(geometry.pictures([reference, *pictures]))
-            return Sample(frames=cut[1:], reference=cut[0], **shared)
+            return Sample(frames=cut[1:], reference=cut[0], **shared), poses
         kept = None
         if self._keeps_reference:
             assert reference is not None
             kept = as_bytes_F3HW(geometry.picture(reference)[None])[0]
         latents, _ = self._cache.read(self, clip, geometry, frames.tolist())
         of_reference, embeddings = self._cache.read(self, other, geometry, [number])
-        return EncodedSample(
+        encoded = EncodedSample(
             latents=latents,
             reference_latents=of_reference[0],
             image_embedding=latents.new_empty(0) if embeddings is None else embeddings[0],
             reference=kept,
             **shared,
         )
+        return encoded, poses
 
     def _load(
         self, clip: int, frames: list[int], rng: np.random.Generator, *, with_pictures: bool | None = None

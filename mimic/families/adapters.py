@@ -47,6 +47,8 @@ class AdaptedPipeline(DiffusionPipeline):
         self._is_lora_enabled = True
         self._hooks: list[Any] = []
         self._originals: dict[str, Tensor] = {}
+        self._fused: dict[str, _Adapter] = {}
+        self._before_fusing: dict[str, Tensor] = {}
 
     def load_lora(self, path: str | os.PathLike[str], *, scale: float = 1.0) -> list[str]:
         """Merge trained LoRA weights (`lora.safetensors`) into the weights of this pipeline for good.
@@ -65,7 +67,9 @@ class AdaptedPipeline(DiffusionPipeline):
             WeightsError: the file does not fit this model; all mismatches are listed (a `ValueError`).
         """
         with self.without_adapters():
-            return merge_lora(self._networks(), path, scale=scale)
+            merged = merge_lora(self._networks(), path, scale=scale)
+        self._forget_fused()
+        return merged
 
     def load_lora_weights(
         self,
@@ -91,10 +95,10 @@ class AdaptedPipeline(DiffusionPipeline):
         while adapter_name is None:
             name = f"default_{number}"
             adapter_name, number = (name if name not in self._adapters else None), number + 1
-        if adapter_name in self._adapters:
+        if adapter_name in self._adapters or adapter_name in self._fused:
             raise ValueError(
                 f"adapter name '{adapter_name}' is in use; give another adapter_name, or "
-                f"delete_adapters('{adapter_name}') first."
+                f"delete_adapters('{adapter_name}') first (unfuse_lora() if it is fused)."
             )
         networks, given = self._networks(), pretrained_model_name_or_path_or_dict
         with self.without_adapters():
@@ -159,34 +163,102 @@ class AdaptedPipeline(DiffusionPipeline):
         self._apply()
 
     def unload_lora_weights(self) -> None:
-        """Remove all adapters; the weights are bit for bit those without them."""
+        """Remove all adapters; the weights are bit for bit those without them.
+
+        Adapters that `fuse_lora` has merged stay merged, and `unfuse_lora` cannot separate them any more.
+        """
         self._adapters.clear()
+        self._forget_fused()
         self._is_lora_enabled = True
         self._apply()
 
+    @property
+    def fused_loras(self) -> set[str]:
+        """Names of the adapters that are merged into the weights and can be unfused."""
+        return set(self._fused)
+
+    @property
+    def num_fused_loras(self) -> int:
+        """Number of the adapters that are merged into the weights and can be unfused."""
+        return len(self._fused)
+
     def fuse_lora(
-        self, adapter_names: str | Sequence[str] | None = None, *, lora_scale: float = 1.0
+        self,
+        components: Sequence[str] | None = None,
+        lora_scale: float = 1.0,
+        safe_fusing: bool = False,
+        adapter_names: str | Sequence[str] | None = None,
     ) -> list[str]:
-        """Merge active adapters into the weights for good, and remove them as adapters.
+        """Merge active adapters into the weights; they are no longer listed as adapters.
+
+        Until `unfuse_lora` or `unload_lora_weights`, main memory keeps a copy of the weights that changed.
 
         Args:
-            adapter_names: None: all active ones.
+            components: None; adapters are merged into all networks that they are of.
             lora_scale: factor of their weights.
+            safe_fusing: refuse adapters with which a weight would not be finite.
+            adapter_names: None: all active ones.
 
         Returns:
             names of the changed weights.
 
         Raises:
-            ValueError: a name is not loaded.
+            ValueError: a name is not loaded; `components` are not all; or a weight would not be finite.
         """
         names = self.get_active_adapters() if adapter_names is None else self._known(adapter_names)
+        if components is not None:
+            listed = self.get_list_adapters()
+            left_out = sorted(net for net in listed if net not in components and {*listed[net]} & {*names})
+            if left_out:
+                raise ValueError(
+                    f"components leaves out {', '.join(left_out)}, which the adapters change as well; leave "
+                    "components out to merge whole adapters."
+                )
         changed: dict[str, None] = {}
-        with self.without_adapters():
+        with self.without_adapters(), torch.no_grad():
+            places = _parameters(self._networks())
+            copies = {
+                key: places[key].detach().to("cpu", copy=True)
+                for name in names
+                for key in self._adapters[name].lora.changed
+            }
             for name in names:
-                adapter = self._adapters.pop(name)
+                adapter = self._adapters[name]
                 merged = merge(self._networks(), adapter.lora, scale=lora_scale * adapter.weight)
                 changed.update(dict.fromkeys(merged))
+            wrong = [key for key in changed if safe_fusing and not torch.isfinite(places[key]).all()]
+            if wrong:
+                for key, value in copies.items():
+                    places[key].copy_(value)
+                raise ValueError(f"fused weights would not be finite: {wrong[0]}; nothing was fused.")
+            self._before_fusing = copies | self._before_fusing
+            self._fused |= {name: self._adapters.pop(name) for name in names}
         return list(changed)
+
+    def unfuse_lora(self, components: Sequence[str] | None = None) -> None:
+        """Undo `fuse_lora`: the weights are bit for bit those before it, and its adapters are active again.
+
+        Args:
+            components: None; adapters are separated from all networks.
+
+        Raises:
+            ValueError: `components` leaves out a network with fused adapters.
+        """
+        changed = {key.partition(".")[0] for key in self._before_fusing}
+        if components is not None and changed - set(components):
+            raise ValueError(
+                f"components leaves out {', '.join(sorted(changed - set(components)))}, into which adapters "
+                "are fused as well; leave components out."
+            )
+        with self.without_adapters(), torch.no_grad():
+            places = _parameters(self._networks())
+            for key, value in self._before_fusing.items():
+                places[key].copy_(value)
+            self._adapters |= self._fused
+            self._forget_fused()
+
+    def _forget_fused(self) -> None:
+        self._fused, self._before_fusing = {}, {}
 
     def get_active_adapters(self) -> list[str]:
         """Return the names of the active adapters; none while LoRA is disabled."""

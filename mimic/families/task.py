@@ -36,6 +36,8 @@ class Loss:
     """Mean over the batch, a scalar with gradient."""
     terms: dict[str, Tensor] = field(default_factory=dict)
     """Detached scalars for the log, by name."""
+    by_sample: Tensor | None = None
+    """Detached loss of each sample, ``B``, for losses by noise level; None: not known."""
 
 
 class Objective(Config):
@@ -139,6 +141,11 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
         """Return draws of one sample that fix its noise level and keep all conditions, by names for the log;
         for validation losses that can be compared from step to step."""
         return {}
+
+    def place_of_level(self, draws: Draws) -> Tensor | None:
+        """Return where noise levels lie on an axis on which the nearest of `noise_levels` is found: a
+        timestep, or the logarithm of sigma. None: the loss of steps is not logged by level."""
+        return None
 
     @property
     def inert(self) -> Sequence[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from mimic.families.task import TrainingTask
-from mimic.training.checkpoints import FORMAT, best_steps
+from mimic.training.checkpoints import best_steps
 from mimic.training.export import finished, is_shared_out
 from mimic.training.logs import TrainingLog
 from mimic.training.policy import as_in_training
@@ -54,8 +54,8 @@ def assess_start(run: TrainingRun, log: TrainingLog | None) -> None:
 
 def is_pending(run: TrainingRun) -> bool:
     """Whether the checkpoint that a training has resumed from lacks the validation that was due."""
-    # Earlier formats were written after their validation.
-    if run.facts.get("format", 1) < FORMAT or not is_due(run.settings, run.progress.step):
+    # Checkpoints of the first format were written after their validation.
+    if run.facts.get("format", 1) < 2 or not is_due(run.settings, run.progress.step):
         return False
     note = run.facts.get("validation") or {}
     return not ("figures" in note or "failed" in note)
@@ -66,8 +66,9 @@ def assess(run: TrainingRun, log: TrainingLog | None) -> None:
     this, after `save`.
 
     Raises:
-        StateError: the result cannot be written.
+        StateError: the checkpoint or the result cannot be written.
     """
+    run.saving.wait()  # whatever the validation ends with, the steps are on the disk
     step = run.progress.step
     attempts = (run.facts.get("validation") or {}).get("attempts", 0)
     if attempts >= MOST_ATTEMPTS:
@@ -118,9 +119,10 @@ def _report(run: TrainingRun) -> None:
 
 def _note(run: TrainingRun, result: dict[str, Any]) -> None:
     """Write a result, and the progress with the best checkpoint so far, into the current checkpoint."""
-    run.facts = run.facts | {VALIDATION: result, "progress": asdict(run.progress)}
+    changes = {VALIDATION: result, "progress": asdict(run.progress)}
+    run.facts = run.facts | changes
     if run.is_main:
-        update_facts(run.settings.output_dir / f"checkpoint-{run.progress.step}", run.facts)
+        update_facts(run.settings.output_dir / f"checkpoint-{run.progress.step}", changes)
     run.accelerator.wait_for_everyone()
 
 
@@ -139,6 +141,7 @@ def _measured(run: TrainingRun) -> dict[str, Any]:
                         fps=settings.fps,
                         accelerator=None if is_shared_out(run) else run.accelerator,
                         autocast=run.accelerator.autocast,
+                        faces=run.faces,
                     )
                 result = {"figures": {name: _finite(value) for name, value in figures.items()}}
     except ValidationError as error:

@@ -6,7 +6,7 @@ which any part is missing is never resumed from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,44 +21,47 @@ from mimic.training.saved import (
     AVERAGE,
     OPTIMISER,
     WEIGHTS,
-    gather,
     optimiser_by_name,
+    own_share,
     restore_engine,
     restore_optimiser,
     restore_tensors,
     save_engine,
 )
 from mimic.training.settings import ScheduleSettings, learning_rate, rate_of
-from mimic.training.state import StateError, damage, load_state, save_state, set_aside, step_of
+from mimic.training.state import StateError, damage, load_facts, remove_old, set_aside, step_of
+from mimic.training.stored import StoredTensors, stored_tensors
 from mimic.training.trainable import is_among
 
-FORMAT = 2
-"""Of `facts.json`. 1, which had no number, was written after the validation of its step."""
+FORMAT = 3
+"""Of checkpoints. 1, which had no number, was written after the validation of its step; up to 2, one process
+wrote whole tensors."""
 
-Content = tuple[Path, dict[str, dict[str, Tensor]], dict[str, Any], TrainingProgress]
+Content = tuple[StoredTensors, dict[str, Any], TrainingProgress]
 
 
 def save(run: TrainingRun) -> None:
-    """Write a checkpoint of the current step, if there is none yet. All processes have to call this.
+    """Begin to write a checkpoint of the current step, if there is none yet. All processes have to call this.
+
+    Returns when the tensors are copied; `run.saving.wait` waits until the checkpoint is whole.
 
     Raises:
-        StateError: it could not be written.
+        StateError: the one before could not be written.
     """
     progress, settings, accelerator = run.progress, run.settings, run.accelerator
     if progress.saved == progress.step:
         return
-    tensors = {WEIGHTS: gather(run.parameters, is_kept=run.is_main)}
+    groups: dict[str, Mapping[str, Tensor]] = {WEIGHTS: run.parameters}
     if run.average is not None:
-        tensors[AVERAGE] = gather(run.average, is_kept=run.is_main)
+        groups[AVERAGE] = run.average
     engine = save_engine(accelerator, settings.output_dir, progress.step)
     if engine is None:
-        state = optimiser_by_name(run.optimiser.optimizer, run.parameters)
-        tensors[OPTIMISER] = gather(state, is_kept=run.is_main)
+        groups[OPTIMISER] = optimiser_by_name(run.optimiser.optimizer, run.parameters)
     progress.saved = progress.step
     run.facts = {
         "format": FORMAT,
         "step": progress.step,
-        "groups": sorted(tensors),
+        "groups": sorted(group for group, tensors in groups.items() if tensors),
         "family": settings.family,
         "progress": asdict(progress),
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
@@ -66,17 +69,16 @@ def save(run: TrainingRun) -> None:
         "settings": settings.model_dump(mode="json"),
         "validation": None,
     }
-    if run.is_main:
-        save_state(
-            settings.output_dir,
-            progress.step,
-            tensors=tensors,
-            facts=run.facts,
-            keep=settings.checkpoints.keep,
-            also_keep=best_steps(run),
-            add=None if engine is None else lambda folder: _move(engine, folder / "engine"),
-        )
-    accelerator.wait_for_everyone()
+    keep, also_keep = settings.checkpoints.keep, best_steps(run)
+    run.saving.start(
+        settings.output_dir / f"checkpoint-{progress.step}",
+        own_share(
+            groups, run.parameters, rank=accelerator.process_index, num_ranks=accelerator.num_processes
+        ),
+        facts=run.facts,
+        add=None if engine is None else lambda folder: _move(engine, folder / "engine"),
+        finished=lambda: remove_old(settings.output_dir, keep=keep, also_keep=also_keep),
+    )
 
 
 def best_steps(run: TrainingRun) -> list[int]:
@@ -97,7 +99,8 @@ def resume(run: TrainingRun, found: list[Path], *, is_dry_run: bool = False) -> 
         ConfigError: the checkpoint is of another training.
         StateError: none is whole, or processes do not see the same ones.
     """
-    (checkpoint, tensors, facts, progress), damaged = newest_whole(found)
+    (stored, facts, progress), damaged = newest_whole(found)
+    checkpoint, processes = stored.checkpoint, run.saving.processes
     _agree(run, checkpoint)
     if facts.get("family") != run.settings.family:
         raise ConfigError(
@@ -106,18 +109,20 @@ def resume(run: TrainingRun, found: list[Path], *, is_dry_run: bool = False) -> 
         )
     if run.task.inert:
         # Earlier versions also trained parameters on which no result depends.
-        tensors = {group: _effective(own, run.task.inert) for group, own in tensors.items()}
-    restore_tensors(run.parameters, tensors[WEIGHTS], source=checkpoint)
-    restore_tensors(run.average or {}, tensors.get(AVERAGE, {}), source=checkpoint)
+        patterns = [place for pattern in run.task.inert for place in (pattern, f"*.{pattern}")]
+        stored = stored.without(lambda name: is_among(name, patterns))
+    restore_tensors(run.parameters, stored, WEIGHTS, processes=processes)
+    restore_tensors(run.average or {}, stored, AVERAGE, processes=processes)
     if is_deepspeed(run.accelerator):
         restore_engine(run.accelerator, checkpoint)
     else:
-        if OPTIMISER not in tensors:
+        if (checkpoint / "engine").is_dir():
             raise ConfigError(
                 f"{checkpoint} was made under DeepSpeed, whose optimiser only DeepSpeed resumes; launch as "
                 "before, or give another output_dir"
             )
-        restore_optimiser(run.optimiser.optimizer, run.parameters, tensors[OPTIMISER])
+        if OPTIMISER in stored.groups:
+            restore_optimiser(run.optimiser.optimizer, run.parameters, stored, processes=processes)
     if run.accelerator.scaler is not None and facts.get("scaler"):
         run.accelerator.scaler.load_state_dict(facts["scaler"])
     run.progress, run.facts = progress, facts
@@ -127,12 +132,6 @@ def resume(run: TrainingRun, found: list[Path], *, is_dry_run: bool = False) -> 
         run.say(f"{error}{place}")
     run.say(f"going on from {checkpoint}")
     _report_changes(run, facts["settings"])
-
-
-def _effective(tensors: Mapping[str, Tensor], inert: Sequence[str]) -> dict[str, Tensor]:
-    """The tensors of parameters that have an effect, of weights, average or optimiser."""
-    patterns = [place for pattern in inert for place in (pattern, f"*.{pattern}")]
-    return {name: tensor for name, tensor in tensors.items() if not is_among(name, patterns)}
 
 
 def newest_whole(found: list[Path]) -> tuple[Content, list[tuple[Path, StateError]]]:
@@ -145,12 +144,13 @@ def newest_whole(found: list[Path]) -> tuple[Content, list[tuple[Path, StateErro
     damaged: list[tuple[Path, StateError]] = []
     for checkpoint in reversed(found):
         try:
-            tensors, facts = load_state(checkpoint)
-            progress = _checked(checkpoint, tensors, facts)
+            facts = load_facts(checkpoint)
+            stored = stored_tensors(checkpoint, facts)
+            progress = _checked(stored, facts)
         except StateError as error:
             damaged.append((checkpoint, error))
             continue
-        return (checkpoint, tensors, facts, progress), damaged
+        return (stored, facts, progress), damaged
     raise StateError(
         f"{damaged[0][1]}, and no other one is whole ({len(damaged)} looked at); restore one from a copy, or "
         "give another output_dir to start anew"
@@ -169,15 +169,14 @@ def _agree(run: TrainingRun, checkpoint: Path) -> None:
         )
 
 
-def _checked(
-    checkpoint: Path, tensors: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any]
-) -> TrainingProgress:
+def _checked(stored: StoredTensors, facts: Mapping[str, Any]) -> TrainingProgress:
     """The progress in a checkpoint's facts, if all that belongs to it is there.
 
     Raises:
         ConfigError: a later version of mimic wrote it.
         StateError: something is missing, or is not what it should be.
     """
+    checkpoint = stored.checkpoint
     if type(facts.get("format", 1)) is int and facts.get("format", 1) > FORMAT:
         raise ConfigError(
             f"{checkpoint} was written by a later version of mimic (format {facts['format']}, this one knows "
@@ -192,16 +191,17 @@ def _checked(
     progress = _progress(checkpoint, facts["progress"])
     if progress.step != step_of(checkpoint):
         raise damage(checkpoint, f"it holds step {progress.step}, which is not what its name says")
-    wanted = [WEIGHTS]
-    if not (checkpoint / "engine").is_dir():
+    wanted, has_stepped = [WEIGHTS], progress.step > progress.skipped
+    # Before its first step, an optimiser has no state.
+    if has_stepped and not (checkpoint / "engine").is_dir():
         wanted.append(OPTIMISER)
     if facts["settings"].get("ema_decay") is not None:
         wanted.append(AVERAGE)
     for group in wanted:
-        if group not in tensors:
+        if group not in stored.groups:
             raise damage(checkpoint, f"{group}.safetensors is missing")
-    if OPTIMISER in tensors:
-        _check_optimiser(checkpoint, tensors, has_stepped=progress.step > progress.skipped)
+    if OPTIMISER in stored.groups:
+        _check_optimiser(stored, has_stepped=has_stepped)
     return progress
 
 
@@ -222,15 +222,14 @@ def _progress(checkpoint: Path, content: Mapping[str, Any]) -> TrainingProgress:
     return TrainingProgress(best=dict(content["best"]), **{name: content[name] for name in names})
 
 
-def _check_optimiser(
-    checkpoint: Path, tensors: Mapping[str, Mapping[str, Tensor]], *, has_stepped: bool
-) -> None:
-    weights, kinds = tensors[WEIGHTS], dict[str, set[str]]()
-    for key, value in tensors[OPTIMISER].items():
+def _check_optimiser(stored: StoredTensors, *, has_stepped: bool) -> None:
+    checkpoint, kinds = stored.checkpoint, dict[str, set[str]]()
+    weights = stored.groups[WEIGHTS]
+    for key, value in stored.groups[OPTIMISER].items():
         kind, _, name = key.partition(".")
         if name not in weights:
             raise damage(checkpoint, f"{OPTIMISER}.safetensors has {key}, and there is no such weight")
-        if kind.startswith("exp_avg") and value.shape != weights[name].shape:
+        if kind.startswith("exp_avg") and value.size != weights[name].size:
             raise damage(checkpoint, f"{key} in {OPTIMISER}.safetensors has another shape than its weight")
         kinds.setdefault(name, set()).add(kind)
     if has_stepped and not kinds:

@@ -53,14 +53,14 @@ class EngineModel(nn.Module):
             {type(module).__name__ for name, module in model.named_modules() if _BLOCK.search(name)}
         )
 
-    def forward(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         device = batch.pose_maps.device.type
         with (
             nullcontext() if self.autocast is None else torch.autocast(device, self.autocast),
             offloaded(self.model) if self.is_offloading else nullcontext(),
         ):
             loss = self.model(batch, draws)
-        return loss.total, loss.terms
+        return loss.total, loss.terms, loss.by_sample
 
 
 def check_engine(settings: TrainSettings) -> None:
@@ -185,9 +185,14 @@ def _has_accelerator() -> bool:
 def shares_weights(parameters: Mapping[str, Tensor]) -> bool:
     """Whether each process holds a part of every weight (FSDP2). The weights know; accelerate's own note of
     it is overwritten on CPUs."""
+    return any(is_sharded(parameter) for parameter in parameters.values())
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether each process holds a part of a tensor."""
     from torch.distributed.tensor import DTensor
 
-    return any(isinstance(parameter, DTensor) for parameter in parameters.values())
+    return isinstance(tensor, DTensor)
 
 
 def _configure_fsdp(accelerator: Any) -> None:
@@ -271,16 +276,6 @@ def whole(tensor: Tensor) -> Tensor:
     """A tensor that may be shared out among processes, put together (by all processes at once)."""
     tensor = tensor.detach()
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-
-
-def shared_out_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, the same in all processes, shared out as `like` is, on its device."""
-    if not hasattr(like, "full_tensor") or tensor.shape != like.shape:
-        return tensor.to(like.device)
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    assert isinstance(like, DTensor)
-    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
 
 
 def local(tensor: Tensor) -> Tensor:

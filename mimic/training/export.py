@@ -1,7 +1,7 @@
 """Make trained weights usable: in the task for validation, or as files in a folder.
 
-Where processes hold shards of the weights, the main process builds a second, whole task; so it does for the
-export where frozen weights were cast.
+Where processes hold shards of the weights, the main process has a second task with whole networks; for the
+export it builds one where frozen weights were cast.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ from mimic.files import whole_folder
 from mimic.training.card import CARD_FILE
 from mimic.training.engine import is_deepspeed, shares_weights
 from mimic.training.lora import adapted_layers, lora_state, merged
-from mimic.training.policy import cast_frozen
 from mimic.training.run import TrainingRun
 from mimic.training.saved import gather
 from mimic.training.state import StateError
-from mimic.training.tasks import make_task
 from mimic.weights.metadata import save_weights
 
 FINAL = "final"
@@ -42,8 +40,8 @@ def finished(run: TrainingRun, *, is_exact: bool = False) -> Iterator[TrainingTa
     where a second task is built.
 
     Args:
-        is_exact: frozen weights as exact as in the model they came from, for export; the task is on the CPU
-            then, unless nothing was cast.
+        is_exact: frozen weights as exact as in the model they came from, for export; a second task is on the
+            CPU then.
     """
     weights = run.average if run.average is not None else run.parameters
     if is_shared_out(run) or (is_exact and run.is_cast):
@@ -51,27 +49,22 @@ def finished(run: TrainingRun, *, is_exact: bool = False) -> Iterator[TrainingTa
         if not run.is_main:
             yield None
             return
-        is_rebuilt = is_exact and run.is_cast
-        is_new = is_rebuilt or run.whole_task is None
-        task = make_task(run.settings) if is_new else run.whole_task
+        is_rebuilt = run.whole_task is None or (is_exact and run.is_cast)
+        task = run.make_task(run.settings) if is_rebuilt else run.whole_task
         assert task is not None
         places = dict(task.model.named_parameters())
         with torch.no_grad():
             for name, tensor in whole.items():
                 places[name].copy_(tensor)
-        modules = (task.model, *task.frozen.values())
-        if not is_rebuilt:
-            run.whole_task = task  # the next validation does not read the model again
-            if is_new:
-                cast_frozen(task, run.policy, is_divided=False)
-            for module in modules:
-                module.to(run.accelerator.device)
         task.model.eval()
+        if is_exact:
+            yield task
+            return
+        task.model.to(run.accelerator.device)
         try:
             yield task
         finally:
-            for module in modules:
-                module.to("cpu")
+            task.model.to("cpu")
         return
     run.model.eval()
     _swap(run)

@@ -39,11 +39,11 @@ def export_checkpoint(checkpoint: Path, folder: Path, *, overwrite: bool = False
             "`mimic train` wrote"
         )
     _check_free(folder, overwrite=overwrite)
-    (_, tensors, facts, progress), _ = newest_whole([checkpoint])
+    (stored, facts, progress), _ = newest_whole([checkpoint])
     settings = build(TrainSettings, facts["settings"], source=f"{checkpoint}, its settings")
     task = make_task(settings)
     trained = {name: weight for name, weight in task.model.named_parameters() if weight.requires_grad}
-    restore_tensors(trained, tensors[AVERAGE if AVERAGE in tensors else WEIGHTS], source=checkpoint)
+    restore_tensors(trained, stored, AVERAGE if AVERAGE in stored.groups else WEIGHTS)
     task.model.eval()
     of_weights = facts_of(settings, task, progress.step)
     card = model_card(of_weights, settings, best=progress.best)

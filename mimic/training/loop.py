@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ class StepResult:
     """Seconds spent waiting for clips, a mean over the processes."""
     hands: float | None = None
     """Share of the frames that have a hand mask; None without masks of hands."""
+    levels: dict[str, float] = field(default_factory=dict)
+    """Mean loss of the samples nearest to each of validation's noise levels, where there are any."""
 
 
 def train(
@@ -102,7 +104,9 @@ def train(
         log = _open_log(run, is_quiet=is_quiet) if run.is_main else None
         try:
             stopped_by = _steps(run, log, stop)
+            run.saving.wait()
         finally:
+            run.saving.close()
             if log is not None:
                 log.close()
         if stopped_by is not None:
@@ -159,6 +163,9 @@ def one_step(
 
     Returns:
         what it gave, and whether any process was asked to stop.
+
+    Raises:
+        StateError: a checkpoint could not be written meanwhile.
     """
     settings, accelerator, progress = run.settings, run.accelerator, run.progress
     # Whatever else draws random numbers (dropout in a layer) does it alike after a resume.
@@ -169,7 +176,7 @@ def one_step(
     losses: list[Tensor] = []
     terms: list[dict[str, Tensor]] = []
     keys: list[str] = []
-    waited, with_hands = 0.0, list[float]()
+    waited, with_hands, by_level = 0.0, list[float](), list[Tensor]()
     for number in range(settings.accumulate):
         begin = time.monotonic()
         samples = next(batches)
@@ -177,18 +184,24 @@ def one_step(
         keys += [sample.key for sample in samples]
         masks = [sample.masks["hands"][1:].numpy() for sample in samples if "hands" in sample.masks]
         with_hands += [float((mask.max(axis=(1, 2, 3)) > 0).mean()) for mask in masks]
-        loss, own_terms = _one_pass(run, samples, number)
+        loss, own_terms, sums = _one_pass(run, samples, number)
         losses.append(loss)
         terms.append(own_terms)
+        by_level.append(sums)
     if not run.has_checked_gradients and not is_deepspeed(accelerator):
         check_gradients(run.parameters)
         run.has_checked_gradients = True
     names = sorted(terms[0])
     norm = _clipped(run)
     summary = [torch.stack(losses).mean(), norm, float(is_asked_to_stop), waited]
+    summary.append(float(run.saving.has_failed))
     summary.append(sum(with_hands) / max(len(with_hands), 1))
     summary += [torch.stack([own[name] for own in terms]).float().mean() for name in names]
-    mean_loss, mean_norm, asked, mean_waited, hands, *mean_terms = averages(summary, accelerator)
+    summary += torch.stack(by_level).sum(0).flatten().unbind()
+    mean_loss, mean_norm, asked, mean_waited, failed, hands, *rest = averages(summary, accelerator)
+    mean_terms, level_sums = rest[: len(names)], rest[len(names) :]
+    if failed:
+        run.saving.wait()  # raises in all processes
     is_skipped = _apply(run, mean_loss, mean_norm)
     progress.step += 1
     progress.skipped += is_skipped
@@ -203,12 +216,15 @@ def one_step(
         keys,
         mean_waited,
         hands if with_hands else None,
+        run.levels.means(level_sums),
     )
     return result, asked > 0
 
 
-def _one_pass(run: TrainingRun, samples: list[AnySample], number: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and gradients of one part of this process's share."""
+def _one_pass(
+    run: TrainingRun, samples: list[AnySample], number: int
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """Loss, its terms and its sums by noise level, and gradients, of one part of this process's share."""
     settings, accelerator = run.settings, run.accelerator
     places = own_numbers(
         number,
@@ -228,11 +244,11 @@ def _one_pass(run: TrainingRun, samples: list[AnySample], number: int) -> tuple[
     with torch.no_grad():
         batch = as_float(run.task.encode(collate(arrived), references=references))
     with accelerator.accumulate(run.model):
-        loss, terms = run.model(batch, draws)
+        loss, terms, by_sample = run.model(batch, draws)
         # DeepSpeed steps within `backward`, so that what is not finite must not get there.
         if not is_deepspeed(accelerator) or math.isfinite(averages([loss.detach()], accelerator)[0]):
             accelerator.backward(loss)
-    return loss.detach(), terms
+    return loss.detach(), terms, run.levels.sums(draws, by_sample)
 
 
 def _sent(run: TrainingRun, tensor: Tensor) -> Tensor:
@@ -287,6 +303,8 @@ def _record(run: TrainingRun, step: StepResult) -> dict[str, Any]:
         "epoch": position // len(run.dataset),
         "skipped": progress.skipped,
     }
+    if step.levels:
+        record["levels"] = {name: _finite(value) for name, value in step.levels.items()}
     if step.hands is not None:
         record["frames_with_hands"] = round(step.hands, 4)
     if run.accelerator.device.type == "cuda":
@@ -309,6 +327,7 @@ def _stop_if_hopeless(run: TrainingRun, step: StepResult) -> None:
         everyone: list[Any] = [None] * run.accelerator.num_processes
         torch.distributed.all_gather_object(everyone, keys)
         keys = [key for part in everyone for key in part]
+    run.saving.close()
     found = checkpoints(run.settings.output_dir)
     raise TrainingError(
         f"step {progress.step}: loss {step.loss:g} and gradients' norm {step.norm:g}; not finite for "

@@ -63,6 +63,10 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
         "<h2>Curves</h2>",
         _curve("training loss", _means([(line["step"], line.get("loss")) for line in lines])),
     ]
+    by_level = [(line["step"], line["levels"]) for line in lines if isinstance(line.get("levels"), dict)]
+    for name in dict.fromkeys(name for _, figures in by_level for name in figures):
+        points = [(step, figures[name]) for step, figures in by_level if name in figures]
+        parts.append(_curve(f"training {name}", _means(points)))
     for name in dict.fromkeys(name for figures in validated.values() for name in figures):
         parts.append(_curve(name, [(s, f[name]) for s, f in validated.items() if name in f]))
     with whole_file(folder / REPORT_FILE) as beside:

@@ -18,9 +18,13 @@ from mimic.data.batch import AnySample, Sample
 from mimic.data.processes import start_method
 from mimic.families.task import TrainingTask
 from mimic.training.engine import is_deepspeed, launched_here, shares_weights
+from mimic.training.levels import LossesByLevel
 from mimic.training.order import Order
 from mimic.training.policy import Policy
+from mimic.training.saving import Saving
 from mimic.training.settings import TrainSettings
+from mimic.training.tasks import make_task
+from mimic.training.validate import Faces
 from mimic.training.workers import HandingOver, samples_or_raise, set_up_worker
 
 Say = Callable[[str], None]
@@ -62,15 +66,21 @@ class TrainingRun:
     """Average of `parameters`, shared out alike; None where none is kept."""
     dataset: Any
     validation: list[Sample]
+    faces: Faces | None
     progress: TrainingProgress
     policy: Policy
     is_cast: bool
     """Whether frozen weights are less exact than in the model that they came from."""
     say: Say
+    saving: Saving
+    levels: LossesByLevel
     facts: dict[str, Any] = field(default_factory=dict)
     """Of the newest checkpoint: what its `facts.json` holds; empty before the first."""
     whole_task: TrainingTask | None = None
-    """With sharded weights: the main process's whole task for validations, in main memory in between."""
+    """With sharded weights: the main process's task with whole networks, for validations; in between, what is
+    trained is in main memory."""
+    make_task: Callable[[TrainSettings], TrainingTask] = make_task
+    """Makes the task of the model that is trained further, as it was before training."""
     has_checked_gradients: bool = False
     """Whether `check_gradients` has passed in this start."""
     no_validation: str | None = None

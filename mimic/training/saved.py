@@ -1,7 +1,7 @@
-"""Gather the tensors of a running training for a checkpoint, and restore them, with any number of processes.
+"""Which tensors of a running training does each process save, and where do they go when it resumes?
 
-Tensors are saved whole, by the names of the parameters that they belong to, so that a checkpoint of many
-processes resumes on one and vice versa.
+Tensors are saved by the names of the parameters that they belong to, so that a checkpoint of many processes
+resumes on one and vice versa.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from mimic.config.loading import ConfigError
-from mimic.training.engine import is_deepspeed, local, shared_out_like, whole
+from mimic.training.engine import is_deepspeed, is_sharded, whole
+from mimic.training.stored import StoredTensors
 
 _LISTED = 5
 WEIGHTS, AVERAGE, OPTIMISER = "weights", "average", "optimiser"
@@ -31,35 +33,71 @@ def gather(tensors: Mapping[str, Tensor], *, is_kept: bool = True) -> dict[str, 
     return gathered
 
 
+def own_share(
+    groups: Mapping[str, Mapping[str, Tensor]],
+    parameters: Mapping[str, Tensor],
+    *,
+    rank: int,
+    num_ranks: int,
+) -> dict[str, dict[str, Tensor]]:
+    """Return what one of several processes writes: sharded tensors, and its share of those that all hold.
+
+    All that belongs to a parameter (weight, average, moments) is written by the same process.
+    """
+    loads, owners = [0] * num_ranks, dict[str, int]()
+    for name, parameter in sorted(parameters.items(), key=lambda item: -item[1].numel()):
+        owners[name] = min(range(num_ranks), key=loads.__getitem__)
+        loads[owners[name]] += parameter.numel()
+    return {
+        group: {
+            key: tensor
+            for key, tensor in tensors.items()
+            if is_sharded(tensor) or owners[parameter_of(group, key)] == rank
+        }
+        for group, tensors in groups.items()
+    }
+
+
+def parameter_of(group: str, key: str) -> str:
+    """Return the name of the parameter that a saved tensor belongs to."""
+    return key.partition(".")[2] if group == OPTIMISER else key
+
+
 def optimiser_by_name(
     optimiser: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
 ) -> dict[str, Tensor]:
     """Return the optimiser's state as `<what>.<parameter name>`; empty for parameters without gradients."""
-    found = {}
-    for name, parameter in parameters.items():
-        for what, value in optimiser.state.get(parameter, {}).items():
-            tensor = value if isinstance(value, Tensor) else torch.tensor(value)
-            # The 8-bit optimiser shares one table of values between parameters, which safetensors refuses.
-            found[f"{what}.{name}"] = tensor.clone() if what.startswith("qmap") else tensor
-    return found
+    return {
+        f"{what}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for name, parameter in parameters.items()
+        for what, value in optimiser.state.get(parameter, {}).items()
+    }
 
 
 def restore_optimiser(
     optimiser: torch.optim.Optimizer,
     parameters: Mapping[str, nn.Parameter],
-    tensors: Mapping[str, Tensor],
+    stored: StoredTensors,
+    *,
+    processes: Any = None,
 ) -> None:
-    """Restore the state that `optimiser_by_name` returned, gathered."""
+    """Restore the state that `optimiser_by_name` returned.
+
+    Raises:
+        StateError: it cannot be read.
+    """
+    places = {
+        key: _place(known, parameters[parameter_of(OPTIMISER, key)])
+        for key, known in stored.groups[OPTIMISER].items()
+    }
+    if places:
+        stored.load(OPTIMISER, places, processes=processes)
     by_parameter: dict[str, dict[str, Any]] = {}
-    for key, value in tensors.items():
+    for key, value in places.items():
         what, name = key.split(".", 1)
-        # Copies: tensors of mapped files are unaligned, and kernels may sum those in another order.
-        own: Any = value.clone()
-        if value.ndim > 0:
-            own = shared_out_like(own, parameters[name])
-        elif not value.is_floating_point():
-            own = int(value)  # the 8-bit optimiser counts steps in Python integers
-        by_parameter.setdefault(name, {})[what] = own
+        # The 8-bit optimiser counts steps in Python integers.
+        is_count = value.ndim == 0 and not value.is_floating_point()
+        by_parameter.setdefault(name, {})[what] = int(value) if is_count else value
     numbers: dict[nn.Parameter, int] = {}
     for group in optimiser.param_groups:
         for parameter in group["params"]:
@@ -68,25 +106,35 @@ def restore_optimiser(
     optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
 
 
-def restore_tensors(places: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, source: Path) -> None:
-    """Copy whole tensors into `places`, each of which may be sharded.
+def _place(known: TensorStorageMetadata, parameter: nn.Parameter) -> Tensor:
+    """Make a tensor for a part of the optimiser's state: sharded as the parameter is, if of its shape."""
+    dtype = known.properties.dtype
+    if known.size == parameter.shape and parameter.ndim > 0:
+        return torch.empty_like(parameter.detach(), dtype=dtype)
+    return torch.empty(known.size, dtype=dtype, device=parameter.device if known.size else "cpu")
+
+
+def restore_tensors(
+    places: Mapping[str, Tensor], stored: StoredTensors, group: str, *, processes: Any = None
+) -> None:
+    """Copy a group of tensors into `places`, each of which may be sharded.
 
     Raises:
         ConfigError: names or shapes differ.
+        StateError: they cannot be read.
     """
-    different = sorted(set(places) ^ set(tensors))
-    both = set(places) & set(tensors)
-    different += sorted(name for name in both if places[name].shape != tensors[name].shape)
+    known = stored.groups.get(group, {})
+    different = sorted(set(places) ^ set(known))
+    different += sorted(name for name in set(places) & set(known) if places[name].shape != known[name].size)
     if different:
         more = f" and {len(different) - _LISTED} more" if len(different) > _LISTED else ""
         raise ConfigError(
-            f"{source} was made with other settings of what is trained (it differs in "
+            f"{stored.checkpoint} was made with other settings of what is trained (it differs in "
             f"{', '.join(different[:_LISTED])}{more}); set trainable, lora and ema_decay as they were, or "
             "give another output_dir"
         )
-    with torch.no_grad():
-        for name, place in places.items():
-            local(place).copy_(local(shared_out_like(tensors[name], place)))
+    if places:
+        stored.load(group, places, processes=processes)
 
 
 def save_engine(accelerator: Any, folder: Path, step: int) -> Path | None:

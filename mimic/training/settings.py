@@ -13,6 +13,9 @@ from mimic.config.loading import Config
 from mimic.data.processes import check_num_processes
 from mimic.data.settings import DataSettings
 
+REGION_OF_FIGURE = {"hand_psnr": "hands", "face_psnr": "face"}
+"""Figures of validation that are measured inside a region, and the region."""
+
 
 class LoraSettings(Config):
     """Low-rank adapters (LoRA), trained beside frozen layers."""
@@ -78,8 +81,13 @@ class ValidationSettings(Config):
     seed: int = 0
     """Seed of the noise."""
 
-    best_by: Literal["psnr", "ssim", "hand_psnr"] = "psnr"
-    """Figure by which the best checkpoint is chosen and kept. `hand_psnr` needs `hands` in `data.regions`."""
+    best_by: Literal["psnr", "ssim", "hand_psnr", "face_psnr", "identity"] = "psnr"
+    """Figure by which the best checkpoint is chosen and kept. `hand_psnr` needs `hands` in `data.regions`,
+    `face_psnr` needs `face` there, `identity` needs `face_model`."""
+
+    face_model: str | None = None
+    """ONNX file of a face recognition network (ArcFace, for example). With it, validation reports `identity`:
+    the cosine between the embeddings of generated and true faces, a mean over the frames that show a face."""
 
     fps: float = Field(default=7.0, gt=0)
     """Frame rate of the validation video."""
@@ -229,10 +237,17 @@ class TrainSettings(Config):
                 "reference of each clip; leave one of the two out"
             )
         best_by = self.validation.best_by
-        if self.validation.every and best_by == "hand_psnr" and "hands" not in self.data.regions:
+        region = REGION_OF_FIGURE.get(best_by)
+        if self.validation.every and region is not None and region not in self.data.regions:
             raise ValueError(
-                f"validation.best_by is hand_psnr, but data.regions is {list(self.data.regions)}: no hand is "
-                "ever measured; add hands to data.regions, or use best_by: psnr"
+                f"validation.best_by is {best_by}, but data.regions is {list(self.data.regions)}: no "
+                f"{region.removesuffix('s')} is ever measured; add {region} to data.regions, or use best_by: "
+                "psnr"
+            )
+        if self.validation.every and best_by == "identity" and self.validation.face_model is None:
+            raise ValueError(
+                "validation.best_by is identity, but validation.face_model is not set; name an ONNX face "
+                "model, or use best_by: psnr"
             )
         return self
 

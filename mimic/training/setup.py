@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +20,40 @@ from mimic.data.hands import MOST_CLIPS, all_thresholds, hand_shares
 from mimic.data.hands import describe as describe_hands
 from mimic.data.settings import DataSettings
 from mimic.families.task import TrainingTask
-from mimic.files import remove_partial
+from mimic.files import local_path, remove_partial
+from mimic.metrics.identity import FaceModel
 from mimic.training.assess import VALIDATION
 from mimic.training.checkpoints import resume
 from mimic.training.engine import EngineModel, autocast_under_fsdp, divides_networks, make_optimiser
-from mimic.training.policy import cast_frozen, resolve
+from mimic.training.levels import LossesByLevel
+from mimic.training.policy import Policy, cast_frozen, resolve
 from mimic.training.run import Say, TrainingProgress, TrainingRun, as_bytes, checkpoint_bytes, describe
-from mimic.training.settings import TrainSettings
+from mimic.training.saving import Saving
+from mimic.training.settings import REGION_OF_FIGURE, TrainSettings
 from mimic.training.state import StateError, checkpoints
 from mimic.training.tasks import make_task
+from mimic.training.validate import Faces
 from mimic.weights.strict import align_memory
+from pose.types import PoseError
 
 _WRAPPER = "_checkpoint_wrapped_module."  # what FSDP's own checkpointing puts into names
 
 
-def set_up(settings: TrainSettings, accelerator: Any, *, say: Say, is_dry_run: bool = False) -> TrainingRun:
+def set_up(
+    settings: TrainSettings,
+    accelerator: Any,
+    *,
+    say: Say,
+    is_dry_run: bool = False,
+    make: Callable[[TrainSettings], TrainingTask] = make_task,
+) -> TrainingRun:
     """Everything up to the first step: model, data, and what the last checkpoint holds.
 
     Args:
         accelerator: of `make_accelerator`.
         say: prints a sentence; called in the main process only.
         is_dry_run: write nothing, not even the output folder.
+        make: makes the task of the model that is trained further.
 
     Raises:
         ConfigError: invalid settings, or settings that this machine cannot serve.
@@ -58,7 +73,7 @@ def set_up(settings: TrainSettings, accelerator: Any, *, say: Say, is_dry_run: b
     if settings.validation.every:
         build_dataset(settings.data, split="val", seed=settings.seed)
     with accelerator.main_process_first():
-        task = make_task(settings)
+        task = make(settings)
     data = fit_data(settings.data, task)
     dataset = build_dataset(data, split="train", seed=settings.seed)
     # GradScaler's skipped steps are seen on the plain optimiser only.
@@ -78,6 +93,9 @@ def set_up(settings: TrainSettings, accelerator: Any, *, say: Say, is_dry_run: b
         align_memory(module)
     if settings.memory.cache is not None and not is_dry_run:
         dataset = _encoded(dataset, task, settings.memory.cache, accelerator, say)
+    whole_task = None
+    if divides_networks(accelerator) and settings.validation.every and accelerator.is_main_process:
+        whole_task = _whole_copy(task, policy)
     model, optimiser = accelerator.prepare(model, optimiser)
     model.train()
     parameters = _trained(task)
@@ -94,10 +112,15 @@ def set_up(settings: TrainSettings, accelerator: Any, *, say: Say, is_dry_run: b
         average=average,
         dataset=dataset,
         validation=[],
+        faces=None,
         progress=TrainingProgress(),
         policy=policy,
         is_cast=is_cast,
         say=say,
+        saving=Saving(),
+        levels=LossesByLevel(task),
+        whole_task=whole_task,
+        make_task=make,
     )
     for line in [*describe(run), *_hands(dataset)]:
         say(line)
@@ -106,8 +129,15 @@ def set_up(settings: TrainSettings, accelerator: Any, *, say: Say, is_dry_run: b
     elif not is_dry_run and accelerator.is_main_process:
         _check_room(run)
     if settings.validation.every and not is_dry_run:
-        run.validation = _validation_clips(settings, data)
+        run.validation, run.faces = _validation_clips(settings, data)
     return run
+
+
+def _whole_copy(task: TrainingTask, policy: Policy) -> TrainingTask:
+    """Copy a task before its networks are sharded; networks that are never trained are not copied."""
+    copied = copy.deepcopy(task, {id(module): module for module in task.frozen.values()})
+    cast_frozen(copied, policy, is_divided=False)
+    return copied
 
 
 def _hands(dataset: ClipDataset) -> list[str]:
@@ -124,25 +154,33 @@ def _hands(dataset: ClipDataset) -> list[str]:
     return [describe_hands(shares, settings.hand_threshold)]
 
 
-def _validation_clips(settings: TrainSettings, data: DataSettings) -> list[Sample]:
-    """The clips of every validation.
+def _validation_clips(settings: TrainSettings, data: DataSettings) -> tuple[list[Sample], Faces | None]:
+    """The clips of every validation, and what compares their faces.
 
     Raises:
-        ConfigError: no hand in them has a mask, and the best checkpoint is chosen by hands.
+        ConfigError: the best checkpoint is chosen by hands or faces, and they show none; or the face model is
+            no ONNX network.
     """
     clips = build_dataset(data, split="val", seed=settings.seed)
-    found = [clips[0, number] for number in range(min(len(clips), settings.validation.num_clips))]
-    chosen = [sample for sample in found if isinstance(sample, Sample)]
+    found = [clips.with_poses((0, n)) for n in range(min(len(clips), settings.validation.num_clips))]
+    chosen = [sample for sample, _ in found if isinstance(sample, Sample)]
     assert len(chosen) == len(found), "without a cache, samples have pictures"
-    if settings.validation.best_by == "hand_psnr" and not any(
-        bool((sample.masks["hands"][1:] > 0).any()) for sample in chosen
-    ):
+    best_by = settings.validation.best_by
+    region = REGION_OF_FIGURE.get(best_by)
+    if region is not None and not any(bool((sample.masks[region][1:] > 0).any()) for sample in chosen):
+        threshold = f"{region.removesuffix('s')}_threshold"
         raise ConfigError(
-            f"validation.best_by is hand_psnr, but no hand has a mask in the {len(chosen)} validation clips "
-            f"(data.hand_threshold is {data.hand_threshold:g}); lower data.hand_threshold, raise "
-            "validation.num_clips, or use best_by: psnr"
+            f"validation.best_by is {best_by}, but no {region.removesuffix('s')} has a mask in the "
+            f"{len(chosen)} validation clips (data.{threshold} is {getattr(data, threshold):g}); lower "
+            f"data.{threshold}, raise validation.num_clips, or use best_by: psnr"
         )
-    return chosen
+    if settings.validation.face_model is None:
+        return chosen, None
+    try:
+        model = FaceModel(local_path(settings.validation.face_model))
+    except (OSError, PoseError) as error:
+        raise ConfigError(f"validation.face_model: {error}") from error
+    return chosen, Faces(model, [poses for _, poses in found])
 
 
 def _encoded(

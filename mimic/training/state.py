@@ -1,4 +1,4 @@
-"""How does the state of a training reach the disk whole, and come back whole or not at all?"""
+"""Checkpoint folders: their names, their facts, and which stay; and checkpoints of a single process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ def save_state(
     facts: dict[str, Any],
     keep: int = 2,
     also_keep: Collection[int] = (),
-    add: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write `checkpoint-<step>/` under `folder`: one safetensors file a group and a JSON of facts.
 
@@ -45,31 +44,33 @@ def save_state(
         tensors: group (model, optimiser, ...) to its tensors.
         keep: how many checkpoints stay; older ones are removed after the new one is whole.
         also_keep: steps whose checkpoints stay as well.
-        add: writes more into the folder, before it gets its name.
 
     Raises:
         StateError: the disk is full or the folder cannot be written. Earlier checkpoints stay as they are.
     """
     final = folder / f"checkpoint-{step}"
-    with _explained(final), whole_folder(final) as beside:
+    with explained(final), whole_folder(final) as beside:
         for group, values in tensors.items():
             own = {name: value.detach().contiguous() for name, value in values.items()}
             save_file(own, beside / f"{group}.safetensors")
-        written = json.dumps(facts | {"step": step, "groups": sorted(tensors)})
-        (beside / _FACTS).write_text(written, encoding="utf-8")
-        if add is not None:
-            add(beside)
+        write_facts(beside, facts | {"step": step, "groups": sorted(tensors)})
     remove_old(folder, keep=keep, also_keep=also_keep)
     return final
 
 
-def update_facts(checkpoint: Path, facts: dict[str, Any]) -> None:
-    """Put other facts in place of a checkpoint's, all or none of them.
+def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write the facts of a checkpoint into a folder that is not whole yet."""
+    (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def update_facts(checkpoint: Path, changes: Mapping[str, Any]) -> None:
+    """Change some of the facts of a checkpoint, all or none of them.
 
     Raises:
-        StateError: they cannot be written.
+        StateError: the facts are damaged, or cannot be written.
     """
-    with _explained(checkpoint), whole_file(checkpoint / _FACTS) as beside:
+    facts = {**load_facts(checkpoint), **changes}
+    with explained(checkpoint), whole_file(checkpoint / _FACTS) as beside:
         beside.write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -124,11 +125,13 @@ def load_facts(checkpoint: Path) -> dict[str, Any]:
         raise damage(checkpoint, f"{_FACTS} cannot be read ({error})") from error
     if not isinstance(facts, dict):
         raise damage(checkpoint, f"{_FACTS} holds no JSON object")
-    step, groups = facts.get("step"), facts.get("groups", [])
+    step = facts.get("step")
     if type(step) is not int or step < 0:
         raise damage(checkpoint, f"step in {_FACTS} is {step!r}; expected a number of steps")
-    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
-        raise damage(checkpoint, f"groups in {_FACTS} is {groups!r}; expected a list of names")
+    for name in ("groups", "files"):
+        names = facts.get(name, [])
+        if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+            raise damage(checkpoint, f"{name} in {_FACTS} is {names!r}; expected a list of names")
     return facts
 
 
@@ -167,15 +170,20 @@ def load_optimiser_tensors(optimiser: torch.optim.Optimizer, tensors: dict[str, 
 
 
 @contextlib.contextmanager
-def _explained(final: Path) -> Iterator[None]:
+def explained(final: Path) -> Iterator[None]:
+    """Raise errors of writing a checkpoint as `StateError`."""
     try:
         yield
     except (OSError, SafetensorError) as error:
-        text = " ".join(str(error).split())
-        raise StateError(
-            f"checkpoint {final} could not be written: {text}. Earlier checkpoints are untouched; make room "
-            "or give another output_dir, then rerun the command to resume from the last one"
-        ) from error
+        raise not_written(final, str(error)) from error
+
+
+def not_written(final: Path, reason: str) -> StateError:
+    """Return the error that says why a checkpoint could not be written."""
+    return StateError(
+        f"checkpoint {final} could not be written: {' '.join(reason.split())}. Earlier checkpoints are "
+        "untouched; make room or give another output_dir, then rerun the command to resume from the last one"
+    )
 
 
 def _remove(checkpoint: Path) -> None:

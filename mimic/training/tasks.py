@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from mimic.config.loading import ConfigError, build
+from mimic.families.base import AnimationPipeline
 from mimic.families.registry import load_pipeline, load_task
 from mimic.families.task import TrainingTask
 from mimic.models.memory import save_memory
@@ -17,22 +20,25 @@ from mimic.weights.sources import SourceError
 
 def make_task(settings: TrainSettings) -> TrainingTask:
     """The family's task around the model that is trained further, on the CPU, with what trains chosen."""
+    if settings.model == "tiny":
+        size = {"height": settings.data.height, "width": settings.data.width}
+        return task_around(load_task(settings.family).tiny_pipeline(**size, seed=settings.seed), settings)
+    try:
+        pipeline = load_pipeline(
+            settings.model, checkpoint=settings.checkpoint, dtype=torch.float32, device="cpu"
+        )
+    except SourceError as error:
+        raise ConfigError(
+            f"model: {error}; where the model comes from an earlier stage or another command, run that "
+            "first (the shipped YAMLs name it in their first lines)"
+        ) from error
+    return task_around(pipeline, settings)
+
+
+def task_around(pipeline: AnimationPipeline[Any, Any], settings: TrainSettings) -> TrainingTask:
+    """The family's task around a pipeline, whose networks are trained in place."""
     family = load_task(settings.family)
     objective = build(family.Settings, settings.objective, "objective")
-    if settings.model == "tiny":
-        pipeline = family.tiny_pipeline(
-            height=settings.data.height, width=settings.data.width, seed=settings.seed
-        )
-    else:
-        try:
-            pipeline = load_pipeline(
-                settings.model, checkpoint=settings.checkpoint, dtype=torch.float32, device="cpu"
-            )
-        except SourceError as error:
-            raise ConfigError(
-                f"model: {error}; where the model comes from an earlier stage or another command, run that "
-                "first (the shipped YAMLs name it in their first lines)"
-            ) from error
     pipeline.set_progress_bar_config(disable=True)
     set_window(pipeline, objective, num_frames=settings.data.num_frames)
     if settings.data.source == "prepared":

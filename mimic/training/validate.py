@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from torch.nn import functional
 from mimic.data.batch import Sample, collate
 from mimic.data.transforms import as_pixels, frames_to_uint8
 from mimic.families.task import TrainingTask
+from mimic.metrics.identity import FaceModel
 from mimic.metrics.image import EQUAL_PSNR, psnr, ssim
 from mimic.training.policy import as_float
+from mimic.training.settings import REGION_OF_FIGURE
 from mimic.video import VideoWriter
+from pose import PoseSequence
 
 Pictures = NDArray[np.uint8]
 GAP = 2  # white pixels between the pictures of a grid
@@ -51,7 +55,7 @@ def show_clip(sample: Sample, generated: torch.Tensor) -> Pictures:
 
 
 def measure(sample: Sample, generated: torch.Tensor) -> dict[str, float]:
-    """PSNR (dB) and SSIM over the frames, and PSNR in the hands' region where the data masks any.
+    """PSNR (dB) and SSIM over the frames, and PSNR in the regions of hands and faces where there are any.
 
     Args:
         sample, generated: as of `show_clip`.
@@ -61,12 +65,39 @@ def measure(sample: Sample, generated: torch.Tensor) -> dict[str, float]:
         "psnr": min(psnr(found, truth), EQUAL_PSNR),
         "ssim": float(np.mean([ssim(picture, other) for picture, other in zip(found, truth)])),
     }
-    if "hands" in sample.masks:
-        mask = functional.interpolate(sample.masks["hands"][1:], size=truth.shape[1:3], mode="nearest")
-        is_hand = (mask[:, 0] > 0).numpy()  # F x H x W
-        if is_hand.any():
-            figures["hand_psnr"] = min(psnr(found, truth, is_hand), EQUAL_PSNR)
+    for figure, region in REGION_OF_FIGURE.items():
+        if region not in sample.masks:
+            continue
+        mask = functional.interpolate(sample.masks[region][1:], size=truth.shape[1:3], mode="nearest")
+        is_inside = (mask[:, 0] > 0).numpy()  # F x H x W
+        if is_inside.any():
+            figures[figure] = min(psnr(found, truth, is_inside), EQUAL_PSNR)
     return figures
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Compares the faces of generated and true frames, at the places that the poses say."""
+
+    model: FaceModel
+    poses: Sequence[PoseSequence]
+    """Of each validation clip: the reference's, then the frames'."""
+
+    def measure(self, number: int, sample: Sample, generated: torch.Tensor) -> dict[str, float]:
+        """Return ``identity`` of clip `number`; nothing where no frame shows a face.
+
+        Args:
+            number: of the clip.
+            sample, generated: as of `show_clip`.
+        """
+        pair = (frames_to_uint8(generated), frames_to_uint8(as_pixels(sample.frames) / 2 + 0.5))
+        poses, likeness = self.poses[number], []
+        for frame, pictures in enumerate(zip(*pair, strict=True), start=1):
+            points, scores = poses.points[frame, 0], poses.scores[frame, 0]
+            one, other = (self.model.embed(picture, points, scores) for picture in pictures)
+            if one is not None and other is not None:
+                likeness.append(float(one @ other))
+        return {"identity": float(np.mean(likeness))} if likeness else {}
 
 
 @torch.no_grad()
@@ -120,6 +151,7 @@ def validate(
     fps: float,
     accelerator: Any = None,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    faces: Faces | None = None,
 ) -> dict[str, float]:
     """Generate each sample, write the grid to `path`, return the mean figures: those of `measure`, and the
     loss at fixed noise levels with fixed noise (`loss_…`).
@@ -132,13 +164,14 @@ def validate(
         accelerator: its processes divide the clips among them (all have to call this); None: this process
             alone generates all.
         autocast: context in which the losses are computed.
+        faces: compares faces; None: they are not compared.
 
     Raises:
         ValidationError: in all processes, where one of them could not generate a clip.
         OSError: the video cannot be written; in the main process only.
     """
     rank, num_ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    own, reason = _generated(task, samples, range(rank, len(samples), num_ranks), seed, autocast)
+    own, reason = _generated(task, samples, range(rank, len(samples), num_ranks), seed, autocast, faces)
     parts, reasons = [own], [reason]
     if num_ranks > 1:
         everyone: list[Any] = [None] * num_ranks
@@ -160,6 +193,7 @@ def _generated(
     numbers: Iterable[int],
     seed: int,
     autocast: Callable[[], AbstractContextManager[Any]],
+    faces: Faces | None,
 ) -> tuple[dict[int, tuple[dict[str, float], Pictures]], str | None]:
     """Figures and pictures of each clip by its number; or none and the reason why one could not be made, for
     the other processes, which would wait for this one."""
@@ -168,6 +202,8 @@ def _generated(
         for number in numbers:
             generated = task.generate(samples[number], seed=seed + number).float().cpu()
             figures = measure(samples[number], generated)
+            if faces is not None:
+                figures |= faces.measure(number, samples[number], generated)
             with autocast():
                 figures |= losses_by_level(task, samples[number], seed=seed + number)
             own[number] = (figures, show_clip(samples[number], generated))

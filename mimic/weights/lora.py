@@ -47,6 +47,11 @@ class Lora:
     whole: State
     """Fully trained tensors by their name in the model."""
 
+    @property
+    def changed(self) -> list[str]:
+        """Names of the weights that it changes."""
+        return [*(f"{layer}.weight" for layer in self.layers), *self.whole]
+
 
 def product(down: Tensor, up: Tensor) -> Tensor:
     """Compute ``B A`` in float32, ``outputs x inputs x kernel``, for linear layers and convolutions.
@@ -142,7 +147,7 @@ def merge(networks: Mapping[str, nn.Module], lora: Lora, *, scale: float = 1.0) 
         place.copy_(place.float() + scale * low_rank.change().to(place.device))
     for key, value in lora.whole.items():
         places[key].lerp_(value.to(places[key]), scale)
-    return [*(f"{layer}.weight" for layer in lora.layers), *lora.whole]
+    return lora.changed
 
 
 def places_of(networks: Mapping[str, nn.Module]) -> State:

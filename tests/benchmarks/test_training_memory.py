@@ -1,26 +1,30 @@
 """The memory that is counted is the memory that lives, and the ways of saving it are seen to save it."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.counted_memory import LiveMemory
+from benchmarks.gpu.training import SMALL
 from benchmarks.training_memory import (
-    BEGIN,
-    END,
-    PAGE,
-    RESULT,
-    LiveMemory,
     compute,
     memory_of_hardware,
     optimiser_bytes,
     processes_of,
     shipped,
-    tables,
+    walk,
 )
-from mimic.training.main import settings_of
+from benchmarks.training_tables import BEGIN, END, PAGE, RESULT, SHARE, tables
+from benchmarks.training_walk import settings_of as settings_of_walk
+from benchmarks.training_walk import walk as walk_for_real
+from mimic.config.loading import read_yaml
 from mimic.training.settings import TrainSettings
+from tests.mimic.training.small import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,44 +83,105 @@ def test_moments_in_a_byte_take_a_quarter():
     assert optimiser_bytes(bias, eight) == optimiser_bytes(bias, settings()) == 800
 
 
+def test_shapes_that_are_remembered_are_those_that_are_computed():
+    def run():
+        x = torch.ones(2, 3, device="meta", dtype=torch.bfloat16, requires_grad=True)
+        y = (x.float() * 2).t().contiguous() + torch.arange(2)  # a tensor of the CPU that is mixed in
+        one, other, _ = torch.split(y, 1)
+        z = torch.cat([one, other]) * 1
+        z.sum().backward()
+        return [(t.shape, t.stride(), t.dtype) for t in (y, one, z, x.grad, z > 1, z.max(0).values)]
+
+    with LiveMemory() as memory:
+        first, again = run(), run()
+    assert first == again
+    assert first[0][2] == torch.float32
+    assert memory.now == 0
+
+
 def result_of_the_walk():
-    result = json.loads((ROOT / RESULT).read_text(encoding="utf-8"))
-    if any("phases" not in row for row in result["settings"].values()):
-        pytest.skip("the result is of the former benchmark; run `python -m benchmarks.training_memory`")
-    return result
+    return json.loads((ROOT / RESULT).read_text(encoding="utf-8"))
 
 
-def test_the_walk_of_every_shipped_config_stays_in_nine_tenths_of_the_gpu_that_it_names():
+def test_the_walk_of_every_shipped_config_stays_in_nine_tenths_of_the_hardware_that_it_names():
     walked = result_of_the_walk()["settings"]
     assert set(walked) == {path.stem for path in shipped()}
     for path in shipped():
-        gpu = memory_of_hardware(ROOT / path)
-        assert gpu == walked[path.stem]["gpu"]
-        if "mini" not in path.stem:
-            assert gpu is not None
-            assert max(walked[path.stem]["phases"].values()) <= 0.9 * gpu, path.stem
+        device, memory = memory_of_hardware(ROOT / path)
+        row = walked[path.stem]
+        assert (device, memory) == (row["device"], pytest.approx(row["memory"], abs=1e-3))
+        together = processes_of(ROOT / path) if device == "cpu" else 1
+        assert together * max(row["phases"].values()) <= SHARE * memory, path.stem
 
 
 def test_the_page_on_memory_has_the_tables_of_the_result():
-    result = result_of_the_walk()
     page = (ROOT / PAGE).read_text(encoding="utf-8")
-    assert f"{BEGIN}\n{tables(result)}\n{END}" in page
+    assert f"{BEGIN}\n{tables(result_of_the_walk())}\n{END}" in page
+
+
+def stored_and_walked(name):
+    return result_of_the_walk()["settings"][name]["phases"], walk(ROOT / f"configs/train/{name}.yaml", [])
+
+
+def test_the_result_of_a_small_training_is_that_of_its_config_as_it_stands():
+    stored, found = stored_and_walked("debug")
+    assert found["phases"] == pytest.approx(stored, abs=0.002)
 
 
 @pytest.mark.slow
-def test_the_result_is_that_of_the_config_as_it_stands():
+@pytest.mark.parametrize("name", [path.stem for path in shipped()])
+def test_the_result_is_that_of_the_config_as_it_stands(name):
+    stored, found = stored_and_walked(name)
+    assert found["phases"] == pytest.approx(stored, abs=0.002)
+
+
+def small_walk(folder):
     config = ROOT / "configs/train/mimicmotion_lora_24gb.yaml"
-    found = compute(settings_of(config), processes_of(config))["phases"]
-    stored = result_of_the_walk()["settings"][config.stem]["phases"]
-    assert {name: round(value / 1e9, 3) for name, value in found.items()} == pytest.approx(stored, abs=0.002)
+    return settings_of_walk(config, folder, list(SMALL), processes=1)
+
+
+def test_a_whole_training_is_walked_for_real_with_small_networks(tmp_path):
+    found = walk_for_real(small_walk(tmp_path))
+    assert list(found["phases"]) == [
+        "load and encode", "step", "save, until the training continues", "save, until it is whole",
+        "validate", "export",
+    ]  # fmt: skip
+    assert all(loss > 0 for loss in found["losses"])
+    assert found["validation"]["figures"]["psnr"] > 0
+    assert (tmp_path / "run" / "final" / "lora.safetensors").is_file()
+    assert (tmp_path / "run" / "checkpoint-2" / "facts.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ddp", "fsdp2"])
+def test_it_is_walked_under_launchers(tmp_path, engine):
+    environment = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if engine == "fsdp2" else {}
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
+    config = "configs/train/mimicmotion_lora_24gb.yaml"
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "benchmarks.training_walk", config, "--out", str(tmp_path), *SMALL],
+        check=False, env=os.environ | environment | {"OMP_NUM_THREADS": "1"}, cwd=ROOT,
+        capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["processes"] == 2
+    assert len(found["phases"]) == 6
+    assert found["validation"]["figures"]["psnr"] > 0
 
 
 def test_processes_are_those_of_the_shipped_command():
-    assert {path.stem: processes_of(path) for path in shipped()} == {
+    found = {path.stem: processes_of(path) for path in shipped()}
+    assert {name: number for name, number in found.items() if number > 1} == {
+        "animate_anyone_stage1": 8,
+        "animate_anyone_stage2": 4,
+        "magic_animate_stage1": 8,
+        "magic_animate_stage2": 8,
         "mimicmotion_72_frames": 8,
-        "mimicmotion_lora_24gb": 1,
-        "mimicmotion_mini": 1,
-        "mimicmotion_mini_own": 1,
         "mimicmotion_paper": 8,
+        "mini_192": 2,
     }
-    assert all(Path(path).is_file() for path in shipped())
+    left_out = {path.stem for path in (ROOT / "configs/train").glob("*.yaml")} - found.keys()
+    assert {read_yaml(ROOT / f"configs/train/{name}.yaml", [])["trainer"] for name in left_out} == {
+        "mini", "mini_vae"
+    }  # fmt: skip

@@ -80,10 +80,11 @@ class AnimateAnyoneNetworks(nn.Module):
         weighted = amplify(masks, settings.amplification).to(error) * error
         snr = objective.signal_to_noise(scheduler, t)
         weight = objective.min_snr_weight(snr, settings.min_snr_gamma, scheduler.config.prediction_type)
-        total = (weight * weighted.mean(dim=(1, 2, 3, 4))).mean()
+        by_sample = weight * weighted.mean(dim=(1, 2, 3, 4))
+        total = by_sample.mean()
         if not bool(keep.any()):
             total = total + zero_of(bank)
-        return Loss(total, {"plain": error.detach().mean()})
+        return Loss(total, {"plain": error.detach().mean()}, by_sample.detach())
 
     def _see_reference(self, batch: EncodedBatch, keep: Tensor) -> tuple[ReferenceBank, Tensor]:
         """Return the reference features (timestep 0) and the embeddings ``B x 1 x D``, zero where dropped."""
@@ -163,6 +164,10 @@ class AnimateAnyoneTask(TrainingTask[AnimateAnyonePipeline, AnimateAnyoneObjecti
         """Return four timesteps, with the reference."""
         steps = fixed_timesteps(self._pipeline.scheduler.config.num_train_timesteps, self.settings.timesteps)
         return {name: {"t": t, "keep": torch.ones(())} for name, t in steps.items()}
+
+    def place_of_level(self, draws: Draws) -> Tensor:
+        """Return the timestep."""
+        return draws["t"].float()
 
     def draw_for(self, sample: AnySample, generator: torch.Generator) -> Draws:
         """Draw the timestep, the noise and its offset, and whether the conditions are dropped."""

@@ -78,17 +78,19 @@ class MagicAnimateNetworks(nn.Module):
             draws["r"], settings.stage, tau_0=settings.tau_0, tau_1=settings.tau_1, tau_2=settings.tau_2
         )
         total = batch.latents.new_zeros((), dtype=torch.float32)
+        by_sample = batch.latents.new_zeros(len(kinds), dtype=torch.float32)
         for is_clip in (False, True):
             chosen = torch.nonzero((kinds == objective.CLIP) == is_clip)[:, 0]
             if len(chosen):
                 # Each sample has the same weight, however many frames it has.
                 losses = self._losses(batch, draws, kinds, chosen, is_clip=is_clip)
                 total = total + losses.sum() / len(kinds)
+                by_sample[chosen] = losses.detach()
         shares = {
             "reconstruction": (kinds == objective.RECONSTRUCTION).float().mean(),
             "clip": (kinds == objective.CLIP).float().mean(),
         }
-        return Loss(total, {name: share.detach() for name, share in shares.items()})
+        return Loss(total, {name: share.detach() for name, share in shares.items()}, by_sample)
 
     def _losses(
         self, batch: EncodedBatch, draws: Draws, kinds: Tensor, chosen: Tensor, *, is_clip: bool
@@ -199,6 +201,10 @@ class MagicAnimateTask(TrainingTask[MagicAnimatePipeline, MagicAnimateObjective]
         """Return four timesteps, with the reference."""
         steps = fixed_timesteps(self._pipeline.scheduler.config.num_train_timesteps, self.settings.timesteps)
         return {name: {"t": t, "keep_reference": torch.ones(())} for name, t in steps.items()}
+
+    def place_of_level(self, draws: Draws) -> Tensor:
+        """Return the timestep."""
+        return draws["t"].float()
 
     def draw_for(self, sample: AnySample, generator: torch.Generator) -> Draws:
         """Draw the target, the timestep, the noise, and whether the reference is dropped."""

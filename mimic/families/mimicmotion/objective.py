@@ -67,6 +67,12 @@ def edm_loss(x0_hat: Tensor, x0: Tensor, sigma: Tensor, *, amplification: Tensor
     return error.mean() if amplification is None else (error * amplification).mean()
 
 
+def edm_losses(x0_hat: Tensor, x0: Tensor, sigma: Tensor, *, amplification: Tensor) -> Tensor:
+    """Compute `edm_loss` of each sample by itself, ``B``."""
+    error = loss_weight(as_latent_shape(sigma)) * (x0_hat.float() - x0.float()).square()
+    return (error * amplification).flatten(1).mean(1)
+
+
 def region_loss(x0_hat: Tensor, x0: Tensor, sigma: Tensor, mask: Tensor) -> Tensor:
     """Compute the mean of ``lambda(sigma) * (x0_hat - x0)^2`` inside a region, for the log; 0 if it is empty.
 

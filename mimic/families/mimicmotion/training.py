@@ -178,7 +178,8 @@ class MimicMotionNetworks(nn.Module):
             terms = {"plain": objective.edm_loss(x0_hat, x0, sigma)}
             for name in settings.amplification:
                 terms[name] = objective.region_loss(x0_hat, x0, sigma, masks[name])
-        return Loss(total, terms)
+            by_sample = objective.edm_losses(x0_hat, x0, sigma, amplification=factor)
+        return Loss(total, terms, by_sample)
 
 
 class MimicMotionTask(TrainingTask[MimicMotionPipeline, MimicMotionObjective]):
@@ -223,6 +224,10 @@ class MimicMotionTask(TrainingTask[MimicMotionPipeline, MimicMotionObjective]):
                 sigma = sigma.clamp(*settings.sigma_range)
             levels[f"sigma_{float(sigma):.3g}"] = {"sigma": sigma, "noise_aug": torch.zeros(()), **kept}
         return levels
+
+    def place_of_level(self, draws: Draws) -> Tensor:
+        """Return ln(sigma)."""
+        return draws["sigma"].log()
 
     def draw_for(self, sample: AnySample, generator: torch.Generator) -> Draws:
         """Draw the noise level, the noise, which conditions are dropped, and the reference's noise."""

@@ -108,6 +108,49 @@ def test_adapters_add_up_and_merge_on_request_only(files, tmp_path):
     assert all(torch.equal(value, state_of(merged)[name]) for name, value in state_of(pipe).items())
 
 
+def test_fused_adapters_are_separated_again_and_the_weights_come_back(tmp_path):
+    for number in (1, 2):
+        trained_file(tmp_path / f"{number}.safetensors", number)
+    pipe = tiny().pipeline()
+    before = state_of(pipe)
+    pipe.load_lora_weights(tmp_path / "1.safetensors", adapter_name="1")
+    pipe.set_adapters("1", 0.5)
+    active = output(pipe)
+    pipe.fuse_lora(components=["unet", "pose_net"], lora_scale=1.0, safe_fusing=True, adapter_names=["1"])
+    assert (pipe.fused_loras, pipe.num_fused_loras, pipe.get_active_adapters()) == ({"1"}, 1, [])
+    torch.testing.assert_close(output(pipe), active, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="'1' is in use"):
+        pipe.load_lora_weights(tmp_path / "2.safetensors", adapter_name="1")
+    pipe.load_lora_weights(tmp_path / "2.safetensors", adapter_name="2")
+    pipe.fuse_lora()
+    with pytest.raises(ValueError, match="components leaves out pose_net"):
+        pipe.unfuse_lora(components=["unet"])
+    pipe.unfuse_lora()
+    assert (pipe.num_fused_loras, set(pipe.get_active_adapters())) == (0, {"1", "2"})
+    pipe.delete_adapters("2")
+    assert torch.equal(output(pipe), active)
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    fused = state_of(pipe)
+    pipe.unfuse_lora()
+    assert all(torch.equal(value, fused[name]) for name, value in state_of(pipe).items()), "merged for good"
+    assert any(not torch.equal(value, before[name]) for name, value in fused.items())
+
+
+def test_adapters_that_would_leave_weights_without_numbers_are_not_fused(tmp_path):
+    state = trained_file(tmp_path / "1.safetensors", 1)
+    key = next(key for key in state if key.endswith("lora_B.weight"))
+    save_file(state | {key: state[key] * 1e35}, tmp_path / "large.safetensors")
+    pipe = tiny().pipeline()
+    before = state_of(pipe)
+    pipe.load_lora_weights(tmp_path / "large.safetensors")
+    with pytest.raises(ValueError, match=r"would not be finite: .*; nothing was fused"):
+        pipe.fuse_lora(lora_scale=1e10, safe_fusing=True)
+    assert pipe.get_list_adapters()
+    pipe.unload_lora_weights()
+    assert all(torch.equal(value, before[name]) for name, value in state_of(pipe).items())
+
+
 @pytest.mark.parametrize(
     ("end", "value", "sentence"),
     [

@@ -98,11 +98,22 @@ def train_together(
     settings: TrainSettings, num_processes: int, environment: dict[str, str] | None = None
 ) -> None:
     """Train in several processes, as torchrun starts them (gloo); raises if one fails."""
+    run_together(train_here, num_processes, settings, environment=environment)
+
+
+def run_together(
+    function: Callable[..., None],
+    num_processes: int,
+    *arguments: Any,
+    environment: dict[str, str] | None = None,
+) -> None:
+    """Call `function(*arguments, environment)` in several processes, with the environment that torchrun gives
+    them; raises if one fails."""
     port = free_port()
     processes = [
         start(
-            train_here,
-            settings,
+            function,
+            *arguments,
             {
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),

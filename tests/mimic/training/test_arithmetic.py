@@ -8,7 +8,7 @@ from torch import nn
 
 from mimic.data.batch import Sample
 from mimic.metrics.image import psnr
-from mimic.training.engine import make_accelerator, make_optimiser, shared_out_like
+from mimic.training.engine import make_accelerator, make_optimiser
 from mimic.training.export import export, finished
 from mimic.training.loop import one_step
 from mimic.training.setup import set_up
@@ -66,7 +66,7 @@ def test_weights_that_are_shared_out_leave_as_their_average(tmp_path):
         mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
         share = torch.distributed.tensor.distribute_tensor
         run.parameters = {n: share(p.detach(), mesh) for n, p in run.parameters.items()}
-        run.average = {n: shared_out_like(a, run.parameters[n]) for n, a in run.average.items()}
+        run.average = {n: share(a, mesh) for n, a in run.average.items()}
         with finished(run) as task:
             assert task is not run.task, "whole networks beside the shared-out ones"
             export(task, tmp_path / "final")

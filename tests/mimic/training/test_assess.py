@@ -3,15 +3,20 @@
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from mimic.config.loading import ConfigError
+from mimic.data.dataset import build_dataset
+from mimic.data.transforms import as_pixels
 from mimic.families.mimicmotion.training import MimicMotionTask
 from mimic.families.registry import FAMILIES
+from mimic.metrics.identity import FaceModel
 from mimic.training.loop import train
 from mimic.training.settings import TrainSettings
+from mimic.training.validate import Faces
 from tests.mimic.training.small import (
     Said,
     digests,
@@ -23,6 +28,9 @@ from tests.mimic.training.small import (
     start,
     train_here,
 )
+
+FACE_MODEL = Path(__file__).parents[2] / "goldens/dwpose/onnx/det_stub.onnx"
+"""Any network of one square picture, which serves as a face model."""
 
 
 class OutOfMemory(MimicMotionTask):
@@ -101,6 +109,42 @@ def test_a_resume_makes_the_validation_that_was_due_and_ends_as_an_undisturbed_t
         assert before["progress"] == after["progress"]
     assert digests(tmp_path / "parts" / "final") == digests(tmp_path / "whole" / "final")
     assert not list((tmp_path / "parts").rglob("*.partial*"))
+
+
+def test_the_best_by_faces_needs_faces_and_a_face_model(tmp_path):
+    face = {"every": 1, "best_by": "face_psnr"}
+    with pytest.raises(ValueError, match=r"face_psnr, but data.regions is \['hands'\]: no face is"):
+        quick_settings(tmp_path, validation=face)
+    with pytest.raises(ValueError, match=r"best_by is identity, but validation.face_model is not set"):
+        quick_settings(tmp_path, validation={"every": 1, "best_by": "identity"})
+    (tmp_path / "no.onnx").write_text("text")
+    with pytest.raises(ConfigError, match=r"validation.face_model: .*no\.onnx"):
+        model = {"every": 1, "face_model": str(tmp_path / "no.onnx")}
+        train(quick_settings(tmp_path / "run", validation=model), say=Said())
+
+
+def test_faces_are_measured_in_their_region_and_by_a_face_model(tmp_path):
+    data = {
+        "regions": ["hands", "face"], "face_threshold": 0.0, "height": 96, "width": 96, "world": "portraits",
+    }  # fmt: skip
+    run = quick_settings(
+        tmp_path,
+        max_steps=1,
+        data=data,
+        validation={"every": 1, "num_clips": 2, "face_model": str(FACE_MODEL), "best_by": "identity"},
+    )
+    train(run, say=Said())
+    figures = log_of(tmp_path)[-1]["validation"]
+    assert figures["face_psnr"] > 0
+    assert -1 <= figures["identity"] <= 1
+    clips = build_dataset(run.data.model_copy(update={"latent_downscale": 4}), split="val", seed=0)
+    sample, poses = clips.with_poses((0, 0))
+    faces = Faces(FaceModel(FACE_MODEL), [poses])
+    truth = as_pixels(sample.frames) / 2 + 0.5
+    assert faces.measure(0, sample, truth)["identity"] == pytest.approx(1.0)
+    unseen = poses.points.copy(), poses.scores * 0
+    hidden = replace(poses, points=unseen[0], scores=unseen[1])
+    assert Faces(FaceModel(FACE_MODEL), [hidden]).measure(0, sample, truth) == {}
 
 
 def test_the_best_by_hands_needs_hands_before_anything_is_trained(tmp_path):

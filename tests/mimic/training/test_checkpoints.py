@@ -115,6 +115,8 @@ DAMAGES = {
     "step is a text": (rewrite(step="3"), r"step in facts.json is '3'"),
     "step is true": (rewrite(step=True), r"step in facts.json is True"),
     "groups are a number": (rewrite(groups=3), "groups in facts.json is 3"),
+    "files are a text": (rewrite(files="weights"), "files in facts.json is 'weights'"),
+    "a file is missing": (rewrite(files=["weights-00002-of-00002.safetensors"]), "00002-of-00002.* is miss"),
     "a group is missing": (rewrite(groups=["weights", "more"]), "more.safetensors is missing"),
     "no progress": (rewrite(progress=...), "progress in facts.json is None"),
     "progress is a text": (rewrite(progress="far"), "progress in facts.json is 'far'"),
@@ -152,8 +154,8 @@ DAMAGES = {
 def test_a_damaged_checkpoint_is_never_resumed_from(folder, damage):
     change, told = DAMAGES[damage]
     change(folder / "checkpoint-3")
-    (whole, _, _, progress), [(path, error)] = newest_whole(checkpoints(folder))
-    assert (whole.name, progress.step, path.name) == ("checkpoint-2", 2, "checkpoint-3")
+    (whole, _, progress), [(path, error)] = newest_whole(checkpoints(folder))
+    assert (whole.checkpoint.name, progress.step, path.name) == ("checkpoint-2", 2, "checkpoint-3")
     assert f"{path} is not a whole checkpoint: " in str(error)
     assert "\n" not in str(error)
     with pytest.raises(StateError, match=told):

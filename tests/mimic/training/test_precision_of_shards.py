@@ -96,7 +96,7 @@ def one_pass(folder: Path, environment: dict[str, str]) -> None:
     model = EngineModel(networks, autocast=autocast_under_fsdp(accelerator))
     optimiser = torch.optim.AdamW(model.parameters())
     model, optimiser = accelerator.prepare(model, optimiser)
-    loss, _ = model(collate([sample_of(rank)]), draws_of(rank))
+    loss, *_ = model(collate([sample_of(rank)]), draws_of(rank))
     accelerator.backward(loss)
     gradients = {name: p.grad for name, p in networks.named_parameters()}
     whole = {
