@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,8 @@ _LOCAL_NAMES = {
     "magic-animate": ("MagicAnimate", "stable-diffusion-v1-5", "sd-vae-ft-mse"),
 }
 """Folders that `mimic download NAME` makes, and that the shipped YAMLs name."""
+SHARED_FILE = "shared.json"
+"""Stands in a part's folder of a bundled model for weights that are those of another bundled model."""
 _IN_CACHE = re.compile(
     r"(?P<cache>.*)/models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/[^/]+/?(?P<part>.*)"
 )
@@ -276,13 +279,46 @@ def explained(repository: str) -> Iterator[None]:
         ) from error
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """Return the files of a model folder that hold weights."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
+def weight_files(folder: Path) -> dict[str, Path]:
+    """Return the files of a model folder that hold weights, by their name in it; shared ones included."""
+    found = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
         if path.suffix in (".safetensors", ".bin", ".pth", ".ckpt") and path.is_file()
-    )
+    }
+    for note in sorted(folder.rglob(SHARED_FILE)):
+        path = shared_weights(note.parent)
+        if path is not None:
+            found.setdefault((note.parent / path.name).relative_to(folder).as_posix(), path)
+    return found
+
+
+def shared_weights(part: Path) -> Path | None:
+    """Return the file of weights that a part of a bundled model shares with another; None for other parts.
+
+    Args:
+        part: folder of the part.
+
+    Raises:
+        SourceError: the other model does not have the file, or its content has changed.
+    """
+    note = part / SHARED_FILE
+    if not note.is_file():
+        return None
+    try:
+        stated = json.loads(note.read_text(encoding="utf-8"))
+        name, expected = str(stated["weights"]), str(stated["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{note} does not name shared weights. Install mimic-motion again.") from error
+    path = (ASSETS / name).resolve()
+    if not path.is_relative_to(ASSETS.resolve()):
+        raise SourceError(f"{note} names {name}, which is not in this package; it is refused.")
+    if not path.is_file() or sha256(path) != expected:
+        raise SourceError(
+            f"the weights of {part} are those of bundled:{Path(name).parent.as_posix()}, whose file "
+            f"{'has changed' if path.is_file() else 'is missing'}. Install mimic-motion again."
+        )
+    return path
 
 
 def sha256(path: Path) -> str:
