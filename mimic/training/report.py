@@ -31,7 +31,7 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
 
     Args:
         folder: the training's `output_dir`.
-        best_by: figure by which the best step was chosen.
+        best_by: metric by which the best step was chosen.
         best_step: the best step; None before the first validation.
         videos: name of the folder of validation videos.
 
@@ -41,15 +41,11 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
     Raises:
         OSError: it cannot be written.
     """
-    lines = [json.loads(line) for line in (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()]
-    validated = {
-        int(line["step"]): line["validation"]
-        for line in lines
-        if isinstance(line.get("validation"), dict) and "failed" not in line["validation"]
-    }
+    lines = _lines(folder)
+    validated = _validated(lines)
     if not validated:
         return None
-    shown = _shown_steps(validated, best_step)
+    shown = shown_steps(validated, best_step)
     parts = [
         "<!doctype html>",
         f'<html lang="en"><head><meta charset="utf-8"><title>Training {escape(folder.name)}</title>',
@@ -70,8 +66,28 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
     return folder / REPORT_FILE
 
 
-def _shown_steps(validated: Mapping[int, Any], best_step: int | None) -> dict[int, str]:
-    """The first, best and last validated step, with what each is."""
+def validations(folder: Path, *, last_step: int) -> dict[int, dict[str, float]]:
+    """Return the metrics of each validated step in a training's log, up to a step."""
+    return {step: found for step, found in _validated(_lines(folder)).items() if step <= last_step}
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    path = folder / LOG_FILE
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    )
+
+
+def _validated(lines: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
+    return {
+        int(line["step"]): line["validation"]
+        for line in lines
+        if isinstance(line.get("validation"), dict) and "failed" not in line["validation"]
+    }
+
+
+def shown_steps(validated: Mapping[int, Any], best_step: int | None) -> dict[int, str]:
+    """Return the first, best and last validated step, with what each is."""
     names: dict[int, list[str]] = {min(validated): ["before training" if min(validated) == 0 else "first"]}
     if best_step is not None and best_step in validated:
         names.setdefault(best_step, []).append("best")
@@ -98,7 +114,7 @@ def _table(validated: Mapping[int, Mapping[str, float]], shown: Mapping[int, str
         values = (validated[step].get(name) for step in shown)
         cells = "".join(f"<td>{'–' if value is None else f'{value:.4g}'}</td>" for value in values)
         rows.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
-    return f"<table><thead><tr><th>figure</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f"<table><thead><tr><th>metric</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _video(folder: Path, videos: str, step: int, name: str) -> str:

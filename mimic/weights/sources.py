@@ -333,6 +333,12 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def hub_id_of(folder: Path) -> str | None:
+    """Return the hub id of a folder in the hub's cache; None elsewhere."""
+    found = _IN_CACHE.fullmatch(folder.absolute().as_posix())
+    return None if found is None else f"{found['owner']}/{found['name']}"
+
+
 def fetch_hint(folder: Path, names: Sequence[str], *, is_damaged: bool = False) -> str | None:
     """Return a sentence with the command that downloads files of a folder in the hub's cache; None elsewhere.
 
@@ -343,10 +349,9 @@ def fetch_hint(folder: Path, names: Sequence[str], *, is_damaged: bool = False) 
     """
     from huggingface_hub import constants
 
-    found = _IN_CACHE.fullmatch(folder.absolute().as_posix())
-    if found is None:
+    found, repository = _IN_CACHE.fullmatch(folder.absolute().as_posix()), hub_id_of(folder)
+    if found is None or repository is None:
         return None
-    repository = f"{found['owner']}/{found['name']}"
     if repository in _DOWNLOADS and not is_damaged:
         return f"Run `mimic download {_DOWNLOADS[repository]}` once while online."
     files = " ".join(f"{found['part']}/{name}".lstrip("/") for name in names)
