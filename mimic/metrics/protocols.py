@@ -1,4 +1,4 @@
-"""Which rules a set of figures was measured by. Figures of two protocols must not stand in one column."""
+"""Which rules a set of metrics was measured by. Metrics of two protocols must not stand in one column."""
 
 from __future__ import annotations
 

@@ -87,6 +87,7 @@ def test_the_notebook_is_as_its_page() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_the_notebook_goes_from_a_picture_to_a_fine_tuned_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
