@@ -81,7 +81,7 @@ PROTOCOLS = {
     "none": Protocol(
         name="none",
         title="no published protocol",
-        about="Frames at the truth's size, every figure by its definition. Compare with no published table.",
+        about="Frames at the truth's size, every metric by its definition. Compare with no published table.",
         size=None,
         picture_metrics=("l1", "psnr", "ssim", "lpips"),
         fid_resize="antialiased",
