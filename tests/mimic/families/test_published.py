@@ -52,11 +52,11 @@ def test_weights_without_a_card_get_one_with_what_is_known(uploads: Uploads) -> 
     card = (uploads.folder / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlicense: other\nlicense_name: ")
     for text in (
-        "# Mimic Motion",
+        "# MimicMotion",
         "which is not known here",
         "| `tile_size` | 4 |",
         "a \\| b",
-        "Metrics: none",
+        "Metrics: none are stated",
     ):
         assert text in card
     assert 'load_pipeline("me/dancer")' in card
