@@ -30,6 +30,8 @@ _DOWNLOADS = {
     "lambdalabs/sd-image-variations-diffusers": "animate-anyone",
     "zcxu-eric/MagicAnimate": "magic-animate",
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "magic-animate",
+    "flateon/FVD-I3D-torchscript": "metrics",
+    "Sony/humangif": "metrics",
 }
 _LOCAL_NAMES = {
     "animate-anyone": ("AnimateAnyone", "sd-image-variations-diffusers"),

@@ -12,7 +12,15 @@ from huggingface_hub import constants
 
 from mimic.cli.download import NAMES
 from mimic.weights.download import RELEASES, Release, ReleasedFile, describe, fetch, size_text
-from mimic.weights.sources import SourceError, hub_file, resolve, resolve_checkpoint, sha256, weight_files
+from mimic.weights.sources import (
+    SourceError,
+    hub_file,
+    resolve,
+    resolve_checkpoint,
+    sha256,
+    snapshot,
+    weight_files,
+)
 from tests.hub import Hub, serve
 
 SVD_LIKE = {
@@ -248,6 +256,15 @@ def test_every_published_file_is_pinned_by_size_and_hash() -> None:
     networks = describe(replace(RELEASES["metrics"], folders=()), Path("x"))
     for word in ("553 MB", "BSD-2-Clause", "from github.com/mseitzer/pytorch-fid to x"):
         assert word in networks
+
+
+@pytest.mark.parametrize("name", RELEASES)
+@pytest.mark.usefixtures("no_network")
+def test_without_a_network_the_remedy_is_the_same_command(name: str) -> None:
+    repositories = {part.repository for part in RELEASES[name].folders}
+    for repository in repositories - {"stabilityai/sd-vae-ft-mse"}:  # which two releases have
+        with pytest.raises(SourceError, match=f"`mimic download {name}`"):
+            snapshot(repository, wanted=["*"], local_files_only=True)
 
 
 def test_too_little_space_is_said_before_anything_is_fetched(hub: Hub, tmp_path: Path) -> None:
