@@ -1,4 +1,8 @@
-"""Hooks of the site's builder: pages link to files beside `docs/`, as they do in the repository."""
+"""Hooks of the site's builder: pages are written for the repository and become pages of the site.
+
+Links to files beside `docs/` are resolved, pictures that link to videos become players, and the search dialog
+of the theme gets the name that screen readers need.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -20,7 +26,25 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Point links out of `docs/` at those sheets; other files are named without a link."""
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Point links out of `docs/` at those sheets, name other files without a link, and make players."""
     markdown = re.sub(r"\]\(\.\./benchmarks/results/([^)]+\.png)\)", r"](images/results/\1)", markdown)
-    return re.sub(r"\[([^\]]+)\]\(\.\./[^)]+\)", r"\1", markdown)
+    markdown = re.sub(r"\[([^\]]+)\]\(\.\./[^)]+\)", r"\1", markdown)
+
+    def player(found: re.Match[str]) -> str:
+        label, *files = found.groups()
+        poster, video = (get_relative_url(file, page.url) for file in files)
+        return (
+            f'<video controls loop muted playsinline preload="none" poster="{poster}" src="{video}" '
+            f'aria-label="{label}"></video>'
+        )
+
+    return re.sub(r"\[!\[([^\]]+)\]\(([^)]+\.jpg)\)\]\(([^)]+\.mp4)\)", player, markdown)
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Name the theme's search dialog."""
+    return output.replace(
+        'data-md-component="search" role="dialog"',
+        'data-md-component="search" role="dialog" aria-label="Search"',
+    )

@@ -51,12 +51,12 @@ def weights_of(
     """SHA-256 of each file of weights of a local model folder and of a checkpoint, by name."""
     hashes: dict[str, str] = {}
     if model is not None and Path(model).is_dir():
-        for path in weight_files(Path(model)):
+        for name, path in weight_files(Path(model)).items():
             is_replaced = (
-                checkpoint is not None and not Path(checkpoint).is_dir() and path.parent.name == "unet"
+                checkpoint is not None and not Path(checkpoint).is_dir() and Path(name).parent.name == "unet"
             )
             if not is_replaced:
-                hashes[path.relative_to(model).as_posix()] = _hash(path, path.stat().st_mtime_ns)
+                hashes[name] = _hash(path, path.stat().st_mtime_ns)
     if checkpoint is not None and Path(checkpoint).is_dir():
         hashes |= weights_of(checkpoint, None)
     elif checkpoint is not None and Path(checkpoint).is_file():

@@ -32,6 +32,7 @@ def test_the_forge_runs_what_ci_runs():
     lowest = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
     assert matrix["python"][0] == lowest == ".".join(map(str, dev.OLDEST_PYTHON))
     assert set(CHECKS["jobs"]["bounds"]["strategy"]["matrix"]["versions"]) == set(dev.SETS)
+    assert CHECKS["jobs"]["site"]["steps"][-1] == {"run": "mkdocs build --strict"}
 
 
 def test_the_minima_are_the_lower_bounds_and_torch_keeps_its_version():

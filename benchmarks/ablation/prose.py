@@ -3,6 +3,8 @@
 BEFORE = """
 # What the ideas bring, measured small
 
+{summary}
+
 MimicMotion adds three ideas to pose-guided diffusion: pose maps that show the estimator's confidence in
 each point, a larger weight of hands in the loss, and progressive fusion of the windows of a long video.
 This page measures the effect of each on rendered dancers, for which the truth is known. It is generated

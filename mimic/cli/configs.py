@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 from mimic.cli.options import Subparsers, UsageError
 
 KINDS = ("infer", "train", "compare", "mini", "mini_vae")
+
+_COMMAND = re.compile(r"(?:[A-Z_0-9]+=\S+ )*(?:accelerate|mimic|pip|python|torchrun) ")
 
 
 def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
@@ -75,8 +80,15 @@ def _settings(kind: str) -> type:
 def _listed(configs: dict[str, Path]) -> Iterator[str]:
     width = max(map(len, configs), default=0)
     for name, path in configs.items():
-        first = path.read_text(encoding="utf-8").splitlines()[0]
-        yield f"{name:<{width}}  {first.lstrip('# ').rstrip(':')}"
+        yield f"{name:<{width}}  {_described(path)}"
+
+
+def _described(path: Path) -> str:
+    """The beginning of the words in a YAML's head that are no command."""
+    head = [line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
+    words = itertools.dropwhile(lambda line: not line or _COMMAND.match(line), head)
+    text = " ".join(itertools.takewhile(lambda line: line and not _COMMAND.match(line), words))
+    return textwrap.shorten(text, 110, placeholder=" …").rstrip(":")
 
 
 def _target(name: str, source: Path, options: argparse.Namespace, *, is_alone: bool) -> Path:

@@ -29,25 +29,28 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from mimic.config import load_inference_config, shipped_config
+    from mimic.video.formats import PICTURE_FOLDER
 
     config = load_inference_config(shipped_config("demo.yaml"), options.overrides)
     folder = Path(config.output_dir if options.output_dir is None else options.output_dir).expanduser()
-    sheets = {}
-    for name, case in zip(config.case_names(), config.test_case):
-        if case.side_by_side:
-            sheets[folder / f"{name}_side_by_side.mp4"] = folder / f"{name}.png"
-    taken = [sheet for sheet in sheets.values() if sheet.exists()]
-    if taken:
+    shown = [
+        (name, case) for name, case in zip(config.case_names(), config.test_case)
+        if case.side_by_side and case.format != PICTURE_FOLDER
+    ]  # fmt: skip
+    if any((folder / f"{name}.png").exists() for name, _ in shown):
         from mimic.generation.sheet import check_sheet
 
-        for sheet in taken:
-            check_sheet(sheet)
+        for name, _ in shown:
+            check_sheet(folder / f"{name}.png")
     code = run_cases(config, options)
-    if code == 0 and sheets:
+    if code == 0 and shown:
+        from mimic.generation.checks import result_files
         from mimic.generation.sheet import write_sheet
 
-        for video, sheet in sheets.items():
-            former = write_sheet(video, sheet, overwrite=options.overwrite)
+        for name, case in shown:
+            files, sheet = result_files(folder, name, case), folder / f"{name}.png"
+            assert files.side_by_side is not None
+            former = write_sheet(files.side_by_side, files.video, sheet, overwrite=options.overwrite)
             if former is not None:
                 log.info("the former contact sheet is kept as %s", former.name)
             print(sheet)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from mimic.cli.options import Subparsers
 
+NAMES = ("mimicmotion", "dwpose", "animate-anyone", "magic-animate", "metrics")
+
 
 def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     """Add the command."""
@@ -17,9 +19,12 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         description="Show the size and licence of released weights, then fetch them. Rerun the command to "
         "resume.",
     )
-    parser.add_argument("name", choices=("mimicmotion", "dwpose", "animate-anyone", "magic-animate"))
+    parser.add_argument("name", choices=NAMES)
     parser.add_argument(
-        "--to", type=Path, metavar="FOLDER", help="default: models/, and the cache for dwpose"
+        "--to",
+        type=Path,
+        metavar="FOLDER",
+        help="default: models/, models/metrics/ for metrics, the cache for dwpose",
     )
     parser.add_argument("-y", "--yes", action="store_true", help="accept the licences without being asked")
     parser.set_defaults(run=run)
@@ -31,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from pose.dwpose import weights_folder
 
     release = RELEASES[options.name]
-    folder = options.to or (weights_folder() if options.name == "dwpose" else Path("models"))
+    folder = options.to or (weights_folder() if options.name == "dwpose" else Path(release.folder))
     print(describe(release, folder), flush=True)
     if release.needs_consent and not options.yes and not _agrees():
         return 2

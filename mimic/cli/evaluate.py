@@ -47,9 +47,9 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         "--protocol",
         choices=("A", "B", "none"),
         default="none",
-        help="rules of published figures: A (MimicMotion's), B (DisCo's: 256 x 256, PSNR overflow, L1/HW)",
+        help="rules of published metrics: A (MimicMotion's), B (DisCo's: 256 x 256, PSNR overflow, L1/HW)",
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="write all figures here")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="write all metrics here")
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
             with set_aside(PlainFiles((options.output,)), is_kept=not options.overwrite) as kept:
                 write_json(options.output, report)
             if kept is not None:
-                log.info("the former figures were of other things and are kept as %s", kept.paths[0].name)
+                log.info("the former metrics were of other things and are kept as %s", kept.paths[0].name)
     finally:
         print("\n".join(table(report)))
     if options.output is not None:
@@ -130,10 +130,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _former(output: Path) -> dict[str, Any] | None:
-    """The figures that are there; None where there are none.
+    """The metrics that are there; None where there are none.
 
     Raises:
-        ResultError: the file is there and holds no figures of this command.
+        ResultError: the file is there and holds no metrics of this command.
     """
     from mimic.results import ResultError
 
@@ -145,7 +145,7 @@ def _former(output: Path) -> dict[str, Any] | None:
         found = None
     if not isinstance(found, dict) or not {"protocol", "clips", "summary", "versions"} <= found.keys():
         raise ResultError(
-            f"{output} is there and holds no figures of `mimic evaluate`; it is not replaced. Choose another "
+            f"{output} is there and holds no metrics of `mimic evaluate`; it is not replaced. Choose another "
             "name"
         )
     return found
@@ -203,7 +203,7 @@ def _check_output(output: Path | None) -> None:
     if output is None:
         return
     if output.suffix != ".json":
-        raise UsageError(f"--output is {output}; figures are written as .json")
+        raise UsageError(f"--output is {output}; metrics are written as .json")
     if output.is_dir():
         raise UsageError(f"--output is {output}, a folder; give the name of a file")
     output.parent.mkdir(parents=True, exist_ok=True)

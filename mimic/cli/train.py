@@ -1,4 +1,4 @@
-"""`mimic train`, also as train.py: train a model as a YAML says."""
+"""`mimic train`, also as `python -m mimic.train` and train.py: train a model as a YAML says."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         parents=[shared],
         help="train a model as a YAML says",
         description="Train a model as a YAML says.",
-        epilog="On several GPUs: accelerate launch --config_file configs/accelerate/ddp.yaml train.py …",
+        epilog="On several GPUs: accelerate launch --config_file ddp.yaml -m mimic.train … "
+        "(`mimic configs accelerate/ddp` copies ddp.yaml)",
     )
-    parser.add_argument("--config", required=True, type=Path, help="a YAML of configs/train")
+    parser.add_argument(
+        "--config", required=True, type=Path, help="a YAML, or bundled:train/NAME (see `mimic configs`)"
+    )
     parser.add_argument(
         "--dry-run",
         action="store_true",

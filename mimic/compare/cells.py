@@ -54,7 +54,7 @@ def cell_is_made_of(
     tools: Tools,
     case: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of everything that decides a cell's frames and figures.
+    """The content of everything that decides a cell's frames and metrics.
 
     Args:
         model: `Models.identity` of the variant.

@@ -1,4 +1,4 @@
-"""Figures that others published, as context: by protocol, never in one column with figures measured here."""
+"""Metrics that others published, as context: by protocol, never in one column with metrics measured here."""
 
 from __future__ import annotations
 

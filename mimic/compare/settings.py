@@ -135,7 +135,7 @@ class CompareConfig(Config):
     """Where cells, `results.jsonl` and `report.html` go."""
 
     protocol: Literal["A", "B", "none"] = "none"
-    """Rules of the figures (`mimic.metrics.protocols`)."""
+    """Rules of the metrics (`mimic.metrics.protocols`)."""
 
     clips: ClipSettings = ClipSettings.model_validate({})
     """The clips."""

@@ -1,4 +1,4 @@
-"""From the cells' figures to a table: means with intervals, and a best one only where it is sure."""
+"""From the cells' metrics to a table: means with intervals, and a best one only where it is sure."""
 
 from __future__ import annotations
 

@@ -111,8 +111,8 @@ class CaseSettings(SVDSettings, ControlSettings):
     """`keep` copies the driving clip's audio to the result, in sync with it; `drop` writes no audio."""
 
     side_by_side: bool = False
-    """Also write `<name>_side_by_side.mp4`, which shows reference, driving maps and result next to each
-    other."""
+    """Also write `<name>_side_by_side.mp4`, which shows reference, driving clip, skeleton (or body parts)
+    and result next to each other, with labels."""
 
     preview: bool = False
     """While denoising runs, write `<name>_preview.mp4` after each step: a small clip, made without the

@@ -18,6 +18,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from mimic.families.adapters import AdaptedPipeline
+from mimic.families.published import card_of, push
 from mimic.files import apply_umask
 from mimic.models.image_embedding import image_processor_class
 from mimic.weights.parts import explained, load_parts, loading, read_json, require_parts
@@ -31,6 +32,7 @@ DEFAULTS_FILE = "mimic.json"
 _CARRIED = "_generation_defaults"
 _are_parts_checked: ContextVar[bool] = ContextVar("are_parts_checked", default=False)
 _diffusers_log = diffusers_logging.get_logger("diffusers.pipelines.pipeline_utils")
+_PUSH_OPTIONS = ("repo_id", "commit_message", "private", "token", "create_pr")
 _HUB_OPTIONS = ("revision", "cache_dir", "token", "force_download", "proxies")
 
 
@@ -95,8 +97,11 @@ class StoredPipeline(AdaptedPipeline):
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Save the pipeline as in diffusers, and `generation_defaults` to `mimic.json`.
 
-        LoRA adapters are not saved; `fuse_lora` merges them into the weights first.
+        LoRA adapters are not saved; `fuse_lora` merges them into the weights first. With ``push_to_hub=True``
+        the folder is then published as by `push_to_hub`, as ``repo_id`` or under its own name.
         """
+        is_published = bool(kwargs.pop("push_to_hub", False))
+        options = {name: kwargs.pop(name) for name in _PUSH_OPTIONS if name in kwargs}
         self.register_modules(**self.components)
         with quiet_libraries(), self.without_adapters():
             super().save_pretrained(save_directory, *args, **kwargs)
@@ -104,6 +109,48 @@ class StoredPipeline(AdaptedPipeline):
         apply_umask(file for folder in folders for file in folder.glob("*.safetensors"))
         content = json.dumps({"generation_defaults": self.generation_defaults}, indent=2, ensure_ascii=False)
         (Path(save_directory) / DEFAULTS_FILE).write_text(content + "\n", encoding="utf-8")
+        if is_published:
+            self.push_to_hub(**({"repo_id": Path(save_directory).absolute().name} | options))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        create_pr: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        subfolder: str | None = None,
+    ) -> str:
+        """Publish the pipeline on the Hugging Face hub, with a model card: licence, settings and metrics.
+
+        The card is the one that `mimic train` wrote beside the weights; for other weights it states what is
+        known of them. A card that is in the repository already is kept.
+
+        Args:
+            repo_id: ``owner/name``; made if it does not exist.
+            commit_message, private, token, create_pr, safe_serialization, variant, subfolder: as in
+                diffusers.
+
+        Returns:
+            address of the commit.
+        """
+        name = getattr(self.config, "_name_or_path", None)
+        source = Path(name) if name and os.path.isdir(name) else None
+        return push(
+            lambda folder: self.save_pretrained(
+                folder, safe_serialization=safe_serialization, variant=variant
+            ),
+            repo_id,
+            card=card_of(type(self).__name__, source, self.generation_defaults),
+            source=source,
+            message=commit_message or f"Upload {type(self).__name__}",
+            private=private,
+            token=token,
+            create_pr=create_pr,
+            subfolder=subfolder,
+        )
 
     @property
     def execution_device(self) -> torch.device:

@@ -17,7 +17,8 @@ from mimic.generation.animate import case_plan
 from mimic.generation.background import check_background
 from mimic.generation.drivers import Driver
 from mimic.generation.drivers.base import POSE_SUFFIXES, used_frames
-from mimic.generation.output import enlargement, side_by_side_path
+from mimic.generation.output import side_by_side_path
+from mimic.generation.panels import MOST_PANELS, enlargement
 from mimic.generation.reference import fitted, output_size, read_reference
 from mimic.names import same_place
 from mimic.results import ResultFiles, check_inputs_stay, read_result
@@ -141,7 +142,7 @@ def check_with_model(
             label, picture = read_reference(case.ref_image_path)
             height, width = output_size(picture, pipeline, case)
             num_frames = count_frames(case)
-            num_copies = 1 + (3 * enlargement(height) ** 2 if case.side_by_side else 0)
+            num_copies = 1 + (MOST_PANELS * enlargement(height) ** 2 if case.side_by_side else 0)
             bytes_per_pixel = MORE_BYTES_PER_PIXEL.get(case.format, BYTES_PER_PIXEL)
             num_bytes += int(num_frames * height * width * bytes_per_pixel * num_copies)
             shown = fitted(picture, height, width, pipeline, case)

@@ -1,4 +1,4 @@
-"""Write decoded frames to video files: the result, and reference, driving maps and result next to each other.
+"""Write decoded frames to video files: the result, and the side-by-side video.
 
 Legend: H height, W width. Frames are RGB uint8.
 """
@@ -6,26 +6,22 @@ Legend: H height, W width. Frames are RGB uint8.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mimic.generation.drivers import Driving, DrivingMaps
+from mimic.generation.panels import Panels, frames_of_clip
 from mimic.generation.reference import Reference
 from mimic.progress import Progress
 from mimic.video import AudioTrack
 from mimic.video.audio import in_step
 from mimic.video.folder import FrameWriter, open_writer
 from mimic.video.formats import sibling
-
-SIDE_BY_SIDE_MIN_HEIGHT = 384
-MARK_COLOUR = (255, 160, 0)
-"""Colour of the bar above driving maps whose poses are doubtful."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,13 @@ def write_frames(
         writer = opened(output.path, reference.height, reference.width)
         panels = writer_beside = None
         if output.side_by_side is not None:
-            panels = Panels(reference, maps, output.driving.marks)
+            panels = Panels(
+                reference,
+                maps,
+                output.driving.marks,
+                clip=frames_of_clip(output.driving),
+                map_label="skeleton" if output.driving.poses is not None else "body parts",
+            )
             writer_beside = opened(output.side_by_side, panels.height, panels.width)
         for number, frame in enumerate(frames, start=1):
             writer.write(frame)
@@ -116,48 +118,3 @@ def write_frames(
                 writer_beside.write(panels.draw(number, frame))
             progress(number, output.num_frames)
     return Written(writer.has_audio, writer.missing)
-
-
-def enlargement(height: int) -> int:
-    """Return the factor by which the panels of the side-by-side video are larger than the result."""
-    return -(-SIDE_BY_SIDE_MIN_HEIGHT // height)
-
-
-class Panels:
-    """Draws reference, driving map and result as three panels of the result's shape, enlarged if small.
-
-    Marked driving frames, numbered from 0, get a coloured bar with their label above the driving map.
-    """
-
-    def __init__(
-        self, reference: Reference, maps: DrivingMaps, marks: Mapping[int, str] | None = None
-    ) -> None:
-        self._marks = marks or {}
-        self._factor = enlargement(reference.height)
-        self.height, self._panel_width = self._factor * reference.height, self._factor * reference.width
-        self.width = 3 * self._panel_width
-        self._reference = reference.enlarged(self._factor)
-        self._maps = maps.resized(self.height, self._panel_width)
-
-    def draw(self, number: int, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Draw the panels of result frame ``number``; 1 is the first frame after the reference's."""
-        if self._factor > 1:
-            size = (self._panel_width, self.height)
-            frame = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-        drawn = self._maps.draw(number)
-        if number - 1 in self._marks:
-            drawn = _marked(drawn, self._marks[number - 1])
-        return np.concatenate([self._reference, drawn, frame], axis=1)
-
-
-def _marked(panel: NDArray[np.uint8], label: str) -> NDArray[np.uint8]:
-    """Return the panel with a bar at its top that shows a label."""
-    panel = panel.copy()
-    bar = max(16, panel.shape[0] // 16)
-    panel[:bar] = MARK_COLOUR
-    scale = bar / 32
-    place = (bar // 3, round(0.72 * bar))
-    cv2.putText(
-        panel, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), max(1, bar // 16), cv2.LINE_AA
-    )
-    return panel

@@ -27,7 +27,7 @@ from mimic.generation.unfinished import finish_interrupted, is_interrupted
 from mimic.locks import locked_folder
 from mimic.provenance import estimator_facts, weights_of
 from mimic.results import identity_of, is_same, read_result
-from mimic.weights.sources import sha256
+from mimic.weights.sources import SHARED_FILE, sha256
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def case_identities(
     vae, part_model = (
         None if path is None else local_path(path) for path in (config.vae_path, config.densepose_model)
     )
-    texts = sorted(base.rglob("*.json"))
+    texts = sorted(path for path in base.rglob("*.json") if path.name != SHARED_FILE)  # counted as weights
     shared = {
         "model": {path.relative_to(base).as_posix(): sha256(path) for path in texts},
         "weights": weights_of(base, checkpoint),

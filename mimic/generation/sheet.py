@@ -1,4 +1,4 @@
-"""A contact sheet of a side-by-side video: reference, and driving maps above the frames that they gave.
+"""A contact sheet of a side-by-side video: reference; driving clip and maps above the frames made of them.
 
 Legend: H height, W width. Pictures are RGB uint8.
 """
@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mimic.files import whole_file
+from mimic.generation.panels import STRIP, num_panels
 from mimic.results import PlainFiles, ResultError, set_aside
 from mimic.video import probe, read_frames
 from mimic.weights.sources import sha256
@@ -37,11 +38,12 @@ def check_sheet(path: Path) -> None:
         )
 
 
-def write_sheet(video: Path, path: Path, *, overwrite: bool = False) -> Path | None:
+def write_sheet(video: Path, result: Path, path: Path, *, overwrite: bool = False) -> Path | None:
     """Write the contact sheet of a side-by-side video; a sheet of the same video is kept as it is.
 
     Args:
-        video: reference, driving map and result beside each other.
+        video: the side-by-side video.
+        result: the video that it belongs to.
         path: the sheet, ``.png``.
         overwrite: replace a sheet of another video; if false, it is renamed to ``<name>.1.png``.
 
@@ -55,7 +57,7 @@ def write_sheet(video: Path, path: Path, *, overwrite: bool = False) -> Path | N
     of_video = sha256(video)
     if path.exists() and _shown(path) == of_video:
         return None
-    sheet = draw_sheet(video)
+    sheet = draw_sheet(video, result)
     mark = PngInfo()
     mark.add_text(_MARK, of_video)
     with set_aside(PlainFiles((path,)), is_kept=not overwrite) as former, whole_file(path) as beside:
@@ -63,12 +65,15 @@ def write_sheet(video: Path, path: Path, *, overwrite: bool = False) -> Path | N
     return None if former is None else next(iter(former))
 
 
-def draw_sheet(video: Path) -> NDArray[np.uint8]:
-    """Draw moments evenly spread over a side-by-side video, ``H x W x 3``."""
-    num_frames = probe(video).num_frames
+def draw_sheet(video: Path, result: Path) -> NDArray[np.uint8]:
+    """Draw moments evenly spread over the side-by-side video of a result, ``H x W x 3``."""
+    info, made = probe(video), probe(result)
+    num_frames, count = info.num_frames, num_panels(info.width, of_result=(made.height, made.width))
     wanted = np.linspace(0, num_frames - 1, min(num_frames, NUM_COLUMNS * NUM_BANDS)).round().astype(int)
     chosen = set(wanted.tolist())
-    columns = [_column(frame) for number, frame in enumerate(read_frames(video)) if number in chosen]
+    columns = [
+        _column(frame[STRIP:], count) for number, frame in enumerate(read_frames(video)) if number in chosen
+    ]
     num_columns = min(len(columns), NUM_COLUMNS)
     height, width = columns[0][1].shape[:2]
     bands = []
@@ -76,20 +81,20 @@ def draw_sheet(video: Path) -> NDArray[np.uint8]:
         moments = [column for _, column in columns[first : first + num_columns]]
         moments += [np.zeros_like(moments[0])] * (num_columns - len(moments))
         reference = np.zeros((height, width, 3), np.uint8)
-        reference[height // 2 :] = columns[0][0]
+        reference[height - CELL_HEIGHT :] = columns[0][0]
         bands.append(np.concatenate([reference, *moments], axis=1))
     return np.concatenate(bands)
 
 
-def _column(frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the reference, and the map above the result, of a frame of a side-by-side video."""
-    height, width = frame.shape[:2]
-    size = (max(1, round(width / 3 * CELL_HEIGHT / height)), CELL_HEIGHT)
-    reference, drawn, made = (
+def _column(panels: NDArray[np.uint8], count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the reference, and the other panels below each other, of a frame without its labels."""
+    height, width = panels.shape[:2]
+    size = (max(1, round(width / count * CELL_HEIGHT / height)), CELL_HEIGHT)
+    reference, *others = (
         np.asarray(cv2.resize(panel, size, interpolation=cv2.INTER_AREA), np.uint8)
-        for panel in np.split(frame[:, : width // 3 * 3], 3, axis=1)
+        for panel in np.split(panels[:, : width // count * count], count, axis=1)
     )
-    return reference, np.concatenate([drawn, made])
+    return reference, np.concatenate(others)
 
 
 def _shown(path: Path) -> str | None:

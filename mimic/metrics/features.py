@@ -35,6 +35,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -89,7 +90,7 @@ class FeatureNetwork:
     def __call__(self, frames: Frames) -> NDArray[np.float64]:
         pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(self._device)
         is_clip = self.role.num_frames is not None
-        pixels = pixels.permute(0, 4, 1, 2, 3) if is_clip else pixels.permute(0, 3, 1, 2)  # N 3 (T) H W
+        pixels = rearrange(pixels, "n t h w c -> n c t h w" if is_clip else "n h w c -> n c h w")
         if self._options is not None:
             features = self._module(pixels.float() if is_clip else pixels, **self._options)
         else:
@@ -106,10 +107,8 @@ class FeatureNetwork:
         size = self.role.size
         if self.role.num_frames is None:
             return self.role.normalise(resized(pixels, size, size, self._resize))
-        num, _, length, height, width = pixels.shape
-        flat = pixels.transpose(1, 2).reshape(-1, 3, height, width)
-        flat = resized(flat, size, size, "antialiased")
-        return self.role.normalise(flat.reshape(num, length, 3, size, size).transpose(1, 2))
+        flat = resized(rearrange(pixels, "n c t h w -> (n t) c h w"), size, size, "antialiased")
+        return self.role.normalise(rearrange(flat, "(n t) c h w -> n c t h w", n=len(pixels)))
 
 
 class PerceptualDistance:

@@ -50,7 +50,7 @@ def l1(pictures: Pictures, truth: Pictures) -> float:
 def l1_disco_divided_by_area(pictures: Pictures, truth: Pictures) -> float:
     """L1 as DisCo's script has it: mean absolute difference in grey levels, divided by height times width.
 
-    It falls with the resolution for one and the same error, so that only figures at one size compare. The
+    It falls with the resolution for one and the same error, so that only values at one size compare. The
     published tables of that lineage are at 256 x 256.
 
     Args:

@@ -18,6 +18,7 @@ MEANINGS = {
     "l1_disco_divided_by_area": Meaning("L1 / area", "", "DisCo's L1: divided by the picture's area"),
     "psnr": Meaning("PSNR", "dB", "closeness of pixel values; 3 dB more is half the squared error"),
     "psnr_disco_uint8_overflow": Meaning("PSNR (DisCo)", "dB", "with the 8-bit overflow of DisCo's code"),
+    "hand_psnr": Meaning("PSNR of hands", "dB", "the same where hands are"),
     "ssim": Meaning("SSIM", "", "likeness of local structure; 1 is equal"),
     "lpips": Meaning("LPIPS", "", "difference as a network sees it; 0 is equal"),
     "fid": Meaning("FID", "", "distance between the statistics of all generated and all true pictures"),

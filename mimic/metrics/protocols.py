@@ -1,4 +1,4 @@
-"""Which rules a set of figures was measured by. Figures of two protocols must not stand in one column."""
+"""Which rules a set of metrics was measured by. Metrics of two protocols must not stand in one column."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ PROTOCOLS = {
     "none": Protocol(
         name="none",
         title="no published protocol",
-        about="Frames at the truth's size, every figure by its definition. Compare with no published table.",
+        about="Frames at the truth's size, every metric by its definition. Compare with no published table.",
         size=None,
         picture_metrics=("l1", "psnr", "ssim", "lpips"),
         fid_resize="antialiased",

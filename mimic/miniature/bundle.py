@@ -76,9 +76,7 @@ def main() -> None:
     settings = settings_of(options.config, options.overrides)
     found = checkpoints(settings.output_dir)
     if not found:
-        parser.error(
-            f"no checkpoint in {settings.output_dir}; first `python train.py --config {options.config}`"
-        )
+        parser.error(f"no checkpoint in {settings.output_dir}; first `mimic train --config {options.config}`")
     defaults = {
         "height": settings.dancers.height,
         "width": settings.dancers.width,

@@ -44,8 +44,7 @@ def train_mini(settings: MiniSettings, *, progress: bool = True) -> Path:
     torch.manual_seed(settings.seed)
     if not (settings.vae / "config.json").is_file():
         raise ConfigError(
-            f"there is no VAE in {settings.vae}; first run `python train.py --config "
-            "configs/train/mini_vae.yaml`"
+            f"there is no VAE in {settings.vae}; first run `mimic train --config configs/train/mini_vae.yaml`"
         )
     vae = MiniTemporalVAE.from_pretrained(settings.vae)
     vae.requires_grad_(False).eval()

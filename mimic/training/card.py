@@ -8,14 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mimic.families.task import TrainingTask
-from mimic.files import local_path
 from mimic.provenance import versions
+from mimic.training.report import shown_steps
 from mimic.training.settings import TrainSettings
-from mimic.weights.download import RELEASES
-
-CARD_FILE = "README.md"
-_OWN_LICENCE = "Apache-2.0"
-_FIELD = re.compile(r"^(license|license_name):\s*(.+?)\s*$", re.MULTILINE)
+from mimic.weights.licences import OWN_LICENCE, licence_of
 
 
 def facts_of(settings: TrainSettings, task: TrainingTask, step: int) -> dict[str, str]:
@@ -42,27 +38,12 @@ def facts_of(settings: TrainSettings, task: TrainingTask, step: int) -> dict[str
     return facts
 
 
-def licence_of(model: str, checkpoint: str | None = None) -> str:
-    """Describe the licence of a training's base: of a known release, of a bundled model, or as its model card
-    says."""
-    found = []
-    for release in RELEASES.values():
-        if model.removeprefix("hf:") == release.base:
-            found.append(f"{release.base}: {release.base_licence}")
-        names = [name for file in release.files for name in (file.repository, file.name)]
-        if checkpoint is not None and any(name in checkpoint for name in names):
-            found.append(f"{release.files[0].repository}: {release.licence}")
-    if not found and (model == "tiny" or model.startswith("bundled:")):
-        found.append(_OWN_LICENCE)
-    card = local_path(model) / CARD_FILE
-    if not found and card.is_file():
-        fields = dict(_FIELD.findall(card.read_text(encoding="utf-8", errors="replace")))
-        found += [text.strip("\"'") for text in (fields.get("license_name", fields.get("license")),) if text]
-    return "; ".join(found) or f"that of {model}, which states none"
-
-
 def model_card(
-    facts: Mapping[str, str], settings: TrainSettings, *, best: Mapping[str, Any] | None = None
+    facts: Mapping[str, str],
+    settings: TrainSettings,
+    *,
+    best: Mapping[str, Any] | None = None,
+    validated: Mapping[int, Mapping[str, float]] | None = None,
 ) -> str:
     """Return the model card of a finished training, Markdown with the front matter of the Hugging Face hub.
 
@@ -70,8 +51,9 @@ def model_card(
         facts: of `facts_of`.
         settings: of the training.
         best: step and value of the best validation; None or empty without one.
+        validated: metrics of each validated step up to the exported one.
     """
-    is_own = facts["licence"] == _OWN_LICENCE
+    is_own = facts["licence"] == OWN_LICENCE
     front = [
         f"license: {'apache-2.0' if is_own else 'other'}",
         *([] if is_own else [f"license_name: {json.dumps(facts['licence'], ensure_ascii=False)}"]),
@@ -106,13 +88,14 @@ def model_card(
             f"{settings.validation.best_by} {best['value']:.4g} at step {best['step']:g}"
         )
     table = [f"| {name} | {str(value).replace('|', chr(92) + '|')} |" for name, value in rows.items()]
+    metrics = [] if not validated else ["", "Metrics of validation:", "", *_metrics(validated, best or {})]
     use = ["from mimic import load_pipeline", "", 'pipe = load_pipeline("FOLDER")  # this folder']
     parts = [
         "---", *front, "---", "",
         f"# {settings.family}, fine-tuned", "",
         "Weights trained with `mimic train`. They are bound by the licence of their base and by the rights "
         "to the videos that they were trained on.", "",
-        "| | |", "| --- | --- |", *table, "", "```python", *use, "```", "",
+        "| | |", "| --- | --- |", *table, *metrics, "", "```python", *use, "```", "",
     ]  # fmt: skip
     if settings.lora is not None:
         parts += [
@@ -122,3 +105,16 @@ def model_card(
             'pipe.set_adapters("mine", 0.8)', "pipe.unload_lora_weights()", "```", "",
         ]  # fmt: skip
     return "\n".join(parts)
+
+
+def _metrics(validated: Mapping[int, Mapping[str, float]], best: Mapping[str, Any]) -> list[str]:
+    """Return a table of the first, the best and the last validation."""
+    shown = shown_steps(validated, int(best["step"]) if best else None)
+    head = " | ".join(f"step {step} ({name})" for step, name in shown.items())
+    names = dict.fromkeys(name for step in shown for name in validated[step])
+    rows = []
+    for name in names:
+        values = (validated[step].get(name) for step in shown)
+        cells = " | ".join("" if value is None else f"{value:.4g}" for value in values)
+        rows.append(f"| {name} | {cells} |")
+    return [f"| metric | {head} |", f"| --- |{' --- |' * len(shown)}", *rows]

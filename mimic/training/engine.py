@@ -132,7 +132,7 @@ def make_accelerator(settings: TrainSettings) -> Any:
         raise ConfigError(
             f"the launcher started {launched} processes ({_SIZES[0]}), but {accelerator.num_processes} would "
             f"train together on {accelerator.device}, the others by themselves in the same output_dir; start "
-            "one with `python train.py …`, or launch as many as there are GPUs with `accelerate launch`"
+            "one with `mimic train …`, or launch as many as there are GPUs with `accelerate launch`"
         )
     _configure_fsdp(accelerator)
     passes = accelerator.num_processes * settings.accumulate

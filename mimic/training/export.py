@@ -16,12 +16,12 @@ from safetensors import SafetensorError
 from mimic.families.adapters import LORA_FILE
 from mimic.families.task import TrainingTask
 from mimic.files import whole_folder
-from mimic.training.card import CARD_FILE
 from mimic.training.engine import is_deepspeed, shares_weights
 from mimic.training.lora import adapted_layers, lora_state, merged
 from mimic.training.run import TrainingRun
 from mimic.training.saved import gather
 from mimic.training.state import StateError
+from mimic.weights.licences import CARD_FILE
 from mimic.weights.metadata import save_weights
 
 FINAL = "final"

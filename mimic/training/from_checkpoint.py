@@ -10,6 +10,7 @@ from mimic.config.loading import ConfigError, build
 from mimic.training.card import facts_of, model_card
 from mimic.training.checkpoints import AVERAGE, WEIGHTS, newest_whole
 from mimic.training.export import export
+from mimic.training.report import validations
 from mimic.training.saved import restore_tensors
 from mimic.training.settings import TrainSettings
 from mimic.training.state import StateError
@@ -46,7 +47,8 @@ def export_checkpoint(checkpoint: Path, folder: Path, *, overwrite: bool = False
     restore_tensors(trained, stored, AVERAGE if AVERAGE in stored.groups else WEIGHTS)
     task.model.eval()
     of_weights = facts_of(settings, task, progress.step)
-    card = model_card(of_weights, settings, best=progress.best)
+    validated = validations(checkpoint.absolute().parent, last_step=progress.step)
+    card = model_card(of_weights, settings, best=progress.best, validated=validated)
     return export(task, folder, facts=of_weights, card=card)
 
 

@@ -28,6 +28,7 @@ from mimic.training.export import FINAL, export, finished
 from mimic.training.logs import TrainingLog
 from mimic.training.order import generator_of, own_numbers, seed_of
 from mimic.training.policy import as_float
+from mimic.training.report import compared_with_start, validations
 from mimic.training.run import TrainingRun
 from mimic.training.settings import TrainSettings, learning_rate
 from mimic.training.setup import check_folder, set_up
@@ -120,7 +121,9 @@ def train(
         with finished(run, is_exact=True) as task:
             if task is not None and run.is_main:
                 facts = facts_of(settings, task, run.progress.step)
-                export(task, folder, facts=facts, card=model_card(facts, settings, best=run.progress.best))
+                validated = validations(settings.output_dir, last_step=run.progress.step)
+                card = model_card(facts, settings, best=run.progress.best, validated=validated)
+                export(task, folder, facts=facts, card=card)
         accelerator.wait_for_everyone()
         run.say(f"done: {folder}{_best(run)}")
         accelerator.end_training()
@@ -361,7 +364,9 @@ def _best(run: TrainingRun) -> str:
     if not best:
         return ""
     step, name = int(best["step"]), run.settings.validation.best_by
-    text = f"; the best validation was that of step {step} ({name} {best['value']:.4g})"
+    before = validations(run.settings.output_dir, last_step=0).get(0, {}).get(name)
+    compared = "" if before is None else f", {compared_with_start(best['value'], before)}"
+    text = f"; the best validation was that of step {step} ({name} {best['value']:.4g}{compared})"
     if step == run.progress.step:
         return f"{text}, the one in it"
     checkpoint = run.settings.output_dir / f"checkpoint-{step}"

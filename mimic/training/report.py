@@ -6,23 +6,36 @@ The page is made of `log.jsonl` and the videos of validation, and links them by 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from mimic.files import whole_file
+from mimic.metrics.meanings import MEANINGS, Meaning
 from mimic.training.logs import LOG_FILE
 
 REPORT_FILE = "report.html"
 _WIDTH, _HEIGHT, _MARGIN = 640, 160, 8
 _MOST_POINTS = 200
+_MOST_DOTS = 24
 _STYLE = """
+:root { color-scheme: light dark; --line: light-dark(#d8dbe0, #3a3d42); --dim: light-dark(#5b6068, #a0a6b0);
+  --curve: light-dark(#0b57d0, #8ab4f8); }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1a1a1a; background: #fff; }
-table { border-collapse: collapse; } th, td { padding: .3rem .8rem; border-bottom: 1px solid #ccc;
-  text-align: right; } th:first-child, td:first-child { text-align: left; }
-video { max-width: 100%; } figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; }
+  color: light-dark(#1a1a1a, #e8eaee); background: light-dark(#fff, #131417); }
+p { max-width: 70ch; } small, figcaption { color: var(--dim); } td small { display: block; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+video { width: 100%; max-width: 48rem; display: block; } figure { margin: 1rem 0; }
+.columns { display: grid; grid-template-columns: repeat(4, 1fr); max-width: 48rem; font-size: .85rem;
+  color: var(--dim); }
+.curves { display: grid; gap: 0 2rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }
+svg { width: 100%; height: auto; display: block; border-bottom: 1px solid var(--line); }
+polyline { fill: none; stroke: var(--curve); stroke-width: 2; } circle { fill: var(--curve); }
 """
 
 
@@ -31,7 +44,7 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
 
     Args:
         folder: the training's `output_dir`.
-        best_by: figure by which the best step was chosen.
+        best_by: metric by which the best step was chosen.
         best_step: the best step; None before the first validation.
         videos: name of the folder of validation videos.
 
@@ -41,15 +54,11 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
     Raises:
         OSError: it cannot be written.
     """
-    lines = [json.loads(line) for line in (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()]
-    validated = {
-        int(line["step"]): line["validation"]
-        for line in lines
-        if isinstance(line.get("validation"), dict) and "failed" not in line["validation"]
-    }
+    lines = _lines(folder)
+    validated = _validated(lines)
     if not validated:
         return None
-    shown = _shown_steps(validated, best_step)
+    shown = shown_steps(validated, best_step)
     parts = [
         "<!doctype html>",
         f'<html lang="en"><head><meta charset="utf-8"><title>Training {escape(folder.name)}</title>',
@@ -57,10 +66,9 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
         f"<h1>Training {escape(folder.name)}</h1>",
         f"<p>{escape(_verdict(validated, best_by, best_step))}</p>",
         _table(validated, shown),
-        "<h2>Validation clips</h2><p>Each row of a video: reference, pose, truth, generated; the same clips "
-        "and the same noise at every step.</p>",
+        "<h2>Validation clips</h2><p>The same clips and the same noise at every step.</p>",
         *(_video(folder, videos, step, name) for step, name in shown.items()),
-        "<h2>Curves</h2>",
+        '<h2>Curves</h2><div class="curves">',
         _curve("training loss", _means([(line["step"], line.get("loss")) for line in lines])),
     ]
     by_level = [(line["step"], line["levels"]) for line in lines if isinstance(line.get("levels"), dict)]
@@ -70,12 +78,32 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
     for name in dict.fromkeys(name for figures in validated.values() for name in figures):
         parts.append(_curve(name, [(s, f[name]) for s, f in validated.items() if name in f]))
     with whole_file(folder / REPORT_FILE) as beside:
-        beside.write_text("\n".join([*parts, "</main></body></html>\n"]), encoding="utf-8")
+        beside.write_text("\n".join([*parts, "</div></main></body></html>\n"]), encoding="utf-8")
     return folder / REPORT_FILE
 
 
-def _shown_steps(validated: Mapping[int, Any], best_step: int | None) -> dict[int, str]:
-    """The first, best and last validated step, with what each is."""
+def validations(folder: Path, *, last_step: int) -> dict[int, dict[str, float]]:
+    """Return the metrics of each validated step in a training's log, up to a step."""
+    return {step: found for step, found in _validated(_lines(folder)).items() if step <= last_step}
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    path = folder / LOG_FILE
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    )
+
+
+def _validated(lines: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
+    return {
+        int(line["step"]): line["validation"]
+        for line in lines
+        if isinstance(line.get("validation"), dict) and "failed" not in line["validation"]
+    }
+
+
+def shown_steps(validated: Mapping[int, Any], best_step: int | None) -> dict[int, str]:
+    """Return the first, best and last validated step, with what each is."""
     names: dict[int, list[str]] = {min(validated): ["before training" if min(validated) == 0 else "first"]}
     if best_step is not None and best_step in validated:
         names.setdefault(best_step, []).append("best")
@@ -87,11 +115,28 @@ def _verdict(validated: Mapping[int, Mapping[str, float]], best_by: str, best_st
     if best_step is None or best_by not in validated.get(best_step, {}):
         return f"{len(validated)} validations; none has {best_by}, by which the best is chosen."
     best = validated[best_step][best_by]
-    text = f"Step {best_step} is the best so far: {best_by} {best:.4g}"
-    if 0 in validated and best_by in validated[0]:
-        change = best - validated[0][best_by]
-        text += f", {abs(change):.3g} {'above' if change > 0 else 'below'} the model before training"
+    meaning = MEANINGS.get(best_by, Meaning(best_by, "", ""))
+    text = f"Step {best_step} is the best so far: {meaning.title} {best:.4g} {meaning.unit}".rstrip()
+    before = validated.get(0, {}).get(best_by)
+    if before is not None:
+        text += f", {compared_with_start(best, before)}"
     return f"{text}. On {len(validated)} validations of the same clips."
+
+
+def compared_with_start(best: float, before: float) -> str:
+    """Say whether a model that was trained is better than before, by a metric of which more is better."""
+    if best > before:
+        return f"{best - before:.3g} above the model before training"
+    return f"{before - best:.3g} below the model before training: no improvement by this metric"
+
+
+def _title(metric: str) -> str:
+    """The metric's title and unit."""
+    meaning = MEANINGS.get(metric)
+    if meaning is None:
+        level = re.fullmatch(r"loss_(sigma|t)_(.+)", metric)
+        return metric if level is None else f"loss at {level[1]} = {level[2]}"
+    return f"{meaning.title}, {meaning.unit}" if meaning.unit else meaning.title
 
 
 def _table(validated: Mapping[int, Mapping[str, float]], shown: Mapping[int, str]) -> str:
@@ -101,8 +146,12 @@ def _table(validated: Mapping[int, Mapping[str, float]], shown: Mapping[int, str
     for name in names:
         values = (validated[step].get(name) for step in shown)
         cells = "".join(f"<td>{'–' if value is None else f'{value:.4g}'}</td>" for value in values)
-        rows.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
-    return f"<table><thead><tr><th>figure</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        text = MEANINGS[name].text if name in MEANINGS else ""
+        rows.append(f"<tr><td>{escape(_title(name))}<small>{escape(text)}</small></td>{cells}</tr>")
+    return (
+        '<div class="wide" tabindex="0" role="region" aria-label="Metrics"><table><thead><tr><th>metric</th>'
+        f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def _video(folder: Path, videos: str, step: int, name: str) -> str:
@@ -111,8 +160,10 @@ def _video(folder: Path, videos: str, step: int, name: str) -> str:
     if not (folder / path).is_file():
         return f"<p>{escape(caption)}: {escape(path)} is not there.</p>"
     return (
-        f'<figure><figcaption>{escape(caption)}</figcaption><video controls loop muted preload="metadata" '
-        f'src="{escape(path)}" aria-label="{escape(caption)}"></video></figure>'
+        f'<figure><figcaption>{escape(caption)}</figcaption><div class="columns"><span>reference</span>'
+        "<span>pose</span><span>truth</span><span>generated</span></div>"
+        f'<video controls loop muted preload="metadata" src="{escape(path)}" aria-label="{escape(caption)}">'
+        "</video></figure>"
     )
 
 
@@ -139,10 +190,11 @@ def _curve(name: str, points: Sequence[tuple[float, float]]) -> str:
         y = _HEIGHT - _MARGIN - (value - low) / max(high - low, 1e-9) * (_HEIGHT - 2 * _MARGIN)
         return f"{x:.1f},{y:.1f}"
 
-    line = " ".join(place(step, value) for step, value in points)
-    caption = f"{name}: {low:.4g} to {high:.4g}, steps {left:g} to {right:g}"
+    places = [place(step, value) for step, value in points]
+    dots = "".join(f'<circle cx="{x}" cy="{y}" r="3"/>' for x, y in (each.split(",") for each in places))
+    caption = f"{_title(name)}: {low:.4g} to {high:.4g}, steps {left:g} to {right:g}"
     return (
         f"<figure><figcaption>{escape(caption)}</figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" aria-label="{escape(caption)}">'
-        f'<polyline points="{line}" fill="none" stroke="#0b57d0" stroke-width="2"/></svg></figure>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(caption)}">'
+        f'<polyline points="{" ".join(places)}"/>{dots if len(places) <= _MOST_DOTS else ""}</svg></figure>'
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
+from mimic.files import whole_file
 from mimic.weights.sources import (
     BASE_FILES,
     DWPOSE,
@@ -25,9 +28,12 @@ class ReleasedFile:
     """One file as published."""
 
     repository: str
+    """On the hub; of a file elsewhere, who publishes it."""
     name: str
     num_bytes: int
     sha256: str | None = None
+    url: str | None = None
+    """Address of a file that is not on the hub."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Release:
         base_licence: description of the base model's licence.
         needs_consent: whether users have to agree to a restrictive licence before the download.
         folders: further repositories, each downloaded to a folder.
+        folder: default folder of the files, which the shipped YAMLs and the documents name.
     """
 
     title: str
@@ -65,6 +72,8 @@ class Release:
     base_licence: str = ""
     needs_consent: bool = False
     folders: tuple[ReleasedFolder, ...] = ()
+    folder: str = "models"
+    """Where the files go unless another folder is named."""
 
     @property
     def num_bytes(self) -> int:
@@ -159,6 +168,45 @@ RELEASES = {
         ),
         licence="Apache-2.0",
     ),
+    "metrics": Release(
+        title="Networks of LPIPS, FID, FVD and FID-VID, for `mimic evaluate` and `mimic compare`",
+        files=(
+            ReleasedFile(
+                "pytorch.org",
+                "vgg16-397923af.pth",
+                553_433_881,
+                "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+                "https://download.pytorch.org/models/vgg16-397923af.pth",
+            ),
+            ReleasedFile(
+                "github.com/richzhang/PerceptualSimilarity",
+                "vgg.pth",
+                7_289,
+                "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+                "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/"
+                "082bb24f84c091ea94de2867d34c4544f68e0963/lpips/weights/v0.1/vgg.pth",
+            ),
+            ReleasedFile(
+                "github.com/mseitzer/pytorch-fid",
+                "pt_inception-2015-12-05-6726825d.pth",
+                95_628_359,
+                "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+                "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+                "pt_inception-2015-12-05-6726825d.pth",
+            ),
+            ReleasedFile(
+                "flateon/FVD-I3D-torchscript",
+                "i3d_torchscript.pt",
+                51_235_320,
+                "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
+            ),
+        ),
+        licence="VGG-16: BSD-3-Clause; LPIPS: BSD-2-Clause; Inception and I3D: Apache-2.0 (the networks that "
+        "they were converted from; the conversion of I3D states none)",
+        folders=(ReleasedFolder("Sony/humangif", "humangif", ("eval_fvd/resnet-50-kinetics.pth",)),),
+        needs_consent=True,
+        folder="models/metrics",
+    ),
 }
 
 
@@ -216,7 +264,11 @@ def fetch(release: Release, folder: Path, *, say: Callable[[str], None]) -> list
         path = folder / file.name
         if file in absent:
             say(f"{file.name} ({size_text(file.num_bytes)})")
-            path = hub_file(file.repository, file.name, folder=folder)
+            path = (
+                hub_file(file.repository, file.name, folder=folder)
+                if file.url is None
+                else _fetch_url(file.url, folder / file.name)
+            )
             _check(path, file)
         else:
             say(f"{file.name} is already in {folder}")
@@ -225,6 +277,18 @@ def fetch(release: Release, folder: Path, *, say: Callable[[str], None]) -> list
         say(f"{part.repository} to {folder / part.name}")
         found.append(_fetch_folder(part, folder / part.name))
     return found
+
+
+def _fetch_url(url: str, path: Path) -> Path:
+    from torch.hub import download_url_to_file
+
+    try:
+        with whole_file(path) as beside:
+            download_url_to_file(url, str(beside), progress=sys.stderr.isatty())
+    except (OSError, HTTPException) as error:
+        reason = " ".join(str(getattr(error, "reason", error) or type(error).__name__).split())
+        raise SourceError(f"{url} could not be downloaded: {reason}. Rerun the command") from error
+    return path
 
 
 def _fetch_folder(part: ReleasedFolder, folder: Path) -> Path:

@@ -23,7 +23,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
-from mimic.weights.sources import SourceError, VariantError, fetch_hint
+from mimic.weights.sources import SourceError, VariantError, fetch_hint, shared_weights
 from mimic.weights.strict import State, WeightsError, check_loading_info, load_strictly, read_state
 
 Names = tuple[str, str]
@@ -90,7 +90,7 @@ def find_files(
 
     Returns:
         (files, missing); if no set is complete, files is empty, and missing lists the shards named by an
-        index, or the usual name.
+        index, or the usual name. Parts of bundled models may have the file of another one (`shared.json`).
     """
     missing: list[str] = []
     for wanted in dict.fromkeys((variant, None, *_OTHER_VARIANTS)):
@@ -102,8 +102,9 @@ def find_files(
             missing = missing or lost
             is_begun = is_begun or bool(found) or any((folder / each).is_symlink() for each in lost)
         if is_begun:
-            break
-    return [], missing or [names[0]]
+            return [], missing
+    shared = shared_weights(folder)
+    return ([shared], []) if shared is not None else ([], missing or [names[0]])
 
 
 def require(paths: Iterable[Path], remedy: str) -> None:

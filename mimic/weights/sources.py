@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -30,12 +31,16 @@ _DOWNLOADS = {
     "lambdalabs/sd-image-variations-diffusers": "animate-anyone",
     "zcxu-eric/MagicAnimate": "magic-animate",
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "magic-animate",
+    "flateon/FVD-I3D-torchscript": "metrics",
+    "Sony/humangif": "metrics",
 }
 _LOCAL_NAMES = {
     "animate-anyone": ("AnimateAnyone", "sd-image-variations-diffusers"),
     "magic-animate": ("MagicAnimate", "stable-diffusion-v1-5", "sd-vae-ft-mse"),
 }
 """Folders that `mimic download NAME` makes, and that the shipped YAMLs name."""
+SHARED_FILE = "shared.json"
+"""Stands in a part's folder of a bundled model for weights that are those of another bundled model."""
 _IN_CACHE = re.compile(
     r"(?P<cache>.*)/models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/[^/]+/?(?P<part>.*)"
 )
@@ -283,13 +288,46 @@ def explained(repository: str) -> Iterator[None]:
         ) from error
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """Return the files of a model folder that hold weights."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
+def weight_files(folder: Path) -> dict[str, Path]:
+    """Return the files of a model folder that hold weights, by their name in it; shared ones included."""
+    found = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
         if path.suffix in (".safetensors", ".bin", ".pth", ".ckpt") and path.is_file()
-    )
+    }
+    for note in sorted(folder.rglob(SHARED_FILE)):
+        path = shared_weights(note.parent)
+        if path is not None:
+            found.setdefault((note.parent / path.name).relative_to(folder).as_posix(), path)
+    return found
+
+
+def shared_weights(part: Path) -> Path | None:
+    """Return the file of weights that a part of a bundled model shares with another; None for other parts.
+
+    Args:
+        part: folder of the part.
+
+    Raises:
+        SourceError: the other model does not have the file, or its content has changed.
+    """
+    note = part / SHARED_FILE
+    if not note.is_file():
+        return None
+    try:
+        stated = json.loads(note.read_text(encoding="utf-8"))
+        name, expected = str(stated["weights"]), str(stated["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{note} does not name shared weights. Install mimic-motion again.") from error
+    path = (ASSETS / name).resolve()
+    if not path.is_relative_to(ASSETS.resolve()):
+        raise SourceError(f"{note} names {name}, which is not in this package; it is refused.")
+    if not path.is_file() or sha256(path) != expected:
+        raise SourceError(
+            f"the weights of {part} are those of bundled:{Path(name).parent.as_posix()}, whose file "
+            f"{'has changed' if path.is_file() else 'is missing'}. Install mimic-motion again."
+        )
+    return path
 
 
 def sha256(path: Path) -> str:
@@ -304,6 +342,12 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def hub_id_of(folder: Path) -> str | None:
+    """Return the hub id of a folder in the hub's cache; None elsewhere."""
+    found = _IN_CACHE.fullmatch(folder.absolute().as_posix())
+    return None if found is None else f"{found['owner']}/{found['name']}"
+
+
 def fetch_hint(folder: Path, names: Sequence[str], *, is_damaged: bool = False) -> str | None:
     """Return a sentence with the command that downloads files of a folder in the hub's cache; None elsewhere.
 
@@ -314,10 +358,9 @@ def fetch_hint(folder: Path, names: Sequence[str], *, is_damaged: bool = False) 
     """
     from huggingface_hub import constants
 
-    found = _IN_CACHE.fullmatch(folder.absolute().as_posix())
-    if found is None:
+    found, repository = _IN_CACHE.fullmatch(folder.absolute().as_posix()), hub_id_of(folder)
+    if found is None or repository is None:
         return None
-    repository = f"{found['owner']}/{found['name']}"
     if repository in _DOWNLOADS and not is_damaged:
         return f"Run `mimic download {_DOWNLOADS[repository]}` once while online."
     files = " ".join(f"{found['part']}/{name}".lstrip("/") for name in names)

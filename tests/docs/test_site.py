@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import json
 import re
 import shlex
 import subprocess
@@ -12,15 +13,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from mimic.cli.main import _parsed
+from mimic.video import read_frames
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "PYPI.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ELSEWHERE = ("http://", "https://", "mailto:")
 
@@ -73,6 +77,32 @@ def test_every_page_is_in_the_navigation_and_the_other_way_round() -> None:
 def test_the_page_of_settings_is_as_the_schema_says() -> None:
     writer = script("write_settings")
     assert writer.PAGE.read_text(encoding="utf-8") == writer.page(), "run python docs/write_settings.py"
+
+
+def test_the_notebook_is_as_its_page() -> None:
+    writer = script("write_notebook")
+    assert writer.NOTEBOOK.read_text(encoding="utf-8") == writer.notebook(), (
+        "run python docs/write_notebook.py"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_notebook_goes_from_a_picture_to_a_fine_tuned_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads(script("write_notebook").NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    names: dict[str, Any] = {"__name__": "notebook"}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    work = Path("first-hour")
+    for name in ("dancing_side_by_side.mp4", "limbs.mp4", "mine.mp4", "run/report.html", "data/contact.png"):
+        assert (work / name).is_file()
+    made = [np.stack(list(read_frames(work / f"{name}.mp4"))) for name in ("dancing", "mine")]
+    assert made[0].shape == made[1].shape == (10, 96, 96, 3)
+    assert np.abs(made[0].astype(int) - made[1]).max() > 0, "the weights are others"
 
 
 def commands(page: Path) -> Iterator[str]:

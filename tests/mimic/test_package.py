@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,6 +48,16 @@ def test_packages_are_typed_and_licences_are_there() -> None:
     assert all((ROOT / name).is_file() for name in PROJECT["license-files"])
 
 
+def test_what_pypi_shows_has_absolute_links_and_says_what_the_readme_says() -> None:
+    shown = (ROOT / PROJECT["readme"]).read_text(encoding="utf-8")
+    assert re.findall(r"\]\(([^)]+)\)", shown)
+    assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)]+)\)", shown))
+    honest = "the gated weights themselves have not been run"
+    for text in (shown, (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert honest in " ".join(text.split())
+    assert all(link.startswith("https://") for link in PROJECT["urls"].values())
+
+
 def test_every_declared_package_is_imported() -> None:
     imported = {
         module.partition(".")[0]
@@ -73,3 +85,11 @@ def test_the_citation_has_the_version_and_the_issue_forms_can_be_read() -> None:
     for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
         form = yaml.safe_load(path.read_text(encoding="utf-8"))
         assert {"name", "description", "body"} <= form.keys()
+
+
+def test_loading_a_model_in_a_fresh_process_prints_nothing_of_the_libraries() -> None:
+    script = "import mimic; mimic.load_pipeline('bundled:mini', device='cpu')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")

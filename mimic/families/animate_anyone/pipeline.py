@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
-from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+from transformers import CLIPVisionModelWithProjection
 
 from mimic.config.sampling import SamplingSettings
 from mimic.data.transforms import picture_to_tensor
@@ -27,12 +27,18 @@ from mimic.families.plan import Plan
 from mimic.families.pose_features import PoseFeatures
 from mimic.families.step_pipeline import Branches, Window
 from mimic.families.steps import ImageConditions
+from mimic.models.image_embedding import image_processor_class
 from mimic.models.mini import MiniTemporalVAE
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.pose_guider import PaperPoseGuider, PoseGuider
 from mimic.models.reference import ReferenceBank, reference_blocks
 from mimic.models.reference_unet import ReferenceUNet
 from mimic.sampling import guidance
+
+if TYPE_CHECKING:
+    from transformers import CLIPImageProcessor
+else:  # without the notice that importing it gives where torchvision is missing
+    CLIPImageProcessor = image_processor_class()
 
 
 class AnimateAnyoneSettings(SamplingSettings):

@@ -10,13 +10,13 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
-from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+from transformers import CLIPVisionModelWithProjection
 
 from mimic.config.sampling import SVDSettings
 from mimic.data.transforms import picture_to_tensor
@@ -27,12 +27,17 @@ from mimic.families.plan import Plan
 from mimic.families.pose_features import PoseFeatures
 from mimic.families.step_pipeline import Branches, Window
 from mimic.families.steps import ImageConditions
-from mimic.models.image_embedding import embed_images
+from mimic.models.image_embedding import embed_images, image_processor_class
 from mimic.models.mini import MiniTemporalVAE
 from mimic.models.pose_net import PoseNet
 from mimic.models.svd_unet import PoseConditionedSVDUNet
 from mimic.models.vae import encode_images
 from mimic.sampling.noise import draw_noise
+
+if TYPE_CHECKING:
+    from transformers import CLIPImageProcessor
+else:  # without the notice that importing it gives where torchvision is missing
+    CLIPImageProcessor = image_processor_class()
 
 
 class MimicMotionSettings(SVDSettings):

@@ -78,6 +78,9 @@ class Driving:
     marks: Mapping[int, str] = field(default_factory=dict)
     """Labels of faulty driving frames, numbered from 0, for the side-by-side video."""
 
+    shows_clip: bool = True
+    """Whether the clip shows something else than the maps."""
+
     @property
     def num_frames(self) -> int:
         """Number of driving frames: all maps except the reference's."""

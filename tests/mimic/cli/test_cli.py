@@ -91,8 +91,8 @@ def test_demo_runs_the_shipped_config_with_changes(
     assert probe("made/demo.mp4").num_frames == 2
     assert json.loads(Path("made/demo.json").read_text())["reference"]["file"] == "bundled:demo/reference.png"
     assert "Traceback" not in printed.err
-    # Two moments: a column of the reference and two of map and result.
-    assert read_image("made/demo.png").shape == (2 * 192, 3 * 192, 3)
+    # Two moments: a column of the reference and two of driving clip, map and result.
+    assert read_image("made/demo.png").shape == (3 * 192, 3 * 192, 3)
 
 
 def test_demo_never_replaces_a_picture_that_is_no_sheet(

@@ -167,7 +167,7 @@ def test_unequal_and_unpaired_clips_are_measured_when_allowed():
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["-o", "figures.txt"], "figures are written as .json"),
+        (["-o", "figures.txt"], "metrics are written as .json"),
         (["-o", "folder.json"], "a folder; give the name of a file"),
         (["--tile-size", "8"], "belong together"),
         (["--tile-size", "-8", "--tile-overlap", "2"], "a window holds at least one frame"),
@@ -256,5 +256,5 @@ def test_a_json_of_somebody_else_stays(options: tuple[str, ...], capsys: pytest.
     Path("new").mkdir()
     Path("new/figures.json").write_text('{"my": "notes"}')
     evaluate(*options, code=2)
-    assert "holds no figures" in capsys.readouterr().err
+    assert "holds no metrics" in capsys.readouterr().err
     assert Path("new/figures.json").read_text() == '{"my": "notes"}'

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,8 @@ from mimic import generate
 from mimic.config import CaseSettings
 from mimic.generation.drivers import DriverTools
 from mimic.generation.drivers.skeleton import SkeletonDriver, SkeletonMaps, fit_to_reference
-from mimic.generation.output import Output, Panels, write_frames
+from mimic.generation.output import Output, write_frames
+from mimic.generation.panels import STRIP, Panels
 from mimic.generation.reference import output_size, see_reference
 from mimic.video import VideoWriteError, probe, read_frames, read_image
 from pose import PoseError, PoseSequence, draw_pose
@@ -70,9 +72,17 @@ def test_the_sound_of_the_clip_stays(estimated: Any) -> None:
     assert claps_heard(estimated.path) == pytest.approx(CLAPS, abs=0.03)  # through two AAC encodings
 
 
-def test_reference_skeleton_and_result_are_shown_beside_each_other(estimated: Any) -> None:
-    beside = probe(estimated.path.with_name("result_side_by_side.mp4"))
-    assert (beside.num_frames, beside.height, beside.width, beside.has_audio) == (5, 384, 3 * 384, True)
+def test_reference_clip_skeleton_and_result_are_shown_beside_each_other(stage: Stage, estimated: Any) -> None:
+    beside = probe(estimated.side_by_side)
+    size = (STRIP + 384, 4 * 384)
+    assert (beside.num_frames, beside.height, beside.width, beside.has_audio) == (5, *size, True)
+    shown = [frame[STRIP:, 384:768].astype(int) for frame in read_frames(estimated.side_by_side)]
+    wanted = list(read_frames(stage.driving, stride=2))
+    assert len(shown) == len(wanted)
+    for panel, frame in zip(shown, wanted):
+        side = min(384, round(384 * frame.shape[1] / frame.shape[0]))
+        middle = cv2.resize(frame, (side, 384), interpolation=cv2.INTER_AREA)
+        assert np.abs(panel[:, (384 - side) // 2 :][:, :side] - middle).mean() < 6
 
 
 def test_the_report_tells_clip_and_estimator(stage: Stage, estimated: Any) -> None:
@@ -351,7 +361,9 @@ def test_panels_show_reference_skeleton_and_result(stage: Stage, pipeline: Any) 
     maps = SkeletonMaps(poses, 32, 32, canvas_short_side=256)
     panels = Panels(seen, maps)
     drawn = panels.draw(4, np.full((32, 32, 3), 77, np.uint8))
-    assert drawn.shape == (panels.height, panels.width, 3) == (384, 1152, 3)
+    assert drawn.shape == (panels.height, panels.width, 3) == (STRIP + 384, 1152, 3)
+    labels, drawn = drawn[:STRIP], drawn[STRIP:]
+    assert all(labels[:, at : at + 384].max() > 200 for at in (0, 384, 768))
     assert np.array_equal(drawn[:, :384], read_image(stage.reference))
     assert np.array_equal(drawn[:, 384:768], draw_pose(poses[4], 384, 384, canvas_short_side=256)[0])
     assert (drawn[:, 768:] == 77).all()

@@ -18,6 +18,7 @@ from mimic.families.magic_animate.tiny import tiny_pipeline
 from mimic.generation import generate, run_config
 from mimic.generation.checks import InputError
 from mimic.generation.drivers.body_parts import BodyPartMaps, check_is_densepose
+from mimic.generation.panels import STRIP
 from mimic.generation.result import GenerateResult
 from mimic.video import VideoError, probe, read_frames, write_image
 from pose.densepose import densepose_palette
@@ -93,7 +94,8 @@ def test_a_densepose_video_gives_the_frames_that_the_pipeline_gives_for_its_maps
 
 def test_the_maps_are_shown_between_reference_and_result(driven: GenerateResult) -> None:
     assert driven.side_by_side is not None
-    middle = np.stack(list(read_frames(driven.side_by_side)))[0, :, 384:768]
+    assert probe(driven.side_by_side).width == 3 * 384  # the clip is the maps
+    middle = np.stack(list(read_frames(driven.side_by_side)))[0, STRIP:, 384:768]
     assert np.abs(middle[2, 2].astype(int) - densepose_palette()[0]).max() < 12
 
 

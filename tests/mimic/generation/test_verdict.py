@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mimic import generate
-from mimic.generation.output import MARK_COLOUR, Panels
+from mimic.generation.panels import MARK_COLOUR, STRIP, Panels
 from mimic.generation.reference import Reference
 from mimic.generation.verdict import judge_driving
 from pose import PoseError, PoseSequence, draw_pose
@@ -64,7 +64,7 @@ def test_legs_that_a_half_body_reference_does_not_show_are_not_cut_off() -> None
 def test_marked_frames_have_a_bar_above_the_driving_map() -> None:
     picture = np.zeros((384, 288, 3), np.uint8)
     panels = Panels(Reference("", picture, picture, None), Maps(), {2: "nobody seen"})
-    plain, marked = panels.draw(2, picture), panels.draw(3, picture)
+    plain, marked = panels.draw(2, picture)[STRIP:], panels.draw(3, picture)[STRIP:]
     assert (plain == 0).all()
     assert tuple(marked[1, 288 + 280]) == MARK_COLOUR
     assert (marked[:, :288] == 0).all()

@@ -2,9 +2,10 @@
 
 import pytest
 
-from mimic.training.card import CARD_FILE, facts_of, licence_of, model_card
+from mimic.training.card import facts_of, model_card
 from mimic.training.export import export
 from mimic.training.tasks import make_task
+from mimic.weights.licences import CARD_FILE, licence_of
 from mimic.weights.metadata import read_facts
 from tests.mimic.training.small import digests, small_settings
 

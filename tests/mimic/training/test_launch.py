@@ -23,17 +23,19 @@ from tests.mimic.training.small import finish, free_port, log_of, small_settings
 
 ROOT = Path(__file__).parents[3]
 SOURCES = sorted([*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("docs/*.md"), ROOT / "README.md"])
-_START = re.compile(r"^(?:[A-Z_0-9]+=\S+ )*(?:python train\.py|torchrun|accelerate launch|mimic train) ")
+_START = re.compile(
+    r"^(?:[A-Z_0-9]+=\S+ )*(?:python (?:-m mimic\.train|train\.py)|torchrun|accelerate launch|mimic train) "
+)
 TINY = ["model=tiny", "checkpoint=null", "max_steps=1", "batch_size=2", "precision=fp32", "num_workers=0",
         "cpu_threads=1", "optimiser.name=adamw", "memory.cache=null", "validation.every=0",
         "tensorboard=false",
         "data.source=synthetic", "data.path=null", "data.densepose_videos=null", "data.sizes=[]",
         "data.num_clips=2", "data.num_val_clips=1", "data.height=32", "data.width=32", "data.num_frames=2",
         "data.reference_margin=0", "data.canvas_short_side=64"]  # fmt: skip
+PROGRAMS = ("train.py", "mimic.train", "train")
 NOT_RUN = {
     "zero2.yaml": "DeepSpeed is not among the dependencies",
     "configs/train/mini": "trainers of their own, which tests/mimic/miniature runs",
-    " -m mimic ": "no training",
 }
 """A part of a command to the reason why it is not run here; its launcher and settings are checked."""
 
@@ -55,10 +57,12 @@ class Command:
         while "=" in words[0]:
             name, _, value = words.pop(0).partition("=")
             environment[name] = value
-        script = words.index("train.py") if "train.py" in words else words.index("train")
+        script = next(number for number, word in enumerate(words) if word in PROGRAMS)
         rest = words[script + 1 :]
         config = rest.index("--config")
-        return environment, words[:script], ROOT / rest[config + 1], rest[:config] + rest[config + 2 :]
+        path = re.sub(r"^bundled:(.*)$", r"configs/\1.yaml", rest[config + 1])
+        launcher = words[: script - 1 if words[script] == "mimic.train" else script]
+        return environment, launcher, ROOT / path, rest[:config] + rest[config + 2 :]
 
 
 def commands() -> Iterator[Command]:
@@ -81,8 +85,8 @@ def commands() -> Iterator[Command]:
 
 
 ALL = sorted(set(commands()), key=str)
-TO_RUN = list({command.text: command for command in ALL}.values())
-TRAININGS = [command for command in ALL if " -m mimic " not in command.text]
+TRAININGS = [command for command in ALL if not re.search(r"-m mimic(?!\.train)", command.text)]
+TO_RUN = list({command.text: command for command in TRAININGS}.values())
 
 
 def reason_not_to_run(command: Command) -> str | None:
@@ -133,7 +137,8 @@ def test_every_launch_command_trains_at_tiny_size(command, tmp_path):
     rest = launcher[2:] if launcher[0] == "accelerate" else launcher[1:]
     size = [*TINY, f"output_dir={folder}", f"data.height={64 if 'animate' in config.stem else 32}"]
     done = subprocess.run(
-        [sys.executable, *modules[launcher[0]], *rest, "train.py", "--config", config, *options, *size],
+        [sys.executable, *modules[launcher[0]], *rest, *("-m", "mimic.train"),
+         "--config", config, *options, *size],
         check=False, env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
         cwd=ROOT, capture_output=True, text=True, timeout=280,
     )  # fmt: skip

@@ -21,6 +21,7 @@ def test_a_tracker_gets_what_the_log_has_and_the_model_before_training_is_its_st
     said = Said()
     train(settings, say=said)
     assert "validation before the first step: psnr" in str(said)
+    assert "the model before training" in str(said), "the closing line compares with step 0"
     lines = log_of(tmp_path)
     assert [line["step"] for line in lines] == [0, 1, 2]
     assert lines[0]["validation"].keys() == lines[2]["validation"].keys()
@@ -28,7 +29,8 @@ def test_a_tracker_gets_what_the_log_has_and_the_model_before_training_is_its_st
     assert lines[1]["frames_per_s"] == pytest.approx(2 * lines[1]["clips_per_s"], rel=0.01)
     assert 0 <= lines[1]["frames_with_hands"] <= 1
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "Step 2 is the best so far: psnr" in page
+    assert "Step 2 is the best so far: PSNR " in page
+    assert "the model before training" in page
     assert "step 0 (before training)" in page
     assert "step 2 (best and last)" in page
     for step in (0, 2):

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from mimic.weights.parts import load_part, load_parts
-from mimic.weights.sources import SourceError
+from mimic.weights.parts import find_files, load_part, load_parts
+from mimic.weights.sources import SourceError, sha256, weight_files
 from mimic.weights.strict import WeightsError
 
 State = dict[str, Tensor]
@@ -345,3 +345,30 @@ def test_all_networks_of_a_model_are_loaded_but_those_that_are_given(tmp_path: P
         load_parts(folder, dtype=torch.float32, given={})
     with pytest.raises(SourceError, match=r"not found: .*model_index\.json"):
         load_parts(folder / "vae", dtype=torch.float32, given={})
+
+
+def test_parts_of_bundled_models_share_weights_by_their_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mimic.weights.sources.ASSETS", tmp_path)
+    small_vae().save_pretrained(tmp_path / "one" / "vae")
+    weights = tmp_path / "one" / "vae" / "diffusion_pytorch_model.safetensors"
+    other = tmp_path / "two" / "vae"
+    other.mkdir(parents=True)
+    shutil.copy(weights.with_name("config.json"), other)
+    note = {"weights": "one/vae/diffusion_pytorch_model.safetensors", "sha256": sha256(weights)}
+    (other / "shared.json").write_text(json.dumps(note))
+    one, two = (
+        load_part(AutoencoderKL, tmp_path / name / "vae", dtype=torch.float32) for name in ("one", "two")
+    )
+    assert all(torch.equal(tensor, two.state_dict()[key]) for key, tensor in one.state_dict().items())
+    assert weight_files(tmp_path / "two") == {"vae/diffusion_pytorch_model.safetensors": weights}
+    one.save_pretrained(other)
+    assert find_files(other) == ([other / weights.name], []), "weights of its own come first"
+    (other / weights.name).unlink()
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    with pytest.raises(SourceError, match="whose file has changed"):
+        load_part(AutoencoderKL, other, dtype=torch.float32)
+    (other / "shared.json").write_text(json.dumps(note | {"weights": "../outside.safetensors"}))
+    with pytest.raises(SourceError, match="is not in this package"):
+        load_part(AutoencoderKL, other, dtype=torch.float32)

@@ -2,14 +2,25 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
+from mimic.cli.download import NAMES
 from mimic.weights.download import RELEASES, Release, ReleasedFile, describe, fetch, size_text
-from mimic.weights.sources import SourceError, hub_file, resolve, resolve_checkpoint, sha256, weight_files
+from mimic.weights.sources import (
+    SourceError,
+    hub_file,
+    resolve,
+    resolve_checkpoint,
+    sha256,
+    snapshot,
+    weight_files,
+)
 from tests.hub import Hub, serve
 
 SVD_LIKE = {
@@ -218,6 +229,44 @@ def test_another_file_than_the_published_is_refused(hub: Hub, tmp_path: Path) ->
         fetch(release_of(hub, num_bytes=7), tmp_path / "b", say=lambda line: None)
 
 
+def test_a_file_outside_the_hub_is_fetched_by_its_address_and_checked(hub: Hub, tmp_path: Path) -> None:
+    url = f"{hub.url}/made-up/mimic/resolve/main/big.pth"
+    (path,) = fetch(replace(release_of(hub, url=url), base=None), tmp_path, say=lambda line: None)
+    assert path.read_bytes() == hub.repositories["made-up/mimic"]["big.pth"]
+    other = replace(release_of(hub, url=url, sha256="0" * 64), base=None)
+    with pytest.raises(SourceError, match="is not the published file"):
+        fetch(other, tmp_path / "a", say=lambda line: None)
+    for wrong, reason in (
+        (f"{hub.url}/none/resolve/main/x", "Not Found"),
+        ("http://127.0.0.1:9/x", "refused"),
+    ):
+        with pytest.raises(SourceError, match=f"could not be downloaded: .*{reason}"):
+            fetch(replace(release_of(hub, url=wrong), base=None), tmp_path / "b", say=lambda line: None)
+    assert not list((tmp_path / "b").iterdir())
+
+
+def test_every_published_file_is_pinned_by_size_and_hash() -> None:
+    assert set(RELEASES) == set(NAMES)
+    for release in RELEASES.values():
+        assert release.files or release.folders
+        for file in release.files:
+            assert file.num_bytes > 0
+            assert re.fullmatch("[0-9a-f]{64}", file.sha256 or ""), file.name
+            assert release.licence
+    networks = describe(replace(RELEASES["metrics"], folders=()), Path("x"))
+    for word in ("553 MB", "BSD-2-Clause", "from github.com/mseitzer/pytorch-fid to x"):
+        assert word in networks
+
+
+@pytest.mark.parametrize("name", RELEASES)
+@pytest.mark.usefixtures("no_network")
+def test_without_a_network_the_remedy_is_the_same_command(name: str) -> None:
+    repositories = {part.repository for part in RELEASES[name].folders}
+    for repository in repositories - {"stabilityai/sd-vae-ft-mse"}:  # which two releases have
+        with pytest.raises(SourceError, match=f"`mimic download {name}`"):
+            snapshot(repository, wanted=["*"], local_files_only=True)
+
+
 def test_too_little_space_is_said_before_anything_is_fetched(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"free, and 1000000000\.00 GB are needed"):
         fetch(release_of(hub, num_bytes=10**18), tmp_path, say=lambda line: None)
@@ -237,7 +286,7 @@ def test_sizes_and_licences_are_told(tmp_path: Path) -> None:
 
 def test_hashes_of_weights_are_theirs(hub: Hub, tmp_path: Path) -> None:
     folder = resolve("made-up/svd", checkpoint="x")
-    files = {path.relative_to(folder).as_posix(): sha256(path) for path in weight_files(folder)}
+    files = {name: sha256(path) for name, path in weight_files(folder).items()}
     assert files == {
         name: hashlib.sha256(SVD_LIKE[name]).hexdigest()
         for name in ("vae/diffusion_pytorch_model.fp16.safetensors", "image_encoder/model.fp16.safetensors")
