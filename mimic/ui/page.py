@@ -25,7 +25,8 @@ button[role="tab"].selected { color: var(--primary-700); }
 .dark button[role="tab"].selected { color: var(--primary-300); }
 #live-panel { overflow-wrap: anywhere; }
 .live-row { display: flex; flex-wrap: wrap; gap: 1rem; margin: .75rem 0; align-items: end; }
-.live-row label { display: flex; flex-direction: column; gap: .25rem; max-width: 100%; }
+.live-row label { display: flex; flex-direction: column; gap: .25rem; flex: 1 1 12rem; min-width: 0; }
+.live-row input { width: 100%; min-width: 0; }
 .live-row input, .live-row select, .live-row button {
   min-height: 2.5rem; padding: .4rem .8rem; border: 1px solid var(--neutral-500); border-radius: 6px;
   background: var(--input-background-fill); color: var(--body-text-color); max-width: 100%; margin: 0; }

@@ -96,6 +96,22 @@ def test_stopped_work_leaves_nothing(studio: Studio, at: str) -> None:
     assert sorted(studio.folder.iterdir()) == before
 
 
+def test_previews_are_shown_while_denoising_and_then_gone(studio: Studio) -> None:
+    seen = []
+    settings = {**SHORT, "num_inference_steps": 3}
+    result = studio.generate(PICTURE, CLIP, settings, quiet, lambda path: seen.append((path, probe(path))))
+    assert len(seen) > 1
+    assert [info.num_frames for _, info in seen] == [4] * len(seen)
+    assert not any(path.exists() for path, _ in seen)
+    assert "preview" not in (result.folder / "result.yaml").read_text(encoding="utf-8")
+
+
+def test_the_estimate_is_of_the_trimmed_clip(studio: Studio) -> None:
+    assert studio.estimate(PICTURE, CLIP, SHORT).num_frames == 4
+    steps = [studio.estimate(PICTURE, CLIP, {**SHORT, "num_inference_steps": n}).num_steps for n in (2, 5)]
+    assert steps == [2, 5]
+
+
 def test_people_of_a_frame_are_found(studio: Studio) -> None:
     frame, poses = studio.people(CLIP, seconds=1.0)
     assert frame.shape[:2] == (probe(CLIP).height, probe(CLIP).width)
