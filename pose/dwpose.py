@@ -23,7 +23,7 @@ from pose.detector import PersonDetector
 from pose.estimators import Estimator, Progress, checked_frames, checked_picture
 from pose.session import Network, available_cores
 from pose.skeletons import COCO_INDEX
-from pose.tracking import Followed, check_choice, follow_person, stack_people
+from pose.tracking import Followed, check_choice, stack_people
 from pose.types import NUM_POINTS, PoseError, PoseSequence
 
 DETECTOR_FILE = "yolox_l.onnx"
@@ -112,10 +112,7 @@ class DWPose(Estimator):
                     found.append(people)
                     if progress is not None:
                         progress(len(found), total)
-        followed = follow_person(stack_people(found, height, width, fps), person)
-        most_people = max(len(points) for points, _ in found)
-        told = {"estimator": self.name, "person": person, "most_people": most_people}
-        return replace(followed, metadata=told)
+        return self.follow(stack_people(found, height, width, fps), person)
 
     def _people(self, pictures: list[NDArray[np.uint8]], workers: ThreadPoolExecutor) -> list[Frame]:
         """Everyone in each of some pictures, the surest first."""
@@ -205,7 +202,7 @@ def has_weights() -> bool:
     """Whether `find_weights()` finds the files.
 
     Raises:
-        EstimatorWeightsError: $MIMIC_DWPOSE names a folder that lacks them: whoever set it wants DWPose.
+        EstimatorWeightsError: $MIMIC_DWPOSE names a folder that lacks them (it is set, so DWPose is wanted).
     """
     try:
         find_weights()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pose.tracking import Followed
+from pose.tracking import Followed, follow_person
 from pose.types import PoseError, PoseSequence
 from pose.video import VideoReader
 
@@ -48,6 +48,12 @@ class Estimator(ABC):
         Raises:
             PoseError: there are no frames, they differ in size, or the person is in none of them.
         """
+
+    def follow(self, everyone: PoseSequence, person: Followed) -> PoseSequence:
+        """Select the person to follow among everyone found in a clip, and note how many there are."""
+        followed = follow_person(everyone, person)
+        told = {"estimator": self.name, "person": person, "most_people": everyone.num_people}
+        return replace(followed, metadata=told)
 
     def video(
         self,

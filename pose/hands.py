@@ -1,6 +1,6 @@
 """Where the hands are and how sure the estimator is of them.
 
-Hands of which every point is sure mark the regions whose error counts more in training: MimicMotion's
+Hands whose points all have a high score mark the regions whose error counts more in training: MimicMotion's
 regional loss amplification (arXiv 2406.19680, section 3.4). The paper does not publish its threshold.
 
 Legend: F frames, P people, 2 hands (left, right).

@@ -20,7 +20,7 @@ _SMOOTH_SECONDS = 0.4  # over which depths are averaged, so that nobody flickers
 
 
 def people_from_left(sequence: PoseSequence) -> list[int]:
-    """People along P from left to right, each where they are first seen; who is never seen is left out."""
+    """Order people along P from left to right by their first position, without those who are never seen."""
     is_seen = sequence.is_seen
     places = {}
     for person in np.flatnonzero(is_seen.any(axis=0)):

@@ -125,7 +125,7 @@ def stretches(is_so: NDArray[np.bool_]) -> list[Stretch]:
 
 
 def _is_same(sequence: PoseSequence, person: int, last: int, first: int) -> bool:
-    """Whether who is seen again is who was seen last: after a short time, and not too far away."""
+    """Whether the person seen again is the one seen last: after a short time and not too far away."""
     seconds = (first - last) / sequence.fps
     if seconds >= PATIENCE_SECONDS:
         return False

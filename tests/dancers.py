@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mimic.dancers.character import sample_character
+from mimic.dancers.clip import RenderedClip
 from mimic.dancers.motion import sample_motion
 from mimic.dancers.render import render
 from mimic.dancers.world import World
@@ -67,3 +68,11 @@ def make_stage(folder: Path) -> Stage:
         clip.poses,
         folder / "model",
     )
+
+
+def write_dancer(path: Path, dancer: RenderedClip) -> Path:
+    """Write the frames of a dancer, 10 in a second."""
+    with VideoWriter(path, height=SIDE, width=SIDE, fps=FPS) as writer:
+        for frame in dancer.frames:
+            writer.write(frame)
+    return path

@@ -25,7 +25,7 @@ from mimic.families.frames import OUTPUT_TYPES, Frames
 from mimic.families.inputs import Inputs, read_inputs
 from mimic.families.plan import Plan, SettingsT, resolve, with_settings, with_step_count
 from mimic.families.schedulers import TimestepType, check_scheduler, set_timesteps
-from mimic.families.step_pipeline import ConditionsT, PredictBranch, StepPipeline
+from mimic.families.step_pipeline import ConditionsT, StepPipeline
 from mimic.families.steps import AfterStep, StepCallback, StepReport, step_report
 from mimic.families.stored import quiet_libraries
 from mimic.sampling import guidance
@@ -39,7 +39,6 @@ __all__ = [
     "AnimationOutput",
     "AnimationPipeline",
     "Frames",
-    "PredictBranch",
     "StepCallback",
     "quiet_libraries",
 ]
@@ -73,7 +72,10 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
     """Driver (`mimic.generation.drivers`) that draws `image_pose`: ``skeleton`` or ``densepose``."""
     shows_reference_first: ClassVar[bool] = True
     """Whether frame 0 of a video, and of `image_pose`, shows the reference; if false, all frames are new."""
-    positional: ClassVar[tuple[str, ...]] = ("tile_size", "tile_overlap", "num_inference_steps")
+    positional: ClassVar[tuple[str, ...]] = (
+        "tile_size", "tile_overlap", "num_inference_steps", "guidance_scale", "decode_chunk_size",
+        "num_videos_per_prompt", "generator", "latents", "output_type",
+    )  # fmt: skip
     """Settings that the call also takes by position, behind `num_frames`, in the released order."""
     draws_channels_first: ClassVar[bool] = False
     """Whether noise is drawn as ``B x C x F x h x w``, as needed to reproduce the published code's seeds."""

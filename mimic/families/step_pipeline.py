@@ -6,8 +6,8 @@ Legend: f frames of a window, C latent channels; h, w of latents.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import ClassVar, Generic
 
 import torch
@@ -23,8 +23,22 @@ from mimic.sampling import guidance
 from mimic.sampling.denoise import Predict
 from mimic.sampling.schedules import noise_levels
 
-PredictBranch = Callable[[bool], Tensor]
-"""``predict(is_conditional)``: prediction of one branch of guidance, ``1 x f x C x h x w``, float32."""
+Branches = tuple[bool, ...]
+"""Branches of guidance to predict in one call: True is the conditional one, False the unconditional one."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window of one video at one denoising step."""
+
+    video: int
+    """Index of the video in the batch."""
+    frames: list[int]
+    """Frame indices."""
+    latents: Tensor
+    """Its scaled noisy latents ``1 x f x C x h x w``, in the precision of the denoiser."""
+    t: Tensor
+    """The timestep."""
 
 
 class StepPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]):
@@ -43,42 +57,26 @@ class StepPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]):
         self,
         conditions: ConditionsT,
         plan: Plan[SettingsT],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-    ) -> PredictBranch:
-        """Return a function that predicts one window of one video, in either branch of guidance.
+        window: Window,
+        branches: Branches,
+    ) -> Tensor:
+        """Predict the given branches of guidance of one window, in one call of the network.
 
         Videos are predicted one at a time, so that each has the result and peak memory of a separate run.
 
         Args:
             conditions: result of `encode`.
-            video: index of the video in the batch.
-            latents_1fChw: its scaled noisy latents, in the precision of the denoiser.
-            t: the timestep.
-            frames: frame indices of the window.
-        """
-
-    def predict_both(
-        self,
-        conditions: ConditionsT,
-        plan: Plan[SettingsT],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-    ) -> tuple[Tensor, Tensor]:
-        """Predict both branches of a window, in one call of the network if the family can.
-
-        Args:
-            conditions, plan, video, latents_1fChw, t, frames: as those of `predict_window`.
+            plan: of the run.
+            window: what to predict.
+            branches: in the order of the result.
 
         Returns:
-            unconditional and conditional prediction.
+            float32, ``len(branches) x f x C x h x w``.
         """
-        branch = self.predict_window(conditions, plan, video, latents_1fChw, t, frames)
-        return branch(False), branch(True)
+
+    def takes_both_branches(self, conditions: ConditionsT) -> bool:
+        """Whether both branches fit into one call of `predict_window`."""
+        return True
 
     def networks_of_a_step(self) -> tuple[nn.Module, ...]:
         """Return the networks that run at every step, for `exact_speed`."""
@@ -143,19 +141,22 @@ class StepPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]):
                 is_guided = is_guided and interval[0] <= levels[self._step] <= interval[1]
             predictions = []
             for video, own in enumerate(latents.to(self.denoiser.dtype).split(1)):
-                if is_guided and is_batched:
-                    both = self.predict_both(run.conditions, plan, video, own, t, frames)
-                    predictions.append(guidance.guide(*both, g))
+                window = Window(video, frames, own, t)
+                if is_guided and is_batched and self.takes_both_branches(run.conditions):
+                    both = self.predict_window(run.conditions, plan, window, (False, True))
+                    predictions.append(guidance.guide(both[:1], both[1:], g))
                     continue
-                branch = self.predict_window(run.conditions, plan, video, own, t, frames)
-                predicted = branch(True)
+                predicted = self.predict_window(run.conditions, plan, window, (True,))
                 if is_guided:
-                    predicted = guidance.guide(branch(False), predicted, g)
+                    without = self.predict_window(run.conditions, plan, window, (False,))
+                    predicted = guidance.guide(without, predicted, g)
                 predictions.append(predicted)
             return torch.cat(predictions)
 
         return predict
 
-    def deep_features(self, video: int, frames: list[int], branches: tuple[bool, ...]) -> DeepFeatures | None:
+    def deep_features(self, window: Window, branches: Branches) -> DeepFeatures | None:
         """Return what a family passes to its network as `deep_features`; None unless steps reuse them."""
-        return None if self._reuse is None else self._reuse(self._step, (video, *frames, branches))
+        if self._reuse is None:
+            return None
+        return self._reuse(self._step, (window.video, *window.frames, branches))

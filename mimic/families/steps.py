@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
@@ -18,6 +18,9 @@ from torch import Tensor
 from mimic.families.plan import Plan
 from mimic.progress import Progress
 from mimic.sampling.noise import Generators
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], "dict[str, Any] | None"]
 ConditionsT = TypeVar("ConditionsT")
@@ -88,6 +91,25 @@ def step_report(
             f"available are {', '.join(available)}."
         )
     return StepReport(callback, tuple(tensor_inputs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConditions:
+    """Conditions of a family whose cross-attention sees the embedding of a picture."""
+
+    image_embeddings: Tensor
+    """``B x 1 x D``"""
+    unconditional_embeddings: Tensor | None = None
+    """``B x 1 x D``; None: zeros"""
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of the unconditional and of the conditional branch."""
+        given = self.unconditional_embeddings
+        return torch.zeros_like(self.image_embeddings) if given is None else given, self.image_embeddings
+
+    def with_embeddings(self, unconditional: Tensor, conditional: Tensor) -> Self:
+        """Return conditions with other embeddings."""
+        return replace(self, image_embeddings=conditional, unconditional_embeddings=unconditional)
 
 
 class RunState:

@@ -18,7 +18,7 @@ from mimic.files import whole_folder
 from mimic.video.audio import AudioTrack
 from mimic.video.formats import check_format, is_folder_name
 from mimic.video.images import write_image
-from mimic.video.write import VideoWriteError, VideoWriter, free_name
+from mimic.video.write import VideoWriteError, VideoWriter, check_frame, free_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -110,10 +110,7 @@ class FolderWriter:
 
     def write(self, frame: NDArray[np.uint8]) -> None:
         """Add one frame, uint8 ``H x W x 3`` RGB."""
-        if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
-            raise ValueError(
-                f"frame is {frame.dtype} {frame.shape}; expected uint8 ({self.height}, {self.width}, 3)"
-            )
+        check_frame(frame, self.height, self.width)
         with self._explained():
             write_image(self._beside / f"{self.num_frames + 1:05d}.png", frame)
         self.num_frames += 1

@@ -132,10 +132,7 @@ class VideoWriter:
 
     def write(self, frame: NDArray[np.uint8]) -> None:
         """Add one frame, uint8 ``H x W x 3`` RGB."""
-        if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
-            raise ValueError(
-                f"frame is {frame.dtype} {frame.shape}; expected uint8 ({self.height}, {self.width}, 3)"
-            )
+        check_frame(frame, self.height, self.width)
         if self._format.needs_even_size and (self.height % 2 or self.width % 2):
             frame = np.pad(frame, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
         with self._explained():
@@ -283,6 +280,12 @@ class VideoWriter:
             raise
         except (OSError, av.error.FFmpegError) as error:
             raise VideoWriteError(_reason(error, self.path)) from error
+
+
+def check_frame(frame: NDArray[np.uint8], height: int, width: int) -> None:
+    """Raise `ValueError` unless a frame is uint8 ``height x width x 3``."""
+    if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
+        raise ValueError(f"frame is {frame.dtype} {frame.shape}; expected uint8 ({height}, {width}, 3)")
 
 
 def free_name(path: Path) -> Path:

@@ -58,45 +58,45 @@ class Body:
 
     @property
     def confidence(self) -> NDArray[np.float64]:
-        """Of each point: that it is there and to be seen."""
+        """Probability of each point that it is present and visible."""
         return self.visibility * self.presence
 
     @property
     def quality(self) -> float:
-        """How sure the body as a whole is: its score times the mean of its eight clearest joints."""
+        """Confidence in the whole body: its score times the mean of its eight clearest joints."""
         return self.score * float(np.sort(self.confidence[MAIN_JOINTS])[-8:].mean())
 
     @property
     def trunk(self) -> float:
-        """Length of the trunk in pixels; at least the breadth of the shoulders, for who bends or turns."""
+        """Length of the trunk in pixels; at least the width of the shoulders, for bent and turned bodies."""
         left, right = self.points[SHOULDERS]
         height = float(np.linalg.norm((left + right) / 2 - self.points[HIPS].mean(axis=0)))
         return max(height, float(np.linalg.norm(left - right)))
 
     @property
     def next_square(self) -> Square:
-        """Where to look for this body again, be it in a second pass or in the next frame."""
+        """Where to look for this body in a second pass or in the next frame."""
         return align(self.points[SQUARE_MIDDLE], self.points[SQUARE_RIM], UP).grow(1.25)
 
     @property
     def is_tracked(self) -> bool:
-        """Whether a body that was followed here is still here."""
+        """Whether the network is sure enough to go on following a body."""
         return self.score >= MIN_TRACKED_PRESENCE
 
     @property
     def rank(self) -> float:
-        """Decides which of several readings of one person is kept: above all how clearly it was detected."""
+        """Rank among several readings of one person, above all by the score of the detection."""
         bonus = FOLLOWED_BONUS * self.is_followed + QUALITY_BONUS * self.quality
         return self.score**2 * (self.detection_score + bonus)
 
     @property
     def is_weak(self) -> bool:
-        """Whether the detector was hardly sure of the person when this body was found."""
+        """Whether the detection that led to this body had a low score."""
         return self.detection_score < CLEAR_DETECTION
 
     @property
     def is_there(self) -> bool:
-        """Whether the network is sure enough of a body for one that was not followed here."""
+        """Whether the network is sure enough of a body that was not followed before."""
         return self.score >= MIN_FRESH_PRESENCE
 
     @property
@@ -107,7 +107,7 @@ class Body:
     def is_clear(self) -> bool:
         """Whether a freshly detected body needs no face as proof.
 
-        It was clearly detected, and nose and shoulders or most of the joints are to be seen: head and
+        It was clearly detected, and nose and shoulders or most of the joints are visible: head and
         shoulders are enough for a portrait.
         """
         if self.is_weak:
@@ -119,7 +119,7 @@ class Body:
 
 
 def read_body(network: Network, picture: NDArray[np.uint8], square: Square) -> Body:
-    """The body in a square, whether there is one or not."""
+    """Read the points of a square as a body; its score tells whether there is one."""
     outputs = network(square.crop(picture, BODY_SIZE)[None])
     landmarks = outputs["landmarks"][0].astype(np.float64)
     fractions = refine(landmarks[:, :2] / BODY_SIZE, outputs["heatmap"][0])
@@ -128,7 +128,7 @@ def read_body(network: Network, picture: NDArray[np.uint8], square: Square) -> B
 
 
 def read_hit(network: Network, picture: NDArray[np.uint8], hit: Hit) -> Body:
-    """The body of a detection, in two passes: the first one finds a better square for the second."""
+    """Read the body of a detection in two passes: the first finds a better square for the second."""
     first = read_body(network, picture, hit.square)
     body = read_body(network, picture, first.next_square)
     return Body(body.square, body.points, body.visibility, body.presence, body.score, hit.score)
@@ -162,7 +162,7 @@ def refine(fractions: Points, heatmap: NDArray[np.float32]) -> Points:
 
 
 def without_duplicates(bodies: list[Body], height: int, width: int) -> list[Body]:
-    """The bodies that are not another reading of a better one; best first."""
+    """Return the bodies without worse readings of the same person, the best first."""
     kept: list[Body] = []
     for body in sorted(bodies, key=lambda body: -body.rank):
         if len(visible_joints(body, height, width)) < 3:
@@ -173,7 +173,7 @@ def without_duplicates(bodies: list[Body], height: int, width: int) -> list[Body
 
 
 def visible_joints(body: Body, height: int, width: int) -> Points:
-    """The visible main joints, or all visible points where those are under three; clipped to the picture."""
+    """Return the visible main joints, or all visible points if fewer than three; clipped to the picture."""
     visible = np.flatnonzero(body.confidence[:SQUARE_MIDDLE] > MIN_JOINT)
     main = visible[np.isin(visible, MAIN_JOINTS)]
     joints: Points = np.clip(body.points[main if len(main) >= 3 else visible], 0, [width, height])

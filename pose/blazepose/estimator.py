@@ -93,7 +93,7 @@ class BlazePose(Estimator):
         return replace(sequence, metadata={**sequence.metadata, "estimator": self.name, "person": person})
 
     def find_bodies(self, picture: Picture, *, windows: bool = True) -> list[Body]:
-        """Every sure body of a picture, best first, at most eight."""
+        """Return the bodies that pass all checks, the best first, at most eight."""
         hits = find_persons(self.networks.persons, picture, windows=windows)
         bodies = [body for body in self._read(picture, hits) if self.is_person(picture, body)]
         if not bodies and windows:
@@ -114,7 +114,7 @@ class BlazePose(Estimator):
         return body.is_there and body.has_nose and find_face(self.networks, picture, body) is not None
 
     def follow_body(self, picture: Picture, previous: Body) -> Body | None:
-        """The body of the frame before in this frame, None when it is lost."""
+        """Find the body of the previous frame in this one; None if it is lost."""
         body = read_body(self.networks.body, picture, previous.next_square)
         if not body.is_tracked:
             return None
@@ -139,7 +139,7 @@ class BlazePose(Estimator):
 
 
 class _One:
-    """One person, followed through a clip.
+    """Follows one person through a clip.
 
     A person whom the detector was hardly sure of is followed until somebody clear is found. If that is
     somebody else, the frames with the doubtful person are taken back.
@@ -190,7 +190,7 @@ class _One:
         return repair_sides(replace(followed, metadata={"most_people": self._most_people}))
 
     def _confirm(self, picture: Picture, body: Body) -> Body:
-        """Look again for a followed body that is in doubt: the same person read anew, or somebody clear."""
+        """Check a doubtful followed body: detect it again, or find a clearer person."""
         others = self._bodies_of(picture, windows=False)
         clear = [other for other in others if not other.is_weak]
         same = self._tracker.find(*self._bodies(clear)) if clear else None
@@ -205,7 +205,7 @@ class _One:
         return clear[index]
 
     def _settle(self, body: Body) -> None:
-        """Somebody clear is found after doubtful frames: take these back unless they show the same person."""
+        """Take doubtful frames back once a clear person is found, unless they show the same person."""
         last = self._found[self._doubtful[-1]]
         assert last is not None
         points, scores = self._bodies([body])
@@ -244,7 +244,7 @@ class _One:
 
 
 class _Everyone:
-    """Everybody in every frame of a clip."""
+    """Collects all people of all frames of a clip."""
 
     def __init__(self, estimator: BlazePose, nobody: PoseSequence) -> None:
         self._estimator = estimator

@@ -40,7 +40,7 @@ class Face:
 def find_face(
     networks: Networks, picture: NDArray[np.uint8], body: Body, previous: Face | None = None
 ) -> Face | None:
-    """The face of a body, None where none is to be seen.
+    """Find the face of a body; None if none is visible.
 
     Args:
         previous: the same person's face in the frame before, for a steadier square.
@@ -57,7 +57,7 @@ def find_face(
 
 
 def face_square(networks: Networks, picture: NDArray[np.uint8], body: Body) -> Square | None:
-    """The square of the face that the detector finds around the body's head."""
+    """Return the square of the face that the detector finds around the body's head."""
     head, height = around(body.points[_HEAD], _BODY_RIGHT_EYE, _BODY_LEFT_EYE)
     head = head.grow(3.0, height=height)
     if head.side < 1.0:

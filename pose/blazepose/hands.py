@@ -102,7 +102,7 @@ def find_hands(
     *,
     number: int | None = None,
 ) -> Pair:
-    """The hands of a body, left and right; None where none is to be seen.
+    """Find the hands of a body, left and right; None for a hand that is not visible.
 
     Each is looked for where it was in the frame before, moved with the wrist; then in the square that a
     network suggests; then in squares of several scales and turns at the wrist.
@@ -176,7 +176,7 @@ def rough_square(body: Body, side: int) -> Square:
 
 
 def wrist_distance(hand: Hand, body: Body, side: int) -> float:
-    """From the hand's own wrist to the body's, in sizes of the hand."""
+    """Distance from the hand's own wrist to the body's, in sizes of the hand."""
     return float(np.linalg.norm(hand.points[0] - body.points[_WRIST[side]])) / hand.size
 
 
@@ -194,7 +194,7 @@ def _accepted(hand: Hand, body: Body, side: int) -> Hand | None:
 def _confirmed(
     networks: Networks, picture: NDArray[np.uint8], square: Square, body: Body, side: int
 ) -> Hand | None:
-    """A hand in a square that is only a guess: one that a second look from its own square agrees with."""
+    """Read a hand in a guessed square; keep it if a second reading, from its own square, agrees."""
     first = _accepted(_read_hand(networks, picture, square), body, side)
     if first is None:
         return None
@@ -210,7 +210,7 @@ def _with_side(square: Square) -> Square:
 
 
 def _told_apart(left: Hand | None, right: Hand | None, body: Body) -> Pair:
-    """Both hands, unless both are readings of one: then the side that it fits better."""
+    """Return both hands; if both are readings of one hand, only the side that it fits better."""
     if left is None or right is None:
         return left, right
     distance = float(np.linalg.norm(box_centre(left.points) - box_centre(right.points)))

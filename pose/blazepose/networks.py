@@ -16,7 +16,7 @@ MESH_SIZE = 192
 
 @dataclass(frozen=True)
 class Networks:
-    """Every network with its task."""
+    """The networks, each named after its task."""
 
     persons: Network  # boxes of persons
     body: Network  # 39 points, heat maps

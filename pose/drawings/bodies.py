@@ -115,7 +115,7 @@ class _Finder:
         self._after: dict[int, _Chain] = {}
 
     def chains(self, parent: Limb | None, place: NDArray[np.float64]) -> _Chain:
-        """The limbs that go on from a place, the end of a limb or the neck (None), their gains summed."""
+        """Return the best chain of limbs from a place (end of a limb; None: the neck) and its gain."""
         gain: float = 0.0
         limbs: tuple[Limb, ...] = ()
         for following in _NEXT.get(None if parent is None else parent.number, ()):
@@ -152,7 +152,7 @@ class _Finder:
     def _joined(
         self, limb: Limb, place: NDArray[np.float64], parent: Limb | None, *, is_after_gap: bool
     ) -> tuple[float, Limb]:
-        """The cost of a limb that begins at a place, and the limb; a hidden end is moved to the place."""
+        """Return the cost of beginning a limb at a place, and the limb with a hidden end moved there."""
         away = limb.ends[0] - place
         distance = float(np.hypot(*away))
         if is_after_gap:
@@ -202,7 +202,7 @@ def _body(limbs: dict[int, Limb], half_width: float, gain: float) -> Drawn:
 
 
 def centre_joints(body: Drawn, ink: Ink, colour: NDArray[np.int64], colours: NDArray[np.float64]) -> None:
-    """Move the joints to the centres of their discs, where these are to be seen."""
+    """Move the joints to the centres of their discs, where the discs are visible."""
     full = luma_of(colours)
     reach = SEARCH_WIDTHS * max(body.half_width, 1.0)
     for joint in np.flatnonzero(body.scores > 0):
@@ -251,7 +251,7 @@ def place_head(body: Drawn, face: DrawnFace, ink: Ink, colour: NDArray[np.int64]
 def _disc(
     body: Drawn, joint: int, place: NDArray[np.float64], reach: float, ink: Ink, colour: NDArray[np.int64]
 ) -> bool:
-    """Move a joint of the head to its disc, if it is to be seen near a place."""
+    """Move a joint of the head to its disc, if one is visible near a place."""
     limb = body.limbs.get(joint)
     if limb is not None:  # of the same colour
         return False

@@ -17,7 +17,7 @@ from pose.drawings.hands import find_hands
 from pose.drawings.limbs import find_limbs
 from pose.estimators import Estimator, Progress, checked_frames, checked_picture
 from pose.skeletons import BODY, FACE, HANDS, NECK, VISIBLE_ABOVE
-from pose.tracking import Followed, check_choice, follow_person, stack_people
+from pose.tracking import Followed, check_choice, stack_people
 from pose.types import NUM_POINTS, PoseError, PoseSequence
 
 Picture = NDArray[np.uint8]
@@ -70,10 +70,7 @@ class DrawnSkeletons(Estimator):
                 progress(len(found), total)
         if not any(len(points) for points, _ in found):
             raise PoseError(UNREADABLE)
-        followed = follow_person(stack_people(found, height, width, fps), person)
-        most_people = max(len(points) for points, _ in found)
-        told = {"estimator": self.name, "person": person, "most_people": most_people}
-        return replace(followed, metadata=told)
+        return self.follow(stack_people(found, height, width, fps), person)
 
 
 def choose_palette(pictures: list[Picture]) -> Palette:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -21,10 +21,12 @@ from mimic.config.sampling import SamplingSettings
 from mimic.data.transforms import picture_to_tensor
 from mimic.families.animate_anyone.keys import load_released
 from mimic.families.animate_anyone.picture import embed_picture, encode_reference
-from mimic.families.base import AnimationPipeline, PredictBranch
+from mimic.families.base import AnimationPipeline
 from mimic.families.inputs import Inputs
 from mimic.families.plan import Plan
 from mimic.families.pose_features import PoseFeatures
+from mimic.families.step_pipeline import Branches, Window
+from mimic.families.steps import ImageConditions
 from mimic.models.mini import MiniTemporalVAE
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.pose_guider import PaperPoseGuider, PoseGuider
@@ -56,26 +58,13 @@ class Faults:
         return cls() if settings.compat == "none" else cls(float16_bank=True, undivided_overlaps=True)
 
 
-@dataclass(frozen=True)
-class Conditions:
+@dataclass(frozen=True, kw_only=True)
+class Conditions(ImageConditions):
     """Conditions that are constant throughout a run."""
 
-    image_embeddings: Tensor
-    """``B x 1 x D``"""
     banks: list[ReferenceBank]
     """Features of the reference network, one bank for each video."""
     pose_features: PoseFeatures | None
-    unconditional_embeddings: Tensor | None = None
-    """``B x 1 x D``; None: zeros"""
-
-    def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Return the embeddings of the unconditional and of the conditional branch."""
-        given = self.unconditional_embeddings
-        return torch.zeros_like(self.image_embeddings) if given is None else given, self.image_embeddings
-
-    def with_embeddings(self, unconditional: Tensor, conditional: Tensor) -> Conditions:
-        """Return conditions with other embeddings."""
-        return replace(self, image_embeddings=conditional, unconditional_embeddings=unconditional)
 
 
 class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]):
@@ -94,10 +83,6 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
     Settings = AnimateAnyoneSettings
     layouts = ("closed", "sliding")
     has_single_token = True
-    positional = (
-        *AnimationPipeline.positional, "guidance_scale", "decode_chunk_size", "num_videos_per_prompt",
-        "generator", "latents", "output_type",
-    )  # fmt: skip
     shows_reference_first = False
     draws_channels_first = True
     released: ClassVar[Mapping[str, Any]] = {
@@ -256,7 +241,7 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
             self.pose_guider, inputs.pose_maps, device=device, budget_mb=self.pose_feature_budget_mb
         )
         self.maybe_free_model_hooks()
-        return Conditions(image_embeddings, banks, features)
+        return Conditions(image_embeddings=image_embeddings, banks=banks, pose_features=features)
 
     def _see(self, latents_1Chw: Tensor, embedding_11D: Tensor) -> ReferenceBank:
         """Run the reference network on a clean picture (timestep 0) and return its features."""
@@ -268,53 +253,21 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
         self,
         conditions: Conditions,
         plan: Plan[AnimateAnyoneSettings],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-    ) -> PredictBranch:
-        """Predict v; the unconditional branch has no reference, only the pose."""
-
-        def predict(is_conditional: bool) -> Tensor:
-            return self._predict(conditions, plan, video, latents_1fChw, t, frames, (is_conditional,))
-
-        return predict
-
-    def predict_both(
-        self,
-        conditions: Conditions,
-        plan: Plan[AnimateAnyoneSettings],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-    ) -> tuple[Tensor, Tensor]:
-        """Predict both branches in one call."""
-        predicted = self._predict(conditions, plan, video, latents_1fChw, t, frames, (False, True))
-        return predicted[:1], predicted[1:]
-
-    def _predict(
-        self,
-        conditions: Conditions,
-        plan: Plan[AnimateAnyoneSettings],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-        branches: tuple[bool, ...],
+        window: Window,
+        branches: Branches,
     ) -> Tensor:
-        """Predict the given branches (False is the unconditional one) of one window in one call."""
+        """Predict v; the unconditional branch has no reference, only the pose."""
         pose = None
         if conditions.pose_features is not None:
-            pose = conditions.pose_features(frames, video).to(self.unet.dtype)
-        unconditional, conditional = (half[video] for half in conditions.embeddings())
+            pose = conditions.pose_features(window.frames, window.video).to(self.unet.dtype)
+        unconditional, conditional = (half[window.video] for half in conditions.embeddings())
         return self.unet(
-            latents_1fChw.expand(len(branches), -1, -1, -1, -1),
-            t,
+            window.latents.expand(len(branches), -1, -1, -1, -1),
+            window.t,
             torch.stack([conditional if each else unconditional for each in branches]),
             pose_features=pose,
-            reference=conditions.banks[video].read(branches) if any(branches) else None,
+            reference=conditions.banks[window.video].read(branches) if any(branches) else None,
             use_motion=plan.settings.use_motion,
-            deep_features=self.deep_features(video, frames, branches),
+            deep_features=self.deep_features(window, branches),
             return_dict=False,
         )[0].float()

@@ -76,17 +76,24 @@ class ControlResiduals:
         self._kept: dict[int, Residuals] = {}
         self._kept_bytes = 0
         self._step: Tensor | None = None
+        self._last: tuple[list[int], Residuals] | None = None
 
     def with_text(self, prompt_1LD: Tensor) -> ControlResiduals:
         """Return residuals of the same maps with another text embedding; nothing is cached in them yet."""
         other = copy.copy(self)
-        other._prompt, other._step = prompt_1LD, None
+        other._prompt, other._step, other._last = prompt_1LD, None, None
         return other
 
     def __call__(self, latents_fChw: Tensor, t: Tensor, frames: list[int]) -> Residuals:
-        """Return the residuals of a window's frames at timestep `t`, given their scaled noisy latents."""
+        """Return the residuals of a window's frames at timestep `t`, given their scaled noisy latents.
+
+        Those of the last window are kept until the next one, for the other branch of guidance.
+        """
         if self._step is not t:  # compared without waiting for the device
-            self._step, self._kept, self._kept_bytes = t, {}, 0
+            self._step, self._kept, self._kept_bytes, self._last = t, {}, 0, None
+        if self._last is not None and self._last[0] == frames:
+            return self._last[1]
+        self._last = None
         number = self._windows[tuple(frames)]
         missing = [place for place, frame in enumerate(frames) if frame not in self._kept]
         made: dict[int, Residuals] = {}
@@ -101,7 +108,8 @@ class ControlResiduals:
             else:
                 self._forget(frame)
         down = tuple(torch.cat(parts) for parts in zip(*(each.down for each in of_frames)))
-        return Residuals(down, torch.cat([each.mid for each in of_frames]))
+        self._last = frames, Residuals(down, torch.cat([each.mid for each in of_frames]))
+        return self._last[1]
 
     def _make(self, latents_fChw: Tensor, t: Tensor, frames: list[int]) -> dict[int, Residuals]:
         """Compute the residuals of some frames, by frame."""

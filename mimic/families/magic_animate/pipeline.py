@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from mimic.config.sampling import ControlSettings, SamplingSettings
 from mimic.data.transforms import picture_to_tensor
-from mimic.families.base import AnimationPipeline, PredictBranch
+from mimic.families.base import AnimationPipeline
 from mimic.families.inputs import Inputs
-from mimic.families.magic_animate.control import ControlResiduals, Residuals
+from mimic.families.magic_animate.control import ControlResiduals
 from mimic.families.magic_animate.keys import load_released
 from mimic.families.plan import Plan
-from mimic.models.deep_features import DeepFeatures
+from mimic.families.step_pipeline import Branches, Window
 from mimic.models.mini import MiniTemporalVAE
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.prompt_embedding import PromptEmbedding
@@ -117,10 +117,6 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
     _callback_tensor_inputs = ["latents", "prompt_embeds"]  # noqa: RUF012 - diffusers' name and type
     Settings = MagicAnimateSettings
     layouts = ("closed", "sliding")
-    positional = (
-        *AnimationPipeline.positional, "guidance_scale", "decode_chunk_size", "num_videos_per_prompt",
-        "generator", "latents", "output_type",
-    )  # fmt: skip
     driven_by = "densepose"
     shows_reference_first = False
     draws_channels_first = True
@@ -300,85 +296,38 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
             for video in range(len(inputs.pictures))
         ]
 
-    def predict_window(
-        self,
-        conditions: Conditions,
-        plan: Plan[MagicAnimateSettings],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-    ) -> PredictBranch:
-        """Predict the noise; the unconditional branch has no reference, only the maps."""
-        bank, residuals = self._shared(conditions, plan, video, latents_1fChw, t, frames)
-
-        def predict(is_conditional: bool) -> Tensor:
-            deep = self.deep_features(video, frames, (is_conditional,))
-            return self._predict(conditions, bank, residuals, latents_1fChw, t, (is_conditional,), deep)
-
-        return predict
-
-    def predict_both(
-        self,
-        conditions: Conditions,
-        plan: Plan[MagicAnimateSettings],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-    ) -> tuple[Tensor, Tensor]:
-        """Predict both branches in one call, if their texts have the same number of tokens."""
-        if conditions.text.shape != conditions.unconditional_text.shape:
-            return super().predict_both(conditions, plan, video, latents_1fChw, t, frames)
-        bank, residuals = self._shared(conditions, plan, video, latents_1fChw, t, frames)
-        deep = self.deep_features(video, frames, (False, True))
-        predicted = self._predict(conditions, bank, residuals, latents_1fChw, t, (False, True), deep)
-        return predicted[:1], predicted[1:]
-
     def networks_of_a_step(self) -> tuple[nn.Module, ...]:
         """Return the networks that run at every step."""
         return self.unet, self.appearance_encoder, self.controlnet
 
-    def _shared(
+    def takes_both_branches(self, conditions: Conditions) -> bool:
+        """Whether the texts of both branches have the same number of tokens."""
+        return conditions.text.shape == conditions.unconditional_text.shape
+
+    def predict_window(
         self,
         conditions: Conditions,
         plan: Plan[MagicAnimateSettings],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-    ) -> tuple[ReferenceBank, Residuals | None]:
-        """Compute what both branches of a window share: the reference's features, and the residuals."""
-        bank = self._see_references(conditions, plan, t)[video]
-        if not conditions.controls:
-            return bank, None
-        return bank, conditions.controls[video](latents_1fChw[0], t, frames)
-
-    def _predict(
-        self,
-        conditions: Conditions,
-        bank: ReferenceBank,
-        residuals: Residuals | None,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        branches: tuple[bool, ...],
-        deep_features: DeepFeatures | None,
+        window: Window,
+        branches: Branches,
     ) -> Tensor:
-        """Predict the given branches (False is the unconditional one) of one window in one call."""
+        """Predict the noise; the unconditional branch has no reference, only the maps."""
+        bank = self._see_references(conditions, plan, window.t)[window.video]
         added: dict[str, Any] = {}
-        if residuals is not None:
-            residuals = residuals.repeated(len(branches))
+        if conditions.controls:
+            of_window = conditions.controls[window.video](window.latents[0], window.t, window.frames)
+            residuals = of_window.repeated(len(branches))
             added = {
                 "down_block_additional_residuals": residuals.down,
                 "mid_block_additional_residual": residuals.mid,
             }
         texts = [conditions.text if each else conditions.unconditional_text for each in branches]
         return self.unet(
-            latents_1fChw.expand(len(branches), -1, -1, -1, -1),
-            t,
+            window.latents.expand(len(branches), -1, -1, -1, -1),
+            window.t,
             torch.cat(texts),
             reference=bank.read(branches) if any(branches) else None,
-            deep_features=deep_features,
+            deep_features=self.deep_features(window, branches),
             return_dict=False,
             **added,
         )[0].float()

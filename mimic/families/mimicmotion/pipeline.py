@@ -20,11 +20,13 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from mimic.config.sampling import SVDSettings
 from mimic.data.transforms import picture_to_tensor
-from mimic.families.base import AnimationPipeline, PredictBranch
+from mimic.families.base import AnimationPipeline
 from mimic.families.inputs import Inputs
 from mimic.families.mimicmotion.keys import load_released
 from mimic.families.plan import Plan
 from mimic.families.pose_features import PoseFeatures
+from mimic.families.step_pipeline import Branches, Window
+from mimic.families.steps import ImageConditions
 from mimic.models.image_embedding import embed_images
 from mimic.models.mini import MiniTemporalVAE
 from mimic.models.pose_net import PoseNet
@@ -44,28 +46,15 @@ class MimicMotionSettings(SVDSettings):
     as unrelated pictures."""
 
 
-@dataclass(frozen=True)
-class Conditions:
+@dataclass(frozen=True, kw_only=True)
+class Conditions(ImageConditions):
     """Conditions that are constant throughout a run."""
 
-    image_embeddings: Tensor
-    """``B x 1 x D``"""
     reference_latents: Tensor
     """``B x C x h x w``, without the scaling factor"""
     added_time_ids: Tensor
     """``B x 3``: fps - 1, motion bucket, noise augmentation"""
     pose_features: PoseFeatures | None
-    unconditional_embeddings: Tensor | None = None
-    """``B x 1 x D``; None: zeros"""
-
-    def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Return the embeddings of the unconditional and of the conditional branch."""
-        given = self.unconditional_embeddings
-        return torch.zeros_like(self.image_embeddings) if given is None else given, self.image_embeddings
-
-    def with_embeddings(self, unconditional: Tensor, conditional: Tensor) -> Conditions:
-        """Return conditions with other embeddings."""
-        return replace(self, image_embeddings=conditional, unconditional_embeddings=unconditional)
 
     def unconditional(self) -> Conditions:
         """Return the conditions of the unconditional branch: zero embedding and latents, no pose, the same
@@ -95,9 +84,9 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
     has_single_token = True
     timestep_type = "continuous"
     positional = (
-        *AnimationPipeline.positional, "min_guidance_scale", "max_guidance_scale", "fps", "motion_bucket_id",
-        "noise_aug_strength", "image_only_indicator", "decode_chunk_size", "num_videos_per_prompt",
-        "generator", "latents", "output_type",
+        "tile_size", "tile_overlap", "num_inference_steps", "min_guidance_scale", "max_guidance_scale", "fps",
+        "motion_bucket_id", "noise_aug_strength", "image_only_indicator", "decode_chunk_size",
+        "num_videos_per_prompt", "generator", "latents", "output_type",
     )  # fmt: skip
     released: ClassVar[Mapping[str, Any]] = {
         "height": 576,
@@ -242,56 +231,25 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
         self,
         conditions: Conditions,
         plan: Plan[MimicMotionSettings],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-    ) -> PredictBranch:
-        """Predict v; the unconditional branch has neither the reference nor the pose."""
-
-        def predict(is_conditional: bool) -> Tensor:
-            return self._predict(conditions, plan, video, latents_1fChw, t, frames, (is_conditional,))
-
-        return predict
-
-    def predict_both(
-        self,
-        conditions: Conditions,
-        plan: Plan[MimicMotionSettings],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-    ) -> tuple[Tensor, Tensor]:
-        """Predict both branches in one call."""
-        predicted = self._predict(conditions, plan, video, latents_1fChw, t, frames, (False, True))
-        return predicted[:1], predicted[1:]
-
-    def _predict(
-        self,
-        conditions: Conditions,
-        plan: Plan[MimicMotionSettings],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-        branches: tuple[bool, ...],
+        window: Window,
+        branches: Branches,
     ) -> Tensor:
-        """Predict the given branches (False is the unconditional one) of one window in one call."""
+        """Predict v; the unconditional branch has neither the reference nor the pose."""
+        video, num_frames = window.video, len(window.frames)
         given = [conditions if each else conditions.unconditional() for each in branches]
         references = torch.stack([each.reference_latents[video] for each in given])[:, None]
         poses = None
         if conditions.pose_features is not None and any(branches):
-            pose = conditions.pose_features(frames, video)[0]
+            pose = conditions.pose_features(window.frames, video)[0]
             poses = torch.cat([pose if each else torch.zeros_like(pose) for each in branches])
-        noisy = latents_1fChw.expand(len(branches), -1, -1, -1, -1)
+        noisy = window.latents.expand(len(branches), -1, -1, -1, -1)
         return self.unet(
-            torch.cat([noisy, references.expand(-1, len(frames), -1, -1, -1)], dim=2),
-            t,
+            torch.cat([noisy, references.expand(-1, num_frames, -1, -1, -1)], dim=2),
+            window.t,
             encoder_hidden_states=torch.stack([each.image_embeddings[video] for each in given]),
             added_time_ids=conditions.added_time_ids[video : video + 1].expand(len(branches), -1),
             pose_latents=poses,
             image_only_indicator=plan.settings.image_only_indicator,
-            deep_features=self.deep_features(video, frames, branches),
+            deep_features=self.deep_features(window, branches),
             return_dict=False,
         )[0].float()

@@ -15,13 +15,9 @@ from huggingface_hub import constants
 
 from mimic.cli import main
 from mimic.cli.main import COMMANDS
-from mimic.dancers.character import sample_character
 from mimic.dancers.clip import RenderedClip
-from mimic.dancers.motion import sample_motion
-from mimic.dancers.render import render
-from mimic.dancers.world import World
-from mimic.video import VideoWriter, probe, read_image, write_image
-from pose import PoseSequence, draw_pose
+from mimic.video import probe, read_image, write_image
+from pose import PoseSequence
 from tests.tiny import random_pipeline
 
 ROOT = Path(__file__).parents[3]
@@ -38,14 +34,6 @@ TOY = {
 
 
 @pytest.fixture(scope="module")
-def dancer() -> RenderedClip:
-    rng = np.random.default_rng(1)
-    world = World.plain()
-    character, motion = sample_character(rng, world), sample_motion(rng, world, duration_s=1)
-    return render(character, motion, np.arange(4) / 10, 384, 384, supersample=1, fps=10)
-
-
-@pytest.fixture(scope="module")
 def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toy")
     pipeline = random_pipeline()
@@ -57,13 +45,6 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def write_dancer(path: Path, dancer: RenderedClip) -> Path:
-    with VideoWriter(path, height=384, width=384, fps=10) as writer:
-        for frame in dancer.frames:
-            writer.write(frame)
-    return path
 
 
 def run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -218,102 +199,6 @@ def test_unknown_commands_and_options_end_with_2(capsys: pytest.CaptureFixture[s
 def test_debug_shows_the_traceback() -> None:
     with pytest.raises(ValueError, match="is not a setting"):
         main(["demo", "--debug", "sead=3"])
-
-
-def test_poses_of_a_video_are_saved_and_drawn_over_it(
-    dancer: RenderedClip, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_dancer(Path("dance.mp4"), dancer)
-    code = main(["pose", "dance.mp4", "--overlay", "seen.mp4", "--estimator", "blazepose", "--stride", "2"])
-    assert code == 0
-    assert capsys.readouterr().out.splitlines() == ["dance.npz", "seen.mp4"]
-    poses = PoseSequence.load("dance.npz")
-    assert (len(poses), poses.fps, poses.num_people) == (2, 5, 1)
-    body = slice(0, 18)
-    distance = np.linalg.norm(poses.points[:, 0, body] - dancer.poses.points[::2, 0, body], axis=2)
-    assert np.median(distance) < 0.03
-    info = probe("seen.mp4")
-    assert (info.num_frames, info.fps, info.height) == (2, 5, 384)
-
-
-def test_poses_that_are_there_are_kept_set_aside_or_refused(
-    dancer: RenderedClip, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_dancer(Path("dance.mp4"), dancer)
-    command = ["pose", "dance.mp4", "--estimator", "blazepose", "--stride", "4"]
-    assert main(command) == 0
-    before = Path("dance.npz").read_bytes()
-    capsys.readouterr()
-    assert main(command) == 0
-    assert "kept, unchanged" in capsys.readouterr().err
-    assert main([*command, "--smooth", "3"]) == 0
-    assert Path("dance.1.npz").read_bytes() == before
-    assert "kept as dance.1.npz" in capsys.readouterr().err
-    np.savez("dance.npz", mine=np.zeros(3))
-    mine = Path("dance.npz").read_bytes()
-    for options in ([], ["--overwrite"]):
-        assert main([*command, *options]) == 2
-        assert "dance.npz is there and is no result of this command" in capsys.readouterr().err
-        assert Path("dance.npz").read_bytes() == mine
-    assert main([*command, "--overlay", "dance.mp4", "-o", "other.npz"]) == 2
-    assert "the input itself" in capsys.readouterr().err
-    assert main([*command, "--overlay", "a.png", "-o", "other.npz"]) == 2
-    assert "for a video it must end in one of .mp4" in capsys.readouterr().err
-    Path("dance.npz").unlink()
-    assert main([*command, "--smooth", "3"]) == 0
-    assert main([*command, "--overwrite"]) == 0
-    assert Path("dance.npz").read_bytes() == before
-    assert not Path("dance.2.npz").exists()
-
-
-def test_poses_are_written_as_other_programs_read_them(dancer: RenderedClip) -> None:
-    write_dancer(Path("dance.mp4"), dancer)
-    command = ["pose", "dance.mp4", "--estimator", "blazepose", "--stride", "4"]
-    for kind in ("openpose", "coco"):
-        assert main([*command, "--format", kind, "-o", f"{kind}.json"]) == 0
-        poses = PoseSequence.load(f"{kind}.json")
-        assert (len(poses), poses.fps, poses.height) == (1, 2.5, 384)
-        assert main([*command, "--format", kind, "-o", f"{kind}.json"]) == 0  # known again
-        assert not Path(f"{kind}.1.json").exists()
-
-
-def test_files_of_poses_are_converted(dancer: RenderedClip, capsys: pytest.CaptureFixture[str]) -> None:
-    dancer.poses.save("moves.npz")
-    assert main(["pose", "moves.npz", "--format", "openpose"]) == 0
-    assert main(["pose", "moves.json", "--format", "coco", "-o", "coco.json"]) == 0
-    assert main(["pose", "coco.json", "--stride", "2", "--max-frames", "2", "-o", "back.npz"]) == 0
-    back = PoseSequence.load("back.npz")
-    assert (len(back), back.fps) == (2, dancer.poses.fps / 2)
-    is_seen = dancer.poses.scores[:4:2] > 0.3
-    is_seen[..., 1] = False  # COCO has no neck
-    np.testing.assert_allclose(back.points[is_seen], dancer.poses.points[:4:2][is_seen], atol=1e-9)
-    assert main(["pose", "moves.npz", "--overlay", "a.mp4", "-o", "b.npz"]) == 2
-    assert "moves.npz holds poses and no picture" in capsys.readouterr().err
-
-
-def test_drawn_skeletons_are_read_from_their_colours(
-    dancer: RenderedClip, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_image("drawn.png", draw_pose(dancer.poses[0], 512, 512, canvas_short_side=512)[0])
-    assert main(["pose", "drawn.png"]) == 0
-    assert "drawn skeletons" in capsys.readouterr().err
-    found, body = PoseSequence.load("drawn.npz"), slice(1, 14)
-    is_seen = (dancer.poses.scores[0, 0, body] > 0.3) & (found.scores[0, 0, body] > 0.3)
-    assert is_seen.sum() >= 10
-    distance = np.linalg.norm(found.points[0, 0, body] - dancer.poses.points[0, 0, body], axis=1)
-    assert np.median(distance[is_seen]) < 0.01
-
-
-def test_poses_of_a_picture(dancer: RenderedClip, capsys: pytest.CaptureFixture[str]) -> None:
-    write_image("me.png", dancer.frames[0])
-    assert (
-        main(["pose", "me.png", "-o", "new/me.npz", "--overlay", "seen.png", "--estimator", "blazepose"]) == 0
-    )
-    assert len(PoseSequence.load("new/me.npz")) == 1
-    drawn = read_image("seen.png")
-    assert drawn.shape == dancer.frames[0].shape
-    assert not np.array_equal(drawn, dancer.frames[0])
-    assert "somebody in 1 of them" in capsys.readouterr().err
 
 
 def test_dancers_are_rendered_with_their_poses(capsys: pytest.CaptureFixture[str]) -> None:

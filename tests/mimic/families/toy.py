@@ -15,10 +15,11 @@ from torch.nn import functional
 from mimic.config.sampling import SamplingSettings
 from mimic.data.pose_maps import MapDrawer, as_pose_tensor
 from mimic.data.transforms import picture_to_tensor
-from mimic.families.base import AnimationPipeline, PredictBranch
+from mimic.families.base import AnimationPipeline
 from mimic.families.family import Family
 from mimic.families.inputs import Inputs
 from mimic.families.plan import Plan
+from mimic.families.step_pipeline import Branches, Window
 from mimic.models.mini import MiniTemporalVAE
 from mimic.models.vae import encode_images
 
@@ -94,23 +95,18 @@ class ToyPipeline(AnimationPipeline[ToySettings, Conditions]):
         self,
         conditions: Conditions,
         plan: Plan[ToySettings],
-        video: int,
-        latents_1fChw: Tensor,
-        t: Tensor,
-        frames: list[int],
-    ) -> PredictBranch:
-        latents = latents_1fChw[0]
-        reference = conditions.reference_latents[video].expand_as(latents)
-        maps = latents.new_zeros(len(frames), 3, *latents.shape[2:])
+        window: Window,
+        branches: Branches,
+    ) -> Tensor:
+        latents = window.latents[0]
+        reference = conditions.reference_latents[window.video].expand_as(latents)
+        maps = latents.new_zeros(len(window.frames), 3, *latents.shape[2:])
         if conditions.maps:
-            drawn = as_pose_tensor(conditions.maps[video % len(conditions.maps)](frames)).to(latents)
+            drawer = conditions.maps[window.video % len(conditions.maps)]
+            drawn = as_pose_tensor(drawer(window.frames)).to(latents)
             maps = functional.adaptive_avg_pool2d(drawn, latents.shape[2:]) * plan.settings.map_strength
-
-        def predict(is_conditional: bool) -> Tensor:
-            shown = reference if is_conditional else torch.zeros_like(reference)
-            return self.denoising_net(latents, shown, maps)[None].float()
-
-        return predict
+        shown = [reference if each else torch.zeros_like(reference) for each in branches]
+        return torch.stack([self.denoising_net(latents, each, maps) for each in shown]).float()
 
 
 def tiny_pipeline(*, height: int, width: int, seed: int) -> ToyPipeline:
