@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import gradio as gr
 import numpy as np
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
 
 from mimic.ui.jobs import Job
 from mimic.ui.settings import FIELDS, settings_of
@@ -171,7 +173,7 @@ class Handlers:
         job = Job(lambda progress, preview: self._studio.generate(*inputs, progress, preview))
         self._jobs[request.session_hash or ""] = job
         for words, preview in job.changes():
-            shown = gr.skip() if preview is None else gr.Video(value=str(preview), visible=True)
+            shown = gr.skip() if preview is None else gr.Video(value=_kept(preview), visible=True)
             yield (*(gr.skip(),) * 4, shown, words)
         result = job.result()
         history = gr.Dropdown(choices=self.names(), value=result.name)
@@ -217,6 +219,11 @@ def _shown(made: Fit, frame: int | None) -> tuple[Any, ...]:
 
 def _opened(result: Result) -> tuple[Any, ...]:
     return str(result.side_by_side), result.words(), [str(path) for path in result.files]
+
+
+def _kept(preview: bytes) -> str:
+    """Write a preview where Gradio serves it from, and deletes it later."""
+    return save_bytes_to_cache(preview, "preview.mp4", cache_dir=get_upload_folder())
 
 
 def _path(value: str | None, what: str) -> Path:

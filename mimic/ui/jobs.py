@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from mimic.progress import Listener, progress_line
@@ -14,6 +13,8 @@ from mimic.ui.studio import CancelledError
 ResultT = TypeVar("ResultT")
 UNITS = {"poses": "frame", "denoising": "window", "decoding": "frame"}
 LOOK_EVERY_S = 0.25
+PREVIEW_EVERY_S = 3.0
+"""Seconds for which a preview stays at least; a browser needs some of them to load it."""
 
 
 class Job(Generic[ResultT]):
@@ -21,12 +22,12 @@ class Job(Generic[ResultT]):
 
     Args:
         work: called with a listener of progress, which raises `CancelledError` after `stop`, and a function
-            that takes the path of each preview.
+            that takes each preview.
     """
 
-    def __init__(self, work: Callable[[Listener, Callable[[Path], None]], ResultT]) -> None:
+    def __init__(self, work: Callable[[Listener, Callable[[bytes], None]], ResultT]) -> None:
         self.words = "Waiting for the device."
-        self.preview: Path | None = None
+        self.preview: bytes | None = None
         self.is_page_gone = False
         """Whether the page that started it was closed; then any page may stop it."""
         self._stop, self._ended = threading.Event(), threading.Event()
@@ -48,13 +49,16 @@ class Job(Generic[ResultT]):
         """Wait for its end; returns whether it has ended."""
         return self._ended.wait(seconds)
 
-    def changes(self) -> Iterator[tuple[str, Path | None]]:
+    def changes(self) -> Iterator[tuple[str, bytes | None]]:
         """Yield its state in words and a new preview (None if there is none) whenever one of them changes."""
-        words, preview = "", None
+        words, preview, since = "", None, float("-inf")
         while not self._ended.wait(LOOK_EVERY_S):
-            if (self.words, self.preview) != (words, preview):
-                fresh = self.preview if self.preview != preview else None
-                words, preview = self.words, self.preview
+            fresh = None
+            if self.preview is not preview and time.monotonic() - since >= PREVIEW_EVERY_S:
+                preview = fresh = self.preview
+                since = time.monotonic()
+            if fresh is not None or self.words != words:
+                words = self.words
                 yield words, fresh
 
     def result(self) -> ResultT:
@@ -65,7 +69,7 @@ class Job(Generic[ResultT]):
         assert self._result is not None
         return self._result
 
-    def _run(self, work: Callable[[Listener, Callable[[Path], None]], ResultT]) -> None:
+    def _run(self, work: Callable[[Listener, Callable[[bytes], None]], ResultT]) -> None:
         try:
             self._result = work(self._show, self._see)
         except BaseException as error:  # raised again by `result`
@@ -81,5 +85,5 @@ class Job(Generic[ResultT]):
             self._stage, self._since = stage, now
         self.words = progress_line(stage, UNITS.get(stage, "part"), done, total, now - self._since)
 
-    def _see(self, preview: Path) -> None:
+    def _see(self, preview: bytes) -> None:
         self.preview = preview

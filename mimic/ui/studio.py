@@ -225,22 +225,21 @@ class Studio:
         clip: Path,
         settings: Mapping[str, Any],
         progress: Listener,
-        preview: Callable[[Path], None] = lambda path: None,
+        preview: Callable[[bytes], None] = lambda clip: None,
     ) -> Result:
         """Generate the video into a new folder of its own.
 
         Args:
             progress: called with (stage, done, total); what it raises stops the work, and the folder of the
                 unfinished result is removed.
-            preview: called with a small clip of what is being denoised after each step. The file is there
-                until the result is.
+            preview: called with a small MP4 clip of what is being denoised after each step.
 
         Raises:
             As `fit`; and what `progress` raises.
         """
         self._check(picture, clip, settings)
         folder = self._new_folder(picture, clip)
-        previews = _Previews(preview_path(folder / VIDEO), self.folder / ".previews" / folder.name, preview)
+        previews = _Previews(preview_path(folder / VIDEO), preview)
 
         def show(stage: str, done: int, total: int | None) -> None:
             progress(stage, done, total)
@@ -266,8 +265,6 @@ class Studio:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        finally:
-            shutil.rmtree(previews.folder, ignore_errors=True)
         return Result(folder)
 
     def history(self) -> list[Result]:
@@ -328,30 +325,25 @@ def _num_frames(clip: Path, settings: CaseSettings) -> int:
 
 
 class _Previews:
-    """Copies a result's preview whenever it is new, so that the page can read it while the next is written.
+    """Reads a result's preview whenever it is new.
 
     Args:
         source: the preview, replaced after each step and removed in the end.
-        folder: for the copies.
-        tell: called with each copy.
+        tell: called with its content.
     """
 
-    def __init__(self, source: Path, folder: Path, tell: Callable[[Path], None]) -> None:
-        self.folder = folder
-        self._source, self._tell = source, tell
-        self._time = self._number = 0
+    def __init__(self, source: Path, tell: Callable[[bytes], None]) -> None:
+        self._source, self._tell, self._time = source, tell, 0
 
     def look(self) -> None:
-        """Copy and tell if there is a new preview."""
+        """Read and tell if there is a new preview."""
         try:
             time = self._source.stat().st_mtime_ns
         except FileNotFoundError:
             return
-        if time == self._time:
-            return
-        self._time, self._number = time, self._number + 1
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._tell(_kept_copy(self._source, self.folder / f"{self._number}{self._source.suffix}"))
+        if time != self._time:
+            self._time = time
+            self._tell(self._source.read_bytes())
 
 
 def _kept_copy(source: Path, target: Path) -> Path:

@@ -172,7 +172,8 @@ def test_work_can_be_stopped_and_done_again(visit: Callable[..., Any], folder: P
     number(page, "steps", 400)
     before = len(list((folder / "results").glob("*/result.yaml")))
     page.click("#generate")
-    page.wait_for_selector("#preview video", timeout=MS)  # of what is being denoised
+    # of what is being denoised, and it is not an empty box
+    page.wait_for_function("document.querySelector('#preview video')?.videoWidth > 0", timeout=MS)
     assert "denoising" in page.inner_text("#state")
     page.click("#cancel")
     page.wait_for_function(
@@ -247,6 +248,22 @@ def test_a_picture_is_taken_with_the_webcam(visit: Callable[..., Any]) -> None:
     page.wait_for_timeout(2000)
     page.locator("#picture").get_by_label("capture photo").click()
     page.wait_for_selector("#picture img", timeout=MS)
+
+
+def test_a_click_chooses_the_person_and_a_report_opens(visit: Callable[..., Any], folder: Path) -> None:
+    (folder / "training").mkdir()
+    (folder / "training" / "report.html").write_text("<h1>Losses</h1>", encoding="utf-8")
+    page = visit()
+    page.click("#example")
+    page.wait_for_selector("#crowd img", timeout=MS)
+    page.click("#crowd img")
+    page.wait_for_function(
+        "document.querySelector('#person input, #person textarea').value === '0'", timeout=MS
+    )
+    page.get_by_role("tab", name="Reports").click()
+    page.click("#reports input")
+    page.get_by_role("option", name="training/report.html").click()
+    page.frame_locator("iframe[title='training/report.html']").get_by_text("Losses").wait_for(timeout=MS)
 
 
 @pytest.mark.parametrize("source", ["webcam", "clip"])

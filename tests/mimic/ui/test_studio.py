@@ -96,13 +96,13 @@ def test_stopped_work_leaves_nothing(studio: Studio, at: str) -> None:
     assert sorted(studio.folder.iterdir()) == before
 
 
-def test_previews_are_shown_while_denoising_and_then_gone(studio: Studio) -> None:
-    seen = []
-    settings = {**SHORT, "num_inference_steps": 3}
-    result = studio.generate(PICTURE, CLIP, settings, quiet, lambda path: seen.append((path, probe(path))))
+def test_previews_are_given_while_denoising_and_none_is_left(studio: Studio, tmp_path: Path) -> None:
+    seen: list[bytes] = []
+    result = studio.generate(PICTURE, CLIP, {**SHORT, "num_inference_steps": 3}, quiet, seen.append)
     assert len(seen) > 1
-    assert [info.num_frames for _, info in seen] == [4] * len(seen)
-    assert not any(path.exists() for path, _ in seen)
+    (tmp_path / "preview.mp4").write_bytes(seen[-1])
+    assert probe(tmp_path / "preview.mp4").num_frames == 4
+    assert not list(result.folder.glob("*preview*"))
     assert "preview" not in (result.folder / "result.yaml").read_text(encoding="utf-8")
 
 
