@@ -38,6 +38,16 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where reports are looked for (default: here)",
     )
+    parser.add_argument(
+        "--max-upload", type=int, default=200, metavar="MB", help="refuse larger files (default: 200)"
+    )
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="refuse clips that are longer after trimming (default: 60)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -56,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
         model=options.model,
         device=options.device,
         reports=options.reports,
+        max_upload_mb=options.max_upload,
+        max_seconds=options.max_seconds,
         is_quiet=options.quiet,
     )
     return 0

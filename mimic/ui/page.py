@@ -1,32 +1,45 @@
-"""The studio's page: picture and clip, fit, generate, result, in this order (Gradio).
-
-Handlers turn what the page gives into calls of `mimic.ui.studio`, and errors into sentences.
-"""
+"""The studio's page: picture and clip, fit, generate, result, in this order; live; reports (Gradio)."""
 
 from __future__ import annotations
 
-import functools
 import html
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from mimic.files import ASSETS
-from mimic.ui.settings import FIELDS, settings_of
-from mimic.ui.studio import CancelledError, Fit, Picture, Result, Studio, StudioError
+from mimic.ui.handlers import Handlers, named_inputs
+from mimic.ui.settings import FIELDS
+from mimic.ui.studio import Studio
 
-Answer = TypeVar("Answer")
-
-MAX_UPLOAD = "200mb"
 EXAMPLE_PICTURE, EXAMPLE_CLIP = (ASSETS / "demo" / name for name in ("reference.png", "driving.mp4"))
-HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+SCRIPTS = [Path(__file__).with_name("assets") / name for name in ("names.js", "live.js")]
+LIVE = Path(__file__).with_name("assets") / "live.html"
+CLEANED = 3600, 24 * 3600
+"""Every how many seconds uploads are looked through, and from which age on they are deleted."""
 CSS = """
 .gradio-container { max-width: 72rem !important; margin: 0 auto !important; }
 #report { border-left: 4px solid var(--color-accent); padding-left: .75rem; }
+button[role="tab"].selected { color: var(--primary-700); }
+.dark button[role="tab"].selected { color: var(--primary-300); }
+#live-panel { overflow-wrap: anywhere; }
+.live-row { display: flex; flex-wrap: wrap; gap: 1rem; margin: .75rem 0; align-items: end; }
+.live-row label { display: flex; flex-direction: column; gap: .25rem; flex: 1 1 12rem; min-width: 0; }
+.live-row input { width: 100%; min-width: 0; }
+.live-row input, .live-row select, .live-row button {
+  min-height: 2.5rem; padding: .4rem .8rem; border: 1px solid var(--neutral-500); border-radius: 6px;
+  background: var(--input-background-fill); color: var(--body-text-color); max-width: 100%; margin: 0; }
+.live-row select { appearance: auto; }
+.live-row button { min-width: 8rem; cursor: pointer; font-weight: 600; }
+.live-row button.live-main { background: var(--button-primary-background-fill); color: white; }
+.live-row figure { margin: 0; flex: 1 1 16rem; min-width: 0; max-width: 24rem; }
+.live-row video, .live-row canvas { width: 100%; height: auto; aspect-ratio: 1; object-fit: contain;
+  background: #111; border-radius: 6px; }
+.live-figures { display: flex; flex-wrap: wrap; gap: .5rem 2rem; }
+.live-figures dt { color: var(--body-text-color-subdued); }
+.live-figures dd { margin: 0; font-size: 1.4rem; font-variant-numeric: tabular-nums; }
+#live-panel :focus-visible { outline: 3px solid var(--color-accent); outline-offset: 2px; }
 """
 
 
@@ -37,10 +50,13 @@ def build_page(studio: Studio, reports: Path) -> gr.Blocks:
         reports: folder in which reports of comparisons and trainings are looked for.
     """
     handlers = Handlers(studio)
-    with gr.Blocks(title="Mimic studio", analytics_enabled=False) as page:
+    with gr.Blocks(title="Mimic studio", analytics_enabled=False, delete_cache=CLEANED) as page:
         gr.Markdown("# Mimic studio\nSee the motion fitted to the person, correct it, then generate.")
         with gr.Tab("Studio"):
             _studio_tab(handlers, page)
+        with gr.Tab("Live"):
+            clip = html.escape(f"gradio_api/file={EXAMPLE_CLIP.as_posix()}")
+            gr.HTML(LIVE.read_text(encoding="utf-8").replace("{clip}", clip))
         with gr.Tab("Reports"):
             _reports_tab(reports, page)
     page.queue(default_concurrency_limit=2, max_size=32)
@@ -93,6 +109,11 @@ def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
         make = gr.Button("Generate", variant="primary", elem_id="generate")
         cancel = gr.Button("Cancel", variant="stop", elem_id="cancel")
     expected = gr.Markdown(elem_id="expected")
+    state = gr.Markdown("Nothing is running.", elem_id="state")
+    preview = gr.Video(
+        label="What is being denoised", interactive=False, autoplay=True, loop=True, visible=False,
+        elem_id="preview", height=320, buttons=[],
+    )  # fmt: skip
     gr.Markdown("## 4 · Result")
     with gr.Row():
         video = gr.Video(label="Side by side", interactive=False, elem_id="result", height=360)
@@ -103,24 +124,33 @@ def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
 
     inputs = [picture, clip, start, end, person, *controls, *of_generation]
     shown = [fitted, overlay, frame, report, facts]
-    result = [video, words, files, history]
+    result = [video, words, files, history, preview, state]
     example.click(
         lambda: (str(EXAMPLE_PICTURE), str(EXAMPLE_CLIP)), None, [picture, clip], api_visibility="private"
     )
     gr.on([clip.change, start.change], handlers.crowd, [clip, start], crowd, api_visibility="private")
     crowd.select(handlers.chosen_person, [clip, start], person, api_visibility="private")
-    fit.click(handlers.fit, inputs, shown, api_name="fit")
+    fit.click(named_inputs(handlers.fit), inputs, shown, api_name="fit")
     for control in controls:
         moved: Any = control.release if isinstance(control, gr.Slider) else control.change  # type: ignore[attr-defined]
         moved(handlers.refit, [fitted, *inputs], shown, api_visibility="private")
     frame.change(
         handlers.show_frame, [fitted, frame], overlay, api_visibility="private", show_progress="hidden"
     )
-    expect.click(handlers.expected, inputs, expected, api_visibility="private", concurrency_id="device")
-    running = make.click(
-        handlers.generate, inputs, result, api_name="generate", concurrency_id="device", concurrency_limit=1
+    on_device: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
+    expect.click(handlers.expected, inputs, expected, api_visibility="private", **on_device)
+    of_generation[0].change(  # type: ignore[attr-defined]
+        handlers.expected_of_preset, [fitted, *inputs], expected, api_visibility="private", **on_device
     )
-    cancel.click(handlers.cancel, None, expected, cancels=[running], api_visibility="private")
+    running = make.click(
+        named_inputs(handlers.generate), inputs, result, api_name="generate",
+        show_progress="minimal", show_progress_on=state, **on_device,
+    )  # fmt: skip
+    cancel.click(
+        handlers.cancel, None, [state, preview], cancels=[running], api_visibility="private",
+        show_progress="hidden", concurrency_limit=None,
+    )  # fmt: skip
+    page.unload(handlers.leave)
     history.input(handlers.open, history, [video, words, files], api_visibility="private")
     page.load(lambda: gr.Dropdown(choices=handlers.names()), None, history, api_visibility="private")
 
@@ -143,146 +173,3 @@ def _reports_tab(folder: Path, page: gr.Blocks) -> None:
     page_of_report = gr.HTML(shown(None))
     choice.input(shown, choice, page_of_report, api_visibility="private")
     page.load(lambda: gr.Dropdown(choices=names()), None, choice, api_visibility="private")
-
-
-def told(work: Callable[..., Answer]) -> Callable[..., Answer]:
-    """A handler whose errors about inputs appear on the page as one sentence."""
-
-    @functools.wraps(work)
-    def wrapped(*arguments: Any, **named: Any) -> Answer:
-        try:
-            return work(*arguments, **named)
-        except CancelledError:
-            raise gr.Error("Stopped; nothing was kept.", duration=5, print_exception=False) from None
-        except (ValueError, OSError, ArithmeticError, MemoryError) as error:
-            text = str(error).strip() or type(error).__name__
-            raise gr.Error(html.escape(text), duration=None, print_exception=False) from error
-
-    return wrapped
-
-
-class Handlers:
-    """What happens when something is clicked. Files come as paths of uploads, which Gradio has checked."""
-
-    def __init__(self, studio: Studio) -> None:
-        self._studio = studio
-        self._stops: dict[str, threading.Event] = {}
-
-    @told
-    def crowd(self, clip: str | None, start: float) -> Picture | None:
-        """The first frame of the clip, to click on."""
-        return None if clip is None else self._studio.people(Path(clip), seconds=start or 0)[0]
-
-    @told
-    def chosen_person(self, clip: str | None, start: float, click: gr.SelectData) -> str:
-        """The person that was clicked on, counted from the left."""
-        if clip is None:
-            raise StudioError("choose a driving clip first")
-        frame, poses = self._studio.people(Path(clip), seconds=start or 0)
-        if poses.num_people == 0:
-            raise StudioError("nobody is found in this frame; choose a later start")
-        at = np.array(click.index, float) / (frame.shape[1], frame.shape[0])
-        seen = np.where(poses.scores[0] > 0.3, np.linalg.norm(poses.points[0] - at, axis=-1), np.inf)
-        left_to_right = np.argsort(
-            [_middle(poses.points[0, i], poses.scores[0, i]) for i in range(len(seen))]
-        )
-        nearest = int(np.argmin(seen.min(axis=1)))
-        return str(int(np.flatnonzero(left_to_right == nearest)[0]))
-
-    @told
-    def fit(
-        self,
-        picture: str | None,
-        clip: str | None,
-        *values: Any,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio finds it by its default
-    ) -> tuple[Any, ...]:
-        """Fit a clip's motion to a person: state, overlay, slider of frames, report, numbers."""
-        settings = settings_of(*values)
-        made = self._studio.fit(
-            _path(picture, "picture"), _path(clip, "clip"), settings,
-            lambda done, total: progress((done, total), desc="poses", unit="frames"),
-        )  # fmt: skip
-        return _shown(made, 0)
-
-    @told
-    def refit(
-        self, fitted: Fit | None, picture: str | None, clip: str | None, *values: Any
-    ) -> tuple[Any, ...]:
-        """Fit again after a correction; nothing before the first fit."""
-        if fitted is None:
-            return (gr.skip(),) * 5
-        settings = settings_of(*values)
-        made = self._studio.fit(
-            _path(picture, "picture"), _path(clip, "clip"), settings, lambda done, total: None
-        )
-        return _shown(made, None)
-
-    @told
-    def show_frame(self, fitted: Fit | None, frame: float) -> Picture | None:
-        """The overlay of a frame."""
-        return None if fitted is None else fitted.overlay(int(frame))
-
-    @told
-    def expected(self, picture: str | None, clip: str | None, *values: Any) -> str:
-        """Expected time and memory in words."""
-        estimate = self._studio.estimate(_path(picture, "picture"), _path(clip, "clip"), settings_of(*values))
-        return "  \n".join(line.partition(": ")[2] for line in list(estimate.lines())[1:])
-
-    @told
-    def generate(
-        self, request: gr.Request, picture: str | None, clip: str | None, *values: Any,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> tuple[Any, ...]:  # fmt: skip
-        """Generate the video: side by side, words, files, history."""
-        stop = self._stops[request.session_hash or ""] = threading.Event()
-
-        def show(stage: str, done: int, total: int | None) -> None:
-            if stop.is_set():
-                raise CancelledError
-            progress((done, total), desc=stage)
-
-        result = self._studio.generate(
-            _path(picture, "picture"), _path(clip, "clip"), settings_of(*values), show
-        )
-        return (*_opened(result), gr.Dropdown(choices=self.names(), value=result.name))
-
-    def cancel(self, request: gr.Request) -> str:
-        """Stop this visitor's work after the current window."""
-        if (stop := self._stops.get(request.session_hash or "")) is not None:
-            stop.set()
-        return "Stopping after the current window."
-
-    @told
-    def open(self, name: str | None) -> tuple[Any, ...]:
-        """A result of the history."""
-        found = [result for result in self._studio.history() if result.name == name]
-        if not found:
-            raise StudioError("this result is no longer there")
-        return _opened(found[0])
-
-    def names(self) -> list[str]:
-        """Names of finished results, the newest first."""
-        return [result.name for result in self._studio.history()]
-
-
-def _shown(made: Fit, frame: int | None) -> tuple[Any, ...]:
-    most = max(made.num_frames - 1, 1)
-    slider = gr.Slider(maximum=most) if frame is None else gr.Slider(maximum=most, value=frame)
-    facts = {"fit": made.facts.get("fit"), "presence": made.facts.get("presence")}
-    return made, made.overlay(frame or 0), slider, made.report(), facts
-
-
-def _opened(result: Result) -> tuple[Any, ...]:
-    return str(result.side_by_side), result.words(), [str(path) for path in result.files]
-
-
-def _path(value: str | None, what: str) -> Path:
-    if not value:
-        raise StudioError(f"choose a {what} first")
-    return Path(value)
-
-
-def _middle(points: Any, scores: Any) -> float:
-    seen = scores > 0.3
-    return float(points[seen, 0].mean()) if seen.any() else 2.0

@@ -11,6 +11,7 @@ import gradio as gr
 
 from mimic.config import CaseSettings
 
+MODELS_OWN = "of the model"
 LIMBS = ("head", "trunk", "upper_arm", "forearm", "thigh", "shin")
 
 
@@ -32,6 +33,11 @@ class Field:
     """With this value the setting is left out."""
     group: Literal["fit", "limbs", "generate"] = "fit"
     """Where it stands on the page; fields are in the order of their groups."""
+
+    @property
+    def name(self) -> str:
+        """Its name for programs, as in ``adjust_scale``."""
+        return self.key.replace(".", "_")
 
 
 def _slider(label: str, low: float, high: float, value: float, key: str) -> Callable[[], gr.Slider]:
@@ -66,8 +72,16 @@ def _fields() -> list[Field]:
             for key, label, low, high, value in limbs
         ),
         Field(
+            "preset",
+            lambda: gr.Dropdown(
+                [MODELS_OWN, *_choices("preset")], value=MODELS_OWN, label="Preset", elem_id="preset"
+            ),
+            MODELS_OWN,
+            group="generate",
+        ),
+        Field(
             "num_inference_steps",
-            lambda: gr.Number(label="Steps (0: the model's own)", value=0, precision=0, elem_id="steps"),
+            lambda: gr.Number(label="Steps (0: of the preset)", value=0, precision=0, elem_id="steps"),
             0,
             group="generate",
         ),

@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,11 +29,12 @@ from mimic.files import whole_file
 from mimic.generation import generate
 from mimic.generation.animate import case_plan
 from mimic.generation.drivers import Driver, DriverTools, load_driver
-from mimic.generation.drivers.base import POSE_SUFFIXES
+from mimic.generation.drivers.base import POSE_SUFFIXES, used_frames
 from mimic.generation.estimate import Estimate, estimate_case
+from mimic.generation.preview import preview_path
 from mimic.generation.reference import Reference, see_reference
 from mimic.names import fault_of, shortened
-from mimic.progress import Progress, listening
+from mimic.progress import Listener, Progress, listening
 from mimic.video import probe, read_frames
 from pose import PoseSequence, load_estimator
 from pose.draw import overlay_frame
@@ -43,7 +44,7 @@ log = logging.getLogger("mimic")
 
 VIDEO, REPORT, RECIPE, POSES = "result.mp4", "result.json", "result.yaml", "result.npz"
 MAX_SECONDS = 60.0
-"""Length of a clip that the page accepts, after trimming."""
+"""Length of a clip that the studio takes, after trimming."""
 
 _OVERLAY_SIDE = 512
 Picture = NDArray[np.uint8]
@@ -127,13 +128,22 @@ class Result:
 class Studio:
     """One model, one folder of results, one piece of work on the device at a time."""
 
-    def __init__(self, folder: Path, *, model: str = "bundled:mini", device: str = "auto") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model: str = "bundled:mini",
+        device: str = "auto",
+        max_seconds: float = MAX_SECONDS,
+    ) -> None:
         """
         Args:
             folder: where results are kept.
             model: as `base_model_path` of a YAML.
             device: as `device` of a YAML.
+            max_seconds: length of a clip, after trimming, above which it is refused.
         """
+        self._max_seconds = max_seconds
         self.folder, self.model, self._device = folder, model, device
         self._turn = threading.Lock()
         self._naming = threading.Lock()
@@ -205,35 +215,49 @@ class Studio:
                 pipeline=self.pipeline,
                 driver=self.driver,
                 reference_pose=None,
-                num_frames=probe(clip).num_frames,
+                num_frames=_num_frames(clip, chosen),
                 settings=chosen,
             )
 
-    def generate(self, picture: Path, clip: Path, settings: Mapping[str, Any], progress: Any) -> Result:
+    def generate(
+        self,
+        picture: Path,
+        clip: Path,
+        settings: Mapping[str, Any],
+        progress: Listener,
+        preview: Callable[[bytes], None] = lambda clip: None,
+    ) -> Result:
         """Generate the video into a new folder of its own.
 
         Args:
             progress: called with (stage, done, total); what it raises stops the work, and the folder of the
                 unfinished result is removed.
+            preview: called with a small MP4 clip of what is being denoised after each step.
 
         Raises:
             As `fit`; and what `progress` raises.
         """
         self._check(picture, clip, settings)
         folder = self._new_folder(picture, clip)
+        previews = _Previews(preview_path(folder / VIDEO), preview)
+
+        def show(stage: str, done: int, total: int | None) -> None:
+            progress(stage, done, total)
+            previews.look()
+
         try:
             own = {
                 "ref_image_path": _kept_copy(picture, folder / f"reference{picture.suffix.lower()}"),
                 "ref_video_path": _kept_copy(clip, folder / f"driving{clip.suffix.lower()}"),
             }
-            with self._turn, listening(progress):
+            with self._turn, listening(show):
                 made = generate(
                     own["ref_image_path"],
                     own["ref_video_path"],
                     pipeline=self.pipeline,
                     output=folder / VIDEO,
                     driver=self.driver,
-                    **{"side_by_side": True, **settings},
+                    **{"side_by_side": True, "preview": True, **settings},
                 )
             if made.poses is not None:
                 made.poses.save(folder / POSES)
@@ -257,10 +281,10 @@ class Studio:
         if clip.suffix.lower() not in POSE_SUFFIXES:
             info = probe(clip)
             seconds = min(chosen.end or info.num_frames / info.fps, info.num_frames / info.fps) - chosen.start
-            if seconds > MAX_SECONDS:
+            if seconds > self._max_seconds:
                 raise StudioError(
-                    f"the clip has {float(seconds):.0f} s; the studio takes {MAX_SECONDS:.0f} s. Trim it, or "
-                    "use `mimic animate`"
+                    f"the clip has {float(seconds):.0f} s; the studio takes {self._max_seconds:g} s. "
+                    "Trim it, or use `mimic animate`"
                 )
         return chosen
 
@@ -289,6 +313,37 @@ class Studio:
         with whole_file(folder / RECIPE) as beside:
             text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
             beside.write_text(head + text, encoding="utf-8")
+
+
+def _num_frames(clip: Path, settings: CaseSettings) -> int:
+    """Number of driving frames of a clip, trimmed and strided."""
+    if clip.suffix.lower() in POSE_SUFFIXES:
+        poses = PoseSequence.load(clip)
+        return used_frames(len(poses), poses.fps, settings, name=clip.name).count
+    info = probe(clip)
+    return used_frames(info.num_frames, info.fps, settings, name=clip.name).count
+
+
+class _Previews:
+    """Reads a result's preview whenever it is new.
+
+    Args:
+        source: the preview, replaced after each step and removed in the end.
+        tell: called with its content.
+    """
+
+    def __init__(self, source: Path, tell: Callable[[bytes], None]) -> None:
+        self._source, self._tell, self._time = source, tell, 0
+
+    def look(self) -> None:
+        """Read and tell if there is a new preview."""
+        try:
+            time = self._source.stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        if time != self._time:
+            self._time = time
+            self._tell(self._source.read_bytes())
 
 
 def _kept_copy(source: Path, target: Path) -> Path:

@@ -96,6 +96,22 @@ def test_stopped_work_leaves_nothing(studio: Studio, at: str) -> None:
     assert sorted(studio.folder.iterdir()) == before
 
 
+def test_previews_are_given_while_denoising_and_none_is_left(studio: Studio, tmp_path: Path) -> None:
+    seen: list[bytes] = []
+    result = studio.generate(PICTURE, CLIP, {**SHORT, "num_inference_steps": 3}, quiet, seen.append)
+    assert len(seen) > 1
+    (tmp_path / "preview.mp4").write_bytes(seen[-1])
+    assert probe(tmp_path / "preview.mp4").num_frames == 4
+    assert not list(result.folder.glob("*preview*"))
+    assert "preview" not in (result.folder / "result.yaml").read_text(encoding="utf-8")
+
+
+def test_the_estimate_is_of_the_trimmed_clip(studio: Studio) -> None:
+    assert studio.estimate(PICTURE, CLIP, SHORT).num_frames == 4
+    steps = [studio.estimate(PICTURE, CLIP, {**SHORT, "num_inference_steps": n}).num_steps for n in (2, 5)]
+    assert steps == [2, 5]
+
+
 def test_people_of_a_frame_are_found(studio: Studio) -> None:
     frame, poses = studio.people(CLIP, seconds=1.0)
     assert frame.shape[:2] == (probe(CLIP).height, probe(CLIP).width)
@@ -114,11 +130,9 @@ def test_what_cannot_be_used_is_a_sentence(studio: Studio, tmp_path: Path) -> No
     assert not any(tmp_path.glob("*/result.*"))
 
 
-def test_a_long_clip_is_refused_unless_it_is_trimmed(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_long_clip_is_refused_unless_it_is_trimmed(model: Path, tmp_path: Path) -> None:
     shutil.copy(CLIP, tmp_path / "clip.mp4")
-    monkeypatch.setattr("mimic.ui.studio.MAX_SECONDS", 1.0)
+    studio = Studio(tmp_path / "results", model=str(model), device="cpu", max_seconds=1.0)
     with pytest.raises(StudioError, match=r"the clip has 4 s; the studio takes 1 s\. Trim it"):
         studio.fit(PICTURE, tmp_path / "clip.mp4", {}, quiet)
     assert studio.fit(PICTURE, tmp_path / "clip.mp4", SHORT, quiet).num_frames == 4
