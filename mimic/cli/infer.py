@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimic.cli.options import Subparsers, UsageError, add_run_options
+from mimic.cli.options import Subparsers, UsageError, add_run_options, add_runner, check_workers
 from mimic.cli.stopping import signals_raise
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         help="the YAML with the cases",
     )
     add_run_options(parser)
+    add_runner(parser)
     parser.add_argument(
         "--no_use_float16", action="store_true", help="compute in float32 (the released script's name for it)"
     )
@@ -43,6 +44,9 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from mimic.config import load_inference_config
 
+    check_workers(options)
+    if options.workers is not None and options.runner != "ray":
+        raise UsageError("--workers belongs to --runner ray; without it one case is made after another")
     overrides = [*options.overrides, *(["dtype=float32"] if options.no_use_float16 else [])]
     if options.log_file is not None:
         options.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +62,7 @@ def run_cases(config: InferenceConfig, options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from mimic.generation import estimate_config, run_config
-    from mimic.generation.run import one_line
+    from mimic.generation.cases import one_line
     from mimic.progress import emit
 
     log = logging.getLogger("mimic")
@@ -77,6 +81,8 @@ def run_cases(config: InferenceConfig, options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
             is_progress_shown=not options.quiet,
             say=log.info,
+            runner=getattr(options, "runner", "local"),
+            num_workers=getattr(options, "workers", None),
         )
     if outcome.failures and (options.debug or len(config.test_case) == 1):
         raise outcome.failures[0].error

@@ -49,6 +49,28 @@ def add_dry_run(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_runner(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose who does the work."""
+    parser.add_argument(
+        "--runner",
+        choices=("local", "ray"),
+        default="local",
+        help="local (default), or ray: the workers of the Ray cluster of RAY_ADDRESS, or of one started here",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="worker processes (default: one per core; with ray, one per GPU or core of the cluster)",
+    )
+
+
+def check_workers(options: argparse.Namespace) -> None:
+    """Raise `UsageError` for an impossible number of workers."""
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers is {options.workers}; expected 1 or more")
+
+
 def add_estimator_options(parser: argparse.ArgumentParser, default: str | None = "auto") -> None:
     """Add the options that choose a pose estimator."""
     parser.add_argument(

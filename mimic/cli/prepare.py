@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimic.cli.options import Subparsers, UsageError, add_estimator_options
+from mimic.cli.options import Subparsers, add_estimator_options, add_runner, check_workers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         "from the left",
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:<index>")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    add_runner(parser)
     parser.add_argument("--seed", type=int, help="seed of the split and the contact sheet (default: 0)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as below")
     parser.set_defaults(run=run)
@@ -52,8 +52,7 @@ def run(options: argparse.Namespace) -> int:
     from mimic.data.index import INDEX, REJECTED
     from mimic.data.prepare import prepare
 
-    if options.workers is not None and options.workers < 1:
-        raise UsageError(f"--workers is {options.workers}; expected 1 or more")
+    check_workers(options)
     settings = _settings(options)
     with contextlib.ExitStack() as open_bars:
         prepared = prepare(
@@ -64,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
             device=options.device,
             progress=Stages(open_bars, is_shown=not options.quiet),
             say=log.info,
+            runner=options.runner,
         )
     if prepared is None:
         return 0

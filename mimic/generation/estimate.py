@@ -24,7 +24,7 @@ from mimic.generation.animate import case_plan, sample_latents
 from mimic.generation.checks import check_inputs, count_frames, result_files
 from mimic.generation.decoding import decoded_frames
 from mimic.generation.drivers import Driver
-from mimic.generation.ready import get_ready
+from mimic.generation.ready import Parts, get_ready
 from mimic.generation.reference import see_reference
 from mimic.generation.run import with_names
 from mimic.generation.stages import Stages
@@ -100,7 +100,8 @@ def estimate_config(
     config = with_names(config)
     check_inputs(config, output_dir)
     base, checkpoint = find_sources(config.base_model_path, config.ckpt_path)
-    ready = get_ready(config, base, checkpoint, device, output_dir=output_dir, say=say)
+    parts = Parts(config, base, checkpoint, device)
+    ready = get_ready(config, parts, output_dir=output_dir, say=say)
     say("timing two denoising steps of one window of each case")
     return [
         estimate_case(

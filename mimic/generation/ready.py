@@ -30,6 +30,42 @@ from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
 
 
+class Parts:
+    """Driver and model of a config, loaded when they are first used.
+
+    Args:
+        config: the model; its cases are not read.
+        base, checkpoint: where the weights are.
+        device: of the model.
+
+    Raises, on first use:
+        InputError: the model belongs to no known family (a `ValueError`).
+        WeightsError: the weights do not fit (a `ValueError`).
+    """
+
+    def __init__(
+        self, config: InferenceConfig, base: Path, checkpoint: Path | None, device: torch.device
+    ) -> None:
+        self._config, self._base, self._checkpoint, self._device = config, base, checkpoint, device
+
+    @functools.cached_property
+    def driver(self) -> Driver:
+        kind = family_of(self._base, self._checkpoint).pipeline_class()
+        return load_driver(kind.driven_by, driver_tools(self._config, self._device))
+
+    @functools.cached_property
+    def pipeline(self) -> AnimationPipeline[Any, Any]:
+        return load_model(self._config, self._base, self._checkpoint, self._device)
+
+    @functools.cached_property
+    def model(self) -> dict[str, Any]:
+        """Description of the model, for reports."""
+        model = described_model(
+            self.pipeline, base=self._base, checkpoint=self._checkpoint, name=self._config.base_model_path
+        )
+        return {**model, "fp8_weights": True} if self._config.fp8_weights else model
+
+
 @dataclass(frozen=True)
 class Ready:
     """What the cases of a config need, loaded and checked."""
@@ -43,30 +79,21 @@ class Ready:
 
 
 def get_ready(
-    config: InferenceConfig,
-    base: Path,
-    checkpoint: Path | None,
-    device: torch.device,
-    *,
-    output_dir: Path,
-    say: Callable[[str], None],
+    config: InferenceConfig, parts: Parts, *, output_dir: Path, say: Callable[[str], None]
 ) -> Ready:
     """Check all cases against driver and model, and load both.
 
     Raises:
         InputError, WeightsError: as `run_config`.
     """
-    driver = load_driver(family_of(base, checkpoint).pipeline_class().driven_by, driver_tools(config, device))
-    check_driver(config, driver)
-    pipeline = load_model(config, base, checkpoint, device)
+    check_driver(config, parts.driver)
+    pipeline = parts.pipeline
     if "warning" in pipeline.generation_defaults and not _is_all_bundled(config):
         say(f"note: {pipeline.generation_defaults['warning']}")
-    reference_poses = check_with_model(config, pipeline, driver, output_dir)
-    model = described_model(pipeline, base=base, checkpoint=checkpoint, name=config.base_model_path)
-    if config.fp8_weights:
-        model["fp8_weights"] = True
+    reference_poses = check_with_model(config, pipeline, parts.driver, output_dir)
+    model = parts.model
     say(f"model: {model['name']} on {model['device']}, {model['dtype']}")
-    return Ready(pipeline, driver, reference_poses, model)
+    return Ready(pipeline, parts.driver, reference_poses, model)
 
 
 def family_of(base: Path, checkpoint: Path | None) -> Family:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from mimic.config import CaseSettings, InferenceConfig
+from mimic.cluster import connected_cluster
+from mimic.config import InferenceConfig
 from mimic.devices import chosen_device, chosen_dtype, missing_cuda
 from mimic.distributed import Ranks, joined_ranks, local_rank
 from mimic.families.registry import find_sources
 from mimic.files import local_path
-from mimic.generation.animate import generate
-from mimic.generation.checks import (
-    check_inputs,
-    result_files,
-)
-from mimic.generation.memory_mode import MemoryMode, is_out_of_memory, retried_with_less_memory
-from mimic.generation.ready import get_ready
+from mimic.generation.cases import RunResult, Work, run_here
+from mimic.generation.checks import check_inputs, result_files
+from mimic.generation.on_cluster import device_on, run_on_cluster
 from mimic.generation.result import GenerateResult, kept_result
 from mimic.generation.unfinished import finish_interrupted, is_interrupted
 from mimic.locks import locked_folder
@@ -29,21 +26,8 @@ from mimic.provenance import estimator_facts, weights_of
 from mimic.results import identity_of, is_same, read_result
 from mimic.weights.sources import SHARED_FILE, sha256
 
-
-@dataclass(frozen=True)
-class CaseFailure:
-    """A failed case and its error."""
-
-    name: str
-    error: Exception
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """Results and failures of the cases of a config, in their order."""
-
-    results: tuple[GenerateResult, ...]
-    failures: tuple[CaseFailure, ...]
+Runner = Literal["local", "ray"]
+"""Who makes the cases: this process, or the workers of a Ray cluster."""
 
 
 def run_config(
@@ -53,6 +37,8 @@ def run_config(
     overwrite: bool = False,
     is_progress_shown: bool = True,
     say: Callable[[str], None] = lambda line: None,
+    runner: Runner = "local",
+    num_workers: int | None = None,
 ) -> RunResult:
     """Run all cases of a config. A failing case does not stop the others.
 
@@ -65,31 +51,48 @@ def run_config(
         overwrite: recompute all results and replace former ones.
         is_progress_shown: show progress: bars on a terminal or in a notebook, lines elsewhere.
         say: called with lines that describe the progress.
+        runner: ``local`` runs one case after another here; ``ray`` gives cases to the workers of a Ray
+            cluster (see `mimic.cluster`), where a picture or clip that cannot be used fails its case alone.
+        num_workers: workers of the cluster; None: one for each GPU, or each core, that it has.
 
     Raises:
         ConfigError, InputError: settings or inputs of a case are invalid; no case was run.
         FolderInUseError: another process is writing to the output folder; no case was run.
         SourceError, WeightsError: the model is not found or its weights do not fit; no case was run.
+        ClusterError: there is no Ray, or no cluster at its address.
     """
     output_dir = local_path(output_dir or config.output_dir)
+    if runner == "ray":
+        with connected_cluster(num_workers) as cluster:
+            device = device_on(cluster, config)
+            on_cluster = functools.partial(
+                run_on_cluster,
+                cluster=cluster,
+                num_workers=num_workers,
+                is_progress_shown=is_progress_shown,
+                say=say,
+            )
+            return _run(config, output_dir, device, None, overwrite, say, on_cluster)
     with joined_ranks() as ranks:
-        if ranks is None or ranks.is_first:
-            return _run(config, output_dir, ranks, overwrite, is_progress_shown, say)
-        return _run(config, output_dir, ranks, overwrite, False, lambda line: None)
+        if ranks is not None and not ranks.is_first:
+            is_progress_shown, say = False, lambda line: None
+        device = _device_of(config, ranks)
+        if config.device == "auto" and device.type == "cpu" and (note := missing_cuda()):
+            say(f"note: {note}")
+        here = functools.partial(run_here, ranks=ranks, is_progress_shown=is_progress_shown, say=say)
+        return _run(config, output_dir, device, ranks, overwrite, say, here)
 
 
 def _run(
     config: InferenceConfig,
     output_dir: Path,
+    device: torch.device,
     ranks: Ranks | None,
     overwrite: bool,
-    is_progress_shown: bool,
     say: Callable[[str], None],
+    make: Callable[[Work], RunResult],
 ) -> RunResult:
     """Run all cases in one of the processes `ranks`; the first one decides what is to be done, and writes."""
-    device = _device_of(config, ranks)
-    if config.device == "auto" and device.type == "cpu" and (note := missing_cuda()):
-        say(f"note: {note}")
     config = with_names(config)
     is_first = ranks is None or ranks.is_first
     if is_first:
@@ -107,80 +110,14 @@ def _run(
         made = RunResult((), ())
         remaining = tuple(case for case in config.test_case if case.name not in kept)
         if remaining:
-            made = _run_cases(
-                config.model_copy(update={"test_case": remaining}),
-                base,
-                checkpoint,
-                device,
-                ranks=ranks,
-                output_dir=output_dir,
-                identities=identities,
-                overwrite=overwrite,
-                is_progress_shown=is_progress_shown,
-                say=say,
-            )
+            remaining_config = config.model_copy(update={"test_case": remaining})
+            made = make(Work(remaining_config, base, checkpoint, device, output_dir, identities, overwrite))
     there = {result.path: result for result in (*kept.values(), *made.results)}
     paths = (
         result_files(output_dir, name, case).video
         for name, case in zip(config.case_names(), config.test_case)
     )
     return RunResult(tuple(there[path] for path in paths if path in there), made.failures)
-
-
-def _run_cases(
-    config: InferenceConfig,
-    base: Path,
-    checkpoint: Path | None,
-    device: torch.device,
-    *,
-    ranks: Ranks | None,
-    output_dir: Path,
-    identities: Mapping[str, str],
-    overwrite: bool,
-    is_progress_shown: bool,
-    say: Callable[[str], None],
-) -> RunResult:
-    """Check all cases, load the model, run one case after another."""
-    ready = get_ready(config, base, checkpoint, device, output_dir=output_dir, say=say)
-    ready.pipeline.ranks = ranks
-    memory = MemoryMode(config.memory_mode)
-    results: list[GenerateResult] = []
-    failures: list[CaseFailure] = []
-    for name, case, pose in zip(config.case_names(), config.test_case, ready.reference_poses):
-        say(f"{name}: animating {case.ref_image_path} with {case.ref_video_path}")
-        make = functools.partial(
-            generate,
-            case.ref_image_path,
-            case.ref_video_path,
-            pipeline=ready.pipeline,
-            output=result_files(output_dir, name, case).video,
-            reference_pose=pose,
-            driver=ready.driver,
-            overwrite=overwrite,
-            is_progress_shown=is_progress_shown,
-            about={"model": ready.model},
-            identity=identities[name],
-            memory=memory,
-            **case.model_dump(include=set(CaseSettings.model_fields)),
-        )
-        try:
-            result = retried_with_less_memory(make, memory, ranks, say=functools.partial(_say_of, name, say))
-        except Exception as error:
-            if ranks is not None:  # the others wait for this process
-                raise
-            failures.append(CaseFailure(name, error))
-            if len(config.test_case) > 1:  # the caller reports the failure of a single case
-                say(f"{name}: failed. {one_line(error)}")
-        else:
-            results.append(result)
-            say(f"{name}: {summary(result)}")
-            if result.missing is not None:
-                say(f"{name}: the result is incomplete: {result.missing}")
-            if result.former is not None:
-                say(
-                    f"{name}: the former result had other settings or inputs; renamed to {result.former.name}"
-                )
-    return RunResult(tuple(results), tuple(failures))
 
 
 def _device_of(config: InferenceConfig, ranks: Ranks | None) -> torch.device:
@@ -268,34 +205,3 @@ def _kept_results(
             kept[name] = kept_result(files, report)
             say(f"{name}: kept, settings and inputs are unchanged ({files.video})")
     return kept
-
-
-def summary(result: GenerateResult) -> str:
-    """Describe a result in one line."""
-    sound = ", with audio" if result.has_audio else ""
-    beside = f"; side by side in {result.side_by_side}" if result.side_by_side is not None else ""
-    return (
-        f"{result.path} ({_counted(result.num_frames, 'frame')} of {result.width}x{result.height}, "
-        f"{result.fps:g} fps{sound}){beside}; took {result.seconds:.0f} s"
-    )
-
-
-def one_line(error: BaseException) -> str:
-    """Format an error as one line; unexpected errors also show their class."""
-    text = " ".join(str(error).split())
-    if is_out_of_memory(error):
-        return (
-            f"memory is full ({text.split('. ')[0]}). Use memory_mode=low (which includes cpu_offload=true), "
-            "a smaller height and width, or fewer frames in a window (num_frames) or decoded together "
-            "(decode_chunk_size)"
-        )
-    is_plain = isinstance(error, OSError | ValueError) and text
-    return text if is_plain else f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _say_of(name: str, say: Callable[[str], None], line: str) -> None:
-    say(f"{name}: {line}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import PIL.Image
 
+from mimic.cluster import Cluster, connected_cluster
 from mimic.data.index import SETTINGS, DataError, read_settings
 from mimic.data.prepare import own, result
 from mimic.data.prepare.contact import contact_sheet
@@ -21,7 +24,7 @@ from mimic.data.prepare.settings import PrepareSettings, check_same, remembered
 from mimic.data.prepare.shards import Place, place_of, share, wait_for_all
 from mimic.data.prepare.sources import POSES, Source, walk
 from mimic.data.prepare.work import Job
-from mimic.data.prepare.workers import WorkItem, run_items
+from mimic.data.prepare.workers import RunItems, WorkItem, run_items, run_items_on
 from mimic.data.processes import ProcessCountError, check_num_processes, most_processes
 from mimic.files import local_path, whole_file, write_json
 from pose.session import choose_providers
@@ -33,6 +36,10 @@ GPU_WORKERS = 4
 """Default number of processes that share a GPU."""
 BEGUN = (SETTINGS, POSES)
 """Files that other ranks may have just created in an empty folder."""
+
+
+Runner = Literal["local", "ray"]
+"""Who does the work: processes of this machine, or the workers of a Ray cluster."""
 
 
 class StageProgress(Protocol):
@@ -51,6 +58,7 @@ def prepare(
     progress: StageProgress | None = None,
     say: Callable[[str], None] | None = None,
     place: Place | None = None,
+    runner: Runner = "local",
 ) -> Prepared | None:
     """Turn the videos of a folder into clips with poses; resumes an interrupted run.
 
@@ -63,6 +71,8 @@ def prepare(
         progress: called with the progress of each stage.
         say: called with messages to show.
         place: rank among the processes that share the work; None reads torchrun's environment variables.
+        runner: ``local`` uses processes of this machine; ``ray`` the workers of a Ray cluster (see
+            `mimic.cluster`), where every machine sees both folders under the same paths.
 
     Returns:
         the result; None on ranks other than the first.
@@ -72,10 +82,11 @@ def prepare(
         PoseError: the device does not exist, or files of the estimator are missing; raised before any
             computation.
         WorkerError: a process died; finished work is kept.
+        ClusterError: there is no Ray, or no cluster at its address.
         OSError: the disk is full; finished work is kept.
     """
     settings, place = settings or PrepareSettings(), place or place_of()
-    if num_workers is not None:
+    if num_workers is not None and runner == "local":
         try:
             check_num_processes(num_workers, "the number of workers", least=1)
         except ProcessCountError as error:
@@ -85,16 +96,30 @@ def prepare(
     videos, out = local_path(videos), local_path(out)
     sources = walk(videos)
     facts = remembered(settings)
-    device = _device(facts["estimator"], device, place)
-    own_poses = _begin(out, videos, sources, facts, place, tell=tell)
-    workers = num_workers if num_workers is not None else _usual_workers(device, place)
-    job = Job(videos.resolve(), out, settings, facts["estimator"], device)
-    try:
-        _work(job, share(sources, place), num_workers=workers, show=show, tell=tell)
+    estimator = facts["estimator"]
+    with contextlib.ExitStack() as stack:
+        if runner == "ray":
+            cluster = stack.enter_context(connected_cluster(num_workers))
+            device, run = _on_cluster(cluster, estimator, device, num_workers)
+        else:
+            device = _device(estimator, device, place)
+            workers = num_workers if num_workers is not None else _usual_workers(device, place)
+            run = functools.partial(run_items, num_workers=workers)
+        own_poses = _begin(out, videos, sources, facts, place, tell=tell)
+        job = Job(videos.resolve(), out, settings, estimator, device)
+        with _full_disk_explained(out):
+            _work(job, share(sources, place), run, show=show, tell=tell)
+    with _full_disk_explained(out):
         if not place.is_first:
             tell(f"rank {place.rank} of {place.world_size} is done; rank 0 writes the index")
             return None
         return _finish(job, sources, own_poses, show=show, tell=tell)
+
+
+@contextlib.contextmanager
+def _full_disk_explained(out: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OSError(
@@ -161,8 +186,8 @@ def _note_settings(out: Path, videos: Path, facts: dict[str, Any]) -> None:
 def _work(
     job: Job,
     sources: list[Source],
+    run: RunItems,
     *,
-    num_workers: int,
     show: StageProgress,
     tell: Callable[[str], None],
 ) -> None:
@@ -172,18 +197,16 @@ def _work(
     unseen = [source for source in sources if notes.survey(source) is None]
     if len(unseen) < len(sources):
         tell(f"resuming: {len(sources) - len(unseen)} of {len(sources)} videos are already surveyed")
-    run_items(
+    run(
         job,
         [(source, None) for source in unseen],
-        num_workers=num_workers,
         progress=lambda _, num_items: show("cuts", "video", num_items, len(unseen)),
     )
     items = _pose_items(notes, sources)
     total = sum(end - first for _, parts in items for first, end in parts or [])
-    run_items(
+    run(
         job,
         items,
-        num_workers=num_workers,
         progress=lambda num_frames, _: show("poses", "frame", min(num_frames, total), total),
     )
 
@@ -250,6 +273,16 @@ def _device(estimator: str, device: str, place: Place) -> str:
     if device == "cpu" or (device == "auto" and (estimator == "blazepose" or len(providers) == 1)):
         return "cpu"
     return device if ":" in device else f"cuda:{place.local_rank}"
+
+
+def _on_cluster(
+    cluster: Cluster, estimator: str, device: str, num_workers: int | None
+) -> tuple[str, RunItems]:
+    """Return the device that workers of the cluster compute on, and what runs items there."""
+    is_small = device == "auto" and estimator == "blazepose"
+    device = "cpu" if device == "cpu" or is_small or not cluster.num_gpus else "cuda:0"
+    workers = num_workers or (cluster.num_cpus if device == "cpu" else cluster.num_gpus)
+    return device, functools.partial(run_items_on, cluster, num_workers=workers)
 
 
 def _usual_workers(device: str, place: Place) -> int:

@@ -5,6 +5,7 @@ Worker processes end when their parent ends, even if it is killed, and immediate
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
@@ -12,9 +13,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
+from typing import Protocol
 
 import cv2
 
+from mimic.cluster import Cluster
 from mimic.data.prepare.sources import Source
 from mimic.data.prepare.work import Job, Worker
 from mimic.data.processes import end_with_parent, start_method
@@ -24,6 +27,13 @@ WorkItem = tuple[Source, Parts | None]
 """A video, and the parts whose poses are to be estimated; None if it is to be surveyed."""
 
 CountProgress = Callable[[int, int], None]
+
+
+class RunItems(Protocol):
+    """Processes work items; `run_items` or `run_items_on` with its workers."""
+
+    def __call__(self, job: Job, items: Sequence[WorkItem], *, progress: CountProgress) -> None: ...
+
 
 _POLL_SECONDS = 0.2
 
@@ -53,6 +63,54 @@ def run_items(job: Job, items: Sequence[WorkItem], *, num_workers: int, progress
         _run_here(job, items, progress)
     else:
         _run_in_processes(job, items, num_workers, progress)
+
+
+def run_items_on(
+    cluster: Cluster, job: Job, items: Sequence[WorkItem], *, num_workers: int, progress: CountProgress
+) -> None:
+    """As `run_items`, by the workers of a Ray cluster, which see the same folders.
+
+    Raises:
+        WorkerError: all workers of an item died; all other items are done.
+    """
+    num_frames = num_items = 0
+    lost_videos: list[str] = []
+
+    def finished(item: WorkItem, num_more: int) -> None:
+        nonlocal num_frames, num_items
+        num_frames, num_items = num_frames + num_more, num_items + 1
+        progress(num_frames, num_items)
+
+    cluster.run(
+        functools.partial(_ItemWorker, job),
+        items,
+        num_workers=num_workers,
+        needs_gpu=job.device != "cpu",
+        finished=finished,
+        lost=lambda item, _: lost_videos.append(item[0].video),
+    )
+    if lost_videos:
+        raise WorkerError(
+            f"workers died again and again (out of memory, or a crash in a decoder) at: "
+            f"{', '.join(lost_videos[:8])}. Everything else is done; remove them, or rerun the command"
+        )
+
+
+class _ItemWorker:
+    """Runs the steps in a worker of a cluster; returns how many frames an item had."""
+
+    def __init__(self, job: Job) -> None:
+        cv2.setNumThreads(1)
+        self._num_frames = 0
+        self._worker = Worker(job, self._count)
+
+    def _count(self, num_frames: int) -> None:
+        self._num_frames += num_frames
+
+    def __call__(self, item: WorkItem) -> int:
+        self._num_frames = 0
+        _do(self._worker, item)
+        return self._num_frames
 
 
 def _run_here(job: Job, items: Sequence[WorkItem], progress: CountProgress) -> None:

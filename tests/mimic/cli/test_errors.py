@@ -16,8 +16,8 @@ from mimic.video.write import VideoWriteError
 from pose.dwpose import EstimatorWeightsError
 
 FAILURES = {
-    "CacheError", "CancelledError", "NotFiniteError", "RankError", "StateError", "TrainingError",
-    "UnknownStateError", "ValidationError", "VideoWriteError",
+    "CacheError", "CancelledError", "ClusterError", "NotFiniteError", "RankError", "StateError",
+    "TrainingError", "UnknownStateError", "ValidationError", "VideoWriteError",
 }  # fmt: skip
 """Our error classes that are not about the user's input (exit code 1)."""
 

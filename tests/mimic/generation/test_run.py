@@ -13,8 +13,8 @@ import yaml
 from mimic.config import ConfigError, load_inference_config
 from mimic.devices import chosen_device
 from mimic.generation import RunResult, run_config
+from mimic.generation.cases import one_line
 from mimic.generation.checks import InputError, check_space
-from mimic.generation.run import one_line
 from mimic.locks import FolderInUseError, locked_folder
 from mimic.video import PictureError, probe, write_image
 from mimic.weights.sources import SourceError
