@@ -132,13 +132,19 @@ def test_onnxruntime_sends_and_stores_nothing(tmp_path, script):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows always has a home folder")
 def test_a_user_without_a_home_folder_can_run_doctor(monkeypatch):
+    """Nor a folder for temporary files, as in a container with a read-only root."""
     import pwd
+    import tempfile
 
     from mimic.cli import doctor
 
     def unknown(number):
         raise KeyError(number)
 
+    def none_writable():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none_writable)
     for name in ("HOME", "XDG_CACHE_HOME", "MIMIC_DWPOSE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
