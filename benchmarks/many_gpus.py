@@ -1,4 +1,4 @@
-"""How much faster do several GPUs render one clip? A model of computation against communication; no GPU needed.
+"""How much faster do several GPUs render one clip? A model of computation against communication.
 
     python -m benchmarks.many_gpus              prints the table of docs/many-machines.md
     python -m benchmarks.many_gpus --rate 300   other assumptions
@@ -10,9 +10,9 @@ Processes take the windows of a step in turn, and each prediction is sent to all
 
 against ``W * window`` on one GPU. The FLOPs of a window were counted on fake tensors at 576x1024
 (`benchmarks/results/speed_operators.json`); a window is two passes, for guidance. Its duration follows from
-the rate at which a GPU really computes, which is an assumption, as is the bandwidth. Not in the model: stages that
-one process does alone (poses, encoding of the file), decoding (whose chunks are shared in the same way), and
-time lost while processes of unequal speed wait for each other.
+the rate at which a GPU really computes, which is an assumption, as is the bandwidth. Not in the model: stages
+that one process does alone (poses, encoding of the file), decoding (whose chunks are shared in the same way),
+and time lost while processes of unequal speed wait for each other.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def table(hardware: Hardware) -> Iterator[str]:
 
 def main() -> None:
     """Print assumptions and table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, value in vars(Hardware()).items():
         parser.add_argument(f"--{name}", type=float, default=value, help=f"default: {value}")
     hardware = Hardware(**vars(parser.parse_args()))

@@ -3,13 +3,15 @@
     python docs/diffusers_table.py
 
 Each feature is run on a tiny model of each family (random weights, 16x24 pixels, CPU) and compared with the
-plain call: `exact` is equal in every bit, `close` gives the largest difference of a pixel in [0, 1], `runs`
-is for features that change the video, and for `refused` the error is printed below the table.
+plain call: `exact` is equal in every bit, `close` gives the largest difference of a pixel in [0, 1], rounded
+up to 1, 2 or 5 times a power of ten, `runs` is for features that change the video, and for `refused` the
+error is printed below the table.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -174,7 +176,13 @@ def outcome(feature: Callable[[Any], Any], pipe: Any, plain: torch.Tensor) -> tu
     if isinstance(result, Changed):
         return ("runs" if result.frames.isfinite().all() else "not finite"), ""
     difference = float((result - plain).abs().max())
-    return ("exact" if difference == 0 else f"close ({difference:.1g})"), ""
+    return ("exact" if difference == 0 else f"close ({rounded_up(difference):.1g})"), ""
+
+
+def rounded_up(number: float) -> float:
+    """The next of 1, 2, 5 and 10 times a power of ten, so that last bits do not change the page."""
+    power = 10.0 ** math.floor(math.log10(number))
+    return next((step * power for step in (1, 2, 5) if number <= step * power), 10 * power)
 
 
 def measured(features: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
@@ -201,6 +209,18 @@ def table(rows: Mapping[str, Sequence[tuple[str, str]]]) -> str:
             cells.append(f"{cell} [{number}]" if note else cell)
         lines.append(f"| {feature} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", *(f"{number}. {note}" for note, number in notes.items())]) + "\n"
+
+
+def rows_of(page: str) -> dict[str, list[tuple[str, str]]]:
+    """The cells that a page has, with the sentences of refusals: the reverse of `table`."""
+    lines = page.partition(BEGIN)[2].partition(END)[0].splitlines()
+    notes = dict(line.split(". ", 1) for line in lines if line[:1].isdigit())
+    rows = {}
+    for line in [line for line in lines if line.startswith("|")][2:]:
+        feature, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        parts = [cell.rstrip("]").partition(" [") for cell in cells]
+        rows[feature] = [(cell, notes.get(number, "")) for cell, _, number in parts]
+    return rows
 
 
 def write(rows: Mapping[str, Sequence[tuple[str, str]]]) -> None:

@@ -39,6 +39,7 @@ PURPOSES = {
     "mimic.models": "networks",
     "mimic.devices": "device and precision",
     "mimic.distributed": "several processes",
+    "mimic.cluster": "tasks on a Ray cluster",
     "mimic.config": "settings",
     "mimic.weights": "reading weights",
     "mimic.video": "videos and pictures",

@@ -7,7 +7,6 @@ a YOLOX-L finds people, an RTMPose with SimCC heads finds the points of each.
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -220,5 +219,5 @@ def weights_folder(folder: str | os.PathLike[str] | None = None) -> Path:
         return Path(os.path.expanduser(named))
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if cache.startswith("~"):  # this user id has no home folder, as in some containers
-        cache = tempfile.gettempdir()
+        cache = os.path.abspath(os.environ.get("TMPDIR") or "/tmp")  # perhaps read-only as well
     return Path(cache) / "mimic" / "dwpose"

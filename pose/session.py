@@ -111,13 +111,17 @@ def choose_providers(device: str) -> list[str | tuple[str, dict[str, Any]]]:
     return ["CPUExecutionProvider"]
 
 
-def load_onnxruntime() -> ModuleType:
-    """Import ONNX Runtime with its telemetry switched off.
+def disable_telemetry() -> None:
+    """Switch ONNX Runtime's telemetry off, before its import, when the variable is read.
 
     From version 1.29 on it collects data about the machine by default and writes files to the home folder.
-    The variable is read at the import; on Windows, the platform's own telemetry is switched off as well.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def load_onnxruntime() -> ModuleType:
+    """Import ONNX Runtime with its telemetry switched off; on Windows, that of the system as well."""
+    disable_telemetry()
     import onnxruntime
 
     if sys.platform == "win32":

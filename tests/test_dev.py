@@ -38,7 +38,7 @@ def test_the_forge_runs_what_ci_runs():
 def test_the_minima_are_the_lower_bounds_and_torch_keeps_its_version():
     minima = dict(line.partition(";")[0].split("==") for line in dev.minima())
     assert minima["diffusers"] == "0.37"
-    assert minima["transformers"] == "4.57"
+    assert minima["transformers"] == "4.57.1"
     assert minima["accelerate"] == "1.6"
     assert minima["huggingface_hub"] == "0.34"
     assert "torch" not in minima

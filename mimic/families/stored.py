@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from mimic.models.image_embedding import image_processor_class
 from mimic.weights.parts import explained, load_parts, loading, read_json, require_parts
 from mimic.weights.sources import MODEL_TEXTS, SourceError, resolve
 from mimic.weights.strict import WeightsError, align_memory
+from pose.session import disable_telemetry, load_onnxruntime
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -48,8 +50,12 @@ class StoredPipeline(AdaptedPipeline):
         self.generation_defaults = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Make the class known to `diffusers.DiffusionPipeline.from_pretrained`, which looks it up there."""
+        """Make the class known to `diffusers.DiffusionPipeline.from_pretrained`, which looks it up there.
+
+        Whoever loads or saves a pipeline by diffusers also imports ONNX Runtime, whose telemetry is off then.
+        """
         super().__init_subclass__(**kwargs)
+        disable_telemetry()
         if not hasattr(diffusers, cls.__name__):
             setattr(diffusers, cls.__name__, cls)
 
@@ -224,6 +230,8 @@ class StoredPipeline(AdaptedPipeline):
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Hide the libraries' progress bars and their notice about a renamed argument while loading or saving."""
+    if sys.platform == "win32":
+        load_onnxruntime()  # as diffusers does below; its telemetry on Windows is switched off by a call
     libraries = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
     for library in libraries:
         library.disable_progress_bar()

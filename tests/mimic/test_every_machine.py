@@ -103,28 +103,48 @@ def test_streams_replace_what_they_cannot_show(tmp_path, encoding):
     assert b"UnicodeEncodeError" not in done.stderr
 
 
-def test_pose_estimation_sends_and_stores_nothing(tmp_path):
-    script = (
-        "import numpy as np\nfrom pose.session import BUNDLED, Network\n"
-        "Network(BUNDLED / 'hand_recrop.onnx', device='cpu')(np.zeros((1, 256, 256, 3), np.uint8))"
-    )
+POSE_ESTIMATION = """
+import numpy as np
+from pose.session import BUNDLED, Network
+Network(BUNDLED / "hand_recrop.onnx", device="cpu")(np.zeros((1, 256, 256, 3), np.uint8))
+"""
+LOADING_AND_SAVING = """
+import sys
+import diffusers
+from mimic import load_pipeline
+load_pipeline("bundled:mini", device="cpu").save_pretrained(sys.argv[1])
+diffusers.utils.logging.disable_progress_bar()
+diffusers.DiffusionPipeline.from_pretrained(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("script", [POSE_ESTIMATION, LOADING_AND_SAVING])
+def test_onnxruntime_sends_and_stores_nothing(tmp_path, script):
+    """Also where diffusers imports it, which it does whenever it loads or saves a pipeline."""
     home = tmp_path / "home"
     home.mkdir()
-    done = run_python("-c", script, HOME=str(home), XDG_CACHE_HOME=None, ORT_DISABLE_TELEMETRY=None)
+    changed = {"HOME": str(home), "XDG_CACHE_HOME": None, "ORT_DISABLE_TELEMETRY": None}
+    done = run_python("-c", script, str(tmp_path / "model"), **changed)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == b""
-    assert not list(home.rglob("*"))
+    assert b"elemetry" not in done.stderr
+    assert not [path for path in home.rglob("*") if "onnxruntime" in str(path) or path.name == "Microsoft"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows always has a home folder")
 def test_a_user_without_a_home_folder_can_run_doctor(monkeypatch):
+    """Nor a folder for temporary files, as in a container with a read-only root."""
     import pwd
+    import tempfile
 
     from mimic.cli import doctor
 
     def unknown(number):
         raise KeyError(number)
 
+    def none_writable():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none_writable)
     for name in ("HOME", "XDG_CACHE_HOME", "MIMIC_DWPOSE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
