@@ -33,12 +33,12 @@ class CaseSettings(SVDSettings, ControlSettings):
     end: float | None = Field(None, gt=0)
     """Where in the driving clip to end, in seconds. Default: its end."""
 
-    sample_stride: int | None = Field(None, ge=1)
+    sample_stride: int | None = Field(None, ge=1, le=1000)
     """Use every n-th frame of the driving clip; for clips of 48 fps or more, n is
     `sample_stride * int(fps / 24)`. Default: 2 as released, and 1 for clips of less than 20 fps unless
     `compat` is `released`."""
 
-    fps: float | None = Field(None, gt=0, le=240)
+    fps: float | None = Field(None, ge=0.1, le=240)
     """Frames per second of the result. Default: the rate of the driving frames, so that motion keeps its
     speed."""
 

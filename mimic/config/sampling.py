@@ -68,7 +68,7 @@ class SamplingSettings(Config):
     """Initial noise: `window` repeats the noise of one window along time, `full` draws independent noise for
     every frame, `shared` uses the same noise for all frames."""
 
-    decode_chunk_size: int | None = Field(None, ge=1)
+    decode_chunk_size: int | None = Field(None, ge=1, le=10_000)
     """Number of frames decoded together. Fewer frames need less memory; with a temporal decoder, the result
     depends on this number."""
 
