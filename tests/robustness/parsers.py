@@ -310,9 +310,12 @@ def _trainings(folder: Path) -> None:
 
 
 def _read_training(folder: Path) -> None:
-    (checkpoint, tensors, facts, progress), _ = newest_whole(checkpoints(folder))
-    assert progress.step == facts["step"] == int(checkpoint.name.split("-")[1])
-    assert all(torch.isfinite(tensor.float()).all() for own in tensors.values() for tensor in own.values())
+    (stored, facts, progress), _ = newest_whole(checkpoints(folder))
+    assert progress.step == facts["step"] == int(stored.checkpoint.name.split("-")[1])
+    for group, known in stored.groups.items():
+        places = {name: torch.empty(info.size, dtype=info.properties.dtype) for name, info in known.items()}
+        stored.load(group, places)
+        assert all(torch.isfinite(tensor.float()).all() for tensor in places.values())
     last = cut_log(folder / "log.jsonl", progress.step)
     assert isinstance(last, dict)
 
