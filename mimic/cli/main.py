@@ -48,7 +48,7 @@ COMMANDS = (
 MISTAKES = frozenset(
     {
         "AttentionBackendError", "CompareError", "ConfigError", "DataError", "DensePoseError",
-        "EstimatorWeightsError", "EvaluationError", "FolderInUseError", "InputError", "PictureError",
+        "EstimatorWeightsError", "EvaluationError", "FolderInUseError", "InputError", "LiveError", "PictureError",
         "PoseError", "ProcessCountError", "ResultError", "SourceError", "StudioError", "UsageError",
         "VariantError", "VideoError", "WeightsError", "WorkerError",
     }
