@@ -55,7 +55,7 @@ WITHOUT_LAYER = {"mimic", "mimic.__main__", "mimic.report", "mimic.train"}
 NOT_DRAWN = {"mimic.renamed"}
 """What keeps former names of modules working."""
 
-WIDTH, MARGIN = 1080, 28
+WIDTH, MARGIN = 1160, 28
 BOX_WIDTH, BOX_HEIGHT, LANE = 152, 46, 16
 PITCH = 102
 """Distance between the tops of two layers."""

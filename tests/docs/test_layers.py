@@ -61,3 +61,11 @@ def _exists(name: str) -> bool:
             found = getattr(found, attribute)
         return True
     return False
+
+
+def test_boxes_lie_within_the_picture() -> None:
+    picture = (DOCS / "images" / "layers.svg").read_text(encoding="utf-8")
+    width = int(re.findall(r'viewBox="0 0 (\d+) ', picture)[0])
+    boxes = re.findall(r'<rect class="box [^"]*" x="(-?\d+)" y="\d+" width="(\d+)"', picture)
+    assert boxes
+    assert all(0 < int(x) and int(x) + int(own) < width for x, own in boxes)
