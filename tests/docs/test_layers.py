@@ -68,4 +68,4 @@ def test_boxes_lie_within_the_picture() -> None:
     width = int(re.findall(r'viewBox="0 0 (\d+) ', picture)[0])
     boxes = re.findall(r'<rect class="box [^"]*" x="(-?\d+)" y="\d+" width="(\d+)"', picture)
     assert boxes
-    assert all(0 < int(x) and int(x) + int(own) < width for x, own in boxes)
+    assert all(int(x) > 0 and int(x) + int(own) < width for x, own in boxes)

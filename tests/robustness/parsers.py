@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import torch
-import yaml
-from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -38,159 +35,36 @@ from mimic.training.checkpoints import newest_whole
 from mimic.training.logs import cut_log
 from mimic.training.settings import TrainSettings
 from mimic.training.state import checkpoints
-from mimic.video import kind_of, probe, read_frames, read_image
-from mimic.video.audio import check_audio
-from mimic.video.seek import FrameReader
 from mimic.weights.lora import read_lora
 from mimic.weights.metadata import read_facts
 from mimic.weights.strict import read_state
-from pose import PoseSequence
-from pose.adjust import Adjustment, adjust_pose
 from pose.session import Network
-from tests.media import even_times, write_clip
-from tests.pose.figures import clip
+from tests.robustness.media import (
+    Parser,
+    adjustments,
+    first,
+    pictures,
+    place,
+    poses,
+    read_adjustment,
+    read_picture,
+    read_poses,
+    read_video,
+    videos,
+)
 from tests.tiny import GOLDENS, random_pipeline
 
 ALL_GOLDENS = GOLDENS.parent
 
 
-@dataclass(frozen=True)
-class Parser:
-    """One reader.
-
-    Args:
-        make: writes whole samples, each a folder, below an empty one.
-        read: reads a sample, whole or damaged, and asserts that what it takes for success is sound.
-        num: how many damaged samples the suite reads.
-    """
-
-    make: Callable[[Path], None]
-    read: Callable[[Path], Any]
-    num: int = 60
-
-
-def _place(folder: Path, name: str) -> Path:
-    (folder / name).mkdir()
-    return folder / name
-
-
-def _first(folder: Path) -> Path:
-    """The one file of a sample, also where it was removed: then a name that is not there."""
-    return next(iter(sorted(folder.iterdir())), folder / "missing.mp4")
-
-
-def _videos(folder: Path) -> None:
-    times = even_times(8, 20)
-    sound = {"clap_times_s": (0.2,), "sound_s": 0.4}
-    write_clip(_place(folder, "mp4") / "a.mp4", times, **sound)
-    write_clip(_place(folder, "mkv") / "a.mkv", times, **sound)
-    write_clip(_place(folder, "ts") / "a.ts", times, **sound)
-    write_clip(
-        _place(folder, "webm") / "a.webm", times, codec="libvpx", sound_codec="libopus", sound_rate=48000
-    )
-    write_clip(_place(folder, "mov") / "a.mov", times, rotation=90, options={"bf": "2"})
-    write_clip(_place(folder, "avi") / "a.avi", times, codec="mjpeg", pixel_format="yuvj420p")
-    pictures = [Image.fromarray(np.full((24, 32, 3), 30 * n, np.uint8)) for n in range(4)]
-    for kind in ("gif", "webp", "png"):
-        path = _place(folder, kind) / f"a.{kind}"
-        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=50)
-
-
-def _read_video(folder: Path) -> None:
-    path = _first(folder)
-    info = probe(path)
-    assert 0 < info.fps <= 1000
-    assert info.num_frames >= 1
-    num = 0
-    for frame in read_frames(path, max_frames=40):
-        assert (frame.dtype, frame.shape) == (np.uint8, (info.height, info.width, 3))
-        num += 1
-    assert num
-    reader = FrameReader(path)
-    (picture,) = reader.read([min(3, num - 1)])
-    reader.close()
-    assert picture.shape == (info.height, info.width, 3)
-    check_audio(path, duration_s=num / float(info.fps))
-    assert kind_of(path) in ("picture", "video")
-
-
-def _pictures(folder: Path) -> None:
-    rgb = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
-    picture, grey = Image.fromarray(rgb), Image.fromarray(rgb[..., 0].astype(np.uint16) << 8)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for kind in ("bmp", "gif", "ico", "jp2", "jpg", "png", "ppm", "tif", "tga", "webp", "avif"):
-        picture.save(_place(folder, kind) / f"a.{kind}", **({"exif": exif} if kind in ("jpg", "png") else {}))
-    grey.save(_place(folder, "deep") / "a.png")
-    picture.convert("P").save(_place(folder, "palette") / "a.png", transparency=0)
-    picture.convert("CMYK").save(_place(folder, "cmyk") / "a.jpg")
-    picture.save(_place(folder, "packed") / "a.tif", compression="tiff_lzw")
-
-
-def _read_picture(folder: Path) -> None:
-    image = read_image(_first(folder))
-    assert image.dtype == np.uint8
-    assert image.ndim == 3
-    assert image.shape[2] == 3
-
-
-def _poses(folder: Path) -> None:
-    poses = clip(num_frames=3, jitter=1.0)
-    for name, file, kind in (
-        ("npz", "a.npz", "npz"),
-        ("openpose", "a.json", "openpose"),
-        ("coco", "b.json", "coco"),
-    ):
-        poses.save(_place(folder, name) / file, kind)
-    many = _place(_place(folder, "folder"), "frames.d")
-    for number in range(3):
-        poses[number].save(many / f"{number}.json", "openpose")
-
-
-def _read_poses(folder: Path) -> None:
-    poses = PoseSequence.load(_first(folder))
-    assert np.isfinite(poses.points).all()
-    assert np.isfinite(poses.scores).all()
-    assert poses.height >= 1
-    assert poses.width >= 1
-    assert 0 < poses.fps < float("inf")
-    if len(poses):
-        poses.save(folder / "again.npz")
-        PoseSequence.load(folder / "again.npz")
-
-
-def _adjustments(folder: Path) -> None:
-    keyframes = [
-        {"frame": 0, "points": {"left_wrist": [0.1, 0]}},
-        {"time": 0.05, "points": {"head": [0, 0.1]}},
-    ]
-    content = {
-        "scale": 1.1,
-        "offset": [0.02, 0],
-        "rotate": 3,
-        "limbs": {"forearm": 1.1},
-        "keyframes": keyframes,
-    }
-    (_place(folder, "all") / "a.yaml").write_text(yaml.safe_dump({**content, "person": 0}))
-
-
-def _read_adjustment(folder: Path) -> None:
-    try:
-        content = yaml.safe_load(_first(folder).read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError, LookupError, AttributeError, yaml.YAMLError):
-        return  # not ours to read: `adjust` is a part of settings
-    adjusted = adjust_pose(clip(num_frames=2), Adjustment.from_dict(content))
-    assert np.isfinite(adjusted.points).all()
-
-
 def _configs(folder: Path) -> None:
     for name, path in shipped_configs().items():
         if "accelerate" not in name:
-            shutil.copy(path, _place(folder, name.replace("/", "-")) / f"{name.split('/')[0]}.yaml")
+            shutil.copy(path, place(folder, name.replace("/", "-")) / f"{name.split('/')[0]}.yaml")
 
 
 def _read_config(folder: Path) -> None:
-    path = _first(folder)
+    path = first(folder)
     if path.stem == "train":
         load_config(TrainSettings, path, ["max_steps=3"])
     elif path.stem == "compare":
@@ -201,9 +75,9 @@ def _read_config(folder: Path) -> None:
 
 def _weights(folder: Path) -> None:
     state = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.zeros(3), "n": torch.tensor(7)}
-    save_file(state, _place(folder, "safetensors") / "a.safetensors", metadata={"format": "pt", "steps": "3"})
-    torch.save({"state_dict": state}, _place(folder, "pth") / "a.pth")
-    torch.save(state, _place(folder, "old") / "a.ckpt", _use_new_zipfile_serialization=False)
+    save_file(state, place(folder, "safetensors") / "a.safetensors", metadata={"format": "pt", "steps": "3"})
+    torch.save({"state_dict": state}, place(folder, "pth") / "a.pth")
+    torch.save(state, place(folder, "old") / "a.ckpt", _use_new_zipfile_serialization=False)
     odd: dict[str, Any] = {
         "numbered": {1: torch.zeros(2)}, "nothing": {}, "list": [torch.zeros(2)],
         "nested": {"a": {"b": torch.zeros(2)}},
@@ -213,11 +87,11 @@ def _weights(folder: Path) -> None:
         "parameter": {"a": nn.Parameter(torch.ones(2))},
     }  # fmt: skip
     for name, content in odd.items():
-        torch.save(content, _place(folder, name) / "a.pth")
+        torch.save(content, place(folder, name) / "a.pth")
 
 
 def _read_weights(folder: Path) -> None:
-    path = _first(folder)
+    path = first(folder)
     state = read_state(path)
     assert all(isinstance(key, str) for key in state)
     for tensor in state.values():
@@ -231,7 +105,7 @@ def _loras(folder: Path) -> None:
         "unet.lora_A.weight": torch.ones(2, 4), "unet.lora_B.weight": torch.ones(3, 2),
         "unet.alpha": torch.tensor(2.0),
     }  # fmt: skip
-    save_file(tensors, _place(folder, "lora") / "a.safetensors")
+    save_file(tensors, place(folder, "lora") / "a.safetensors")
 
 
 class _Layer(nn.Module):
@@ -241,7 +115,7 @@ class _Layer(nn.Module):
 
 
 def _read_lora(folder: Path) -> None:
-    lora = read_lora(_first(folder), {"unet": _Layer()})
+    lora = read_lora(first(folder), {"unet": _Layer()})
     assert all(change.change().shape == (3, 4) for change in lora.layers.values())
 
 
@@ -258,14 +132,14 @@ def _read_model(folder: Path) -> None:
 
 
 def _networks(folder: Path) -> None:
-    shutil.copy(ALL_GOLDENS / "dwpose" / "onnx" / "det_stub.onnx", _place(folder, "onnx") / "a.onnx")
+    shutil.copy(ALL_GOLDENS / "dwpose" / "onnx" / "det_stub.onnx", place(folder, "onnx") / "a.onnx")
     module = torch.jit.trace(nn.Conv2d(3, 25, 1).eval(), torch.zeros(1, 3, 8, 8))
-    torch.jit.save(module, _place(folder, "densepose") / "a.torchscript")
-    torch.jit.save(module, _place(folder, "features") / "a.pt")
+    torch.jit.save(module, place(folder, "densepose") / "a.torchscript")
+    torch.jit.save(module, place(folder, "features") / "a.pt")
 
 
 def _read_network(folder: Path) -> None:
-    path = _first(folder)
+    path = first(folder)
     if path.suffix == ".onnx":
         Network(path, device="cpu", num_threads=1)
     elif path.suffix == ".torchscript":
@@ -325,7 +199,7 @@ def _cell(folder: Path) -> Cell:
 
 
 def _cells(folder: Path) -> None:
-    cell = _cell(_place(folder, "cell"))
+    cell = _cell(place(folder, "cell"))
     cell.video.write_bytes(b"a video")
     write_record(cell, {"variant": "one", "metrics": {"l1": 0.1}}, {"settings": {"seed": 0}, "model": None})
 
@@ -339,7 +213,7 @@ VERSIONS = {"mimic": "0"}
 
 
 def _renders(folder: Path) -> None:
-    begun = _place(folder, "begun")
+    begun = place(folder, "begun")
     files = ResultFiles(begun / "a.mp4")
     state = Unfinished(files, "me", versions=VERSIONS)
     latents = torch.zeros(1, 4, 4, 8, 8)
@@ -351,13 +225,13 @@ def _renders(folder: Path) -> None:
     for _ in range(2):
         state.frames.keep(np.zeros((2, 8, 8, 3), np.uint8))
         state.frames.flush()
-    placing = _place(folder, "placing")
+    placing = place(folder, "placing")
     staged = placing / "a.unfinished" / "0123456789ab"
     staged.mkdir(parents=True)
     for name in ("a.mp4", "a.json"):
         (staged / name).write_text("{}")
     write_json(staged / JOURNAL, {"folder": "../..", "video": "a.mp4", "side_by_side": None, "former": None})
-    done = _place(folder, "done")
+    done = place(folder, "done")
     (done / "a.mp4").write_bytes(b"a video")
     output = {"file": "a.mp4", "side_by_side": None, "sha256": hash_of_video(done / "a.mp4")}
     run = {"settings": {"tile_size": 6, "tile_overlap": 2, "windows": "sliding"}, "model": {"pipeline": "x"}}
@@ -379,7 +253,7 @@ def _read_render(folder: Path) -> None:
 
 def _locks(folder: Path) -> None:
     holder = {"work": "training", "pid": 1, "host": "here", "since": "now"}
-    write_json(_place(folder, "lock") / "holder.json", holder)
+    write_json(place(folder, "lock") / "holder.json", holder)
 
 
 def _read_lock(folder: Path) -> None:
@@ -394,10 +268,10 @@ def _read_lock(folder: Path) -> None:
 
 
 PARSERS: dict[str, Parser] = {
-    "videos": Parser(_videos, _read_video, 150),
-    "pictures": Parser(_pictures, _read_picture, 250),
-    "poses": Parser(_poses, _read_poses, 120),
-    "adjustments": Parser(_adjustments, _read_adjustment, 80),
+    "videos": Parser(videos, read_video, 150),
+    "pictures": Parser(pictures, read_picture, 250),
+    "poses": Parser(poses, read_poses, 120),
+    "adjustments": Parser(adjustments, read_adjustment, 80),
     "settings": Parser(_configs, _read_config, 120),
     "weights": Parser(_weights, _read_weights, 200),
     "lora": Parser(_loras, _read_lora, 80),
