@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from benchmarks.ablation.failing import fail
 from benchmarks.ablation.settings import AblationSettings
+from benchmarks.ablation.windows import RollingBuffer
 from mimic.dancers import World, add_detector_noise, render, sample_character, sample_motion
 from mimic.dancers.character import Character
 from mimic.dancers.motion import Motion
 from mimic.dancers.render import FRAME_HEIGHTS
 from mimic.files import whole_file
-from mimic.miniature.dancers import Dancer, RollingBuffer, as_network_input
+from mimic.miniature.dancers import Dancer, as_network_input
 from mimic.models.mini import MiniTemporalVAE
 from pose import PoseSequence, draw_pose
 from pose import skeletons as layout

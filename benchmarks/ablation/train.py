@@ -12,10 +12,10 @@ from tqdm import tqdm
 from benchmarks.ablation.dancers import DOWNSCALE, load
 from benchmarks.ablation.denoiser import Denoiser
 from benchmarks.ablation.settings import ARMS, AblationSettings
+from benchmarks.ablation.windows import Window
 from mimic.families.amplification import amplify
 from mimic.families.mimicmotion import objective
-from mimic.miniature.dancers import Window
-from mimic.miniature.network import pose_strides
+from mimic.miniature.other_vae import pose_strides
 from mimic.models.mini import MiniTemporalVAE
 from mimic.training.state import (
     checkpoints,

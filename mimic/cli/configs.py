@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mimic.cli.options import Subparsers, UsageError
 
-KINDS = ("infer", "train", "compare", "mini", "mini_vae")
+KINDS = ("infer", "train", "compare", "mini_vae")
 
 _COMMAND = re.compile(r"(?:[A-Z_0-9]+=\S+ )*(?:accelerate|mimic|pip|python|torchrun) ")
 

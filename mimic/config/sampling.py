@@ -77,6 +77,10 @@ class SamplingSettings(Config):
     decoded again in the middle of another chunk, less than half of `decode_chunk_size` (released: 0). Chunks
     then pass into each other without a jump, but each yields fewer frames, so decoding takes longer."""
 
+    decode_tile_size: int | None = Field(None, ge=64, le=65536)
+    """Side in pixels of the overlapping tiles in which larger frames are decoded, so that they need no more
+    memory; 512 suits most devices. The result differs slightly from that of whole frames, the default."""
+
     preset: Literal["exact", "balanced", "fast"] | None = None
     """`exact` (default) computes all steps in full; `balanced` and `fast` use fewer and cheaper evaluations
     of the network, by the settings `num_inference_steps`, `schedule`, `guidance_interval` and

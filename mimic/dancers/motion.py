@@ -7,6 +7,7 @@ perform it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,6 +145,8 @@ _GESTURES = {
     "salute": (18, 84, 62, 132, 40, 10),
     "back": (-30, 28, 0, 16, 35, 10),
 }
+# Not drawn at random: forearms across the chest.
+_CHOREOGRAPHED = {"crossed": (66, 32, 20, 106, 50, 0)}
 # Curl of thumb, index, middle, ring, little finger; spread.
 _HAND_SHAPES = {
     "open": (0.02, 0.03, 0.03, 0.04, 0.05, 0.9),
@@ -328,6 +331,17 @@ def _is_free(angles: Array, world: World) -> NDArray[np.bool_]:
     misses = ((trunk > 1) | (y <= 0.42) | (y >= 0.84)) & (head > 1)
     within = (np.abs(tip[..., 0]) < world.reach_side) & (tip[..., 1] < world.reach_up)
     return np.asarray(np.logical_and.reduce(misses, axis=0) & within)
+
+
+def arms_through(times: Array, gestures: Sequence[str]) -> Track:
+    """Return the track of one arm that is in the named gestures at the given seconds."""
+    known = _GESTURES | _CHOREOGRAPHED
+    return Track(times, np.radians(np.array([known[name] for name in gestures], float)), move=0.9)
+
+
+def fingers_through(times: Array, shapes: Sequence[str]) -> Track:
+    """Return the track of one hand that has the named shapes at the given seconds."""
+    return Track(times, np.array([_HAND_SHAPES[name] for name in shapes]), move=0.6)
 
 
 def _fingers(rng: np.random.Generator, beats: Array) -> tuple[Track, Track]:

@@ -280,7 +280,13 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
                 conditions = self.encode(inputs, plan)
                 noise = self.prepare(inputs, plan)
                 latents = self.denoise(plan, conditions, noise, report or StepReport())
-            return self.decode(latents, plan.decode_chunk_size, output_type, overlap=plan.decode_overlap)
+            return self.decode(
+                latents,
+                plan.decode_chunk_size,
+                output_type,
+                overlap=plan.decode_overlap,
+                tile=plan.settings.decode_tile_size,
+            )
         finally:
             self.maybe_free_model_hooks()
 

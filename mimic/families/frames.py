@@ -42,11 +42,21 @@ class FramePipeline(StoredPipeline):
         side = self.pixels_per_latent
         return self.vae.config.latent_channels, height // side, width // side
 
-    def decode(self, latents_BFChw: Tensor, chunk: int, output_type: str, *, overlap: int = 0) -> Frames:
+    def decode(
+        self,
+        latents_BFChw: Tensor,
+        chunk: int,
+        output_type: str,
+        *,
+        overlap: int = 0,
+        tile: int | None = None,
+    ) -> Frames:
         """Decode latents to frames of `output_type`, all at once (`decode_stream` yields them in chunks)."""
         if output_type == "latent":
             return latents_BFChw
-        videos = [torch.cat(list(self._stream(latents, chunk, overlap))) for latents in latents_BFChw]
+        videos = [
+            torch.cat(list(self._stream(latents, chunk, overlap, tile=tile))) for latents in latents_BFChw
+        ]
         if output_type == "pt":
             return torch.stack(videos)
         if output_type == "np":
@@ -61,6 +71,7 @@ class FramePipeline(StoredPipeline):
         *,
         overlap: int | None = None,
         first_chunk: int = 0,
+        tile: int | None = None,
     ) -> Iterator[Tensor]:
         """Decode one video chunk by chunk, so that not all frames are in memory at once.
 
@@ -72,6 +83,7 @@ class FramePipeline(StoredPipeline):
             overlap: frames at both ends of each chunk that are only context; see `decode_frames`. None takes
                 the value stored with the weights, else 0, at most what `chunk` allows.
             first_chunk: number of the chunk to begin with, to go on where an earlier call ended.
+            tile: side in pixels of the tiles in which larger frames are decoded; None decodes whole frames.
 
         Yields:
             float32 ``f x 3 x H x W`` in [0, 1] on the CPU, f at most `chunk`.
@@ -91,16 +103,23 @@ class FramePipeline(StoredPipeline):
             overlap = min(self.default("decode_overlap") or 0, max(chunk - 1, 0) // 2)
         self._align_weights()
         try:
-            yield from self._stream(latents, chunk, overlap, first_chunk)
+            yield from self._stream(latents, chunk, overlap, first_chunk, tile)
         finally:
             self.maybe_free_model_hooks()
 
     def _stream(
-        self, latents_FChw: Tensor, chunk: int, overlap: int, first_chunk: int = 0
+        self,
+        latents_FChw: Tensor,
+        chunk: int,
+        overlap: int,
+        first_chunk: int = 0,
+        tile: int | None = None,
     ) -> Iterator[Tensor]:
         check_decoding(chunk, overlap)
         latents = latents_FChw.to(self.execution_device)
-        for frames in decode_frames(self.vae, latents, chunk, overlap=overlap, first_chunk=first_chunk):
+        for frames in decode_frames(
+            self.vae, latents, chunk, overlap=overlap, first_chunk=first_chunk, tile=tile
+        ):
             check_finite(frames, "the decoded frames")
             yield (frames / 2 + 0.5).clamp(0, 1).cpu()
 

@@ -65,7 +65,11 @@ def _decoded_chunks(
 
     def decoded(first_chunk: int) -> Iterator[Tensor]:
         return pipeline.decode_stream(
-            latents, plan.decode_chunk_size, overlap=plan.decode_overlap, first_chunk=first_chunk
+            latents,
+            plan.decode_chunk_size,
+            overlap=plan.decode_overlap,
+            first_chunk=first_chunk,
+            tile=plan.settings.decode_tile_size,
         )
 
     if pipeline.ranks is None:

@@ -146,5 +146,6 @@ def activation_bytes(pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], mod
     latent_pixels = pixels // pipeline.pixels_per_latent**2
     channels = pipeline.denoiser.config.get("block_out_channels", [320])[0]
     denoising = DENOISING_BYTES[mode] * latent_pixels * min(plan.tile_size, plan.num_frames) * channels / 320
-    decoding = DECODING_BYTES * pixels * min(plan.decode_chunk_size, plan.num_frames)
+    decoded_pixels = min(pixels, (plan.settings.decode_tile_size or pixels) ** 2)
+    decoding = DECODING_BYTES * decoded_pixels * min(plan.decode_chunk_size, plan.num_frames)
     return int(size * max(denoising, decoding))

@@ -21,6 +21,8 @@ from mimic.weights.sources import sha256
 
 NUM_COLUMNS, NUM_BANDS = 6, 2
 CELL_HEIGHT = 192
+PAPER = 255
+"""Brightness of what shows nothing."""
 _MARK = "mimic-sheet-of"
 """PNG text that holds the hash of the video that a sheet shows."""
 
@@ -79,8 +81,8 @@ def draw_sheet(video: Path, result: Path) -> NDArray[np.uint8]:
     bands = []
     for first in range(0, len(columns), num_columns):
         moments = [column for _, column in columns[first : first + num_columns]]
-        moments += [np.zeros_like(moments[0])] * (num_columns - len(moments))
-        reference = np.zeros((height, width, 3), np.uint8)
+        moments += [np.full_like(moments[0], PAPER)] * (num_columns - len(moments))
+        reference = np.full((height, width, 3), PAPER, np.uint8)
         reference[height - CELL_HEIGHT :] = columns[0][0]
         bands.append(np.concatenate([reference, *moments], axis=1))
     return np.concatenate(bands)

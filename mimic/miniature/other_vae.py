@@ -1,21 +1,36 @@
-"""Put MimicMotion's miniature on another VAE: weights are kept wherever their shapes agree."""
+"""Put a miniature on a VAE that keeps its latents among others (`mimic.miniature.kept_latents`).
+
+Legend: N pose maps, H x W their size, K channels of the old latents, C of the new.
+"""
 
 from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mimic.families.animate_anyone.pipeline import AnimateAnyonePipeline
+from mimic.families.base import AnimationPipeline
+from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.families.stable_video_diffusion import svd_scheduler
+from mimic.miniature.kept_latents import half_size
 from mimic.models.mini import MiniTemporalVAE
-from mimic.models.pose_net import PoseNet
-from mimic.models.svd_unet import PoseConditionedSVDUNet
 from mimic.models.vae import vae_downscale
 
 LOWEST_SIGMA = 0.02
 """Noise level of the sampler's last step but one, for sampling in many steps; one step begins at the prior's
 highest and ends at 0."""
+_POSE_NETWORKS = {
+    MimicMotionPipeline: "pose_net",
+    AnimateAnyonePipeline: "pose_guider",
+    MagicAnimatePipeline: "controlnet.controlnet_cond_embedding",
+}
 
 
 def pose_strides(downscale: int) -> tuple[int, ...]:
@@ -24,67 +39,116 @@ def pose_strides(downscale: int) -> tuple[int, ...]:
     return tuple(2 if layer in (1, 3, 5)[:num_halvings] else 1 for layer in range(8))
 
 
-def on_other_vae(prior: MimicMotionPipeline, vae: MiniTemporalVAE) -> MimicMotionPipeline:
-    """Return a pipeline with another VAE, to be trained further.
+def on_other_vae(prior: AnimationPipeline[Any, Any], vae: MiniTemporalVAE) -> AnimationPipeline[Any, Any]:
+    """Return a pipeline with a VAE that keeps the latents of that of `prior`, to be trained further.
 
-    Of the UNet, the first and last convolutions begin anew, because latents are others. PoseNet gets a
-    halving for each of the VAE's; a convolution that now halves begins with what it computed before, averaged
-    over 2 x 2 pixels. The sampler goes down to low noise, because the new model is trained on all of it.
+    All weights are kept. The first and last convolutions gain the VAE's spare channels, which have no effect
+    at first. The network that takes the poses halves once more for each of the VAE's halvings and begins
+    untrained; `fit_pose_network` teaches it what the prior's computes. MimicMotion's sampler goes down to low
+    noise, because the new model is trained on all of it.
 
     Args:
-        prior: pipeline from which UNet, PoseNet and image encoder are taken.
-        vae: 8x down, for example.
+        prior: pipeline of any family of miniatures.
+        vae: its first latent channels are those of the prior's VAE.
     """
+    parts = dict(prior.components)
     channels, downscale = vae.config["latent_channels"], vae_downscale(vae)
-    config = {
-        name: value
-        for name, value in prior.unet.config.items()
-        if not name.startswith("_") and name not in ("in_channels", "out_channels", "sample_size")
-    }
     size = vae.config["sample_size"]
-    unet = PoseConditionedSVDUNet(
-        **config, in_channels=2 * channels, out_channels=channels, sample_size=size // downscale
-    )
-    _copy(prior.unet.state_dict(), unet, anew=("conv_in.weight", "conv_out.weight", "conv_out.bias"))
-    with torch.no_grad():
-        unet.conv_out.weight.zero_()
-        unet.conv_out.bias.zero_()
-    pose_net = PoseNet(
-        noise_latent_channels=prior.pose_net.config["noise_latent_channels"],
-        channels=tuple(prior.pose_net.config["channels"]),
-        strides=pose_strides(downscale),
-    )
-    given = {
-        name: _halving(value) if value.shape[-2:] == (3, 3) and _is_halving(pose_net, name) else value
-        for name, value in prior.pose_net.state_dict().items()
-    }
-    _copy(given, pose_net, anew=())
-    pipeline = MimicMotionPipeline(
-        vae=vae,
-        image_encoder=prior.image_encoder,
-        unet=unet,
-        scheduler=svd_scheduler(sigma_min=LOWEST_SIGMA, sigma_max=prior.scheduler.config["sigma_max"]),
-        feature_extractor=prior.feature_extractor,
-        pose_net=pose_net,
-    )
+    parts["vae"] = vae
+    for name in ("unet", "reference_unet", "appearance_encoder", "controlnet"):
+        if name in parts:
+            parts[name] = _widened(
+                parts[name], prior.vae.config["latent_channels"], channels, size=size // downscale
+            )
+    if isinstance(prior, MimicMotionPipeline):
+        parts["pose_net"] = _anew(prior.pose_net, strides=pose_strides(downscale))
+        # small, not zero: the poses matter from the first step
+        nn.init.normal_(parts["pose_net"].final_proj.weight, std=0.02)
+        parts["scheduler"] = svd_scheduler(
+            sigma_min=LOWEST_SIGMA, sigma_max=prior.scheduler.config["sigma_max"]
+        )
+    elif isinstance(prior, AnimateAnyonePipeline):
+        widths = tuple(prior.pose_guider.config["channels"])
+        parts["pose_guider"] = _anew(prior.pose_guider, channels=(widths[0], *widths))
+    pipeline = type(prior)(**parts)
     pipeline.generation_defaults = prior.generation_defaults | {"height": size, "width": size}
-    for module in (vae, unet, pose_net):
-        module.requires_grad_(False).eval()
+    for module in pipeline.components.values():
+        if isinstance(module, nn.Module):
+            module.requires_grad_(False).eval()
     return pipeline
 
 
-def _copy(given: dict[str, Tensor], network: nn.Module, *, anew: tuple[str, ...]) -> None:
-    """Load all weights but those `anew`, strictly."""
-    own = network.state_dict()
-    network.load_state_dict({**given, **{name: own[name] for name in anew}})
+def fit_pose_network(
+    pipeline: AnimationPipeline[Any, Any],
+    prior: AnimationPipeline[Any, Any],
+    maps: Iterable[Tensor],
+    *,
+    num_steps: int,
+    learning_rate: float = 3e-3,
+) -> float:
+    """Teach the network that takes the poses what the prior's computes for the same poses at half size.
+
+    Args:
+        pipeline: of `on_other_vae`, changed in place.
+        prior: the pipeline it was made of.
+        maps: one batch for each step, ``N x 3 x H x W`` in [-1, 1] at the size of `pipeline`.
+        num_steps: number of batches.
+        learning_rate: of Adam; it falls along a cosine.
+
+    Returns:
+        The mean squared error of the last tenth of the steps, divided by the variance of what is learned.
+    """
+    name = next(name for kind, name in _POSE_NETWORKS.items() if isinstance(prior, kind))
+    ours, theirs = (operator.attrgetter(name)(each) for each in (pipeline, prior))
+    ours.requires_grad_(True)
+    optimiser = torch.optim.Adam(ours.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
+    errors = []
+    takes_fractions = isinstance(prior, MagicAnimatePipeline)  # a ControlNet takes [0, 1]
+    for given in maps:
+        batch = given / 2 + 0.5 if takes_fractions else given
+        with torch.no_grad():
+            expected = theirs(half_size(batch))
+        loss = (ours(batch) - expected).square().mean() / expected.var()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        errors.append(loss.item())
+    ours.requires_grad_(False)
+    last = errors[-max(1, len(errors) // 10) :]
+    return sum(last) / len(last)
 
 
-def _is_halving(pose_net: PoseNet, name: str) -> bool:
-    return name.endswith(".weight") and pose_net.state_dict()[name].shape[-2:] == (4, 4)
+def _widened(network: Any, old: int, new: int, *, size: int) -> Any:
+    """Return the network with `new` instead of `old` channels in each of the latents it takes or gives."""
+    num_inputs = network.config["in_channels"] // old  # noisy latents, and MimicMotion's reference
+    changes: dict[str, Any] = {"in_channels": num_inputs * new}
+    state = network.state_dict()
+    weight = state["conv_in.weight"]
+    state["conv_in.weight"] = torch.cat(
+        [functional.pad(part, (0, 0, 0, 0, 0, new - old)) for part in weight.chunk(num_inputs, dim=1)], dim=1
+    )
+    if "sample_size" in network.config:
+        changes["sample_size"] = size
+    if "conv_out.weight" in state:  # reference networks have none
+        changes["out_channels"] = new
+        for name in ("conv_out.weight", "conv_out.bias"):
+            value = state[name]
+            state[name] = torch.cat([value, value.new_zeros(new - old, *value.shape[1:])])
+    if "conditioning_embedding_out_channels" in network.config:  # a ControlNet, which takes poses too
+        widths = tuple(network.config["conditioning_embedding_out_channels"])
+        changes["conditioning_embedding_out_channels"] = (widths[0], *widths)
+    larger = _anew(network, **changes)
+    embedding = "controlnet_cond_embedding."
+    kept = {name: value for name, value in state.items() if not name.startswith(embedding)}
+    anew = {name: value for name, value in larger.state_dict().items() if name.startswith(embedding)}
+    larger.load_state_dict(kept | anew)
+    return larger
 
 
-def _halving(weight: Tensor) -> Tensor:
-    """Return the 4 x 4 kernel of stride 2 that averages a 3 x 3 convolution over 2 x 2 pixels."""
-    return sum(
-        functional.pad(weight, (left, 1 - left, top, 1 - top)) for left in (0, 1) for top in (0, 1)
-    ) / torch.tensor(4.0)
+def _anew(network: Any, **changes: Any) -> Any:
+    """Return a network of the same class with random weights and some arguments changed."""
+    known = inspect.signature(type(network).__init__).parameters
+    config = {name: value for name, value in network.config.items() if name in known}
+    return type(network)(**{**config, **changes})

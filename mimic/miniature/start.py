@@ -17,7 +17,10 @@ from typing import Any
 import torch
 from diffusers import ControlNetModel, DDIMScheduler
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from mimic.data.dataset import build_dataset
+from mimic.data.settings import DataSettings
 from mimic.families.animate_anyone.keys import SCHEDULER
 from mimic.families.animate_anyone.pipeline import AnimateAnyonePipeline
 from mimic.families.base import AnimationPipeline
@@ -25,17 +28,19 @@ from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.families.registry import load_pipeline
 from mimic.miniature.bundle import save_bundle
-from mimic.miniature.other_vae import on_other_vae
+from mimic.miniature.other_vae import fit_pose_network, on_other_vae
 from mimic.models.mini import MiniTemporalVAE
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.pose_guider import PoseGuider
 from mimic.models.prompt_embedding import PromptEmbedding
 from mimic.models.reference_unet import ReferenceUNet
 from mimic.models.temporal_convolution import use_fast_temporal_convolutions
+from mimic.training.main import settings_of
 from mimic.weights.strict import WeightsError
 
 _NUM_POSITIONS = 24  # positions along time of the motion modules, as released
 _NUM_TOKENS = 4
+_NUM_POSE_BATCHES, _NUM_POSE_ROUNDS = 150, 4  # of clips whose poses are learned, and how often each is seen
 _TEMPORAL = ("temporal_", "time_mixer", "time_pos_embed", "add_embedding")
 """Substrings that only names of temporal layers contain."""
 _DEFAULTS = {
@@ -223,25 +228,56 @@ def _begin_with(network: nn.Module, state: Mapping[str, Tensor], *, kept: tuple[
     network.load_state_dict({**own, **{name: value for name, value in state.items() if name in own}})
 
 
+def on_larger_vae(
+    prior: AnimationPipeline[Any, Any], vae: MiniTemporalVAE, data: DataSettings
+) -> AnimationPipeline[Any, Any]:
+    """Put a miniature on a VAE that keeps its latents, ready to be trained further.
+
+    Args:
+        prior: the miniature.
+        vae: its first latents are those of the prior's VAE for the picture at half size.
+        data: synthetic dancers, of whose poses the network that takes them learns what the prior's computes.
+    """
+    pipeline = on_other_vae(prior, vae)
+    dataset = build_dataset(data, split="train", seed=0)
+    batches = [
+        dataset[0, number].pose_maps.float() / 127.5 - 1
+        for number in tqdm(range(_NUM_POSE_BATCHES), desc="poses", mininterval=5)
+    ]
+    num_steps = _NUM_POSE_ROUNDS * len(batches)
+    order = torch.randperm(num_steps, generator=torch.Generator().manual_seed(0)).tolist()
+    maps = (batches[number % len(batches)] for number in tqdm(order, desc="pose network", mininterval=5))
+    missed = fit_pose_network(pipeline, prior, maps, num_steps=num_steps)
+    print(f"the network of the poses misses {100 * missed:.1f} % of the variance")
+    return pipeline
+
+
 def main() -> None:
     """Write the model folder from which a miniature is trained, or the bundled one of a trained miniature."""
     parser = argparse.ArgumentParser(prog="python -m mimic.miniature.start", description=main.__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    families = ("mimicmotion", *STARTS)
-    source.add_argument("--family", choices=families, help="write this family's untrained miniature")
+    source.add_argument(
+        "--family",
+        choices=tuple(STARTS),
+        help="write the untrained miniature of this family",
+    )
+    source.add_argument(
+        "--vae", type=Path, help="write the prior, of any family, on this VAE that keeps its latents"
+    )
     source.add_argument("--trained", type=Path, help="bundle this trained model folder, in half precision")
-    parser.add_argument("--prior", default="bundled:mini", help="the MimicMotion model to start from")
-    parser.add_argument("--vae", type=Path, help="mimicmotion: the VAE in place of the prior's")
+    parser.add_argument("--prior", default="bundled:mini", help="the miniature to start from")
+    parser.add_argument("--config", type=Path, help="with --vae: the YAML of the training, for its data")
     parser.add_argument("--output", required=True, type=Path, help="the model folder to write")
     parser.add_argument("--steps", type=int, help="default number of steps of the bundled model")
     options = parser.parse_args()
-    if (options.family == "mimicmotion") != (options.vae is not None):
-        parser.error("--family mimicmotion needs --vae, the VAE in place of the prior's; others take none")
+    if (options.vae is None) != (options.config is None):
+        parser.error("--vae and --config, the YAML of the training, are given together")
     pipeline: AnimationPipeline[Any, Any]
-    if options.family is not None:
+    if options.trained is None:
         prior = load_pipeline(options.prior, dtype=torch.float32, device="cpu")
-        if options.family == "mimicmotion":
-            pipeline = on_other_vae(prior, MiniTemporalVAE.from_pretrained(options.vae))
+        if options.vae is not None:
+            data = settings_of(options.config).data
+            pipeline = on_larger_vae(prior, MiniTemporalVAE.from_pretrained(options.vae), data)
         else:
             pipeline = start(options.family, prior)
         pipeline.save_pretrained(options.output, safe_serialization=True)

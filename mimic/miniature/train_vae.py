@@ -19,6 +19,7 @@ from mimic.config.loading import Config, ConfigError
 from mimic.files import whole_folder
 from mimic.miniature.crops import Crops, CropStream
 from mimic.miniature.dancers import Dancer, DancerSettings, stream_dancers
+from mimic.miniature.kept_latents import half_size, kept_latents_loss
 from mimic.miniature.sharpness import PatchDiscriminator, balance, discriminator_loss, generator_terms
 from mimic.miniature.vae_figures import write_figures
 from mimic.models.mini import (
@@ -81,6 +82,11 @@ class MiniVAESettings(Config):
     save_every: int = Field(250, ge=1)
     start_from: Path | None = None
     """Folder of a trained VAE to start from, which may have fewer latent channels; null: random weights."""
+    keeps_latents_of: Path | None = None
+    """Folder of a trained VAE for pictures of half the size. The first latent channels become those of it, so
+    that a UNet trained on it keeps what it knows."""
+    kept_weight: float = Field(0.5, ge=0)
+    """Weight of the loss that keeps them."""
     num_workers: int = 1
     resume: Literal["auto", "never"] = "auto"
 
@@ -106,8 +112,14 @@ def train_mini_vae(settings: MiniVAESettings, *, progress: bool = True) -> Path:
     With each checkpoint, figures and a sheet of unseen dancers are written to `<output_dir>/figures`.
 
     Raises:
-        ConfigError: `output_dir` holds checkpoints and `resume` is ``never`` (a `ValueError`).
+        ConfigError: `output_dir` holds checkpoints and `resume` is ``never``, or there is no VAE to start
+            from (a `ValueError`).
     """
+    for source in (settings.start_from, settings.keeps_latents_of):
+        if source is not None and not (source / "config.json").is_file():
+            raise ConfigError(
+                f"there is no VAE in {source}; the first lines of the training's YAML say how it is made"
+            )
     torch.manual_seed(settings.seed)
     whole = checkpoints(settings.output_dir)
     if whole and settings.resume == "never":
@@ -150,6 +162,8 @@ class _Training:
     opponent: torch.optim.Optimizer
     """Of the discriminator."""
     average: dict[str, Tensor]
+    source: MiniTemporalVAE | None
+    """Whose latents are kept."""
     step: int = 0
     seconds: float = 0.0
 
@@ -157,8 +171,11 @@ class _Training:
     def start(cls, settings: MiniVAESettings) -> _Training:
         vae = build_vae(settings)
         initialise_as_averaging(vae)
+        source = None
         if settings.start_from is not None:
             widen_latents(MiniTemporalVAE.from_pretrained(settings.start_from), vae)
+        if settings.keeps_latents_of is not None:
+            source = MiniTemporalVAE.from_pretrained(settings.keeps_latents_of).requires_grad_(False).eval()
         use_fast_temporal_convolutions(vae)
         if settings.frames == 1:
             _freeze_temporal(vae)
@@ -178,6 +195,7 @@ class _Training:
             ),
             torch.optim.AdamW(discriminator.parameters(), lr=4e-4, betas=(0.5, 0.9), fused=True),
             {name: value.clone() for name, value in vae.state_dict().items()},
+            source,
         )
 
     def make_step(self, crops: Crops) -> dict[str, float]:
@@ -194,6 +212,10 @@ class _Training:
         if settings.trains_encoder:
             mean = posterior.mean.mean((0, 2, 3)).square().mean()
             loss = loss + settings.kl_weight * posterior.kl().mean() + settings.mean_weight * mean
+            if self.source is not None:
+                with torch.no_grad():
+                    kept = self.source.encode(half_size(crops.pixels)).latent_dist.mode()
+                loss = loss + settings.kept_weight * kept_latents_loss(posterior.mean, kept)
         facts = {"psnr": -10 * torch.log10((error.detach() / 2).square().mean()).item()}
         if self._is_opposed:
             if self.step >= settings.adversarial_from:
@@ -299,7 +321,10 @@ def _finish(vae: MiniTemporalVAE, figures: dict[str, float] | None, settings: Mi
     """
     if figures is None:
         figures = write_figures(vae, settings.dancers, settings.output_dir, settings.max_steps)
-    vae.register_to_config(scaling_factor=round(1 / figures["latents_std"], 4))
+    factor = round(1 / figures["latents_std"], 4)
+    if settings.keeps_latents_of is not None:  # the kept channels are scaled as a UNet knows them
+        factor = MiniTemporalVAE.from_pretrained(settings.keeps_latents_of).config["scaling_factor"]
+    vae.register_to_config(scaling_factor=factor)
     print(f"unseen dancers {' '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
     folder = settings.output_dir / "final"
     with whole_folder(folder) as beside:

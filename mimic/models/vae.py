@@ -20,6 +20,8 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, AutoencoderTiny
 from torch import Tensor
 
+from mimic.models.vae_tiles import MIN_TILE, decode_in_tiles
+
 VAE: TypeAlias = AutoencoderKL | AutoencoderKLTemporalDecoder | AutoencoderTiny
 
 
@@ -62,7 +64,13 @@ def _latents_of(encoded: Any) -> Tensor:
 
 
 def decode_frames(
-    vae: VAE, latents_FChw: Tensor, chunk: int, *, overlap: int = 0, first_chunk: int = 0
+    vae: VAE,
+    latents_FChw: Tensor,
+    chunk: int,
+    *,
+    overlap: int = 0,
+    first_chunk: int = 0,
+    tile: int | None = None,
 ) -> Iterator[Tensor]:
     """Frames of one clip, at most `chunk` at a time: float32 ``f x 3 x H x W``, about [-1, 1], where the VAE
     computes.
@@ -74,14 +82,21 @@ def decode_frames(
             others and are thrown away, less than half of `chunk`. Each frame then comes from the middle of a
             chunk, and all chunks are full. VAEs without temporal layers ignore it.
         first_chunk: number of the chunk to begin with.
+        tile: side in pixels of the overlapping tiles in which larger frames are decoded; None decodes whole
+            frames (see `mimic.models.vae_tiles`).
     """
     is_temporal = _is_temporal(vae)
+
+    def decode(latents: Tensor) -> Tensor:
+        if is_temporal:
+            return vae.decode(latents, num_frames=len(latents)).sample.float()
+        return torch.cat([vae.decode(latent).sample.float() for latent in latents.split(1)])
+
+    side = None if tile is None else max(MIN_TILE, tile // vae_downscale(vae))
     for decoded, kept in chunk_spans(vae, len(latents_FChw), chunk, overlap)[first_chunk:]:
         unscaled = (latents_FChw[decoded] / vae.config.scaling_factor).to(vae.dtype)
-        if is_temporal:
-            yield vae.decode(unscaled, num_frames=len(unscaled)).sample.float()[kept]
-        else:
-            yield torch.cat([vae.decode(latent).sample.float() for latent in unscaled.split(1)])
+        frames = decode(unscaled) if side is None else decode_in_tiles(decode, unscaled, side)
+        yield frames[kept]
 
 
 def chunk_spans(vae: VAE, num_frames: int, chunk: int, overlap: int) -> list[tuple[slice, slice]]:

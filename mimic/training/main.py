@@ -12,7 +12,6 @@ from mimic.config.loading import Config, ConfigError, build, check_kind, read_ya
 
 OTHER_TRAINERS = {
     "mini_vae": "mimic.miniature.train_vae:TRAINER",
-    "mini": "mimic.miniature.unet:TRAINER",
 }
 """`trainer` of a YAML without `family`, to the `Trainer` that runs it."""
 

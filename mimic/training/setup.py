@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,8 +228,15 @@ def check_folder(folder: Path) -> None:
     """Make the output folder and write to it once.
 
     Raises:
-        StateError: it cannot be written.
+        StateError: it cannot be written, or no folder for temporary files can.
     """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise StateError(
+            "no folder for temporary files can be written, which the processes that load data need; set "
+            "TMPDIR to one that can"
+        ) from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trial = folder / f".{os.getpid()}.partial"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -185,19 +187,31 @@ def _from_floats(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.round(array * scale), 0, 255), dtype=np.uint8)
 
 
+@contextlib.contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Switch OpenCV's messages off; builds differ in where the switch is, and some have none."""
+    home = getattr(getattr(cv2, "utils", None), "logging", cv2)
+    if not hasattr(home, "setLogLevel"):
+        yield
+        return
+    level = home.getLogLevel()
+    home.setLogLevel(0)
+    try:
+        yield
+    finally:
+        home.setLogLevel(level)
+
+
 def _float_tiff(path: Path) -> NDArray[Any] | None:
     """A TIFF of several float channels, which Pillow does not read, as RGB or RGBA; None if it is none."""
     with open(path, "rb") as file:
         if file.read(4) not in (b"II*\0", b"MM\0*"):
             return None
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said by us
-    try:
-        array = cv2.imread(os.fspath(path), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        return None
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+    with _quiet_opencv():  # what is wrong is said by us
+        try:
+            array = cv2.imread(os.fspath(path), cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            return None
     if array is None or array.ndim != 3 or array.shape[2] not in (3, 4):
         return None
     return np.asarray(array[..., [2, 1, 0, 3][: array.shape[2]]])

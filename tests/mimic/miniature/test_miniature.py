@@ -1,19 +1,15 @@
-"""The miniature's trainers at a size of seconds: they learn, resume, and their bundle animates."""
+"""The trainer of the miniature's VAE at a size of seconds: it learns and resumes; the bundle."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
+from mimic.families.mimicmotion.tiny import tiny_pipeline
 from mimic.families.registry import load_pipeline
-from mimic.miniature.bundle import assemble, save_bundle
-from mimic.miniature.dancers import DancerSettings, RollingBuffer, make_dancer
-from mimic.miniature.network import MiniSettings
+from mimic.miniature.bundle import save_bundle
+from mimic.miniature.dancers import DancerSettings, as_network_input, make_dancer
+from mimic.miniature.kept_latents import half_size
 from mimic.miniature.other_vae import pose_strides
 from mimic.miniature.train_vae import MiniVAESettings, train_mini_vae
-from mimic.miniature.unet import train_mini
 from mimic.models.mini import (
     MiniTemporalVAE,
     initialise_as_averaging,
@@ -28,17 +24,9 @@ DANCERS = DancerSettings(height=32, width=32, num_pictures=4, canvas_short_side=
 def tiny_vae(latent_channels: int = 4, widths: tuple[int, ...] = (32, 32, 32)) -> MiniTemporalVAE:
     torch.manual_seed(0)
     return MiniTemporalVAE(
-        block_out_channels=widths, latent_channels=latent_channels, norm_num_groups=8, sample_size=32
-    ).eval()
-
-
-def tiny_unet_settings(folder: Path, vae: Path, **changes) -> MiniSettings:
-    return MiniSettings(
-        output_dir=folder, vae=vae, dancers=DANCERS, block_out_channels=(32, 32), num_attention_heads=(1, 1),
-        attention_levels=(False, True), cross_attention_dim=32, image_encoder_width=32,
-        image_encoder_layers=1, batch_size=2, frames=3, palette_steps=2, new_dancers_per_step=1,
-        num_workers=0, save_every=2, **changes,
-    )  # fmt: skip
+        down_block_types=("DownEncoderBlock2D",) * len(widths), block_out_channels=widths,
+        latent_channels=latent_channels, norm_num_groups=8, sample_size=32,
+    ).eval()  # fmt: skip
 
 
 def test_the_vae_starts_as_an_averaging_autoencoder():
@@ -79,16 +67,6 @@ def test_a_dancer_is_a_function_of_its_number():
     assert not torch.equal(first.pictures, other.pictures)
     assert first.regions.shape == (4, 3, 8, 8)
     assert first.regions.max() <= 100
-
-
-def test_clip_windows_keep_the_reference_first_and_the_rest_in_a_row():
-    buffer = RollingBuffer(4, np.random.default_rng(0), scaling_factor=1.0)
-    dancer = make_dancer(3, DANCERS)
-    buffer.add(dancer, torch.arange(4.0).reshape(4, 1, 1, 1).expand(4, 1, 8, 8))
-    for _ in range(10):
-        numbers = buffer.draw(1, 3, timing="clip").latents[0, :, 0, 0, 0].tolist()
-        assert numbers[0] == 0
-        assert numbers[2] == numbers[1] + 1
 
 
 def test_a_decoder_trained_on_clips_with_an_opponent_looks_along_time(tmp_path):
@@ -159,57 +137,48 @@ def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path):
         save_state(blocked, 1, tensors=tensors, facts={})
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A miniature trained from nothing, then further, then bundled."""
-
-    settings: MiniSettings
-    checkpoint: Path
-    further: Path
-    bundle: Path
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    folder = tmp_path_factory.mktemp("trained")
-    vae_settings = MiniVAESettings(
-        output_dir=folder / "vae", dancers=DANCERS, block_out_channels=(32, 32, 32), latent_channels=4,
+def test_training_of_a_vae_goes_on_from_its_last_checkpoint(tmp_path):
+    settings = MiniVAESettings(
+        output_dir=tmp_path, dancers=DANCERS, block_out_channels=(32, 32, 32), latent_channels=4,
         max_steps=4, batch_size=2, crop=16, save_every=2, num_workers=0, mixed_pictures=0.5,
         crop_centres={"hands": 0.5, "face": 0.5},
     )  # fmt: skip
-    vae = train_mini_vae(vae_settings, progress=False)
-    settings = tiny_unet_settings(folder / "unet", vae, max_steps=4)
-    checkpoint = train_mini(settings, progress=False)
-    further = train_mini(settings.model_copy(update={"max_steps": 6}), progress=False)
-    defaults = {"height": 32, "width": 32, "tile_size": 3, "tile_overlap": 1, "num_inference_steps": 2,
-                "min_guidance_scale": 1.0, "max_guidance_scale": 1.0, "fps": 7}  # fmt: skip
-    pipeline = assemble(further, settings, sigma_min=0.4, sigma_max=20.0, defaults=defaults)
-    save_bundle(pipeline, folder / "bundle")
-    return Trained(settings, checkpoint, further, folder / "bundle")
+    train_mini_vae(settings, progress=False)
+    before, before_facts = load_state(checkpoints(tmp_path)[-1])
+    train_mini_vae(settings.model_copy(update={"max_steps": 6}), progress=False)
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-4", "checkpoint-6"]
+    after, after_facts = load_state(checkpoints(tmp_path)[-1])
+    assert (before_facts["step"], after_facts["step"]) == (4, 6)
+    assert any(not torch.equal(value, after["average"][name]) for name, value in before["average"].items())
 
 
-def test_training_goes_on_from_its_last_checkpoint(trained):
-    assert trained.checkpoint.name == "checkpoint-4"
-    assert trained.further.name == "checkpoint-6"
-    before, after = (load_state(path)[0]["average"] for path in (trained.checkpoint, trained.further))
-    assert any(not torch.equal(before[name], after[name]) for name in before)
+def test_a_vae_learns_the_latents_of_a_smaller_one_and_keeps_their_scale(tmp_path):
+    source = tiny_vae(4, (32, 32))
+    source.register_to_config(scaling_factor=0.7)
+    source.save_pretrained(tmp_path / "source")
+    settings = MiniVAESettings(
+        output_dir=tmp_path / "vae", dancers=DANCERS, block_out_channels=(32, 32, 32), latent_channels=6,
+        keeps_latents_of=tmp_path / "source", kept_weight=10.0, max_steps=40, batch_size=2, crop=16,
+        num_workers=0, learning_rate=3e-3, warmup_steps=5,
+    )  # fmt: skip
+    trained = MiniTemporalVAE.from_pretrained(train_mini_vae(settings, progress=False))
+    assert trained.config["scaling_factor"] == 0.7
+    pictures = as_network_input(make_dancer(4, DANCERS).pictures[:1])
+    with torch.no_grad():
+        kept = source.encode(half_size(pictures)).latent_dist.mode()
+        own, other = (vae.encode(pictures).latent_dist.mode() for vae in (trained, tiny_vae(6)))
+    missed, start = ((latents[:, :4] - kept).square().mean() / kept.var() for latents in (own, other))
+    assert missed < 0.5 * start
 
 
-def test_training_can_start_from_a_bundle(trained, tmp_path):
-    changes = {"output_dir": tmp_path, "start_from": trained.bundle, "max_steps": 1, "learning_rate": 0.0}
-    renewed = train_mini(trained.settings.model_copy(update=changes), progress=False)
-    kept = load_state(renewed)[0]["model"]["unet.conv_in.weight"]
-    after = load_state(trained.further)[0]["average"]["unet.conv_in.weight"]
-    assert torch.allclose(kept, after, atol=1e-3)
-
-
-def test_a_bundle_keeps_its_defaults_and_animates(trained):
-    loaded = load_pipeline(str(trained.bundle))
-    assert loaded.generation_defaults["tile_size"] == 3
-    dancer = make_dancer(5, DANCERS)
-    poses = dancer.maps.float() / 127.5 - 1
-    reference = dancer.pictures[0].permute(1, 2, 0).numpy()
-    generator = torch.Generator().manual_seed(0)
-    frames = loaded(reference, poses, generator=generator, output_type="np").frames
-    assert np.asarray(frames).shape == (1, 4, 32, 32, 3)
-    assert np.isfinite(frames).all()
+def test_a_bundle_is_in_half_precision_keeps_its_defaults_and_names_no_path(tmp_path):
+    pipeline = tiny_pipeline(height=32, width=32, seed=0)
+    pipeline.save_pretrained(tmp_path / "trained")
+    loaded = load_pipeline(tmp_path / "trained", device="cpu", dtype="fp32")
+    loaded.generation_defaults = {"height": 32, "width": 32, "tile_size": 3, "num_inference_steps": 1}
+    size = save_bundle(loaded, tmp_path / "bundle")
+    whole = sum(file.stat().st_size for file in (tmp_path / "trained").rglob("*.safetensors"))
+    assert 0.4 * whole < size < 0.6 * whole
+    assert load_pipeline(tmp_path / "bundle").generation_defaults["tile_size"] == 3
+    for file in (tmp_path / "bundle").rglob("*.json"):
+        assert str(tmp_path) not in file.read_text(encoding="utf-8")

@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from mimic import load_pipeline
-from mimic.miniature.other_vae import on_other_vae
 from mimic.miniature.start import STARTS, start
-from mimic.models.mini import MiniTemporalVAE
 from mimic.weights.strict import WeightsError
 from tests.tiny import random_image, random_poses
 
@@ -47,30 +45,6 @@ def test_they_begin_with_what_the_prior_knows_of_pictures(prior, family, tmp_pat
     ]
     assert torch.equal(*made)
     assert loaded.num_timesteps == 1
-
-
-def test_another_vae_keeps_all_weights_but_the_first_and_last_convolution(prior, tmp_path: Path):
-    vae = MiniTemporalVAE(
-        down_block_types=("DownEncoderBlock2D",) * 4, block_out_channels=(32,) * 4, latent_channels=16,
-        sample_size=192,
-    )  # fmt: skip
-    pipe = on_other_vae(prior, vae)
-    given, own = prior.unet.state_dict(), pipe.unet.state_dict()
-    other = {name for name, value in own.items() if not torch.equal(value, given[name])}
-    assert other == {"conv_in.weight", "conv_out.weight", "conv_out.bias"}
-    assert pipe.latent_shape(192, 192) == (16, 24, 24)
-    pipe.scheduler.set_timesteps(1)
-    assert pipe.scheduler.sigmas.tolist() == [20.0, 0.0]  # one step begins as before
-    pipe.scheduler.set_timesteps(25)
-    assert pipe.scheduler.sigmas[-2] == pytest.approx(0.02)
-    # PoseNet halves once more, and begins with averages of what it computed before.
-    convolution, halving = (each.pose_net.conv_layers[10] for each in (prior, pipe))
-    assert (convolution.stride, halving.stride) == ((1, 1), (2, 2))
-    features = torch.randn(1, 32, 8, 8)
-    expected = torch.nn.functional.avg_pool2d(convolution(features), 2)
-    torch.testing.assert_close(halving(features), expected, atol=1e-4, rtol=1e-4)
-    pipe.save_pretrained(tmp_path)
-    assert load_pipeline(tmp_path, device="cpu", dtype="fp32").generation_defaults["height"] == 192
 
 
 def test_the_same_seed_gives_the_same_start(prior):

@@ -35,7 +35,7 @@ TINY = ["model=tiny", "checkpoint=null", "max_steps=1", "batch_size=2", "precisi
 PROGRAMS = ("train.py", "mimic.train", "train")
 NOT_RUN = {
     "zero2.yaml": "DeepSpeed is not among the dependencies",
-    "configs/train/mini": "trainers of their own, which tests/mimic/miniature runs",
+    "configs/train/mini_vae": "a trainer of its own, which tests/mimic/miniature runs",
 }
 """A part of a command to the reason why it is not run here; its launcher and settings are checked."""
 

@@ -5,6 +5,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from dataclasses import replace
 from importlib.util import find_spec
@@ -323,6 +324,13 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StateError, match=r"output_dir .* cannot be written"):
         train(small_settings(tmp_path / "file" / "run"), say=Said())
+
+
+def test_no_folder_for_temporary_files_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "absent")])
+    with pytest.raises(StateError, match="set TMPDIR to one that can"):
+        train(small_settings(tmp_path / "run"), say=Said())
 
 
 def train_on_a_full_disk(folder: Path, allowed_bytes: int) -> None:

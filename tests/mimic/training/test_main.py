@@ -18,7 +18,7 @@ def test_every_shipped_training_yaml_builds(path):
 
 
 def test_overrides_replace_what_the_yaml_says():
-    path = SHIPPED[0].with_name("mini.yaml")
+    path = SHIPPED[0].with_name("mini_vae.yaml")
     settings = settings_of(path, ["max_steps=7", "dancers.noise_strength=0.25"])
     assert settings.max_steps == 7
     assert settings.dancers.noise_strength == 0.25
@@ -26,10 +26,10 @@ def test_overrides_replace_what_the_yaml_says():
 
 def test_a_misspelt_key_and_an_unknown_trainer_are_named(tmp_path):
     with pytest.raises(ConfigError, match="learning_rate"):
-        settings_of(SHIPPED[0].with_name("mini.yaml"), ["learning_rat=1"])
+        settings_of(SHIPPED[0].with_name("mini_vae.yaml"), ["learning_rat=1"])
     config = tmp_path / "other.yaml"
     config.write_text("trainer: maxi\n")
-    with pytest.raises(ConfigError, match=r"maxi.*mini_vae or mini"):
+    with pytest.raises(ConfigError, match=r"maxi.*use mini_vae, or"):
         settings_of(config)
 
 
@@ -51,16 +51,16 @@ def test_family_and_its_objective_are_checked_with_the_rest():
         ("family=mimicmotio", r"family is 'mimicmotio'; those that train are mimicmotion"),
         ("optimiser.learning_rat=1", r"optimiser\.learning_rat .*did you mean learning_rate"),
         ("accumulate=3", r"batch_size is 2, accumulate 3"),
-        ("trainer=mini", r"both family and trainer"),
+        ("trainer=mini_vae", r"both family and trainer"),
     ):
         with pytest.raises(ConfigError, match=told):
             settings_of(debug, [override])
 
 
 def test_a_missing_vae_and_numbers_that_cannot_be_are_told_before_any_work(tmp_path):
-    config = SHIPPED[0].with_name("mini.yaml")
-    with pytest.raises(ConfigError, match=r"mini_vae\.yaml"):
-        train(config, [f"vae={tmp_path / 'none'}", f"output_dir={tmp_path / 'run'}"])
+    config = SHIPPED[0].with_name("mini_vae_clips.yaml")
+    with pytest.raises(ConfigError, match=r"there is no VAE in .*none.*first lines"):
+        train(config, [f"start_from={tmp_path / 'none'}", f"output_dir={tmp_path / 'run'}"])
     with pytest.raises(ConfigError, match="max_steps"):
         settings_of(config, ["max_steps=0"])
     assert not (tmp_path / "run").exists()
