@@ -6,7 +6,8 @@ Legend: F frames, f frames of a chunk, H height, W width. Frames are RGB uint8.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from mimic.families.plan import Plan
 from mimic.generation.reference import compatibility_of
 from mimic.generation.unfinished import KeptFrames
 from mimic.models.vae import chunk_spans
+
+ItemT = TypeVar("ItemT")
 
 
 def decoded_frames(
@@ -73,8 +76,8 @@ def _decoded_chunks(
         )
 
     if pipeline.ranks is None:
-        for frames_F3HW in decoded(num_done):
-            yield frames_to_uint8(frames_F3HW, compatibility)
+        frames_of_chunks = (frames_to_uint8(frames, compatibility) for frames in decoded(num_done))
+        yield from one_ahead(frames_of_chunks)
         return
 
     def compute(number: int) -> Tensor:
@@ -86,3 +89,17 @@ def _decoded_chunks(
 
     for frames in pipeline.ranks.in_order(len(spans), compute, like):
         yield frames.numpy()
+
+
+def one_ahead(items: Iterator[ItemT]) -> Iterator[ItemT]:
+    """Yield the items of an iterator while a thread computes the next one.
+
+    The decoder works on a chunk while the last one is written to the video. Order and errors are those of the
+    iterator.
+    """
+    end: Any = object()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder") as thread:
+        coming = thread.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, items, end)
+            yield item

@@ -18,6 +18,7 @@ from mimic.miniature.dancers import Dancer, as_network_input
 REGIONS = ("figure", "hands", "face")
 """The regions of a `Dancer`, in their order."""
 _KEPT = 32  # dancers from which batches are drawn
+_LARGE = 0.1  # share of a picture from which a region is not small
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class CropStream:
     Args:
         stream: of dancers; one is taken for each batch.
         factors: weight of the pixels of each of `REGIONS`; 1 is that of the background.
+        small_gain: largest further factor for regions of hands and faces that are small in their picture: the
+            square root of how many times smaller than a tenth of the picture they are.
         centres: share of crops with a centre in each of `REGIONS`.
         frames: consecutive frames of each crop, of dancers whose pictures 1, 2, ... are consecutive.
         step: crops start at multiples of this, the VAE's downscale.
@@ -50,12 +53,14 @@ class CropStream:
         stream: Iterator[Dancer],
         *,
         factors: Mapping[str, float],
+        small_gain: float,
         centres: Mapping[str, float],
         frames: int,
         step: int,
         rng: np.random.Generator,
     ) -> None:
         self._stream, self._factors, self._frames, self._step, self._rng = stream, factors, frames, step, rng
+        self._small_gain = small_gain
         shares = np.array([centres.get(name, 0.0) for name in REGIONS])
         self._shares = shares / shares.sum()
         self._kept: list[Dancer] = []
@@ -83,8 +88,12 @@ class CropStream:
         regions = functional.interpolate(regions, size=pixels.shape[-2:], mode="nearest")
         weight = torch.ones_like(regions[:, :1])
         for index, name in enumerate(REGIONS):
-            extra = self._factors.get(name, 1.0) - 1
-            weight = torch.maximum(weight, 1 + extra * regions[:, index : index + 1])
+            region = regions[:, index : index + 1]
+            factor = self._factors.get(name, 1.0)
+            if name != "figure":
+                share = float(region.mean())
+                factor *= min(self._small_gain, max(1.0, (_LARGE / max(share, 1e-6)) ** 0.5))
+            weight = torch.maximum(weight, 1 + (factor - 1) * region)
         top, left = self._corner(regions[0], crop)
         window = (..., slice(top, top + crop), slice(left, left + crop))
         return pixels[window], weight[window]

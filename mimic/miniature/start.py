@@ -252,6 +252,14 @@ def on_larger_vae(
     return pipeline
 
 
+def _check_same_latents(trained_on: MiniTemporalVAE, other: MiniTemporalVAE) -> None:
+    """Raise `WeightsError` unless both VAEs have the same encoder, up to half precision."""
+    theirs = other.encoder.state_dict()
+    for name, value in trained_on.encoder.state_dict().items():
+        if value.shape != theirs[name].shape or not torch.allclose(value, theirs[name], atol=2e-3):
+            raise WeightsError(f"the VAE of --decoder has another encoder ({name}), so other latents")
+
+
 def main() -> None:
     """Write the model folder from which a miniature is trained, or the bundled one of a trained miniature."""
     parser = argparse.ArgumentParser(prog="python -m mimic.miniature.start", description=main.__doc__)
@@ -269,6 +277,11 @@ def main() -> None:
     parser.add_argument("--config", type=Path, help="with --vae: the YAML of the training, for its data")
     parser.add_argument("--output", required=True, type=Path, help="the model folder to write")
     parser.add_argument("--steps", type=int, help="default number of steps of the bundled model")
+    parser.add_argument(
+        "--decoder",
+        type=Path,
+        help="with --trained: a VAE whose decoder was trained further, for the bundled model",
+    )
     options = parser.parse_args()
     if (options.vae is None) != (options.config is None):
         parser.error("--vae and --config, the YAML of the training, are given together")
@@ -284,6 +297,10 @@ def main() -> None:
         size = sum(file.stat().st_size for file in options.output.rglob("*.safetensors"))
     else:
         pipeline = load_pipeline(options.trained, dtype=torch.float32, device="cpu")
+        if options.decoder is not None:
+            vae = MiniTemporalVAE.from_pretrained(options.decoder)
+            _check_same_latents(pipeline.vae, vae)
+            pipeline.register_modules(vae=vae)
         if options.steps is not None:
             pipeline.generation_defaults["num_inference_steps"] = options.steps
         size = save_bundle(pipeline, options.output)

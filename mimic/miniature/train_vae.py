@@ -68,6 +68,8 @@ class MiniVAESettings(Config):
     mean_weight: float = 1e-3
     """Weight of the loss on the squared mean of each latent channel, which centres the latents."""
     region_factors: Mapping[str, float] = {"figure": 3.0, "hands": 6.0, "face": 6.0}
+    small_gain: float = Field(1.0, ge=1)
+    """Largest further factor for hands and faces that are small in their picture."""
     adversarial_weight: float = Field(0.0, ge=0)
     """Gradient of the discriminator's loss at the decoder's last layer, relative to that of the
     reconstruction; 0 trains without a discriminator."""
@@ -304,6 +306,7 @@ def _crop_stream(settings: MiniVAESettings, training: _Training) -> CropStream:
     return CropStream(
         stream,
         factors=settings.region_factors,
+        small_gain=settings.small_gain,
         centres=settings.crop_centres,
         frames=settings.frames,
         step=vae_downscale(training.vae),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from mimic import load_pipeline
-from mimic.miniature.start import STARTS, start
+from mimic.miniature.start import STARTS, main, start
 from mimic.weights.strict import WeightsError
 from tests.tiny import random_image, random_poses
 
@@ -58,3 +60,21 @@ def test_a_prior_that_lacks_layers_is_told():
 
     with pytest.raises(WeightsError, match=r"the prior has no weights for bias"):
         _begin_with(torch.nn.Linear(2, 2), {"weight": torch.zeros(2, 2)}, kept=())
+
+
+def test_a_decoder_trained_further_is_bundled_only_with_its_own_latents(prior, tmp_path: Path, monkeypatch):
+    prior.save_pretrained(tmp_path / "trained")
+    vae = copy.deepcopy(prior.vae)
+    with torch.no_grad():
+        vae.decoder.conv_out.bias += 0.25
+    vae.save_pretrained(tmp_path / "decoder")
+    command = ["start", "--trained", str(tmp_path / "trained"), "--decoder", str(tmp_path / "decoder")]
+    monkeypatch.setattr(sys, "argv", [*command, "--output", str(tmp_path / "bundle")])
+    main()
+    made = load_pipeline(tmp_path / "bundle", device="cpu", dtype="fp32").vae
+    torch.testing.assert_close(made.decoder.conv_out.bias, vae.decoder.conv_out.bias, atol=1e-3, rtol=1e-3)
+    with torch.no_grad():
+        vae.encoder.conv_in.weight += 0.1
+    vae.save_pretrained(tmp_path / "decoder")
+    with pytest.raises(WeightsError, match="another encoder"):
+        main()
