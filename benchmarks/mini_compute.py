@@ -47,12 +47,8 @@ class Recipe:
     processes: int = 1
 
 
-SHIPPED = {
-    "MimicMotion": [Recipe("mini", 0, processes=2)],
-    "Animate Anyone": [Recipe("mini_animate_anyone_stage1", 0), Recipe("mini_animate_anyone_stage2", 0)],
-    "MagicAnimate": [Recipe("mini_magic_animate_stage1", 0), Recipe("mini_magic_animate_stage2", 0)],
-}
-"""System to what its miniature was trained with after it had grown."""
+SHIPPED: dict[str, list[Recipe]] = {"MimicMotion": [], "Animate Anyone": [], "MagicAnimate": []}
+"""System to what its miniature has been trained with since those for 96x96 pixels."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from benchmarks.counted_memory import WithoutValues
-from mimic.config.loading import ConfigError
+from mimic.config.loading import ConfigError, read_yaml
 from mimic.families.animate_anyone.keys import build_on_meta as animate_anyone_networks
 from mimic.families.animate_anyone.pipeline import AnimateAnyonePipeline
 from mimic.families.base import AnimationPipeline, quiet_libraries
@@ -19,6 +19,8 @@ from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.families.registry import load_pipeline, load_task
 from mimic.families.stable_diffusion import SCHEDULER
+from mimic.miniature.other_vae import on_other_vae
+from mimic.miniature.train_vae import MiniVAESettings, build_vae
 from mimic.models.pose_guider import PoseGuider
 from mimic.models.pose_net import PoseNet
 from mimic.models.prompt_embedding import PromptEmbedding
@@ -72,6 +74,7 @@ _MINIATURES = {
     "animate_anyone": "bundled:mini_animate_anyone",
     "magic_animate": "bundled:mini_magic_animate",
 }
+_LARGER = "runs/mini_start"
 
 
 def pipeline_of(settings: TrainSettings) -> AnimationPipeline[Any, Any]:
@@ -81,7 +84,13 @@ def pipeline_of(settings: TrainSettings) -> AnimationPipeline[Any, Any]:
         return _moved(load_task(settings.family).tiny_pipeline(**size, seed=0))
     if settings.model.startswith(("bundled:mini", "runs/mini")):
         # The miniatures' trainings start from networks of the bundled miniatures' sizes.
-        return _moved(load_pipeline(_MINIATURES[settings.family], dtype=torch.float32, device="cpu"))
+        pipeline: Any = load_pipeline(_MINIATURES[settings.family], dtype=torch.float32, device="cpu")
+        if settings.model == _LARGER:
+            vae = MiniVAESettings.model_validate(
+                {k: v for k, v in read_yaml("configs/train/mini_vae.yaml", []).items() if k != "trainer"}
+            )
+            pipeline = on_other_vae(pipeline, build_vae(vae))
+        return _moved(pipeline)
     with quiet_libraries(), torch.device("meta"), WithoutValues():
         made = {
             "mimicmotion": _mimicmotion,

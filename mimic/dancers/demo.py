@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import wave
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -113,18 +113,31 @@ def sound() -> NDArray[np.int16]:
 
 def _write_with_sound(clip: RenderedClip, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        recording = Path(folder) / "sound.wav"
-        with wave.open(str(recording), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(SAMPLE_RATE)
-            file.writeframes(sound().tobytes())
+        recording = Path(folder) / "sound.mkv"
+        _record(recording)
         track = AudioTrack(recording, start_s=0.0, duration_s=SECONDS)
         with VideoWriter(path, height=SIZE, width=SIZE, fps=FPS, audio=track) as writer:
             for frame in clip.frames:
                 writer.write(frame)
         if writer.missing is not None:
             raise OSError(f"{path} has no whole sound: {writer.missing}")
+
+
+def _record(path: Path) -> None:
+    """Write the sound to a film with small black pictures, since sound is taken from films."""
+    with av.open(str(path), "w") as film:
+        pictures = film.add_stream("mpeg4", rate=round(FPS))
+        pictures.width = pictures.height = 16
+        pictures.pix_fmt = "yuv420p"
+        track = film.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
+        for _ in range(round(SECONDS * FPS)):
+            picture = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+            film.mux(pictures.encode(picture))
+        film.mux(pictures.encode())
+        samples = av.AudioFrame.from_ndarray(sound()[None], format="s16", layout="mono")
+        samples.sample_rate = SAMPLE_RATE
+        film.mux(track.encode(samples))
+        film.mux(track.encode())
 
 
 if __name__ == "__main__":
