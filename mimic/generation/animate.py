@@ -123,7 +123,8 @@ def generate(
     is_writing = ranks is None or ranks.is_first
     kept = None
     if is_writing:
-        check_inputs_stay(files, [reference, driving])
+        written = [*files, *([preview_path(path)] if chosen.preview else [])]
+        check_inputs_stay(written, [reference, driving])
         finish_interrupted(files)
         read_result(files)
         kept = None if identity is None else Unfinished(files, identity, versions=versions())
@@ -171,6 +172,9 @@ def generate(
         preview = None
         if chosen.preview and is_writing:
             preview = Preview(pipeline, preview_path(path), seen.picture, fps=moves.output_fps(chosen))
+            moved = preview.make_room(is_ours=resumed is not None)
+            if moved is not None:
+                log.info("%s was there already; it is now %s", preview.path.name, moved.name)
         with stages("denoising"), progress_bar("denoising", "window", is_shown=is_bar_shown) as show:
             latents = sample_latents(
                 pipeline, plan, seen, moves.maps, progress=show, preview=preview, kept=steps

@@ -19,6 +19,7 @@ from mimic.generation.drivers import Driver
 from mimic.generation.drivers.base import POSE_SUFFIXES, used_frames
 from mimic.generation.output import side_by_side_path
 from mimic.generation.panels import MOST_PANELS, enlargement
+from mimic.generation.preview import preview_path
 from mimic.generation.reference import fitted, output_size, read_reference
 from mimic.names import same_place
 from mimic.results import ResultFiles, check_inputs_stay, read_result
@@ -75,7 +76,8 @@ def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
             inputs = [
                 source for each in config.test_case for source in (each.ref_image_path, each.ref_video_path)
             ]
-            check_inputs_stay(files, inputs)
+            written = [*files, *([preview_path(files.video)] if case.preview else [])]
+            check_inputs_stay(written, inputs)
             read_result(files)
         with findings.about(name):
             read_reference(case.ref_image_path)
@@ -88,7 +90,8 @@ def _check_names_differ(config: InferenceConfig, output_dir: Path) -> None:
     """Check that no two cases write to the same file."""
     writer: dict[str, str] = {}
     for name, case in zip(config.case_names(), config.test_case):
-        for path in result_files(output_dir, name, case):
+        files = result_files(output_dir, name, case)
+        for path in (*files, *([preview_path(files.video)] if case.preview else [])):
             other = writer.setdefault(same_place(path.name), name)
             if other != name:
                 raise InputError(f"{name} and {other} would both write {path}; give one of them another name")
