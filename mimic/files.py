@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import stat
 import threading
@@ -15,6 +16,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 ASSETS = PACKAGE / "assets"
 _RETRIES_S = (0.05, 0.1, 0.2, 0.4, 0.5, 0.75)
+# Names that are given below and by the trainer to what is not whole: the number is that of the process.
+_BEGUN = re.compile(r"\.(.+\.)?\d+\.((replaced|mode|old)\.)?partial(\.[^.]+)?|\.engine-\d+\.partial")
 
 
 @contextlib.contextmanager
@@ -117,6 +120,8 @@ def apply_umask(paths: Iterable[Path]) -> None:
 def remove_partial(folder: str | os.PathLike[str]) -> None:
     """Remove what killed processes left beside the files and folders that they were writing in ``folder``."""
     for left in Path(folder).glob(".*.partial*"):
+        if not _BEGUN.fullmatch(left.name):
+            continue  # somebody else's
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
