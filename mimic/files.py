@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -12,6 +13,9 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""Errors of writing, which do not say to what file."""
 
 PACKAGE = Path(__file__).parent
 ASSETS = PACKAGE / "assets"
@@ -40,6 +44,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         replace(beside, path)
+    except OSError as error:
+        if error.filename is not None or error.errno not in FULL_DISK:
+            raise
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         beside.unlink(missing_ok=True)
 

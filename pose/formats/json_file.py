@@ -58,6 +58,11 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        # Errors of writing, such as a full disk, do not say to what file.
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         beside.unlink(missing_ok=True)
 
