@@ -20,6 +20,10 @@ ATTEMPTS = 3
 """How often a task is begun: a task whose workers die each time is likely to be their death."""
 
 
+MOST_HERE, MOST_A_CORE = 32, 4
+"""Workers that may be asked for on one machine: so many in any case, or so many for each core."""
+
+
 class ClusterError(OSError):
     """There is no Ray, no cluster at the address, or no worker that survives a task."""
 
@@ -161,7 +165,13 @@ def connected_cluster(num_workers: int | None = None) -> Iterator[Cluster]:
     address = os.environ.get("RAY_ADDRESS")
     chosen: dict[str, Any] = {"address": address}
     if not address:
-        num_cpus = None if num_workers is None else max(num_workers, os.cpu_count() or 1)
+        num_cores = os.cpu_count() or 1
+        if num_workers is not None and num_workers > max(MOST_HERE, MOST_A_CORE * num_cores):
+            raise ClusterError(
+                f"the number of workers is {num_workers}, and this machine has {num_cores} cores; expected "
+                f"at most {max(MOST_HERE, MOST_A_CORE * num_cores)}, or a cluster at RAY_ADDRESS"
+            )
+        num_cpus = None if num_workers is None else max(num_workers, num_cores)
         chosen = {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}
     try:
         ray.init(**chosen, log_to_driver=False, logging_level=logging.ERROR)

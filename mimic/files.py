@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 import shutil
 import stat
 import threading
@@ -12,9 +14,14 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""Errors of writing, which do not say to what file."""
+
 PACKAGE = Path(__file__).parent
 ASSETS = PACKAGE / "assets"
 _RETRIES_S = (0.05, 0.1, 0.2, 0.4, 0.5, 0.75)
+# Names that are given below and by the trainer to what is not whole: the number is that of the process.
+_BEGUN = re.compile(r"\.(.+\.)?\d+\.((replaced|mode|old)\.)?partial(\.[^.]+)?|\.engine-\d+\.partial")
 
 
 @contextlib.contextmanager
@@ -37,6 +44,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         replace(beside, path)
+    except OSError as error:
+        if error.filename is not None or error.errno not in FULL_DISK:
+            raise
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -117,6 +128,8 @@ def apply_umask(paths: Iterable[Path]) -> None:
 def remove_partial(folder: str | os.PathLike[str]) -> None:
     """Remove what killed processes left beside the files and folders that they were writing in ``folder``."""
     for left in Path(folder).glob(".*.partial*"):
+        if not _BEGUN.fullmatch(left.name):
+            continue  # somebody else's
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 NUM_POINTS = 134
 FORMAT_NAME = "mimic-pose"
 FORMAT_VERSION = 1
+MAX_SIDE = 10**6
+"""Of the frames that poses were found in, in pixels."""
+MIN_FPS, MAX_FPS = 1e-9, 1e6
 
 
 class PoseError(ValueError):
@@ -40,7 +43,7 @@ class PoseSequence:
         metadata: strings, numbers and lists that describe where the poses come from.
 
     Raises:
-        PoseError: shapes disagree, or a size or the frame rate is not positive.
+        PoseError: shapes disagree, or a size or the frame rate is none that frames can have.
     """
 
     points: NDArray[np.float64]
@@ -63,12 +66,18 @@ class PoseSequence:
         is_present = np.ascontiguousarray(is_present, dtype=np.bool_)
         if is_present.shape != points.shape[:2]:
             raise PoseError(f"is_present has shape {is_present.shape}; expected {points.shape[:2]}")
-        is_number = all(isinstance(value, numbers.Real) for value in (self.height, self.width, self.fps))
-        if not is_number or self.height < 1 or self.width < 1 or not 0 < self.fps < float("inf"):
+        sides = (self.height, self.width)
+        is_size = all(
+            isinstance(side, numbers.Real) and 1 <= side <= MAX_SIDE and side == int(side) for side in sides
+        )
+        if not is_size or not isinstance(self.fps, numbers.Real) or not MIN_FPS <= self.fps <= MAX_FPS:
             raise PoseError(
-                f"frames of {self.width}x{self.height} at {self.fps} fps were given; expected a height and a "
-                "width of at least 1 pixel and a positive frame rate"
+                f"frames of {_shown(self.width)}x{_shown(self.height)} at {_shown(self.fps)} fps were given; "
+                f"expected a height and a width of 1 to {MAX_SIDE} pixels and a frame rate from "
+                f"{MIN_FPS:g} to {MAX_FPS:g}"
             )
+        if not isinstance(self.metadata, dict):
+            raise PoseError(f"metadata is a {type(self.metadata).__name__}; expected names and values")
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "scores", scores)
         object.__setattr__(self, "is_present", is_present)
@@ -143,6 +152,14 @@ class PoseSequence:
 def _formats() -> Any:
     """The formats of files, found by name: they are built on the class above."""
     return import_module("pose.formats")
+
+
+def _shown(value: object) -> str:
+    try:
+        text = str(value)
+    except ValueError:  # a number of thousands of digits
+        return "?"
+    return text if len(text) <= 20 else f"{text[:17]}..."
 
 
 def _as_floats(array: Any, name: str) -> NDArray[np.float64]:

@@ -140,7 +140,7 @@ def _former(output: Path) -> dict[str, Any] | None:
     if not os.path.lexists(output):
         return None
     try:
-        found = json.loads(output.read_text(encoding="utf-8"))
+        found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else None
     except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not {"protocol", "clips", "summary", "versions"} <= found.keys():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no_use_float16", action="store_true", help="compute in float32 (the released script's name for it)"
     )
-    parser.add_argument("--log_file", type=Path, metavar="FILE", help="also write the messages to this file")
+    parser.add_argument("--log_file", type=Path, metavar="FILE", help="also append the messages to this file")
     parser.set_defaults(run=run)
 
 
@@ -48,10 +49,33 @@ def run(options: argparse.Namespace) -> int:
     if options.workers is not None and options.runner != "ray":
         raise UsageError("--workers belongs to --runner ray; without it one case is made after another")
     overrides = [*options.overrides, *(["dtype=float32"] if options.no_use_float16 else [])]
+    config = load_inference_config(options.config, overrides)
     if options.log_file is not None:
-        options.log_file.parent.mkdir(parents=True, exist_ok=True)
-        logging.getLogger("mimic").addHandler(logging.FileHandler(options.log_file, "w", encoding="utf-8"))
-    return run_cases(load_inference_config(options.config, overrides), options)
+        _log_to(options.log_file, [options.config, *_inputs(config)])
+    return run_cases(config, options)
+
+
+def _log_to(path: Path, inputs: Iterable[str | Path]) -> None:
+    """Append messages to a file, which is none of those that are read.
+
+    Raises:
+        UsageError: it is one of them, or no file.
+    """
+    from mimic.results import ResultError, check_inputs_stay
+
+    try:
+        check_inputs_stay([path], inputs)
+    except ResultError as error:
+        raise UsageError(f"--log_file: {error}") from error
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--log_file is {path}, which is no file; give the name of a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("mimic").addHandler(logging.FileHandler(path, encoding="utf-8"))
+
+
+def _inputs(config: InferenceConfig) -> Iterator[str]:
+    for case in config.test_case:
+        yield from (case.ref_image_path, case.ref_video_path)
 
 
 def run_cases(config: InferenceConfig, options: argparse.Namespace) -> int:

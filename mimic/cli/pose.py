@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     from mimic.files import local_path
     from mimic.results import PlainFiles, set_aside
     from mimic.video import is_video, probe, read_frames, read_image, write_image
-    from pose import load_estimator, smooth_pose
+    from pose import PoseSequence, load_estimator, smooth_pose
     from pose.adjust import adjust_pose
     from pose.drawings import DrawnSkeletons, are_skeleton_drawings
     from pose.presence import summarise_presence
@@ -84,6 +84,8 @@ def run(options: argparse.Namespace) -> int:
     is_picture = not is_poses and not is_video(options.input)
     _check_overlay(options, output, is_picture=is_picture)
     adjustment = _adjustment(options)
+    if is_poses:
+        PoseSequence.load(options.input)  # told before it is hashed: a pipe would be waited for
     files = PlainFiles((output, *([options.overlay] if options.overlay is not None else [])))
     identity = _identity(options)
     if _is_there(files, identity) and not options.overwrite:

@@ -53,6 +53,10 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
+    if not 0 < options.port < 65536:
+        raise UsageError(f"--port is {options.port}; expected a number from 1 to 65535")
+    if options.max_upload < 1 or not options.max_seconds > 0:
+        raise UsageError("--max-upload and --max-seconds: expected numbers above 0")
     try:
         from mimic.ui.serve import serve
     except ModuleNotFoundError as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mimic.compare.inputs import ClipInputs, estimator_identity
 from mimic.compare.settings import CompareConfig, VariantSettings
-from mimic.files import local_path, write_json
+from mimic.files import local_path, remove_partial, write_json
 from mimic.metrics.tools import Tools
 from mimic.provenance import versions
 from mimic.weights.sources import sha256
@@ -42,7 +42,8 @@ class Cell:
         return self.folder / "cell.json"
 
     def clear(self) -> None:
-        """Remove an earlier result."""
+        """Remove an earlier result, and what a killed run left of one."""
+        remove_partial(self.folder)
         for path in (self.record, self.video, self.folder / f"{self.clip.name}.json"):
             path.unlink(missing_ok=True)
 

@@ -25,9 +25,10 @@ from mimic.compare.page import write_page
 from mimic.compare.settings import CompareConfig
 from mimic.config import CaseSettings
 from mimic.config.loading import build
-from mimic.files import local_path, whole_file
+from mimic.files import local_path, remove_partial, whole_file
 from mimic.generation import generate
 from mimic.generation.drivers import DRIVERS
+from mimic.locks import locked_folder
 from mimic.metrics.clips import Pair, find_clips
 from mimic.metrics.evaluate import evaluate
 from mimic.metrics.protocols import PROTOCOLS
@@ -38,6 +39,8 @@ from mimic.progress import clock, emit
 from mimic.provenance import versions
 from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
+
+CELLS, RESULTS, REPORT = "cells", "results.jsonl", "report.html"
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
@@ -60,11 +63,40 @@ def compare(config: CompareConfig, *, say: Say = lambda line: None) -> Compariso
 
     Raises:
         SourceError, WeightsError: a model or network is missing or does not fit; nothing was made.
-        CompareError: the variants make different sizes, or one needs part maps that a clip does not have.
+        CompareError: the variants make different sizes, one needs part maps that a clip does not have, or the
+            page of another program is in the folder.
+        FolderInUseError: another comparison is being made in the folder.
         ConfigError, EvaluationError, FileNotFoundError, VideoError, PoseError: an input cannot be used.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     folder = local_path(config.output_dir)
+    if rank != 0:
+        return _compare(config, folder, rank, world, say)
+    check_ours(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked_folder(folder, work="mimic compare", say=say):
+        if world == 1:  # else another process may be writing them
+            for place in (folder, *folder.glob("clips/*"), *folder.glob("clips/*/truth")):
+                remove_partial(place)
+        return _compare(config, folder, rank, world, say)
+
+
+def check_ours(folder: Path) -> None:
+    """Refuse a folder whose results or page another program wrote.
+
+    Raises:
+        CompareError: it is one.
+    """
+    others = [name for name in (RESULTS, REPORT) if (folder / name).exists()]
+    if others and not (folder / CELLS).is_dir():
+        raise CompareError(
+            f"{folder / others[0]} is there and no comparison wrote it; it is not replaced. Give another "
+            "output_dir, or move it away"
+        )
+
+
+def _compare(config: CompareConfig, folder: Path, rank: int, world: int, say: Say) -> Comparison:
+    """Make the cells of one of `world` processes, and the page if all cells are there."""
     models = Models(config, f"cuda:{os.environ['LOCAL_RANK']}" if _has_own_gpu(config) else config.device)
     size = _common_size(config, models)
     find_estimator = cache(lambda: _estimator(config))
@@ -75,7 +107,7 @@ def compare(config: CompareConfig, *, say: Say = lambda line: None) -> Compariso
     _check_part_maps(clips, config, models)
     check_external(config.variants, {clip.name: clip.num_frames for clip in clips})
     cells = [
-        Cell(variant, clip, seed, folder / "cells" / variant.name / clip.name / f"seed_{seed}")
+        Cell(variant, clip, seed, folder / CELLS / variant.name / clip.name / f"seed_{seed}")
         for variant in config.variants
         for clip in clips
         for seed in (config.seeds if variant.videos is None else config.seeds[:1])
@@ -106,13 +138,14 @@ def compare(config: CompareConfig, *, say: Say = lambda line: None) -> Compariso
             say(f"failed: {failures[-1]}")
     finished = {cell: row for cell, own in zip(cells, made_of) if (row := finished_row(cell, own))}
     rows = list(finished.values())
-    results = folder / "results.jsonl"
+    results = folder / RESULTS
+    (folder / CELLS).mkdir(exist_ok=True)  # of which a later run knows the page as ours
     with whole_file(results) as beside:
         beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     report = None
     if rows and (len(rows) == len(cells) or world == 1):
         sets = _set_metrics(list(finished), config, tools)
-        report = write_page(folder / "report.html", config, clips, rows, sets, missing=len(cells) - len(rows))
+        report = write_page(folder / REPORT, config, clips, rows, sets, missing=len(cells) - len(rows))
     return Comparison(results, report, num_made, num_kept, tuple(failures))
 
 

@@ -40,7 +40,7 @@ class ClipSettings(Config):
     num_frames: int = Field(16, ge=2)
     """Frames to generate of each clip."""
 
-    fps: float = Field(8.0, gt=0, le=240)
+    fps: float = Field(8.0, ge=0.1, le=240)
     """Frames a second: of `synthetic` and of folders of frames."""
 
     stride: int = Field(1, ge=1)

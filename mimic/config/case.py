@@ -27,10 +27,10 @@ class CaseSettings(SVDSettings, ControlSettings):
     max_frames: int | None = Field(None, ge=1)
     """Maximum number of driving frames to use, counted after `sample_stride`. Default: the whole clip."""
 
-    start: float = Field(0, ge=0)
+    start: float = Field(0, ge=0, le=1e9)
     """Where in the driving clip to begin, in seconds."""
 
-    end: float | None = Field(None, gt=0)
+    end: float | None = Field(None, gt=0, le=1e9)
     """Where in the driving clip to end, in seconds. Default: its end."""
 
     sample_stride: int | None = Field(None, ge=1, le=1000)

@@ -35,6 +35,8 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 # PyYAML's own errors, and what its constructors raise for tags such as !!int x, !!bool x or !!timestamp 99.
 _NO_YAML = (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, AttributeError, TypeError)
 _ESCAPED_PATH = re.compile(r"[A-Za-z]:[^\n]*[\x00-\x1f\x85\xa0]")
+_LONGEST = 200  # characters of a value in a message
+_DEEPEST = 20  # parts of a dotted key
 _BACKSLASHES = (
     "In double quotes YAML reads \\ and the letter behind it as one character; write paths with / or in "
     "single quotes: 'D:\\new'"
@@ -190,7 +192,11 @@ def split_override(override: str, schema: type[BaseModel] | None = None) -> tupl
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise ConfigError(f"cannot read {override!r}; expected key=value, for example test_case.0.seed=3")
+        raise ConfigError(
+            f"cannot read {_shortened(override)}; expected key=value, for example test_case.0.seed=3"
+        )
+    if key.count(".") >= _DEEPEST:
+        raise ConfigError(f"cannot set {_shortened(key)}: settings are not nested so deeply")
     if schema is not None and (is_optional := _takes_text(schema, key)) is not None:
         if is_optional and text == "null":
             return key, None
@@ -313,7 +319,15 @@ def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
     if not location or kind == "value_error":
         return f"{place}: {message}" if place else message
     quotes = "; put it in quotes" if kind == "string_type" and isinstance(value, int | float) else ""
-    return f"{place} is {value!r}; {message.replace('Input should be', 'expected', 1)}{quotes}"
+    return f"{place} is {_shortened(value)}; {message.replace('Input should be', 'expected', 1)}{quotes}"
+
+
+def _shortened(value: object) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of brackets
+        return "a huge value"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _owner(schema: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -32,14 +32,14 @@ class SamplingSettings(Config):
     With a fusion of `progressive` or `none`, which depend on the order of windows, their default is
     `sliding`."""
 
-    num_inference_steps: int | None = Field(None, ge=1)
+    num_inference_steps: int | None = Field(None, ge=1, le=10_000)
     """Number of denoising steps."""
 
     sigmas: tuple[float, ...] | None = None
     """Noise levels of the steps, decreasing, in place of `num_inference_steps`, for example diffusers'
     `AysSchedules`; a last 0 may be left out. Needs a scheduler that takes sigmas, as MimicMotion's does."""
 
-    timesteps: tuple[int, ...] | None = None
+    timesteps: tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...] | None = None
     """Discrete timesteps of the steps, decreasing, in place of `num_inference_steps`. Needs a scheduler that
     takes timesteps."""
 

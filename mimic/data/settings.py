@@ -113,10 +113,10 @@ class DataSettings(Config):
     num_val_clips: int = Field(4, ge=1)
     """Synthetic: number of other dancers for validation."""
 
-    seconds: float = Field(4.0, gt=0)
+    seconds: float = Field(4.0, ge=0.001, le=86_400)
     """Synthetic: duration of each clip in seconds."""
 
-    fps: float = Field(8.0, gt=0)
+    fps: float = Field(8.0, ge=0.01, le=1000)
     """Synthetic: frames per second of the clips."""
 
     world: Literal["plain", "portraits", "rich"] = "plain"

@@ -290,11 +290,15 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         finally:
             self.maybe_free_model_hooks()
 
+    def check_steps(self, plan: Plan[SettingsT]) -> None:
+        """Raise `ValueError` if the scheduler cannot make the steps of the plan; sets them."""
+        check_scheduler(self.scheduler, self.timestep_type)
+        self._set_timesteps(plan)
+
     def check(self, inputs: Inputs, plan: Plan[SettingsT], output_type: str = "pil") -> None:
         """Raise `ValueError` if parts do not fit each other or the inputs do not fit the plan."""
         self.check_parts()
-        check_scheduler(self.scheduler, self.timestep_type)
-        self._set_timesteps(plan)
+        self.check_steps(plan)
         checks.check_known("output_type", output_type, OUTPUT_TYPES)
         num_videos = len(inputs.pictures)
         checks.check_videos(num_videos, plan.generator)

@@ -43,7 +43,7 @@ from mimic.progress import Progress, progress_bar
 from mimic.provenance import described_model, file_facts, versions
 from mimic.results import ResultFiles, check_inputs_stay, hash_of_video, read_result, set_aside
 from mimic.video import SoundCheck, check_audio
-from mimic.video.formats import check_format, stem_of
+from mimic.video.formats import check_format, check_place, check_rate, stem_of
 from pose import PoseSequence, load_estimator
 from pose.estimators import Estimator
 
@@ -118,12 +118,16 @@ def generate(
     chosen = build(CaseSettings, settings, "settings")
     path, start, stages = local_path(output), time.perf_counter(), Stages()
     check_format(path)
+    check_place(path)
+    if chosen.fps is not None:
+        check_rate(path, chosen.fps)
     files = ResultFiles(path, side_by_side_path(path) if chosen.side_by_side else None)
     ranks = pipeline.ranks
     is_writing = ranks is None or ranks.is_first
     kept = None
     if is_writing:
-        check_inputs_stay(files, [reference, driving])
+        written = [*files, *([preview_path(path)] if chosen.preview else [])]
+        check_inputs_stay(written, [reference, driving])
         finish_interrupted(files)
         read_result(files)
         kept = None if identity is None else Unfinished(files, identity, versions=versions())
@@ -151,6 +155,7 @@ def generate(
             _ordinal(moves.stride),
             round(moves.fps, 2),
         )
+    check_rate(path, moves.output_fps(chosen))
     plan = case_plan(pipeline, chosen, moves.num_frames, seen.height, seen.width)
     steps = None if kept is None else kept.steps
     if ranks is not None:
@@ -171,6 +176,9 @@ def generate(
         preview = None
         if chosen.preview and is_writing:
             preview = Preview(pipeline, preview_path(path), seen.picture, fps=moves.output_fps(chosen))
+            moved = preview.make_room(is_ours=resumed is not None)
+            if moved is not None:
+                log.info("%s was there already; it is now %s", preview.path.name, moved.name)
         with stages("denoising"), progress_bar("denoising", "window", is_shown=is_bar_shown) as show:
             latents = sample_latents(
                 pipeline, plan, seen, moves.maps, progress=show, preview=preview, kept=steps

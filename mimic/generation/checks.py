@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from mimic.files import local_path
 from mimic.generation.animate import case_plan
 from mimic.generation.background import check_background
 from mimic.generation.drivers import Driver
-from mimic.generation.drivers.base import POSE_SUFFIXES, used_frames
+from mimic.generation.drivers.base import POSE_SUFFIXES, UsedFrames, used_frames
 from mimic.generation.output import side_by_side_path
 from mimic.generation.panels import MOST_PANELS, enlargement
+from mimic.generation.preview import preview_path
 from mimic.generation.reference import fitted, output_size, read_reference
 from mimic.names import same_place
 from mimic.results import ResultFiles, check_inputs_stay, read_result
 from mimic.video import probe
-from mimic.video.formats import PICTURE_FOLDER, is_folder_name
+from mimic.video.formats import PICTURE_FOLDER, check_rate, is_folder_name
 from pose import PoseSequence
 from pose.video.source import why_no_file
 
@@ -69,18 +71,25 @@ def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
         _check_writable(output_dir)
     with findings.about(""):
         _check_names_differ(config, output_dir)
+    with findings.about("densepose_model"):
+        model = None if config.densepose_model is None else local_path(config.densepose_model)
+        if model is not None and not model.is_file():
+            what = f"{model} is {why_no_file(model)}" if model.exists() else f"there is no file {model}"
+            raise FileNotFoundError(f"{what}; expected an ONNX or TorchScript file")
     for name, case in zip(config.case_names(), config.test_case):
         with findings.about(name):
             files = result_files(output_dir, name, case)
             inputs = [
                 source for each in config.test_case for source in (each.ref_image_path, each.ref_video_path)
             ]
-            check_inputs_stay(files, inputs)
+            written = [*files, *([preview_path(files.video)] if case.preview else [])]
+            check_inputs_stay(written, inputs)
             read_result(files)
         with findings.about(name):
             read_reference(case.ref_image_path)
         with findings.about(name):
-            count_frames(case)
+            used, fps = used_of_clip(case)
+            check_rate(files.video, fps / used.stride if case.fps is None else case.fps)
     findings.raise_if_any()
 
 
@@ -88,7 +97,8 @@ def _check_names_differ(config: InferenceConfig, output_dir: Path) -> None:
     """Check that no two cases write to the same file."""
     writer: dict[str, str] = {}
     for name, case in zip(config.case_names(), config.test_case):
-        for path in result_files(output_dir, name, case):
+        files = result_files(output_dir, name, case)
+        for path in (*files, *([preview_path(files.video)] if case.preview else [])):
             other = writer.setdefault(same_place(path.name), name)
             if other != name:
                 raise InputError(f"{name} and {other} would both write {path}; give one of them another name")
@@ -149,7 +159,7 @@ def check_with_model(
             if shown is picture:
                 label = f"{label}, cropped to its centre (fit: pad keeps all of it)"
             poses.append(driver.reference_pose(shown, height, width, case, name=label))
-            case_plan(pipeline, case, num_frames, height, width)
+            pipeline.check_steps(case_plan(pipeline, case, num_frames, height, width))
     with findings.about(""):
         check_space(output_dir, num_bytes)
     findings.raise_if_any()
@@ -168,7 +178,12 @@ def check_space(folder: Path, num_bytes: int) -> None:
 
 
 def count_frames(case: CaseConfig) -> int:
-    """Return the number of driving frames of a case.
+    """Return the number of driving frames of a case; raises as `used_of_clip`."""
+    return used_of_clip(case)[0].count
+
+
+def used_of_clip(case: CaseConfig) -> tuple[UsedFrames, float | Fraction]:
+    """Return which frames of its clip a case uses, and the clip's frame rate.
 
     Raises:
         FileNotFoundError, VideoError, PoseError: the clip is missing or cannot be read.
@@ -179,9 +194,9 @@ def count_frames(case: CaseConfig) -> int:
             what = f"{path} is {why_no_file(path)}" if path.exists() else f"there is no pose file {path}"
             raise FileNotFoundError(what)
         poses = PoseSequence.load(path)
-        return used_frames(len(poses), poses.fps, case, name=case.ref_video_path).count
+        return used_frames(len(poses), poses.fps, case, name=case.ref_video_path), poses.fps
     clip = probe(path)
-    return used_frames(clip.num_frames, clip.fps, case, name=case.ref_video_path).count
+    return used_frames(clip.num_frames, clip.fps, case, name=case.ref_video_path), clip.fps
 
 
 def _check_writable(folder: Path) -> None:

@@ -9,7 +9,9 @@ Legend: F frames, C latent channels, H x W pixels, h x w latents.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,11 @@ from torch.nn import functional
 
 from mimic.data.transforms import picture_to_tensor
 from mimic.families.base import AnimationPipeline
+from mimic.files import replace
 from mimic.models.vae import VAE, encode_images
 from mimic.sampling.schedules import has_noise_levels, noise_levels
 from mimic.video import VideoWriteError, VideoWriter
+from mimic.video.formats import is_folder_name, sibling
 
 log = logging.getLogger("mimic")
 
@@ -57,6 +61,19 @@ class Preview:
         self._shows_reference_first = pipeline.shows_reference_first
         self._map = _fitted(pipeline.vae, picture)
         self._former: Tensor | None = None
+
+    def make_room(self, *, is_ours: bool) -> Path | None:
+        """Rename a file that has the preview's name; returns its new name.
+
+        Args:
+            is_ours: it is what an interrupted run has left, and may be replaced.
+        """
+        if is_ours or not os.path.lexists(self.path):
+            return None
+        names = (sibling(self.path, f".{number}") for number in itertools.count(1))
+        free = next(name for name in names if not os.path.lexists(name))
+        replace(self.path, free)
+        return free
 
     def __call__(
         self, pipeline: AnimationPipeline[Any, Any], step: int, t: Tensor, tensors: dict[str, Any]
@@ -104,7 +121,9 @@ class Preview:
 
 
 def preview_path(path: Path) -> Path:
-    """Return the path of a result's preview."""
+    """Return the path of a result's preview, a video also where the result is a folder of pictures."""
+    if is_folder_name(path):
+        return path.with_name(f"{path.name}_preview.mp4")
     return path.with_name(f"{path.stem}_preview{path.suffix}")
 
 

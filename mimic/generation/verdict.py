@@ -64,6 +64,7 @@ class Verdict:
         """Plain data for JSON."""
         return {
             "is_good": self.is_good,
+            "sentences": self.sentences,
             "faults": [
                 {
                     "kind": fault.kind,

@@ -93,7 +93,7 @@ def find_clips(path: str | os.PathLike[str]) -> dict[str, EvaluatedClip]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no folder or video {path}")
-    if path.is_file():
+    if not path.is_dir():  # or no file at all, which is told
         return {path.stem: _video(path)}
     if any(_is_picture(entry) for entry in path.iterdir()):
         return {path.name: _folder(path)}

@@ -54,14 +54,15 @@ def layout_of_run(run: Mapping[str, Any]) -> WindowLayout | None:
         if layout == "closed" and settings.get("fusion") in _ALWAYS_IN_ORDER:
             layout = "sliding"
         return None if layout not in WINDOW_LAYOUTS else WindowLayout(size, min(overlap, size - 1), layout)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 
 def layout_beside(clip: Path) -> WindowLayout | None:
     """`layout_of_run` of the JSON beside a video or a folder of pictures."""
     name = f"{clip.name}.json" if clip.is_dir() else f"{clip.stem}.json"
+    path = clip.with_name(name)
     try:
-        return layout_of_run(json.loads(clip.with_name(name).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return layout_of_run(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return None

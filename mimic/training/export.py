@@ -6,6 +6,8 @@ export it builds one where frozen weights were cast.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from mimic.config.loading import ConfigError
 from mimic.families.adapters import LORA_FILE
 from mimic.families.task import TrainingTask
 from mimic.files import whole_folder
@@ -73,6 +76,22 @@ def finished(run: TrainingRun, *, is_exact: bool = False) -> Iterator[TrainingTa
     finally:
         _swap(run)
         run.model.train()
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that a model may be written in place of what is there: nothing, an empty folder or a model.
+
+    Raises:
+        ConfigError: something else is there.
+    """
+    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        index = None
+    if not isinstance(index, dict) or "_class_name" not in index:
+        raise ConfigError(f"{folder} is no model folder; it is not replaced. Choose another name")
 
 
 def export(

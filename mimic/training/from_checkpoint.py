@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from mimic.config.loading import ConfigError, build
 from mimic.training.card import facts_of, model_card
 from mimic.training.checkpoints import AVERAGE, WEIGHTS, newest_whole
-from mimic.training.export import export
+from mimic.training.export import check_replaceable, export
 from mimic.training.report import validations
 from mimic.training.saved import restore_tensors
 from mimic.training.settings import TrainSettings
@@ -57,9 +56,4 @@ def _check_free(folder: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ConfigError(f"{folder} is there already; choose another name, or give --overwrite")
-    try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        index = None
-    if not isinstance(index, dict) or "_class_name" not in index:
-        raise ConfigError(f"{folder} is no model folder; it is not replaced. Choose another name")
+    check_replaceable(folder)

@@ -24,7 +24,7 @@ from mimic.training.assess import assess, assess_start, is_due, is_pending
 from mimic.training.card import facts_of, model_card
 from mimic.training.checkpoints import save
 from mimic.training.engine import averages, check_gradients, is_deepspeed, local, make_accelerator
-from mimic.training.export import FINAL, export, finished
+from mimic.training.export import FINAL, check_replaceable, export, finished
 from mimic.training.logs import TrainingLog
 from mimic.training.order import generator_of, own_numbers, seed_of
 from mimic.training.policy import as_float
@@ -98,6 +98,7 @@ def train(
         say = _silent if not accelerator.is_main_process else _print if say is None else say
         if accelerator.is_main_process and not is_dry_run:
             check_folder(settings.output_dir)
+            check_replaceable(settings.output_dir / FINAL)
             held.enter_context(locked_folder(settings.output_dir, work="a training", say=say))
         run = set_up(settings, accelerator, say=say, is_dry_run=is_dry_run)
         if is_dry_run:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from mimic.config.loading import Config
 from mimic.data.processes import check_num_processes
 from mimic.data.settings import DataSettings
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 REGION_OF_FIGURE = {"hand_psnr": "hands", "face_psnr": "face"}
 """Figures of validation that are measured inside a region, and the region."""
@@ -42,7 +44,7 @@ class OptimiserSettings(Config):
     learning_rate: float = Field(default=1e-5, gt=0)
     """Highest learning rate; the paper's is 1e-5."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     """Decay of the running means of gradients and of their squares."""
 
     eps: float = Field(default=1e-8, gt=0)
@@ -89,7 +91,7 @@ class ValidationSettings(Config):
     """ONNX file of a face recognition network (ArcFace, for example). With it, validation reports `identity`:
     the cosine between the embeddings of generated and true faces, a mean over the frames that show a face."""
 
-    fps: float = Field(default=7.0, gt=0)
+    fps: float = Field(default=7.0, ge=0.1, le=240)
     """Frame rate of the validation video."""
 
     decode_chunk_size: int | None = Field(default=None, ge=1)

@@ -75,8 +75,12 @@ def update_facts(checkpoint: Path, changes: Mapping[str, Any]) -> None:
 
 
 def remove_old(folder: Path, *, keep: int, also_keep: Collection[int] = ()) -> None:
-    """Remove all checkpoints but the last `keep` and those of the steps `also_keep`."""
-    for old in checkpoints(folder)[:-keep]:
+    """Remove all checkpoints but the last `keep` and those of the steps `also_keep`.
+
+    Folders of such a name without facts are another program's, and stay.
+    """
+    ours = [path for path in checkpoints(folder) if (path / _FACTS).is_file()]
+    for old in ours[:-keep]:
         if step_of(old) not in also_keep:
             _remove(old)
 

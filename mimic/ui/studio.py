@@ -122,7 +122,7 @@ class Result:
         verdict = (report.get("verdict") or {}).get("sentences", [])
         size = f"{output['width']}x{output['height']}"
         said = f"{output['num_frames']} frames of {size}, {report['seconds']:.0f} s."
-        return " ".join([said, *(f"{sentence.capitalize()}." for sentence in verdict)])
+        return " ".join([said, *(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in verdict)])
 
 
 class Studio:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 
@@ -60,6 +62,46 @@ def check_format(path: Path) -> None:
         raise ValueError(
             f"cannot write {path}: a result's name ends in one of {', '.join(FORMATS)}; without a suffix, it "
             "is a folder with one PNG for each frame"
+        )
+
+
+MAX_NAME_BYTES = 200
+"""Of a result's name: what is added to it fits into the 255 bytes that file systems take."""
+
+
+def check_place(path: Path) -> None:
+    """Raise `ValueError` if no file can have this name: it is a folder's, too long, or lies in a file."""
+    if path.is_dir() and not is_folder_name(path):
+        raise ValueError(f"cannot write {path}: it is a folder. Choose another name")
+    if len(os.fsencode(path.name)) > MAX_NAME_BYTES:
+        raise ValueError(
+            f"cannot write {path}: its name takes {len(os.fsencode(path.name))} bytes, at most "
+            f"{MAX_NAME_BYTES} are left for it"
+        )
+    there = next(place for place in path.absolute().parents if os.path.lexists(place))
+    if not there.is_dir():
+        raise ValueError(f"cannot write {path}: {there} is no folder. Choose another place")
+
+
+MIN_FPS, MAX_FPS = 1e-4, 1000.0
+"""Rates that files can have: beyond them muxers give up."""
+MAX_GIF_FPS = 50
+"""Browsers show frames of less than 20 ms for 100 ms."""
+
+
+def check_rate(path: Path, fps: float | Fraction) -> None:
+    """Raise `ValueError` if a result of this name cannot have this frame rate."""
+    if is_folder_name(path):
+        return
+    if not MIN_FPS <= fps <= MAX_FPS:
+        raise ValueError(
+            f"cannot write {path} at {float(fps):g} frames a second; expected {MIN_FPS:g} to {MAX_FPS:g}. "
+            "Set fps"
+        )
+    if path.suffix.lower() == ".gif" and fps > MAX_GIF_FPS:
+        raise ValueError(
+            f"cannot write {path} at {float(fps):g} frames a second; players show a GIF at "
+            f"{MAX_GIF_FPS} at most. Use a smaller fps or a larger sample_stride, or write a video"
         )
 
 

@@ -21,14 +21,12 @@ from numpy.typing import NDArray
 
 from mimic.files import replace, whole_file
 from mimic.video.audio import SAMPLE_RATE, AudioTrack, missing_of
-from mimic.video.formats import FORMATS, sibling
+from mimic.video.formats import FORMATS, check_rate, sibling
 from mimic.video.palette import with_own_palettes
 from pose.video import VideoError
+from pose.video.timing import limited
 
 log = logging.getLogger("mimic")
-
-MAX_GIF_FPS = 50
-"""Browsers show frames of less than 20 ms for 100 ms."""
 
 # What x264 writes depends on the number of its threads, which by default is that of the processors.
 _NUM_THREADS = 2
@@ -85,16 +83,12 @@ class VideoWriter:
         self.path = Path(path)
         if self.path.suffix.lower() not in FORMATS:
             raise ValueError(f"cannot write {self.path}: a video's name ends in one of {', '.join(FORMATS)}")
-        if height < 1 or width < 1 or not fps > 0:
-            raise ValueError(f"cannot write a video of {width}x{height} pixels at {fps} frames a second")
+        if height < 1 or width < 1:
+            raise ValueError(f"cannot write a video of {width}x{height} pixels")
+        check_rate(self.path, fps)
         self._format = FORMATS[self.path.suffix.lower()]
-        if self._format.muxer == "gif" and fps > MAX_GIF_FPS:
-            raise ValueError(
-                f"cannot write {self.path} at {float(fps):g} frames a second; players show a GIF at "
-                f"{MAX_GIF_FPS} at most. Use a smaller fps or a larger sample_stride, or write a video"
-            )
         self.height, self.width = height, width
-        self.fps = fps if isinstance(fps, Fraction) else Fraction(fps).limit_denominator(1001)
+        self.fps = fps if isinstance(fps, Fraction) else limited(fps)
         self.num_frames = 0
         self._codec = best_codec(self._format.codecs) if codec == "auto" else codec
         self._crf = crf

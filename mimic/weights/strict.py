@@ -37,9 +37,11 @@ class Mismatch:
     surplus: list[str] = field(default_factory=list)
     misshapen: list[str] = field(default_factory=list)
     """``key: found […], expected […]``"""
+    mistyped: list[str] = field(default_factory=list)
+    """``key: found …, expected …``"""
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.surplus or self.misshapen)
+        return bool(self.missing or self.surplus or self.misshapen or self.mistyped)
 
     def __str__(self) -> str:
         parts = []
@@ -47,6 +49,7 @@ class Mismatch:
             ("missing", self.missing),
             ("surplus", self.surplus),
             ("wrong shape", self.misshapen),
+            ("wrong kind of number", self.mistyped),
         ):
             if keys:
                 more = f"\n    … and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
@@ -144,9 +147,13 @@ def without_prefixes(state: Mapping[str, Tensor], *prefixes: str, source: object
 
 def _is_finite(tensor: Tensor) -> bool:
     """Return whether a tensor holds neither NaN nor infinity; both show in its minimum or maximum."""
-    if not tensor.is_floating_point() or tensor.numel() == 0 or tensor.element_size() == 1:
+    if tensor.is_complex():
+        return _is_finite(torch.view_as_real(tensor.resolve_conj()))
+    if not tensor.is_floating_point() or tensor.numel() == 0:
         return True
-    return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
+    # Of numbers of 8 bits, torch computes no extremes.
+    extremes = torch.aminmax(tensor.float() if tensor.element_size() == 1 else tensor)
+    return all(math.isfinite(extreme) for extreme in extremes)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -227,14 +234,24 @@ def load_strictly(
         dtype: precision of floating-point tensors; None keeps the checkpoint's.
 
     Raises:
-        WeightsError: keys are missing, unexpected or of a wrong shape; all are listed (a `ValueError`).
+        WeightsError: keys are missing, unexpected, of a wrong shape or no floating-point numbers; all are
+            listed (a `ValueError`).
     """
     places = {
-        prefix + key: tensor.shape
+        prefix + key: tensor
         for prefix, module in modules.items()
         for key, tensor in module.state_dict().items()
     }
-    mismatch = compare(places, {key: tensor.shape for key, tensor in state.items()}, optional)
+    mismatch = compare(
+        {key: tensor.shape for key, tensor in places.items()},
+        {key: tensor.shape for key, tensor in state.items()},
+        optional,
+    )
+    mismatch.mistyped = [
+        f"{key}: found {_name(state[key])}, expected {_name(place)}"
+        for key, place in places.items()
+        if key in state and state[key].is_floating_point() != place.is_floating_point()
+    ]
     if mismatch:
         raise WeightsError(f"the weights of {source} do not fit the model.", mismatch)
     for prefix, module in modules.items():
@@ -273,6 +290,10 @@ def align_memory(module: nn.Module) -> None:
         for tensor in (*module.parameters(), *module.buffers()):
             if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
                 tensor.data = tensor.data.clone()
+
+
+def _name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -12,6 +12,7 @@ from pose.formats.json_file import read_json
 from pose.formats.npz import read_npz, write_npz
 from pose.formats.openpose import is_openpose, read_openpose, read_openpose_folder, write_openpose
 from pose.types import PoseError, PoseSequence
+from pose.video.source import why_no_file
 
 WRITERS: dict[str, Callable[[PoseSequence, Path], None]] = {
     "npz": write_npz,
@@ -43,6 +44,12 @@ def read_poses(
     given: dict[str, Any] = {"fps": fps, "height": height, "width": width}
     if path.is_dir():
         return read_openpose_folder(path, **given)
+    try:
+        other = why_no_file(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no pose file {path}") from None
+    if other is not None:
+        raise PoseError(f"{path} is {other}; expected a file of poses")
     if path.suffix.lower() != ".json":
         return read_npz(path)
     content = read_json(path)

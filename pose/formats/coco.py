@@ -127,13 +127,9 @@ def _images(
 
 def _is_labelled(annotations: list[dict[str, Any]]) -> bool:
     """Whether people set the values v: nothing but 0, 1 and 2, and some 2."""
-    values = {
-        value
-        for annotation in annotations
-        for value in (annotation.get("keypoints") or [])[2::3]
-        if isinstance(annotation.get("keypoints"), list)
-    }
-    return 2 in values and values <= {0, 1, 2}
+    lists = (annotation.get("keypoints") for annotation in annotations)
+    values = [value for found in lists if isinstance(found, list) for value in found[2::3]]
+    return 2 in values and all(value in (0, 1, 2) for value in values)
 
 
 def _read_person(

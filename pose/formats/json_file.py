@@ -12,7 +12,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pose.types import PoseError
+from pose.types import MAX_SIDE, PoseError
+
+_LARGEST = 1e300  # whole numbers in JSON may be larger than any float
 
 OWN_KEY = "mimic"
 """Of what other programs' layouts have no place for; they ignore it."""
@@ -37,7 +39,7 @@ def own_facts(noted: Any) -> tuple[float, dict[str, Any]]:
     """The frame rate and the metadata that our own files note; 25 and none in files of other programs."""
     noted = noted if isinstance(noted, dict) else {}
     fps, metadata = noted.get("fps"), noted.get("metadata")
-    is_rate = isinstance(fps, (int, float)) and not isinstance(fps, bool)
+    is_rate = isinstance(fps, (int, float)) and not isinstance(fps, bool) and abs(fps) < _LARGEST
     return float(fps) if is_rate else 25.0, dict(metadata) if isinstance(metadata, dict) else {}
 
 
@@ -56,6 +58,11 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        # Errors of writing, such as a full disk, do not say to what file.
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -77,10 +84,9 @@ def triples(value: Any, counts: tuple[int, ...], where: str) -> NDArray[np.float
         found = f"a list of {len(value)}" if isinstance(value, list) else f"a {type(value).__name__}"
         wanted = " or ".join(str(3 * count) for count in counts)
         raise PoseError(f"{where} is {found}; expected {wanted} numbers (x, y, score of each point)")
-    numbers = np.array(value, dtype=np.float64).reshape(-1, 3)
-    if not np.isfinite(numbers).all():
+    if not all(abs(number) < _LARGEST for number in value):
         raise PoseError(f"{where} holds numbers that are not finite; expected x, y, score of each point")
-    return numbers
+    return np.array(value, dtype=np.float64).reshape(-1, 3)
 
 
 def positive_int(value: Any, where: str) -> int:
@@ -90,6 +96,7 @@ def positive_int(value: Any, where: str) -> int:
         PoseError: it is no whole number of at least 1.
     """
     is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
-    if not is_whole or value < 1:
-        raise PoseError(f"{where} is {value!r}; expected a size in pixels, 1 or more")
+    if not is_whole or not 1 <= value <= MAX_SIDE:
+        found = "too large" if is_whole and value > MAX_SIDE else repr(value)
+        raise PoseError(f"{where} is {found}; expected a size in pixels, 1 to {MAX_SIDE}")
     return int(value)

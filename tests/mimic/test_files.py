@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from mimic.families.registry import load_task
 from mimic.files import apply_umask, local_path, whole_file, whole_folder, write_json
+from tests.pose.figures import clip
 
 STATE = {"a": torch.ones(3)}
 
@@ -63,6 +64,24 @@ def test_links_and_files_of_the_usual_mode_are_left_alone(tmp_path: Path) -> Non
     apply_umask([tmp_path / "link"])
     assert stat.S_IMODE((tmp_path / "target").stat().st_mode) == 0o400
     assert {path.name for path in tmp_path.iterdir()} == {"target", "link"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        for name, write in (
+            ("a.json", lambda path: write_json(path, "x" * 9999)),
+            ("a.npz", clip(num_frames=9, jitter=1.0).save),
+        ):
+            with pytest.raises(OSError, match=name):
+                write(tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_body_that_raises_leaves_what_was_there(tmp_path: Path) -> None:

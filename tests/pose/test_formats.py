@@ -1,6 +1,7 @@
 """Poses of other programs: what is written is read again, what is malformed is one sentence."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -188,12 +189,39 @@ def changed(**changes):
             {"images": [IMAGE], "annotations": [{"image_id": 0, "keypoints": [1, 2]}]},
             "list of 2; expected 51",
         ),
+        ({"images": [IMAGE], "annotations": [{"image_id": 0, "keypoints": 5}]}, "is a int; expected 51"),
+        ({"images": [IMAGE], "annotations": [{"image_id": 0, "keypoints": {"x": 1}}]}, "is a dict; expected"),
+        (
+            {"images": [IMAGE], "annotations": [{"image_id": 0, "keypoints": [1, 2, [3]]}]},
+            "list of 3; expected 51",
+        ),
+        (changed(pose_keypoints_2d=[10**400] * 54), "not finite"),
+        ({**FRAME, "canvas_height": 10**400}, "height is too large; expected a size in pixels, 1 to 1000000"),
+        ({**FRAME, "canvas_height": 1e308}, "height is too large"),
     ],
 )
 def test_malformed_files_are_one_sentence(tmp_path, content, sentence):
     with pytest.raises(PoseError, match=sentence) as error:
         PoseSequence.load(written(tmp_path, content))
     assert "\n" not in str(error.value).strip()
+
+
+@pytest.mark.parametrize("fps", [10**400, -1, 0, "fast", True])
+def test_a_frame_rate_that_cannot_be_is_one_sentence_or_25(tmp_path, fps):
+    path = written(tmp_path, {**FRAME, "mimic": {"fps": fps}})
+    if fps in (0, -1):
+        with pytest.raises(PoseError, match="a frame rate from"):
+            PoseSequence.load(path)
+    else:
+        assert PoseSequence.load(path).fps == 25
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("name", ["a.npz", "a.json"])
+def test_a_pipe_in_place_of_poses_is_named_without_waiting(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(PoseError, match="is a named pipe; expected a file of poses"):
+        PoseSequence.load(tmp_path / name)
 
 
 def test_an_unknown_format_and_a_missing_file(tmp_path):
@@ -212,6 +240,11 @@ def test_an_unknown_format_and_a_missing_file(tmp_path):
         {"points": "here"},
         {"scores": [[["high"] * 134]]},
         {"height": "tall"},
+        {"height": float("nan")},
+        {"height": 5.5},
+        {"width": 10**400},
+        {"fps": 1e300},
+        {"metadata": 5},
         {"fps": None},
         {"fps": float("nan")},
         {"fps": float("inf")},

@@ -27,6 +27,7 @@ from mimic.data.prepare.work import Job
 from mimic.data.prepare.workers import RunItems, WorkItem, run_items, run_items_on
 from mimic.data.processes import ProcessCountError, check_num_processes, most_processes
 from mimic.files import local_path, whole_file, write_json
+from mimic.locks import locked_folder
 from pose.session import choose_providers
 
 STEP_FRAMES = 1800
@@ -81,6 +82,7 @@ def prepare(
         DataError: folder, settings or environment are invalid; raised before any computation.
         PoseError: the device does not exist, or files of the estimator are missing; raised before any
             computation.
+        FolderInUseError: another process prepares into the folder.
         WorkerError: a process died; finished work is kept.
         ClusterError: there is no Ray, or no cluster at its address.
         OSError: the disk is full; finished work is kept.
@@ -106,14 +108,15 @@ def prepare(
             workers = num_workers if num_workers is not None else _usual_workers(device, place)
             run = functools.partial(run_items, num_workers=workers)
         own_poses = _begin(out, videos, sources, facts, place, tell=tell)
+        if place.is_first:
+            stack.enter_context(locked_folder(out, work="mimic prepare", say=tell))
         job = Job(videos.resolve(), out, settings, estimator, device)
         with _full_disk_explained(out):
             _work(job, share(sources, place), run, show=show, tell=tell)
-    with _full_disk_explained(out):
-        if not place.is_first:
-            tell(f"rank {place.rank} of {place.world_size} is done; rank 0 writes the index")
-            return None
-        return _finish(job, sources, own_poses, show=show, tell=tell)
+            if not place.is_first:
+                tell(f"rank {place.rank} of {place.world_size} is done; rank 0 writes the index")
+                return None
+            return _finish(job, sources, own_poses, show=show, tell=tell)
 
 
 @contextlib.contextmanager

@@ -34,14 +34,14 @@ class PrepareSettings(Config):
     the left (starting at 0) follows that person among several."""
     min_frames: int = Field(default=16, ge=1)
     """Minimum number of frames of a clip; shorter ones are rejected."""
-    max_seconds: float = Field(default=60.0, ge=1)
+    max_seconds: float = Field(default=60.0, ge=1, le=1e6)
     """Maximum duration of a part in seconds; longer shots are divided evenly, so that files stay small and
     several processes can share the work."""
     min_size: int = Field(default=256, ge=1)
     """Minimum length of the shorter side of a video in pixels; smaller videos are rejected."""
     min_coverage: float = Field(default=0.8, gt=0, le=1)
     """Minimum fraction of a clip's frames that show the person."""
-    max_gap_seconds: float = Field(default=0.5, ge=0)
+    max_gap_seconds: float = Field(default=0.5, ge=0, le=1e6)
     """Maximum time in seconds during which the person may be missing; a clip ends at a longer gap."""
     other_size: float = Field(default=0.4, gt=0)
     """With `person: one`: people smaller than this fraction of the followed person's size are ignored."""
@@ -50,7 +50,7 @@ class PrepareSettings(Config):
     clip is rejected."""
     val_share: float = Field(default=0.1, ge=0, lt=1)
     """Fraction of the videos that are used for validation; 0 uses none."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Seed for the choice of validation videos and of the clips on the contact sheet."""
 
     @field_validator("person")

@@ -243,9 +243,9 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
             banks = [bank.rounded(torch.float16) for bank in banks]
         if plan.is_optimized:
             banks = [bank.projected_by(self.unet) for bank in banks]
-        features = PoseFeatures.of(
-            self.pose_guider, inputs.pose_maps, device=device, budget_mb=self.pose_feature_budget_mb
-        )
+        # Of a single step nothing is used again.
+        budget_mb = self.pose_feature_budget_mb if plan.num_inference_steps > 1 else 0
+        features = PoseFeatures.of(self.pose_guider, inputs.pose_maps, device=device, budget_mb=budget_mb)
         self.maybe_free_model_hooks()
         return Conditions(image_embeddings=image_embeddings, banks=banks, pose_features=features)
 

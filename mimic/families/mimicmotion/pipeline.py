@@ -228,7 +228,11 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
             reference_latents=reference_latents.to(dtype),
             added_time_ids=torch.tensor([time_ids] * len(inputs.pictures), device=device, dtype=dtype),
             pose_features=PoseFeatures.of(
-                self.pose_net, inputs.pose_maps, device=device, budget_mb=self.pose_feature_budget_mb
+                self.pose_net,
+                inputs.pose_maps,
+                device=device,
+                # Of a single step nothing is used again.
+                budget_mb=self.pose_feature_budget_mb if plan.num_inference_steps > 1 else 0,
             ),
         )
 

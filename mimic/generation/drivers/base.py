@@ -25,6 +25,7 @@ from mimic.progress import Progress
 from mimic.video import VideoError, VideoInfo, released_stride
 from pose import PoseSequence
 from pose.estimators import Estimator
+from pose.video.timing import limited
 
 if TYPE_CHECKING:
     from mimic.generation.reference import Reference
@@ -98,7 +99,7 @@ class Driving:
 
     def output_fps(self, settings: CaseSettings) -> Fraction:
         """Return the frames per second of the result: as set, else the rate of the driving frames."""
-        return Fraction(settings.fps if settings.fps is not None else self.fps).limit_denominator(1001)
+        return limited(settings.fps if settings.fps is not None else self.fps)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ from pose.types import concatenate
 
 log = logging.getLogger("mimic")
 
-MAX_KEPT_MAPS_MB = 256
+MAX_KEPT_MAPS_MB, MAX_KEPT_MAPS = 256, 500
 
 # Estimators are reliable for people from about this size on; smaller references are enlarged first.
 MIN_ESTIMATION_SIDE = 384
@@ -285,8 +285,8 @@ def _fit_reports(fitted: PoseSequence, reference: PoseSequence) -> list[FitRepor
 class SkeletonMaps:
     """Skeletons drawn as maps on demand; ``maps([3, 4])`` is uint8 ``2 x H x W x 3``.
 
-    Drawn maps are cached up to a budget (256 MB, about 150 frames at 576 x 1024) and redrawn beyond it, so
-    that a long clip does not fill the memory.
+    Drawn maps are cached up to a budget (500 frames and 256 MB, about 150 frames at 576 x 1024) and redrawn
+    beyond it, so that a long clip does not fill the memory.
     """
 
     def __init__(
@@ -308,7 +308,7 @@ class SkeletonMaps:
         self._poses, self._mode, self._canvas_short_side = poses, mode, canvas_short_side
         self._orders = depth_orders(poses) if in_depth and poses.num_people > 1 else None
         self._kept: dict[int, NDArray[np.uint8]] = {}
-        self._max_kept = MAX_KEPT_MAPS_MB * 2**20 // (3 * height * width)
+        self._max_kept = min(MAX_KEPT_MAPS, MAX_KEPT_MAPS_MB * 2**20 // (3 * height * width))
 
     def __len__(self) -> int:
         return len(self._poses)

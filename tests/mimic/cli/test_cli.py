@@ -123,6 +123,20 @@ def write_config_whose_first_case_fails(toy_model: Path, dancer: RenderedClip) -
     return config
 
 
+def test_a_log_is_appended_and_never_takes_the_place_of_what_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "a.yaml"
+    config.write_text("test_case: [{ref_image_path: no.png, ref_video_path: no.mp4}]\n")
+    before = config.read_text()
+    assert main(["infer", "--config", str(config), "--log_file", str(config)]) == 2
+    assert "--log_file: " in capsys.readouterr().err
+    assert config.read_text() == before
+    (tmp_path / "log.txt").write_text("of before\n")
+    assert main(["infer", "--config", str(config), "--log_file", str(tmp_path / "log.txt")]) == 2
+    assert (tmp_path / "log.txt").read_text().startswith("of before\n")
+
+
 def test_a_failing_case_is_listed_and_the_exit_code_is_1(
     toy_model: Path, dancer: RenderedClip, capsys: pytest.CaptureFixture[str]
 ) -> None:

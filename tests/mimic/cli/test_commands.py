@@ -204,6 +204,14 @@ def test_a_folder_of_dancers_becomes_a_data_set(capsys):
     assert printed == [str(Path("data") / name) for name in ("rejected.jsonl", "contact.png", "index.jsonl")]
 
 
+@pytest.mark.parametrize("option", [["--port", "99999"], ["--max-upload", "0"], ["--max-seconds", "nan"]])
+def test_numbers_that_a_studio_cannot_have_are_refused(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ui", *option]) == 2
+    assert "expected" in capsys.readouterr().err
+
+
 def test_a_grey_picture_has_nobody(capsys):
     with VideoWriter("grey.mp4", height=64, width=64, fps=4) as writer:
         writer.write(np.full((64, 64, 3), 128, np.uint8))

@@ -187,6 +187,18 @@ def test_mistakes_are_one_sentence_before_anything_is_measured(arguments, expect
     assert printed.out == ""
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_pipes_and_odd_files_beside_a_clip_are_no_reason_to_wait_or_to_fail(capsys) -> None:
+    os.mkfifo("pipe")
+    assert main(["evaluate", "-g", "pipe", "-t", "true"]) == 2
+    assert "pipe is a named pipe; expected a video file" in capsys.readouterr().err
+    os.mkfifo("figures.json")
+    assert main(["evaluate", "-g", "made/a", "-t", "true/a", "-o", "figures.json"]) == 2
+    assert "figures.json is there and holds no metrics" in capsys.readouterr().err
+    Path("made/a.json").write_text("[" * 100_000)
+    assert main(["evaluate", "-q", "-g", "made/a", "-t", "true/a"]) == 0
+
+
 def test_a_closed_pipe_loses_no_figure(tmp_path):
     command = [
         sys.executable,

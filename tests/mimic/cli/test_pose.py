@@ -1,5 +1,6 @@
 """`mimic pose`: poses of videos, pictures and files, and what lies in the way."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,17 @@ def test_files_of_poses_are_converted(dancer: RenderedClip, capsys: pytest.Captu
     np.testing.assert_allclose(back.points[is_seen], dancer.poses.points[:4:2][is_seen], atol=1e-9)
     assert main(["pose", "moves.npz", "--overlay", "a.mp4", "-o", "b.npz"]) == 2
     assert "moves.npz holds poses and no picture" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_poses_that_cannot_be_read_are_told_without_waiting(capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe.npz")
+    for name, told in (
+        ("pipe.npz", "pipe.npz is a named pipe"),
+        ("none.npz", "there is no pose file none.npz"),
+    ):
+        assert main(["pose", name, "-o", "other.npz"]) == 2
+        assert told in capsys.readouterr().err
 
 
 def test_drawn_skeletons_are_read_from_their_colours(

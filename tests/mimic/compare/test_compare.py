@@ -20,6 +20,7 @@ from mimic.config import ConfigError
 from mimic.config.loading import build
 from mimic.dancers import World, render, sample_character, sample_motion
 from mimic.dancers.body_parts import draw_densepose
+from mimic.locks import FolderInUseError, locked_folder
 from mimic.metrics.tools import NO_TOOLS
 from mimic.video import VideoWriter, write_image
 from pose.blazepose import BlazePose
@@ -101,6 +102,33 @@ def test_a_second_run_keeps_what_is_whole_and_says_why_it_makes_the_rest_again(t
     assert [row["metrics"] for row in results(folder)] == [row["metrics"] for row in before]
     for told in ("is damaged", "lost its video dancer_001.mp4", "another video dancer_000.mp4"):
         assert sum(told in line for line in said) == (2 if told == "is damaged" else 1), said
+
+
+def test_what_a_killed_comparison_left_is_removed(toy, finished, tmp_path):
+    folder = Path(shutil.copytree(finished, tmp_path / "copy"))
+    (folder / CELLS[0] / "cell.json").unlink()
+    left = [
+        folder / ".results.1.partial.jsonl",
+        folder / "clips" / "dancer_000" / ".truth.unfinished.1.partial.mp4",
+        folder / CELLS[0] / ".dancer_000.unfinished.1.partial.mp4",
+    ]
+    for path in left:
+        path.write_text("half")
+    assert compare(config(toy, folder)).num_made == 1
+    assert not [path for path in left if path.exists()]
+
+
+def test_a_page_of_another_program_and_a_folder_in_use_are_refused(toy, tmp_path):
+    (tmp_path / "report.html").write_text("<h1>My thesis</h1>")
+    with pytest.raises(CompareError, match=r"report\.html is there and no comparison wrote it"):
+        compare(config(toy, tmp_path))
+    assert (tmp_path / "report.html").read_text() == "<h1>My thesis</h1>"
+    (tmp_path / "report.html").unlink()
+    with (
+        locked_folder(tmp_path, work="mimic compare", say=print),
+        pytest.raises(FolderInUseError, match="is in use by mimic compare"),
+    ):
+        compare(config(toy, tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from mimic.generation.drivers.skeleton import SkeletonDriver, SkeletonMaps, fit_
 from mimic.generation.output import Output, write_frames
 from mimic.generation.panels import STRIP, Panels
 from mimic.generation.reference import output_size, see_reference
-from mimic.video import VideoWriteError, probe, read_frames, read_image
+from mimic.video import probe, read_frames, read_image
 from pose import PoseError, PoseSequence, draw_pose
 from pose.estimators import Estimator
 from tests.dancers import CLAPS, FPS, NUM_FRAMES, Stage
@@ -371,5 +371,5 @@ def test_panels_show_reference_skeleton_and_result(stage: Stage, pipeline: Any) 
 
 def test_a_result_that_cannot_be_written_is_one_sentence(stage: Stage, pipeline: Any, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(VideoWriteError, match="could not be written"):
+    with pytest.raises(ValueError, match=r"cannot write .*a\.mp4: .*file is no folder"):
         make(stage, pipeline, tmp_path / "file" / "a.mp4", max_frames=1)

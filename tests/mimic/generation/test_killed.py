@@ -19,7 +19,7 @@ import yaml
 from mimic.families.registry import FAMILIES
 from tests.dancers import Stage
 
-NUM_KILLS = 4
+NUM_KILLS = 10
 
 
 def write_config(folder: Path, family: str, stage: Stage, driving: Path) -> Path:

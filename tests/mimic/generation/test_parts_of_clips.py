@@ -1,5 +1,7 @@
 """A part of a clip drives: its frames and its sound; the rate of slow clips; formats of results."""
 
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,8 @@ import numpy as np
 import pytest
 
 from mimic import generate
-from mimic.config import CaseSettings, ConfigError
+from mimic.config import CaseConfig, CaseSettings, ConfigError, InferenceConfig
+from mimic.generation.checks import InputError, check_inputs
 from mimic.generation.drivers.base import used_frames
 from mimic.video import VideoError, VideoWriteError, probe
 from mimic.video.folder import FolderWriter, open_writer
@@ -60,6 +63,27 @@ def test_a_part_of_a_clip_keeps_its_sound_in_webm_too(
     info = probe(result.path)
     assert (info.num_frames, info.fps, info.has_audio) == (5, 10, True)
     assert claps_heard(result.path) == pytest.approx([CLAPS[1] - 0.5], abs=0.03)
+
+
+def test_a_rate_that_a_result_cannot_have_is_refused_before_anything_is_generated(
+    stage: Stage, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="players show a GIF at 50 at most"):
+        generate(stage.reference, stage.driving, model=stage.model, output=tmp_path / "a.gif", fps=60)
+    slow = replace(stage.driving_poses, fps=1e-6).save(tmp_path / "slow.npz")
+    case = CaseConfig(ref_image_path=str(stage.reference), ref_video_path=str(slow))
+    config = InferenceConfig(test_case=(case,))
+    with pytest.raises(InputError, match=r"cannot write .*mp4 at 1e-06 frames a second"):
+        check_inputs(config, tmp_path)
+
+
+def test_frames_hours_apart_drive_at_their_own_rate(stage: Stage, pipeline: Any, tmp_path: Path) -> None:
+    slow = replace(stage.driving_poses, fps=1 / 3600)
+    result = generate(
+        stage.reference, slow, pipeline=pipeline, output=tmp_path / "a.mp4", align="robust", max_frames=2,
+        reference_pose=stage.reference_pose,
+    )  # fmt: skip
+    assert probe(result.path).fps == Fraction(1, 3600)
 
 
 def test_settings_are_checked_before_a_model_is_loaded(stage: Stage, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A preview shows what the steps point to, changes nothing, and goes when the result is there."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from diffusers import DDIMScheduler
 from mimic.families.animate_anyone.keys import SCHEDULER
 from mimic.families.mimicmotion.tiny import tiny_pipeline
 from mimic.families.stable_video_diffusion import svd_scheduler
-from mimic.generation.preview import Preview
+from mimic.generation.preview import Preview, preview_path
+from mimic.results import ResultError
 from mimic.video import read_frames
 from tests.mimic.generation.test_animate import make
 from tests.tiny import quiet, random_image, random_poses
@@ -85,6 +88,16 @@ def test_a_preview_is_a_video_and_changes_no_latents(tiny, tmp_path):
     preview.remove()
     preview.remove()
     assert not path.exists()
+
+
+def test_a_preview_takes_no_place_of_another_file(stage, pipeline, tmp_path):
+    assert preview_path(tmp_path / "frames") == tmp_path / "frames_preview.mp4"
+    (tmp_path / "result_preview.mp4").write_bytes(b"holiday")
+    make(stage, pipeline, tmp_path / "result.mp4", preview=True, max_frames=2)
+    assert (tmp_path / "result_preview.1.mp4").read_bytes() == b"holiday"
+    shutil.copy(stage.driving, tmp_path / "dance_preview.mp4")
+    with pytest.raises(ResultError, match="would be replaced"):
+        make(stage, pipeline, tmp_path / "dance.mp4", driving=tmp_path / "dance_preview.mp4", preview=True)
 
 
 def test_the_preview_of_a_result_is_gone_when_the_result_is_there(stage, pipeline, tmp_path):

@@ -129,11 +129,13 @@ def test_sizes_and_windows_that_do_not_suit_the_model_are_found_before(
         {"ref_video_path": str(moves)},
         {"ref_video_path": str(moves), "name": "odd", "height": 30, "width": 32},
         {"ref_video_path": str(moves), "name": "overlapping", "tile_overlap": 9},
+        {"ref_video_path": str(moves), "name": "stepping", "timesteps": [900, 100]},
     ]
     with pytest.raises(InputError) as caught:
         run(stage, tmp_path, cases)
-    odd, overlapping = str(caught.value).splitlines()
+    odd, overlapping, stepping = str(caught.value).splitlines()
     assert odd.startswith("odd: the result would be 30 x 32")
+    assert stepping.startswith("stepping: timesteps are given, and this family takes continuous ones")
     assert overlapping.startswith("overlapping: tile_overlap is 9 and tile_size 6")
     assert not (tmp_path / "out").exists()
 
@@ -174,6 +176,11 @@ def test_a_released_checkpoint_over_its_base_runs(stage: Stage, tmp_path: Path, 
     report = json.loads((tmp_path / "out" / "a.json").read_text())
     assert report["model"]["checkpoint"] == str(CHECKPOINT)
     assert CHECKPOINT.name in report["model"]["weights_sha256"]
+
+
+def test_a_missing_densepose_model_is_named(stage: Stage, tmp_path: Path, moves: Path) -> None:
+    with pytest.raises(InputError, match=r"densepose_model: there is no file .*no\.onnx; expected an ONNX"):
+        run(stage, tmp_path, [{"ref_video_path": str(moves)}], densepose_model=str(tmp_path / "no.onnx"))
 
 
 def test_an_output_folder_that_cannot_be_written_is_found_first(

@@ -29,7 +29,7 @@ def poses(**changes: Any) -> PoseSequence:
 def test_a_clear_clip_is_good() -> None:
     verdict = judge_driving(poses(), [judge_fit(poses(), clip())], reference=clip())
     assert verdict.is_good
-    assert verdict.as_dict() == {"is_good": True, "faults": []}
+    assert verdict.as_dict() == {"is_good": True, "sentences": [], "faults": []}
 
 
 def test_each_fault_has_its_stretches_and_sentence() -> None:
@@ -44,7 +44,7 @@ def test_each_fault_has_its_stretches_and_sentence() -> None:
     assert verdict.marks[3] == "nobody seen"
     assert verdict.marks[19] == "cut off"
     assert 9 not in verdict.marks
-    json.dumps(verdict.as_dict())
+    assert json.loads(json.dumps(verdict.as_dict()))["sentences"] == verdict.sentences
 
 
 def test_a_poor_fit_is_a_fault() -> None:

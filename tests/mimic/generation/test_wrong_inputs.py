@@ -30,7 +30,12 @@ def test_wrong_settings_are_told_and_nothing_is_written(stage: Stage, pipeline: 
         make(stage, pipeline, output, tile_overlap=6)
     with pytest.raises(ValueError, match="ends in one of"):
         make(stage, pipeline, tmp_path / "a.avi", max_frames=1)
+    with pytest.raises(ValueError, match="its name takes 244 bytes"):
+        make(stage, pipeline, tmp_path / f"{'x' * 240}.mp4")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "b.mp4").mkdir()
+    with pytest.raises(ValueError, match=r"b\.mp4: it is a folder"):
+        make(stage, pipeline, tmp_path / "b.mp4")
 
 
 def test_files_that_are_missing_or_something_else_are_told(

@@ -38,6 +38,7 @@ def test_the_layout_is_the_one_that_the_run_used(report, layout):
     [
         {},
         [],
+        {"model": {"pipeline": "x"}, "settings": {"tile_size": float("inf"), "tile_overlap": 1}},
         {"settings": {"tile_size": 8}, "model": {"pipeline": "MimicMotionPipeline"}},
         run("MimicMotionPipeline", tile_size=None),
         run("MimicMotionPipeline", tile_size="many"),

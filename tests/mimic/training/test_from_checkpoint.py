@@ -49,6 +49,15 @@ def test_a_folder_that_is_no_model_is_never_replaced(trained: Path, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_training_replaces_no_folder_that_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final" / "thesis.tex").write_text("mine")
+    with pytest.raises(ConfigError, match="final is no model folder; it is not replaced"):
+        train(small_settings(tmp_path, max_steps=1), say=lambda _: None)
+    assert (tmp_path / "final" / "thesis.tex").read_text() == "mine"
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
 def test_what_is_no_checkpoint_is_told(trained: Path, tmp_path: Path) -> None:
     for folder in (trained, trained / "final", tmp_path / "checkpoint-9"):
         with pytest.raises(StateError, match="no checkpoint of a training"):

@@ -41,9 +41,24 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     (tmp_path / ".checkpoint-4.123.partial" / "weights.safetensors").write_text("half")
     (tmp_path / ".log.123.partial.jsonl").write_text("half")
     (tmp_path / "checkpoint-2").mkdir()
+    (tmp_path / ".123.partial").write_text("half")
+    (tmp_path / ".final.123.replaced.partial").mkdir()
     (tmp_path / ".hidden").write_text("someone's own")
+    (tmp_path / ".thesis.partial.tex").write_text("someone's own")
     remove_partial(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "checkpoint-2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".hidden",
+        ".thesis.partial.tex",
+        "checkpoint-2",
+    ]
+
+
+def test_a_folder_of_another_program_is_no_old_checkpoint(tmp_path):
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / "optimizer.pt").write_text("of another trainer")
+    for step in (2, 3):
+        save_state(tmp_path, step, tensors={"weights": {"weight": torch.ones(2)}}, facts={}, keep=1)
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-1", "checkpoint-3"]
 
 
 def test_the_last_checkpoints_stay_and_those_that_are_asked_for(tmp_path):

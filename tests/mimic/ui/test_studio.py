@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mimic.files import ASSETS
 from mimic.generation import run_config
 from mimic.ui.studio import CancelledError, Studio, StudioError
 from mimic.video import VideoError, probe, read_frames
+from tests.pose.figures import clip
 from tests.tiny import random_pipeline
 
 PICTURE, CLIP = (ASSETS / "demo" / name for name in ("reference.png", "driving.mp4"))
@@ -54,6 +56,16 @@ def test_a_fit_shows_every_frame_and_a_correction_moves_it(studio: Studio) -> No
     shift = (moved.poses.points - fit.poses.points)[1:, 0, 1]
     assert shift[:, 0] == pytest.approx(0.1)
     assert np.array_equal(moved.poses.points[0], fit.poses.points[0])
+
+
+def test_what_is_poor_is_said_of_a_fit_and_of_a_result(studio: Studio, tmp_path: Path) -> None:
+    driving = clip(num_frames=4)
+    is_present = driving.is_present.copy()
+    is_present[2:] = False
+    gappy = replace(driving, is_present=is_present).save(tmp_path / "gappy.npz")
+    settings = {"align": "limbs", "bridge_gaps": 0, "sample_stride": 1}
+    assert "2 of 4 frames show nobody" in studio.fit(PICTURE, gappy, settings, quiet).report()
+    assert "2 of 4 frames show nobody" in studio.generate(PICTURE, gappy, settings, quiet).words()
 
 
 def test_a_result_lies_in_a_folder_of_its_own_with_what_makes_it_again(

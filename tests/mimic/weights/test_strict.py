@@ -100,6 +100,17 @@ def test_a_mismatch_changes_nothing():
     assert torch.equal(module.weight, before)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_weights_that_are_no_floating_point_numbers_are_named_and_change_nothing(dtype):
+    module = nn.Linear(3, 2)
+    before = module.weight.clone()
+    state = {"a.weight": torch.ones(2, 3, dtype=dtype), "a.bias": STATE["a.bias"]}
+    found = str(dtype).removeprefix("torch.")
+    with pytest.raises(WeightsError, match=rf"a\.weight: found {found}, expected float32"):
+        load_strictly({"a.": module}, state, source="c.pth")
+    assert torch.equal(module.weight, before)
+
+
 def test_optional_keys_may_be_there_or_not():
     expected = {"a": [1]}
     assert not compare(expected, {"a": [1]}, optional=["b"])
@@ -108,12 +119,12 @@ def test_optional_keys_may_be_there_or_not():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float8_e5m2])
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_weights_that_are_not_finite_are_refused_with_their_names(tmp_path, value, dtype, suffix):
-    broken = torch.ones(3, 4, dtype=dtype)
+    broken = torch.ones(3, 4)
     broken[1, 2] = value
-    state = {**STATE, "b.weight": broken, "empty": torch.ones(0), "steps": torch.arange(3)}
+    state = {**STATE, "b.weight": broken.to(dtype), "empty": torch.ones(0), "steps": torch.arange(3)}
     path = tmp_path / f"c.{suffix}"
     torch.save(state, path) if suffix == "pth" else save_file(state, path)
     with pytest.raises(WeightsError, match=rf"c\.{suffix} holds NaN or infinite values in b\.weight\. Use"):

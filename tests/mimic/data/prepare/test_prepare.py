@@ -16,6 +16,7 @@ from mimic.data.index import REJECTED, DataError, read_index, read_rows
 from mimic.data.prepare import PrepareSettings, prepare
 from mimic.data.prepare.contact import chosen
 from mimic.data.prepare.shards import Place
+from mimic.locks import FolderInUseError, locked_folder
 from mimic.video import read_image
 from tests.mimic.data.prepare.conftest import SMALL, contents
 
@@ -238,6 +239,14 @@ def test_what_cannot_be_is_told_before_any_work(change, told, tmp_path):
     change(given, out)
     with pytest.raises(DataError, match=told):
         prepare(given, out)
+
+
+def test_a_second_preparation_in_one_folder_is_told_who_holds_it(prepared, videos):
+    with (
+        locked_folder(prepared.folder, work="mimic prepare", say=print),
+        pytest.raises(FolderInUseError, match="is in use by mimic prepare"),
+    ):
+        prepare(videos, prepared.folder, SMALL)
 
 
 def test_other_settings_or_videos_are_refused(prepared, videos, tmp_path):

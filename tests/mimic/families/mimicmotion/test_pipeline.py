@@ -248,6 +248,23 @@ def test_the_feature_budget_saves_work_and_changes_no_byte(image):
     assert [num_calls for _, num_calls in results] == [9, 7, 3]  # three windows, three steps
 
 
+def test_a_single_step_keeps_no_features(image):
+    pipe = random_pipeline()
+    kept: list[int] = []
+    features = pipe.predict_window
+
+    def watched(conditions, *rest):
+        predicted = features(conditions, *rest)
+        kept.append(conditions.pose_features.kept_bytes)
+        return predicted
+
+    pipe.predict_window = watched
+    latents_of(pipe, image, 7, num_inference_steps=1)
+    assert set(kept) == {0}
+    latents_of(pipe, image, 7, num_inference_steps=2)
+    assert kept[-1] > 0
+
+
 def test_constant_things_are_computed_once(image):
     pipe = random_pipeline()
     embedded, first = count_calls(pipe.image_encoder)
