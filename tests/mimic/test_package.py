@@ -58,6 +58,21 @@ def test_what_pypi_shows_has_absolute_links_and_says_what_the_readme_says() -> N
     assert all(link.startswith("https://") for link in PROJECT["urls"].values())
 
 
+def test_extras_are_asked_for_under_the_name_of_the_package() -> None:
+    """`mimic` on PyPI is somebody else's."""
+    name, extras = PROJECT["name"], set(PROJECT["optional-dependencies"])
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "integrations").rglob("*.md")]
+    sources = [path for folder in ("mimic", "pose", "integrations") for path in (ROOT / folder).rglob("*.py")]
+    for path in pages + sources:
+        for package, extra in re.findall(
+            r"([\w-]*mimic[\w-]*)\[([a-z]+)\]", path.read_text(encoding="utf-8")
+        ):
+            assert package == name, path
+            assert extra in extras, path
+    install = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert [extra for extra in extras if f"`{name}[{extra}]`" not in install] == []
+
+
 def test_every_declared_package_is_imported() -> None:
     imported = {
         module.partition(".")[0]
