@@ -210,7 +210,7 @@ class TrainSettings(Config):
     that is installed, such as wandb, trackio, mlflow or aim. Its own environment variables configure it."""
 
     log_every: int = Field(default=10, ge=1)
-    """Print a line every n steps where there is no terminal for a progress bar."""
+    """Print a line every so many steps, and at least once a minute, where there is no progress bar."""
 
     validation: ValidationSettings = ValidationSettings()
     """Videos and numbers of clips that are not trained on."""
