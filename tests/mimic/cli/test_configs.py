@@ -18,6 +18,8 @@ from mimic.cli.configs import KINDS
 from mimic.cli.main import COMMANDS, build_parser
 from mimic.config.inference import CaseConfig, InferenceConfig
 from mimic.config.loading import COMMAND_KEYS, shipped_configs
+from pose import PoseError
+from pose.adjust import Adjustment
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +78,36 @@ def test_schemas_have_every_key_of_the_shipped_yamls_with_its_meaning(
         if is_this:
             unknown = content.keys() - schema["properties"].keys() - {"trainer"}
             assert not unknown, (name, unknown)
+
+
+def test_the_schema_of_corrections_has_what_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["configs", "--schema", "adjust"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    properties = schema["properties"]
+    with pytest.raises(PoseError) as told:
+        Adjustment.from_dict({"no such key": 1})
+    assert str(told.value).partition("known are ")[2] == ", ".join(sorted(properties))
+    keyframe = properties["keyframes"]["items"]["properties"]
+    for name in properties["limbs"]["properties"]:
+        Adjustment.from_dict({"limbs": {name: properties["scale"]["maximum"]}})
+    points = {name: [0.1, 0.2] for name in keyframe["points"]["properties"]}
+    for unit in ("frame", "seconds"):
+        assert unit in keyframe
+        Adjustment.from_dict({"keyframes": [{unit: 1, "points": points}]})
+    with pytest.raises(PoseError):
+        Adjustment.from_dict({"scale": 1.1 * properties["scale"]["maximum"]})
+
+
+def test_keys_of_optional_objects_and_of_objects_in_lists_are_listed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for kind, keys in {
+        "infer": ["test_case[].ref_image_path"],
+        "train": ["data.path", "lora.rank (default: 16)"],
+        "compare": ["variants[].name", "clips.num_frames (default: 16)"],
+    }.items():
+        assert main(["configs", "--keys", kind]) == 0
+        assert set(keys) <= set(capsys.readouterr().out.splitlines())
 
 
 def test_the_schema_of_cases_has_all_names_at_both_places(capsys: pytest.CaptureFixture[str]) -> None:
