@@ -93,6 +93,18 @@ def _modules(node: ast.AST) -> list[str]:
     return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
 
 
+def test_systems_and_pythons_that_the_guide_names_are_those_of_the_classifiers_and_of_the_forge() -> None:
+    checks = yaml.safe_load((ROOT / ".github/workflows/checks.yml").read_text(encoding="utf-8"))
+    matrix = checks["jobs"]["checks"]["strategy"]["matrix"]
+    systems = {"ubuntu": "POSIX :: Linux", "windows": "Microsoft :: Windows", "macos": "MacOS"}
+    given = set(PROJECT["classifiers"])
+    for system in matrix["system"]:
+        assert f"Operating System :: {systems[system.split('-')[0]]}" in given
+    oldest, newest = (int(version.partition(".")[2]) for version in matrix["python"])
+    for minor in range(oldest, newest + 1):
+        assert f"Programming Language :: Python :: 3.{minor}" in given
+
+
 def test_the_citation_has_the_version_and_the_issue_forms_can_be_read() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == PROJECT["version"]
