@@ -158,7 +158,7 @@ def connected_cluster(num_workers: int | None = None) -> Iterator[Cluster]:
     try:
         import ray
     except ImportError as error:
-        raise ClusterError("Ray is not installed; install it with pip install 'mimic[cluster]'") from error
+        raise ClusterError("Ray is not installed: pip install 'mimic-motion[cluster]'") from error
     if ray.is_initialized():
         yield Cluster(ray)
         return

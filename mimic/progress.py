@@ -16,7 +16,7 @@ Progress = Callable[[int, int | None], None]
 
 FIRST_LINE_S, MOST_S_BETWEEN_LINES = 5.0, 60.0
 """Seconds between lines: at first, and in work of an hour and more."""
-_S_BETWEEN_EVENTS = 0.5
+S_BETWEEN_EVENTS = 0.5
 
 _json_stream: TextIO | None = None
 
@@ -70,7 +70,7 @@ def progress_bar(description: str, unit: str, *, is_shown: bool) -> Iterator[Pro
         yield lambda done, total: None
     elif is_log_json():
         yield _Events(description, unit)
-    elif sys.stderr.isatty() or is_notebook():
+    elif has_bar():
         with contextlib.ExitStack() as open_bars:
             yield _bar(description, unit, open_bars)
     else:
@@ -117,6 +117,12 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
+def has_bar() -> bool:
+    """Whether progress is a bar here: on a terminal or in a notebook, unless it is logged as JSON."""
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()  # a program without a console has none
+    return not is_log_json() and (is_terminal or is_notebook())
+
+
 def is_notebook() -> bool:
     """Whether this is a cell of a notebook (Jupyter, Colab)."""
     ipython = sys.modules.get("IPython")
@@ -148,7 +154,7 @@ class _Events:
 
     def __call__(self, done: int, total: int | None) -> None:
         now = time.monotonic()
-        if done != total and now - self._last < _S_BETWEEN_EVENTS:
+        if done != total and now - self._last < S_BETWEEN_EVENTS:
             return
         self._last = now
         seconds = now - self._start

@@ -51,7 +51,8 @@ PARTS["right_wrist"] += PARTS["right_hand"]
 PARTS["left_ankle"] += PARTS["left_foot"]
 PARTS["right_ankle"] += PARTS["right_foot"]
 
-_LARGEST_FACTOR = 10.0
+LARGEST_FACTOR = 10.0
+"""Of `scale` and `limbs`; the smallest is its inverse."""
 _KEYS = ("scale", "offset", "rotate", "limbs", "keyframes", "person")
 _EXAMPLE = "{scale: 1.1, offset: [0.02, 0], rotate: 3, limbs: {forearm: 1.1}, keyframes: […]}"
 
@@ -233,8 +234,8 @@ def _number(value: object, place: str) -> float:
 
 def _factor(value: object, place: str) -> float:
     factor = _number(value, place)
-    if not 1 / _LARGEST_FACTOR <= factor <= _LARGEST_FACTOR:
-        raise PoseError(f"{place} is {value!r}; expected a factor from {1 / _LARGEST_FACTOR:g} to 10")
+    if not 1 / LARGEST_FACTOR <= factor <= LARGEST_FACTOR:
+        raise PoseError(f"{place} is {value!r}; expected a factor from {1 / LARGEST_FACTOR:g} to 10")
     return factor
 
 

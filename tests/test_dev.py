@@ -35,6 +35,56 @@ def test_the_forge_runs_what_ci_runs():
     assert CHECKS["jobs"]["site"]["steps"][-1] == {"run": "mkdocs build --strict"}
 
 
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+TOP_KEYS = {"name", "on", "permissions", "env", "defaults", "concurrency", "jobs", "run-name"}
+JOB_KEYS = {"name", "needs", "if", "runs-on", "permissions", "env", "strategy", "timeout-minutes", "steps",
+            "continue-on-error", "defaults", "concurrency", "container", "services", "outputs"}  # fmt: skip
+STEP_KEYS = {"id", "if", "name", "uses", "run", "with", "env", "shell", "working-directory",
+             "continue-on-error", "timeout-minutes"}  # fmt: skip
+EVENTS = {"push", "pull_request", "workflow_dispatch", "schedule", "release"}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_of_the_forge_have_no_mistakes_that_only_a_push_would_show(path):
+    """Unknown keys, values that are not there, jobs without an end; as linters of workflows look for."""
+    text = path.read_text(encoding="utf-8")
+    workflow = yaml.load(text, UniqueKeys)
+    workflow["on"] = workflow.pop(True)  # YAML 1.1 reads `on` as a truth
+    assert workflow.keys() <= TOP_KEYS
+    assert workflow["on"].keys() <= EVENTS
+    assert workflow["permissions"] == {"contents": "read"}, "no job writes anything"
+    for name, job in workflow["jobs"].items():
+        assert re.fullmatch(r"[A-Za-z_][\w-]*", name)
+        assert job.keys() <= JOB_KEYS, name
+        assert 0 < job["timeout-minutes"] <= 360, name
+        matrix = job.get("strategy", {}).get("matrix", {})
+        runners = matrix["system"] if "matrix" in job["runs-on"] else [job["runs-on"]]
+        assert all(re.fullmatch(r"(ubuntu|windows|macos)-(latest|[\d.]+)", runner) for runner in runners)
+        for step in job["steps"]:
+            assert step.keys() <= STEP_KEYS, (name, step)
+            assert ("uses" in step) != ("run" in step), (name, step)
+            assert "with" not in step or "uses" in step, (name, step)
+            assert re.fullmatch(r"[\w.-]+/[\w./-]+@v?[\w.]+", step.get("uses", "a/b@v1")), (name, step)
+        assert job["steps"][0]["uses"].startswith("actions/checkout@"), name
+        for expression in re.findall(r"\$\{\{(.*?)\}\}", str(job)):
+            context, _, value = expression.strip().partition(".")
+            assert context in ("matrix", "runner", "github", "env"), expression
+            assert context != "matrix" or value in matrix, expression
+        versions = [step["with"]["python-version"] for step in job["steps"] if "python-version" in str(step)]
+        assert all(isinstance(version, str) for version in (*versions, *matrix.get("python", []))), (
+            "3.10 without quotes is 3.1"
+        )
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """YAML of which no mapping has a key twice."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"line {node.start_mark.line + 1}: a key is there twice"
+        return super().construct_mapping(node, deep)
+
+
 def test_the_minima_are_the_lower_bounds_and_torch_keeps_its_version():
     minima = dict(line.partition(";")[0].split("==") for line in dev.minima())
     assert minima["diffusers"] == "0.37"

@@ -29,7 +29,8 @@ def run(options: argparse.Namespace) -> int:
     from mimic.compare.settings import load_compare_config
 
     log = logging.getLogger("mimic")
-    outcome = compare(load_compare_config(options.config, options.overrides), say=log.info)
+    config = load_compare_config(options.config, options.overrides)
+    outcome = compare(config, say=log.info, is_progress_shown=not options.quiet)
     log.info("%d made, %d kept, %d failed", outcome.num_made, outcome.num_kept, len(outcome.failures))
     print(outcome.results)
     if outcome.report is not None:

@@ -8,7 +8,7 @@ from mimic.cli.options import Subparsers
 
 _BASH = """\
 _mimic() {{
-    local word=${{COMP_WORDS[COMP_CWORD]}} words files=1
+    local word=${{COMP_WORDS[COMP_CWORD]}} words found files=1
     if [ "$COMP_CWORD" -eq 1 ]; then
         words="{commands}"
         files=
@@ -18,12 +18,25 @@ _mimic() {{
         esac
     fi
     COMPREPLY=($(compgen -W "$words" -- "$word"))
-    [ -n "$files" ] && COMPREPLY+=($(compgen -f -- "$word"))
+    local IFS=$'\\n'
+    [ -n "$files" ] && found=($(compgen -f -- "$word"))
+    if [ -n "${{found[*]}}" ]; then
+        COMPREPLY+=("${{found[@]}}")
+        {of_files}
+    else
+        case "${{COMPREPLY[*]}}" in *=) {of_settings} ;; esac
+    fi
 }}
-complete -o filenames -F _mimic mimic
+complete {always}-F _mimic mimic
 """
-
-_ZSH = "autoload -U +X bashcompinit && bashcompinit\n" + _BASH
+# Among words of which one names a file, bash quotes what a shell reads otherwise, also the = of a setting.
+_OF_BASH = {
+    "of_files": "compopt -o filenames 2>/dev/null",
+    "of_settings": "compopt -o nospace 2>/dev/null",
+    "always": "",
+}
+_OF_ZSH = {"of_files": ":", "of_settings": ":", "always": "-o filenames "}
+_BEFORE_ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
 
 _FISH = """\
 complete -c mimic -n __fish_use_subcommand -f
@@ -63,8 +76,8 @@ def script(shell: str, subparsers: Subparsers) -> str:
         )
         return _FISH.format(commands="\n".join(commands), options="\n".join(options))
     cases = (f'            {name}) words="{" ".join(own)}" ;;' for name, own in words.items())
-    template = _BASH if shell == "bash" else _ZSH
-    return template.format(commands=" ".join(words), cases="\n".join(cases))
+    before, own = ("", _OF_BASH) if shell == "bash" else (_BEFORE_ZSH, _OF_ZSH)
+    return before + _BASH.format(commands=" ".join(words), cases="\n".join(cases), **own)
 
 
 def _words(parser: argparse.ArgumentParser) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mimic.cli.options import Subparsers, UsageError
 
-KINDS = ("infer", "train", "compare", "mini_vae")
+KINDS = ("infer", "train", "compare", "mini_vae", "adjust")
 
 _COMMAND = re.compile(r"(?:[A-Z_0-9]+=\S+ )*(?:accelerate|mimic|pip|python|torchrun) ")
 
@@ -43,9 +43,10 @@ def run(options: argparse.Namespace) -> int:
     from mimic.config.loading import shipped_config, shipped_configs
 
     if options.keys or options.schema:
-        from mimic.config.schema import described_keys, json_schema
+        from mimic.config.schema import adjust_schema, described_keys, json_schema
 
-        schema = json_schema(_settings(options.keys or options.schema))
+        kind = options.keys or options.schema
+        schema = adjust_schema() if kind == "adjust" else json_schema(_settings(kind))
         print(json.dumps(schema, indent=2) if options.schema else "\n".join(described_keys(schema)))
         return 0
     if not options.names and not options.all:

@@ -87,7 +87,8 @@ def _run(options: argparse.Namespace, tell: Callable[[int, str], None]) -> int:
     """Run a parsed command; `tell` is called with the exit code and message of an error."""
     try:
         code: int = options.run(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # a program without a console has none
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt as stop:
         by = f" by {stop}" if isinstance(stop, Terminated) else ""

@@ -55,7 +55,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         "--format", choices=("npz", "openpose", "coco"), help="of the poses (default: by the output's suffix)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace former poses")
-    parser.add_argument("--stride", type=int, default=1, help="keep every n-th frame (default: all)")
+    parser.add_argument("--stride", type=int, default=1, help="keep every N-th frame (default: all)")
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
     parser.add_argument(
         "--smooth", type=int, default=1, metavar="N", help="smooth over N frames, an odd number"

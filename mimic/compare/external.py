@@ -43,10 +43,11 @@ def check_external(variants: Sequence[VariantSettings], clips: Mapping[str, int]
                 raise CompareError(f"command of variant {variant.name}: there is no program {program}")
             try:
                 variant.command.format(**_example())
-            except (KeyError, IndexError, ValueError) as error:
+            except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
                 known = ", ".join(f"{{{name}}}" for name in _example())
+                wrong = "an unknown placeholder" if isinstance(error, KeyError) else "a wrong placeholder:"
                 raise CompareError(
-                    f"command of variant {variant.name} has an unknown placeholder {error}; known: {known}"
+                    f"command of variant {variant.name} has {wrong} {error}; known: {known}"
                 ) from None
 
 
@@ -134,8 +135,9 @@ def _words(command: str) -> list[str]:
 
 
 def _example() -> dict[str, object]:
-    names = ("reference", "driving", "poses", "output", "seed", "height", "width", "fps", "num_frames")
-    return dict.fromkeys(names, "")
+    """What placeholders stand for, in the types of `_run`."""
+    paths = dict.fromkeys(("reference", "driving", "poses", "output"), Path("x"))
+    return {**paths, "seed": 0, "height": 0, "width": 0, "fps": "0", "num_frames": 0}
 
 
 def _check_length(variant: VariantSettings, name: str, clip: EvaluatedClip | None, num_frames: int) -> None:

@@ -46,7 +46,6 @@ class Models:
                 dtype=self._dtype,
                 device=self.device,
             )
-            pipe.set_progress_bar_config(disable=True)
             self._held = key, pipe
         return self._held[1]
 

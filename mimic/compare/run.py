@@ -58,8 +58,14 @@ class Comparison:
     failures: tuple[str, ...]
 
 
-def compare(config: CompareConfig, *, say: Say = lambda line: None) -> Comparison:
+def compare(
+    config: CompareConfig, *, say: Say = lambda line: None, is_progress_shown: bool = False
+) -> Comparison:
     """Make the cells that are missing, measure them, write the page.
+
+    Args:
+        say: called with a sentence for each cell.
+        is_progress_shown: show the progress of a cell that one of our models makes, in the first process.
 
     Raises:
         SourceError, WeightsError: a model or network is missing or does not fit; nothing was made.
@@ -130,7 +136,8 @@ def _compare(config: CompareConfig, folder: Path, rank: int, world: int, say: Sa
         cell = cells[number]
         say(f"[{number + 1}/{len(cells)}] {cell.title}{_time_left(num_done, len(missing), start)}")
         try:
-            made = _make(cell, config, models, tools, _case(cell, config, size))
+            case = _case(cell, config, size)
+            made = _make(cell, config, models, tools, case, is_progress_shown=is_progress_shown and rank == 0)
             write_record(cell, made, made_of[number])
             num_made += 1
         except (ValueError, OSError, RuntimeError) as error:
@@ -149,13 +156,21 @@ def _compare(config: CompareConfig, folder: Path, rank: int, world: int, say: Sa
     return Comparison(results, report, num_made, num_kept, tuple(failures))
 
 
-def _make(cell: Cell, config: CompareConfig, models: Models, tools: Tools, case: Mapping[str, Any]) -> Row:
+def _make(
+    cell: Cell,
+    config: CompareConfig,
+    models: Models,
+    tools: Tools,
+    case: Mapping[str, Any],
+    *,
+    is_progress_shown: bool,
+) -> Row:
     """Generate and measure a cell: its row of `results.jsonl`."""
     cell.clear()
     if cell.variant.model is None:
         run = make_external(cell, size=(case["height"], case["width"]))
     else:
-        run = _generate(cell, config, models, case)
+        run = _generate(cell, config, models, case, is_progress_shown=is_progress_shown)
     pair = _pair(cell)
     per_clip = replace(tools, **dict.fromkeys(SET_METRICS))
     measured = evaluate([pair], PROTOCOLS[config.protocol], per_clip, layout=lambda _: layout_of_run(run))[
@@ -188,7 +203,9 @@ def _time_left(num_done: int, total: int, start: float) -> str:
     return "" if left is None else f" ({clock(left)} left)"
 
 
-def _generate(cell: Cell, config: CompareConfig, models: Models, case: Mapping[str, Any]) -> dict[str, Any]:
+def _generate(
+    cell: Cell, config: CompareConfig, models: Models, case: Mapping[str, Any], *, is_progress_shown: bool
+) -> dict[str, Any]:
     """Write the cell's video with the variant's model: the run's own JSON."""
     pipe = models(cell.variant)
     reference_pose: PoseSequence | None
@@ -207,7 +224,7 @@ def _generate(cell: Cell, config: CompareConfig, models: Models, case: Mapping[s
         reference_pose=reference_pose,
         densepose_model=part_model,
         overwrite=True,
-        is_progress_shown=False,
+        is_progress_shown=is_progress_shown,
         about={"model": models.facts(cell.variant)},
         **case,
     )

@@ -44,7 +44,7 @@ class ClipSettings(Config):
     """Frames a second: of `synthetic` and of folders of frames."""
 
     stride: int = Field(1, ge=1)
-    """Of `folder`: keep every n-th frame."""
+    """Of `folder`: keep every N-th frame."""
 
     reference_frame: int = Field(0, ge=0)
     """Of `folder`: the frame that is the reference picture; generation starts after it."""

@@ -32,7 +32,7 @@ def make_sprite(frames: Iterable[NDArray[np.uint8]], num_frames: int) -> Sprite:
     """A JPEG of a clip's frames ``H x W x 3``, the longer side at most `MAX_SIDE` and `MAX_FRAMES` of them.
 
     Args:
-        num_frames: length of the clip; of a long one every n-th frame is kept (`shown_frames`).
+        num_frames: length of the clip; of a long one every N-th frame is kept (`shown_frames`).
     """
     wanted = set(shown_frames(num_frames))
     shown: list[NDArray[np.uint8]] = []

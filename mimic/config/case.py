@@ -34,7 +34,7 @@ class CaseSettings(SVDSettings, ControlSettings):
     """Where in the driving clip to end, in seconds. Default: its end."""
 
     sample_stride: int | None = Field(None, ge=1, le=1000)
-    """Use every n-th frame of the driving clip; for clips of 48 fps or more, n is
+    """Use every N-th frame of the driving clip; for clips of 48 fps or more, N is
     `sample_stride * int(fps / 24)`. Default: 2 as released, and 1 for clips of less than 20 fps unless
     `compat` is `released`."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic.config.inference import CaseConfig, InferenceConfig, merged
-from mimic.config.loading import ConfigError, build, read_yaml, shipped_config, split_override
+from mimic.config.loading import ConfigError, build, check_kind, read_yaml, shipped_config, split_override
 from mimic.files import local_path
 
 RELEASED_MODELS = {
@@ -36,7 +36,7 @@ def named_model(model: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
         settings of `InferenceConfig` and of `CaseSettings`, by name.
 
     Raises:
-        ConfigError: the YAML is missing or invalid.
+        ConfigError: the YAML is missing, invalid or one of another command.
     """
     text = os.fspath(model)
     if text in RELEASED_MODELS:
@@ -90,6 +90,7 @@ def animate_config(
 
 def _of_yaml(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     content = read_yaml(path, (), InferenceConfig)
+    check_kind(content, path, "infer")
     cases = content.pop("test_case", None) or [{}]
     for_all = {key: content.pop(key) for key in [*content] if key in InferenceConfig.FOR_ALL_CASES}
     content.pop("output_dir", None)

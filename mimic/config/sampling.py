@@ -92,7 +92,7 @@ class SamplingSettings(Config):
     only)."""
 
     reuse_interval: int | None = Field(None, ge=1)
-    """Run the whole network every n-th step only, and between them its first and last blocks, with the deep
+    """Run the whole network every N-th step only, and between them its first and last blocks, with the deep
     features of the former step (DeepCache). Default 1: at every step."""
 
     optimize: bool = True

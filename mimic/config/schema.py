@@ -8,6 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from mimic.config.inference import CaseConfig, InferenceConfig
+from pose.adjust import LARGEST_FACTOR, LIMBS, PARTS
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema(settings: type[BaseModel]) -> dict[str, Any]:
@@ -17,7 +20,7 @@ def json_schema(settings: type[BaseModel]) -> dict[str, Any]:
     level.
     """
     schema = settings.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["$schema"] = _DIALECT
     for definition in (schema, *schema.get("$defs", {}).values()):
         _add_other_names(definition)
     if issubclass(settings, InferenceConfig):
@@ -29,8 +32,63 @@ def json_schema(settings: type[BaseModel]) -> dict[str, Any]:
     return schema
 
 
+def adjust_schema() -> dict[str, Any]:
+    """Return the JSON schema of corrections of poses: `adjust`, and the file of `mimic pose --adjust`."""
+    factor = {"type": "number", "minimum": 1 / LARGEST_FACTOR, "maximum": LARGEST_FACTOR}
+    move = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    keyframe = {
+        "type": "object",
+        "properties": {
+            "frame": {"type": "integer", "minimum": 0, "description": "Time, as a driving frame from 0."},
+            "seconds": {"type": "number", "minimum": 0, "description": "Time in seconds, in place of frame."},
+            "points": {
+                "type": "object",
+                "properties": dict.fromkeys(PARTS, move),
+                "additionalProperties": False,
+                "minProperties": 1,
+                "description": "Moves [right, down] by point, in fractions of the frame.",
+            },
+        },
+        "required": ["points"],
+        "oneOf": [{"required": ["frame"]}, {"required": ["seconds"]}],
+        "additionalProperties": False,
+    }
+    return {
+        "$schema": _DIALECT,
+        "title": "Corrections of poses",
+        "type": "object",
+        "properties": {
+            "scale": {**factor, "default": 1.0, "description": "Factor of the whole figure."},
+            "offset": {
+                **move,
+                "default": [0.0, 0.0],
+                "description": "Shift [right, down] in fractions of the frame.",
+            },
+            "rotate": {"type": "number", "default": 0.0, "description": "Turn in degrees, clockwise."},
+            "limbs": {
+                "type": "object",
+                "properties": dict.fromkeys(LIMBS, factor),
+                "additionalProperties": False,
+                "description": f"Factors of bones: {', '.join(LIMBS)}.",
+            },
+            "keyframes": {
+                "type": "array",
+                "items": keyframe,
+                "description": "Moves of points at some times; between them they change linearly.",
+            },
+            "person": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "The person that is corrected, from 0; everybody unless given.",
+            },
+        },
+        "additionalProperties": False,
+    }
+
+
 def described_keys(schema: dict[str, Any]) -> Iterator[str]:
-    """Describe each key of a schema: its name, default and meaning; those of nested objects follow it."""
+    """Describe each key of a schema: its name, default and meaning; those of nested objects follow it, as
+    `lora.rank`, and those of each object in a list as `variants[].name`."""
     yield from _described(schema, schema.get("$defs", {}), prefix="")
 
 
@@ -38,9 +96,18 @@ def _described(schema: dict[str, Any], definitions: dict[str, Any], prefix: str)
     for key, value in schema.get("properties", {}).items():
         default = f" (default: {value['default']})" if value.get("default") is not None else ""
         yield f"{prefix}{key}{default}\n    {' '.join(value.get('description', '').split())}".rstrip()
-        name = value.get("$ref", "").removeprefix("#/$defs/")
-        if name in definitions:
-            yield from _described(definitions[name], definitions, f"{prefix}{key}.")
+        for name, is_listed in _objects_in(value):
+            yield from _described(
+                definitions[name], definitions, f"{prefix}{key}{'[]' if is_listed else ''}."
+            )
+
+
+def _objects_in(value: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Names of the definitions that a key's value may have, and whether it is a list of them."""
+    for kind in (value, *value.get("anyOf", ())):
+        for form, is_listed in ((kind, False), (kind.get("items", {}), True)):
+            if "$ref" in form:
+                yield form["$ref"].removeprefix("#/$defs/"), is_listed
 
 
 def _add_other_names(definition: dict[str, Any]) -> None:

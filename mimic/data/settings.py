@@ -45,7 +45,7 @@ class DataSettings(Config):
     """Number of frames to generate per sample, not counting the reference."""
 
     stride: int = Field(2, ge=1)
-    """Keep every n-th frame of a clip; for clips of 48 fps or more, n is `stride * int(fps / 24)`, as with
+    """Keep every N-th frame of a clip; for clips of 48 fps or more, N is `stride * int(fps / 24)`, as with
     `sample_stride` at inference."""
 
     reference_margin: int = Field(0, ge=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,11 +13,15 @@ from typing import Any
 from tqdm import tqdm
 
 from mimic.files import whole_file
+from mimic.progress import MOST_S_BETWEEN_LINES, S_BETWEEN_EVENTS, emit, has_bar
+from mimic.training.clips import add_clip
 from mimic.training.state import StateError
 from mimic.training.trackers import Tracker
-from mimic.video import read_frames
+from mimic.video import probe, read_frames
 
 LOG_FILE = "log.jsonl"
+CLIP = "validation clip"
+"""Name under which TensorBoard has the validation videos."""
 
 
 class TrainingLog:
@@ -30,7 +33,7 @@ class TrainingLog:
         max_steps: where the bar ends.
         batch_size: clips a step.
         num_frames: frames of a clip.
-        log_every: steps to a printed line, where the bar has no terminal.
+        log_every: steps to a printed line where there is no bar; a minute without one is the most.
         tensorboard: write its files.
         say: prints a sentence.
         is_quiet: show no bar and no lines.
@@ -57,7 +60,7 @@ class TrainingLog:
         self._path = folder / LOG_FILE
         self._batch_size, self._log_every, self._say = batch_size, log_every, say
         self._num_frames, self._tracker = num_frames, tracker
-        self._has_terminal = sys.stderr.isatty()
+        self._has_bar = has_bar() and not is_quiet
         self._is_quiet = is_quiet
         with _explained(self._path):
             self._last_line = cut_log(self._path, step)
@@ -65,16 +68,19 @@ class TrainingLog:
             self._file = open(self._path, "r+b" if self._path.exists() else "w+b")  # noqa: SIM115
             self._file.seek(0, os.SEEK_END)
         self._curves = _curves(folder / "tensorboard", step, say) if tensorboard else None
-        self._bar: tqdm[Any] = tqdm(
+        from tqdm.auto import tqdm as bar  # a widget in notebooks
+
+        self._bar: tqdm[Any] = bar(
             total=max_steps,
             initial=step,
             desc="training",
             unit=" steps",
-            disable=is_quiet or not self._has_terminal,
+            disable=not self._has_bar,
         )
         self._max_steps = max_steps
         self._seconds_a_step: float | None = None
-        self._last = time.monotonic()
+        self._last = self._said = time.monotonic()
+        self._emitted = float("-inf")
 
     def write(self, step: int, record: Mapping[str, Any], *, waited: float = 0.0) -> None:
         """Note the step that was just made (counted from 1).
@@ -108,7 +114,7 @@ class TrainingLog:
         self._draw(0, record)
 
     def show(self, step: int, video: Path) -> None:
-        """Show the middle picture of a validation video in TensorBoard and the tracker."""
+        """Show a validation video and its middle picture in TensorBoard and the tracker."""
         if (self._curves is None and self._tracker is None) or not video.is_file():
             return
         frames = list(read_frames(video))
@@ -117,6 +123,13 @@ class TrainingLog:
             self._curves.add_image("validation", picture, step, dataformats="HWC")
         if self._tracker is not None:
             self._tracker.show(step, "validation", picture)
+        if len(frames) == 1:
+            return
+        fps = float(probe(video).fps)
+        if self._curves is not None:
+            add_clip(self._curves, CLIP, step, frames, fps=fps)
+        if self._tracker is not None:
+            self._tracker.show_clip(step, CLIP, frames, fps=fps)
 
     def add(self, step: int, record: Mapping[str, Any]) -> None:
         """Add the results of validation to the line of the step written last, if that was `step`."""
@@ -160,9 +173,21 @@ class TrainingLog:
         loss, lr = _short(record["loss"]), f"{record['lr']:.2e}"
         self._bar.set_postfix(loss=loss, lr=lr, clips_per_s=f"{rate:.2f}", refresh=False)
         self._bar.update()
-        if self._is_quiet or self._has_terminal or (step % self._log_every and step != self._max_steps):
+        if self._is_quiet:
             return
-        left = tqdm.format_interval(self._seconds_a_step * (self._max_steps - step))
+        now, is_last = time.monotonic(), step == self._max_steps
+        seconds_left = self._seconds_a_step * (self._max_steps - step)
+        if is_last or now - self._emitted >= S_BETWEEN_EVENTS:
+            self._emitted = now
+            emit(
+                "progress", stage="training", unit="step", done=step, total=self._max_steps,
+                seconds_left=round(seconds_left, 3),
+            )  # fmt: skip
+        is_due = step % self._log_every == 0 or now - self._said >= MOST_S_BETWEEN_LINES
+        if self._has_bar or not (is_due or is_last):
+            return
+        self._said = now
+        left = tqdm.format_interval(seconds_left)
         self._say(f"step {step}/{self._max_steps}  loss {loss}  lr {lr}  {rate:.2f} clips/s  {left} left")
 
 

@@ -1,6 +1,7 @@
 """Write a page about a training: the model before, at its best and last, beside the truth, with curves.
 
-The page is made of `log.jsonl` and the videos of validation, and links them by relative paths.
+The page is made of `log.jsonl` and the videos of validation, and links them by relative paths. It is laid out
+by `report.html.jinja`, which escapes everything that it is given.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mimic.files import whole_file
 from mimic.metrics.meanings import MEANINGS, Meaning
@@ -20,23 +22,6 @@ REPORT_FILE = "report.html"
 _WIDTH, _HEIGHT, _MARGIN = 640, 160, 8
 _MOST_POINTS = 200
 _MOST_DOTS = 24
-_STYLE = """
-:root { color-scheme: light dark; --line: light-dark(#d8dbe0, #3a3d42); --dim: light-dark(#5b6068, #a0a6b0);
-  --curve: light-dark(#0b57d0, #8ab4f8); }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
-  color: light-dark(#1a1a1a, #e8eaee); background: light-dark(#fff, #131417); }
-p { max-width: 70ch; } small, figcaption { color: var(--dim); } td small { display: block; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-video { width: 100%; max-width: 48rem; display: block; } figure { margin: 1rem 0; }
-.columns { display: grid; grid-template-columns: repeat(4, 1fr); max-width: 48rem; font-size: .85rem;
-  color: var(--dim); }
-.curves { display: grid; gap: 0 2rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }
-svg { width: 100%; height: auto; display: block; border-bottom: 1px solid var(--line); }
-polyline { fill: none; stroke: var(--curve); stroke-width: 2; } circle { fill: var(--curve); }
-"""
 
 
 def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: str) -> Path | None:
@@ -59,27 +44,41 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
     if not validated:
         return None
     shown = shown_steps(validated, best_step)
-    parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>Training {escape(folder.name)}</title>',
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body><main>',
-        f"<h1>Training {escape(folder.name)}</h1>",
-        f"<p>{escape(_verdict(validated, best_by, best_step))}</p>",
-        _table(validated, shown),
-        "<h2>Validation clips</h2><p>The same clips and the same noise at every step.</p>",
-        *(_video(folder, videos, step, name) for step, name in shown.items()),
-        '<h2>Curves</h2><div class="curves">',
-        _curve("training loss", _means([(line["step"], line.get("loss")) for line in lines])),
-    ]
+    curves = [_curve("training loss", _means([(line["step"], line.get("loss")) for line in lines]))]
     by_level = [(line["step"], line["levels"]) for line in lines if isinstance(line.get("levels"), dict)]
     for name in dict.fromkeys(name for _, figures in by_level for name in figures):
         points = [(step, figures[name]) for step, figures in by_level if name in figures]
-        parts.append(_curve(f"training {name}", _means(points)))
+        curves.append(_curve(f"training {name}", _means(points)))
     for name in dict.fromkeys(name for figures in validated.values() for name in figures):
-        parts.append(_curve(name, [(s, f[name]) for s, f in validated.items() if name in f]))
+        curves.append(_curve(name, [(s, f[name]) for s, f in validated.items() if name in f]))
+    text = (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            title=f"Training {folder.name}",
+            verdict=_verdict(validated, best_by, best_step),
+            shown=shown,
+            metrics=_metric_rows(validated, shown),
+            clips=[_clip(folder, videos, step, name) for step, name in shown.items()],
+            curves=[curve for curve in curves if curve is not None],
+            width=_WIDTH,
+            height=_HEIGHT,
+        )
+    )
     with whole_file(folder / REPORT_FILE) as beside:
-        beside.write_text("\n".join([*parts, "</div></main></body></html>\n"]), encoding="utf-8")
+        beside.write_text(text, encoding="utf-8")
     return folder / REPORT_FILE
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 def validations(folder: Path, *, last_step: int) -> dict[int, dict[str, float]]:
@@ -139,32 +138,23 @@ def _title(metric: str) -> str:
     return f"{meaning.title}, {meaning.unit}" if meaning.unit else meaning.title
 
 
-def _table(validated: Mapping[int, Mapping[str, float]], shown: Mapping[int, str]) -> str:
-    names = list(dict.fromkeys(name for step in shown for name in validated[step]))
-    head = "".join(f"<th>step {step} ({escape(name)})</th>" for step, name in shown.items())
-    rows = []
-    for name in names:
-        values = (validated[step].get(name) for step in shown)
-        cells = "".join(f"<td>{'–' if value is None else f'{value:.4g}'}</td>" for value in values)
-        text = MEANINGS[name].text if name in MEANINGS else ""
-        rows.append(f"<tr><td>{escape(_title(name))}<small>{escape(text)}</small></td>{cells}</tr>")
-    return (
-        '<div class="wide" tabindex="0" role="region" aria-label="Metrics"><table><thead><tr><th>metric</th>'
-        f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+def _metric_rows(
+    validated: Mapping[int, Mapping[str, float]], shown: Mapping[int, str]
+) -> list[dict[str, Any]]:
+    """Rows of the table; a value is None where a step does not have the metric."""
+    return [
+        {
+            "title": _title(name),
+            "meaning": MEANINGS[name].text if name in MEANINGS else "",
+            "values": [validated[step].get(name) for step in shown],
+        }
+        for name in dict.fromkeys(name for step in shown for name in validated[step])
+    ]
 
 
-def _video(folder: Path, videos: str, step: int, name: str) -> str:
+def _clip(folder: Path, videos: str, step: int, name: str) -> dict[str, Any]:
     path = f"{videos}/step-{step:06d}.mp4"
-    caption = f"Step {step}, {name}"
-    if not (folder / path).is_file():
-        return f"<p>{escape(caption)}: {escape(path)} is not there.</p>"
-    return (
-        f'<figure><figcaption>{escape(caption)}</figcaption><div class="columns"><span>reference</span>'
-        "<span>pose</span><span>truth</span><span>generated</span></div>"
-        f'<video controls loop muted preload="metadata" src="{escape(path)}" aria-label="{escape(caption)}">'
-        "</video></figure>"
-    )
+    return {"caption": f"Step {step}, {name}", "path": path, "is_there": (folder / path).is_file()}
 
 
 def _means(points: Sequence[tuple[int, float | None]]) -> list[tuple[float, float]]:
@@ -179,22 +169,21 @@ def _means(points: Sequence[tuple[int, float | None]]) -> list[tuple[float, floa
     ]
 
 
-def _curve(name: str, points: Sequence[tuple[float, float]]) -> str:
+def _curve(name: str, points: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
+    """Places of a curve in the picture, and of its dots where they are few; None for less than two points."""
     if len(points) < 2:
-        return ""
+        return None
     steps, values = zip(*points)
     (left, right), (low, high) = (min(steps), max(steps)), (min(values), max(values))
-
-    def place(step: float, value: float) -> str:
-        x = _MARGIN + (step - left) / max(right - left, 1e-9) * (_WIDTH - 2 * _MARGIN)
-        y = _HEIGHT - _MARGIN - (value - low) / max(high - low, 1e-9) * (_HEIGHT - 2 * _MARGIN)
-        return f"{x:.1f},{y:.1f}"
-
-    places = [place(step, value) for step, value in points]
-    dots = "".join(f'<circle cx="{x}" cy="{y}" r="3"/>' for x, y in (each.split(",") for each in places))
-    caption = f"{_title(name)}: {low:.4g} to {high:.4g}, steps {left:g} to {right:g}"
-    return (
-        f"<figure><figcaption>{escape(caption)}</figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(caption)}">'
-        f'<polyline points="{" ".join(places)}"/>{dots if len(places) <= _MOST_DOTS else ""}</svg></figure>'
-    )
+    places = [
+        (
+            _MARGIN + (step - left) / max(right - left, 1e-9) * (_WIDTH - 2 * _MARGIN),
+            _HEIGHT - _MARGIN - (value - low) / max(high - low, 1e-9) * (_HEIGHT - 2 * _MARGIN),
+        )
+        for step, value in points
+    ]
+    return {
+        "caption": f"{_title(name)}: {low:.4g} to {high:.4g}, steps {left:g} to {right:g}",
+        "points": places,
+        "dots": places if len(places) <= _MOST_DOTS else [],
+    }

@@ -84,7 +84,7 @@ class ValidationSettings(Config):
     """Seed of the noise."""
 
     best_by: Literal["psnr", "ssim", "hand_psnr", "face_psnr", "identity"] = "psnr"
-    """Figure by which the best checkpoint is chosen and kept. `hand_psnr` needs `hands` in `data.regions`,
+    """Metric by which the best checkpoint is chosen and kept. `hand_psnr` needs `hands` in `data.regions`,
     `face_psnr` needs `face` there, `identity` needs `face_model`."""
 
     face_model: str | None = None
@@ -205,14 +205,14 @@ class TrainSettings(Config):
     of results."""
 
     tensorboard: bool = True
-    """Write curves and validation pictures for TensorBoard, if it is installed."""
+    """Write curves, validation pictures and clips for TensorBoard, if it is installed."""
 
     tracker: str | None = None
-    """Experiment tracker that also gets all figures and validation pictures: any that accelerate knows and
+    """Experiment tracker that also gets all metrics and validation pictures: any that accelerate knows and
     that is installed, such as wandb, trackio, mlflow or aim. Its own environment variables configure it."""
 
     log_every: int = Field(default=10, ge=1)
-    """Print a line every n steps where there is no terminal for a progress bar."""
+    """Print a line every so many steps, and at least once a minute, where there is no progress bar."""
 
     validation: ValidationSettings = ValidationSettings()
     """Videos and numbers of clips that are not trained on."""

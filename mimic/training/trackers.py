@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimic.config.loading import ConfigError
+from mimic.training.clips import add_clip
 
 
 def check_tracker(name: str) -> None:
@@ -57,6 +58,12 @@ class Tracker:
                 continue
             options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             tracker.log_images({name: picture_HW3[None]}, step=step, **options)
+
+    def show_clip(self, step: int, name: str, frames: Sequence[NDArray[np.uint8]], *, fps: float) -> None:
+        """Send a clip of frames ``H x W x 3`` to TensorBoard; accelerate has no call for it to the others."""
+        for tracker in self._accelerator.trackers:
+            if tracker.name == "tensorboard":
+                add_clip(tracker.tracker, name, step, frames, fps=fps)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
 from mimic.files import whole_file
+from mimic.progress import has_bar
 from mimic.weights.sources import (
     BASE_FILES,
     DWPOSE,
@@ -284,7 +284,7 @@ def _fetch_url(url: str, path: Path) -> Path:
 
     try:
         with whole_file(path) as beside:
-            download_url_to_file(url, str(beside), progress=sys.stderr.isatty())
+            download_url_to_file(url, str(beside), progress=has_bar())
     except (OSError, HTTPException) as error:
         reason = " ".join(str(getattr(error, "reason", error) or type(error).__name__).split())
         raise SourceError(f"{url} could not be downloaded: {reason}. Rerun the command") from error

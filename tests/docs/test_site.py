@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 import yaml
 
-from mimic.cli.main import _parsed
+import dev
+from mimic.cli.main import COMMANDS, _parsed
 from mimic.video import read_frames
 
 ROOT = Path(__file__).parents[2]
@@ -105,16 +106,46 @@ def test_the_notebook_goes_from_a_picture_to_a_fine_tuned_model(
     assert np.abs(made[0].astype(int) - made[1]).max() > 0, "the weights are others"
 
 
+BLOCK = re.compile(r"^( *)```([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+SHELLS = ("bash", "powershell")
+
+
+def lines(page: Path) -> Iterator[str]:
+    """Every command line in a page's blocks, without comments; a line that ends in a backslash goes on."""
+    for _, language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        for line in block.replace("\\\n", " ").splitlines() if language in SHELLS else ():
+            words = re.sub(r"(^|\s+)#.*", "", line)
+            if words.strip():
+                yield re.sub(r"\s+", " ", words).strip()
+
+
 def commands(page: Path) -> Iterator[str]:
-    """Lines of ours in blocks of bash and text: `mimic …`, without the optional parts of an outline."""
-    blocks = re.findall(
-        r"^ *```bash\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    for block in blocks:
-        for line in block.replace("\\\n", " ").splitlines():
-            words = line.strip().removeprefix("python -m ")
-            if words.startswith("mimic ") and "…" not in words and "DIR" not in words:
-                yield words.partition("  #")[0]
+    """Those of `lines` that call `mimic`, without variables before it; no outlines."""
+    for line in lines(page):
+        words = re.sub(r"^(?:[A-Z_]+=\S+ )*(?:python -m )?", "", line)
+        if words.startswith("mimic ") and "…" not in words and "DIR" not in words:
+            yield words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_says_its_language(page: Path) -> None:
+    """Without it, nothing looks at the commands in it."""
+    known = {*SHELLS, "python", "yaml"}
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    assert [block for _, language, block in blocks if language not in known] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_programs_that_a_text_names_are_there(page: Path) -> None:
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    for module in set(re.findall(r"python -m ((?:mimic|benchmarks)[\w.]*)", text)):
+        assert importlib.util.find_spec(module) is not None, module
+    for path in set(re.findall(r"python ((?:docs|benchmarks)/\w+\.py)", text)):
+        assert (ROOT / path).is_file(), path
+    named = set(re.findall(r"`mimic (\w+)", text))
+    assert named <= {command.__name__.rpartition(".")[2] for command in COMMANDS}
+    targets = set(re.findall(r"`(?:make|python dev\.py) (\w+)", text))
+    assert targets <= set(dev.COMMANDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -18,7 +18,7 @@ from tests.mimic.generation.conftest import stage  # noqa: F401 - a fixture
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(ClusterError, match=r"pip install 'mimic\[cluster\]'"), connected_cluster():
+    with pytest.raises(ClusterError, match=r"pip install 'mimic-motion\[cluster\]'"), connected_cluster():
         pass
 
 

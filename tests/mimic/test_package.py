@@ -58,6 +58,21 @@ def test_what_pypi_shows_has_absolute_links_and_says_what_the_readme_says() -> N
     assert all(link.startswith("https://") for link in PROJECT["urls"].values())
 
 
+def test_extras_are_asked_for_under_the_name_of_the_package() -> None:
+    """`mimic` on PyPI is somebody else's."""
+    name, extras = PROJECT["name"], set(PROJECT["optional-dependencies"])
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "integrations").rglob("*.md")]
+    sources = [path for folder in ("mimic", "pose", "integrations") for path in (ROOT / folder).rglob("*.py")]
+    for path in pages + sources:
+        for package, extra in re.findall(
+            r"([\w-]*mimic[\w-]*)\[([a-z]+)\]", path.read_text(encoding="utf-8")
+        ):
+            assert package == name, path
+            assert extra in extras, path
+    install = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert [extra for extra in extras if f"`{name}[{extra}]`" not in install] == []
+
+
 def test_every_declared_package_is_imported() -> None:
     imported = {
         module.partition(".")[0]
@@ -76,6 +91,18 @@ def _modules(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+
+
+def test_systems_and_pythons_that_the_guide_names_are_those_of_the_classifiers_and_of_the_forge() -> None:
+    checks = yaml.safe_load((ROOT / ".github/workflows/checks.yml").read_text(encoding="utf-8"))
+    matrix = checks["jobs"]["checks"]["strategy"]["matrix"]
+    systems = {"ubuntu": "POSIX :: Linux", "windows": "Microsoft :: Windows", "macos": "MacOS"}
+    given = set(PROJECT["classifiers"])
+    for system in matrix["system"]:
+        assert f"Operating System :: {systems[system.split('-')[0]]}" in given
+    oldest, newest = (int(version.partition(".")[2]) for version in matrix["python"])
+    for minor in range(oldest, newest + 1):
+        assert f"Programming Language :: Python :: 3.{minor}" in given
 
 
 def test_the_citation_has_the_version_and_the_issue_forms_can_be_read() -> None:

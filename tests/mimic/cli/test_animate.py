@@ -186,6 +186,13 @@ def test_names_of_released_models_stand_for_weights_and_settings() -> None:
     assert named_model("owner/name") == ({"base_model_path": "owner/name"}, {})
 
 
+@pytest.mark.parametrize(("key", "command"), [("family", "train"), ("variants", "compare")])
+def test_a_yaml_of_another_command_is_no_model(key: str, command: str) -> None:
+    Path("other.yaml").write_text(f"{key}: mimicmotion\noutput_dir: x\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"other\.yaml is a config of another command: mimic {command} "):
+        named_model("other.yaml")
+
+
 def test_a_fault_is_told_once_however_many_cases_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         animate_config([("a.png", "b.mp4")] * 6, model="bundled:mini", overrides=["seed=abc"])

@@ -59,6 +59,13 @@ def test_compare_prints_results_and_page(compared):
     assert "[1/1] toy, dancer_000, seed 0" in compared.err
 
 
+def test_the_progress_of_each_cell_of_a_comparison_is_told(compared, capsys):
+    assert main(["compare", "--config", "compare.yaml", "seeds=[1]", "--log-json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    stages = {event["stage"] for event in events if event["event"] == "progress"}
+    assert {"compare", "denoising", "decoding"} <= stages
+
+
 def test_compare_keeps_results_the_second_time_and_refuses_those_of_other_settings(compared, capsys):
     assert main(["compare", "--config", "compare.yaml"]) == 0
     assert "0 made, 1 kept, 0 failed" in capsys.readouterr().err

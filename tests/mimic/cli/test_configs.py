@@ -1,7 +1,12 @@
 """Shipped YAMLs, their schemas, and completion in shells."""
 
 import json
+import os
+import select
+import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,8 @@ from mimic.cli.configs import KINDS
 from mimic.cli.main import COMMANDS, build_parser
 from mimic.config.inference import CaseConfig, InferenceConfig
 from mimic.config.loading import COMMAND_KEYS, shipped_configs
+from pose import PoseError
+from pose.adjust import Adjustment
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +80,36 @@ def test_schemas_have_every_key_of_the_shipped_yamls_with_its_meaning(
             assert not unknown, (name, unknown)
 
 
+def test_the_schema_of_corrections_has_what_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["configs", "--schema", "adjust"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    properties = schema["properties"]
+    with pytest.raises(PoseError) as told:
+        Adjustment.from_dict({"no such key": 1})
+    assert str(told.value).partition("known are ")[2] == ", ".join(sorted(properties))
+    keyframe = properties["keyframes"]["items"]["properties"]
+    for name in properties["limbs"]["properties"]:
+        Adjustment.from_dict({"limbs": {name: properties["scale"]["maximum"]}})
+    points = {name: [0.1, 0.2] for name in keyframe["points"]["properties"]}
+    for unit in ("frame", "seconds"):
+        assert unit in keyframe
+        Adjustment.from_dict({"keyframes": [{unit: 1, "points": points}]})
+    with pytest.raises(PoseError):
+        Adjustment.from_dict({"scale": 1.1 * properties["scale"]["maximum"]})
+
+
+def test_keys_of_optional_objects_and_of_objects_in_lists_are_listed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for kind, keys in {
+        "infer": ["test_case[].ref_image_path"],
+        "train": ["data.path", "lora.rank (default: 16)"],
+        "compare": ["variants[].name", "clips.num_frames (default: 16)"],
+    }.items():
+        assert main(["configs", "--keys", kind]) == 0
+        assert set(keys) <= set(capsys.readouterr().out.splitlines())
+
+
 def test_the_schema_of_cases_has_all_names_at_both_places(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["configs", "--schema", "infer"]) == 0
     schema = json.loads(capsys.readouterr().out)
@@ -99,3 +136,48 @@ def test_shells_complete_commands_options_and_settings() -> None:
     except FileNotFoundError:
         pytest.skip("there is no bash")
     assert told.stdout.split() == ["--overwrite", "animate"]
+
+
+@pytest.mark.skipif(sys.platform == "win32" or shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("typed", "given"),
+    [
+        ("my\t", ["my dance.mp4"]),
+        ('"my\t', ["my dance.mp4"]),
+        ("--ov\tmy\t", ["--overwrite", "my dance.mp4"]),
+        ("see\t7", ["seed=7"]),
+    ],
+)
+def test_what_bash_completes_is_what_the_command_gets(tmp_path: Path, typed: str, given: list[str]) -> None:
+    """Of names with spaces, and of settings, to which a value is to be typed."""
+    (tmp_path / "my dance.mp4").touch()
+    (tmp_path / "mimic.sh").write_text(
+        script("bash", build_parser()[1]) + 'mimic() { shift; printf "%s\\n" "$@" > given; }\n'
+    )
+    (tmp_path / "inputrc").touch()
+    import pty
+
+    terminal, its_end = pty.openpty()
+    process = subprocess.Popen(
+        ["bash", "--norc", "--noprofile", "-i"],
+        env=os.environ | {"INPUTRC": str(tmp_path / "inputrc"), "TERM": "dumb"},
+        stdin=its_end, stdout=its_end, stderr=its_end, start_new_session=True,
+    )  # fmt: skip
+    os.close(its_end)
+    os.write(terminal, b". ./mimic.sh; touch ready\n")
+    appears(tmp_path / "ready", terminal)
+    os.write(terminal, f"mimic animate {typed}\n".encode())
+    appears(tmp_path / "given", terminal)
+    os.write(terminal, b"exit\n")
+    process.wait(timeout=20)
+    os.close(terminal)
+    assert (tmp_path / "given").read_text().splitlines() == given
+
+
+def appears(path: Path, terminal: int) -> None:
+    """Read what a terminal shows until a file is written."""
+    end, shown = time.monotonic() + 20, b""
+    while not (path.is_file() and (path.name == "ready" or path.stat().st_size)):
+        assert time.monotonic() < end, shown
+        if select.select([terminal], [], [], 0.05)[0]:
+            shown += os.read(terminal, 65536)

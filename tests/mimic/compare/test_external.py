@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mimic.compare.external import check_external
 from mimic.compare.inputs import CompareError
 from mimic.compare.run import compare
 from mimic.compare.settings import CompareConfig
@@ -104,6 +105,10 @@ def test_videos_that_do_not_fit_are_refused_before_anything_is_made(tmp_path: Pa
     assert not (tmp_path / "out" / "cells").exists()
 
 
+def test_a_placeholder_may_say_how_it_is_written(tmp_path: Path) -> None:
+    check_external(config(tmp_path, [copying(tmp_path, "{seed:04d} {reference.name}")]).variants, {})
+
+
 @pytest.mark.parametrize(
     ("variant", "told"),
     [
@@ -123,6 +128,9 @@ def test_a_variant_has_one_source(tmp_path: Path, variant: dict[str, Any], told:
     [
         ("no-such-program {output}", "there is no program no-such-program"),
         (f"'{sys.executable}' {{out}} {{output}}", "unknown placeholder 'out'; known: {reference}"),
+        (f"'{sys.executable}' {{reference.x}} {{output}}", "wrong placeholder: .*no attribute 'x'; known: "),
+        (f"'{sys.executable}' {{reference:d}} {{output}}", "wrong placeholder: .*unsupported format string"),
+        (f"'{sys.executable}' {{seed.x}} {{}} {{output}}", "wrong placeholder: "),
     ],
 )
 def test_a_command_that_cannot_run_is_refused_before_anything_is_made(

@@ -17,6 +17,33 @@ def test_every_shipped_training_yaml_builds(path):
     assert path.read_text().startswith("#"), "a shipped YAML starts with the command that runs it"
 
 
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_every_shipped_training_of_a_family_is_validated(path):
+    """Also before its first step, but for the recipes of the bundled models, which begin with nothing."""
+    settings = settings_of(path)
+    if path.stem == "debug" or not hasattr(settings, "family"):
+        return
+    assert settings.validation.every > 0
+    assert settings.validation.at_start or path.stem.startswith("mini")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["animate_anyone", "magic_animate"])
+@pytest.mark.parametrize("stage", [1, 2])
+def test_the_validation_of_the_other_families_runs_at_tiny_size(tmp_path, name, stage):
+    config = SHIPPED[0].with_name(f"{name}_stage{stage}.yaml")
+    overrides = [
+        "model=tiny", "checkpoint=null", "max_steps=1", "batch_size=1", "accumulate=1", "precision=fp32",
+        "num_workers=0", "cpu_threads=1", "memory.cache=null", "ema_decay=null", "data.source=synthetic",
+        "data.path=null", "data.densepose_videos=null", "data.num_clips=1", "data.num_val_clips=1",
+        "data.height=64", "data.width=64", f"data.num_frames={2 * stage - 1}", f"output_dir={tmp_path}",
+    ]  # fmt: skip
+    train(config, overrides, is_quiet=True)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "step 0 (before training)" in page
+    assert "step 1 (best and last)" in page
+
+
 def test_overrides_replace_what_the_yaml_says():
     path = SHIPPED[0].with_name("mini_vae.yaml")
     settings = settings_of(path, ["max_steps=7", "dancers.noise_strength=0.25"])

@@ -42,6 +42,9 @@ def test_a_tracker_gets_what_the_log_has_and_the_model_before_training_is_its_st
     losses = [event.value for event in events.Scalars("loss")]
     assert losses == pytest.approx([line["loss"] for line in lines[1:]])
     assert [event.step for event in events.Images("validation")] == [0, 2]
+    clips = events.Images("validation clip")
+    assert [event.step for event in clips] == [0, 2]
+    assert all(event.encoded_image_string.startswith(b"GIF8") for event in clips)
 
 
 def test_a_tracker_that_is_unknown_or_not_installed_is_refused(tmp_path):
