@@ -77,14 +77,14 @@ def compare(
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     folder = local_path(config.output_dir)
     if rank != 0:
-        return _compare(config, folder, rank, world, say)
+        return _compare(config, folder, rank, world, say, is_progress_shown=False)
     check_ours(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked_folder(folder, work="mimic compare", say=say):
         if world == 1:  # else another process may be writing them
             for place in (folder, *folder.glob("clips/*"), *folder.glob("clips/*/truth")):
                 remove_partial(place)
-        return _compare(config, folder, rank, world, say)
+        return _compare(config, folder, rank, world, say, is_progress_shown=is_progress_shown)
 
 
 def check_ours(folder: Path) -> None:
@@ -101,7 +101,9 @@ def check_ours(folder: Path) -> None:
         )
 
 
-def _compare(config: CompareConfig, folder: Path, rank: int, world: int, say: Say) -> Comparison:
+def _compare(
+    config: CompareConfig, folder: Path, rank: int, world: int, say: Say, *, is_progress_shown: bool
+) -> Comparison:
     """Make the cells of one of `world` processes, and the page if all cells are there."""
     models = Models(config, f"cuda:{os.environ['LOCAL_RANK']}" if _has_own_gpu(config) else config.device)
     size = _common_size(config, models)
@@ -137,7 +139,7 @@ def _compare(config: CompareConfig, folder: Path, rank: int, world: int, say: Sa
         say(f"[{number + 1}/{len(cells)}] {cell.title}{_time_left(num_done, len(missing), start)}")
         try:
             case = _case(cell, config, size)
-            made = _make(cell, config, models, tools, case, is_progress_shown=is_progress_shown and rank == 0)
+            made = _make(cell, config, models, tools, case, is_progress_shown=is_progress_shown)
             write_record(cell, made, made_of[number])
             num_made += 1
         except (ValueError, OSError, RuntimeError) as error:

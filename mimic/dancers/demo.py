@@ -82,7 +82,7 @@ def dance(rng: np.random.Generator, world: World) -> Motion:
     """Compose the arms, hands and turns of `DANCE` and `TURNS` with the steps of a random motion."""
     motion = sample_motion(rng, replace(world, beat_s=(BEAT_S, BEAT_S), travel=0.03), duration_s=SECONDS)
     times = np.array([row[0] for row in DANCE])
-    turns = np.radians(np.interp(motion.root.times, *zip(*TURNS)))
+    turns = np.radians(np.interp(motion.root.times, np.array(TURNS)[:, 0], np.array(TURNS)[:, 1]))
     root = replace(motion.root, values=np.column_stack([motion.root.values[:, :2], turns]))
     return replace(
         motion,
