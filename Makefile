@@ -1,6 +1,6 @@
 # make demo    install (the first time) and make the bundled character dance: outputs/demo_side_by_side.mp4, outputs/demo.png
 # make test    the tests (those marked slow or gpu left out)
-# make browser the tests of the studio in Chromium (Debian: apt-get install chromium)
+# make browser the tests of the studio and the reports in Chromium (Debian: apt-get install chromium)
 # make lint    ruff, mypy, import-linter
 # make bench   speed on this CPU, the released way beside ours (at most 10 minutes)
 # make compare models side by side on rendered dancers: outputs/compare/synthetic/report.html

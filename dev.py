@@ -3,7 +3,7 @@
 
     python dev.py demo      install (the first time) and make the bundled character dance
     python dev.py test      the tests (those marked slow, gpu or browser left out)
-    python dev.py browser   the tests of the studio in Chromium (Debian: apt-get install chromium)
+    python dev.py browser   the tests of the studio and the reports in Chromium (apt-get install chromium)
     python dev.py lint      ruff, mypy, import-linter
     python dev.py bench     speed on this CPU, the released way beside ours (at most 10 minutes)
     python dev.py compare   models side by side on rendered dancers

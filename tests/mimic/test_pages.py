@@ -21,7 +21,7 @@ from pose.blazepose import BlazePose
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-VARIANTS, SEEDS = ("ours", "theirs, under a name that is rather long"), (0, 1)
+VARIANTS, SEEDS = ("ours", "theirs_under_a_name_that_is_rather_long"), (0, 1)
 SHADES = np.arange(0, 255, 80, np.uint8)
 
 
