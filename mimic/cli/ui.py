@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from mimic.cli.options import Subparsers, UsageError
+from mimic.cli.stopping import signals_raise
 
 
 def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument(
-        "--model", default="bundled:mini", metavar="M", help="model folder, hub id or bundled:…"
+        "--model", default="bundled:mini", metavar="M", help="as for `mimic animate` (default: bundled:mini)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     parser.add_argument(
@@ -53,25 +54,28 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    if not 0 < options.port < 65536:
-        raise UsageError(f"--port is {options.port}; expected a number from 1 to 65535")
-    if options.max_upload < 1 or not options.max_seconds > 0:
-        raise UsageError("--max-upload and --max-seconds: expected numbers above 0")
+    if not 0 < options.port < 2**16:
+        raise UsageError(f"--port is {options.port}; expected a number from 1 to {2**16 - 1}")
+    if options.max_upload < 1:
+        raise UsageError(f"--max-upload is {options.max_upload}; expected at least 1 MB")
+    if not options.max_seconds > 0:
+        raise UsageError(f"--max-seconds is {options.max_seconds:g}; expected more than 0")
     try:
         from mimic.ui.serve import serve
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "gradio":
             raise
         raise UsageError("the studio needs Gradio: pip install 'mimic-motion[ui]'") from None
-    serve(
-        options.output_dir,
-        host=options.host,
-        port=options.port,
-        model=options.model,
-        device=options.device,
-        reports=options.reports,
-        max_upload_mb=options.max_upload,
-        max_seconds=options.max_seconds,
-        is_quiet=options.quiet,
-    )
+    with signals_raise():
+        serve(
+            options.output_dir,
+            host=options.host,
+            port=options.port,
+            model=options.model,
+            device=options.device,
+            reports=options.reports,
+            max_upload_mb=options.max_upload,
+            max_seconds=options.max_seconds,
+            is_quiet=options.quiet,
+        )
     return 0

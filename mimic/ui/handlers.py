@@ -6,10 +6,13 @@ paths of uploads, which Gradio has checked.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import html
 import inspect
-from collections.abc import Callable, Iterator
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,13 +21,20 @@ import numpy as np
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
+from mimic.ui.errors import CancelledError, StudioError
 from mimic.ui.jobs import Job
+from mimic.ui.results import Result
 from mimic.ui.settings import FIELDS, settings_of
-from mimic.ui.studio import CancelledError, Fit, Picture, Result, Studio, StudioError
+from mimic.ui.studio import Fit, Picture, Studio
 
 Answer = TypeVar("Answer")
 
+IDLE = "Nothing is running."
 STOPPED = "Stopped; nothing was kept."
+BUSY = "A result is being made for another page, or for this one before its reload, and goes to the history."
+NOW_THERE = "Nothing is running; the result that was being made is in the history, unless it failed."
+OUTDATED = "The inputs have changed: press *Fit the motion* to see the new fit before you generate."
+LOOK_EVERY_S = 0.5
 
 
 def _told(error: Exception) -> gr.Error:
@@ -32,6 +42,8 @@ def _told(error: Exception) -> gr.Error:
     if isinstance(error, CancelledError):
         return gr.Error(STOPPED, duration=5, print_exception=False)
     text = str(error).strip() or type(error).__name__
+    folder_of_an_upload = re.escape(str(Path(get_upload_folder()))) + r"[/\\]\w+[/\\]"
+    text = re.sub(folder_of_an_upload, "", text)
     return gr.Error(html.escape(text), duration=None, print_exception=False)
 
 
@@ -101,7 +113,7 @@ class Handlers:
     @told
     def crowd(self, clip: str | None, start: float) -> Picture | None:
         """The first frame of the clip, to click on."""
-        return None if clip is None else self._studio.people(Path(clip), seconds=start or 0)[0]
+        return None if clip is None else self._studio.first_frame(Path(clip), seconds=start or 0)
 
     @told
     def chosen_person(self, clip: str | None, start: float, click: gr.SelectData) -> str:
@@ -133,20 +145,24 @@ class Handlers:
             _path(picture, "picture"), _path(clip, "clip"), settings,
             lambda done, total: progress((done, total), desc="poses", unit="frames"),
         )  # fmt: skip
-        return _shown(made, 0)
+        return self._shown(made, 0)
 
     @told
     def refit(
-        self, fitted: Fit | None, picture: str | None, clip: str | None, *values: Any
+        self, fitted: Fit | None, frame: float | None, picture: str | None, clip: str | None, *values: Any
     ) -> tuple[Any, ...]:
-        """Fit again after a correction; nothing before the first fit."""
+        """Fit again after a correction, and stay at the frame that is shown; nothing before the first fit."""
         if fitted is None:
             return (gr.skip(),) * 5
         settings = settings_of(*values)
         made = self._studio.fit(
             _path(picture, "picture"), _path(clip, "clip"), settings, lambda done, total: None
         )
-        return _shown(made, None)
+        return self._shown(made, int(frame or 0))
+
+    def outdated(self, fitted: Fit | None) -> Any:
+        """Words in place of the fit report once inputs have changed; nothing before the first fit."""
+        return gr.skip() if fitted is None else OUTDATED
 
     @told
     def show_frame(self, fitted: Fit | None, frame: float) -> Picture | None:
@@ -189,13 +205,38 @@ class Handlers:
             yield "Stopping after the current window.", gr.skip()
         for job in jobs:
             job.wait()
-        yield (STOPPED if jobs else "Nothing is running."), gr.Video(value=None, visible=False)
+        yield (
+            (STOPPED if jobs else "Nothing of this page is running or waiting."),
+            gr.Video(value=None, visible=False),
+        )
 
     def leave(self, request: gr.Request) -> None:
         """Remember that a page was closed or reloaded. Its work goes on; the result is in the history."""
         self._jobs = {key: job for key, job in self._jobs.items() if job.is_running}
         if (job := self._jobs.get(request.session_hash or "")) is not None:
             job.is_page_gone = True
+
+    async def arrive(self, request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
+        """What a page that was opened or reloaded shows: the history, and whether work is under way, until it
+        is done."""
+        own = request.session_hash or ""
+        jobs = [job for key, job in self._jobs.items() if job.is_running and key != own]
+        yield gr.Dropdown(choices=self.names()), BUSY if jobs else IDLE
+        if not jobs:
+            return
+        while any(job.is_running for job in jobs):
+            await asyncio.sleep(LOOK_EVERY_S)
+        words = STOPPED if all(job.is_stopped for job in jobs) else NOW_THERE
+        yield gr.Dropdown(choices=self.names()), gr.skip() if own in self._jobs else words
+
+    def stop_all(self, seconds: float) -> None:
+        """Stop all work, and wait for its end for some seconds, so that nothing unfinished is left."""
+        jobs = [job for job in self._jobs.values() if job.is_running]
+        for job in jobs:
+            job.stop()
+        end = time.monotonic() + seconds
+        for job in jobs:
+            job.wait(max(0.0, end - time.monotonic()))
 
     @told
     def open(self, name: str | None) -> tuple[Any, ...]:
@@ -209,12 +250,13 @@ class Handlers:
         """Names of finished results, the newest first."""
         return [result.name for result in self._studio.history()]
 
-
-def _shown(made: Fit, frame: int | None) -> tuple[Any, ...]:
-    most = max(made.num_frames - 1, 1)
-    slider = gr.Slider(maximum=most) if frame is None else gr.Slider(maximum=most, value=frame)
-    facts = {"fit": made.facts.get("fit"), "presence": made.facts.get("presence")}
-    return made, made.overlay(frame or 0), slider, made.report(), facts
+    def _shown(self, made: Fit, frame: int) -> tuple[Any, ...]:
+        """State, overlay of a frame (the last one if there are fewer), slider of frames, report, numbers."""
+        most = max(made.num_frames - 1, 1)
+        at = min(frame, most)
+        report = "  \n".join(filter(None, [made.report(), self._studio.model.note]))
+        facts = {"fit": made.facts.get("fit"), "presence": made.facts.get("presence")}
+        return made, made.overlay(at), gr.Slider(maximum=most, value=at), report, facts
 
 
 def _opened(result: Result) -> tuple[Any, ...]:

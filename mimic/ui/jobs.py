@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from mimic.progress import Listener, progress_line
-from mimic.ui.studio import CancelledError
+from mimic.ui.errors import CancelledError
 
 ResultT = TypeVar("ResultT")
 UNITS = {"poses": "frame", "denoising": "window", "decoding": "frame"}
@@ -26,7 +26,7 @@ class Job(Generic[ResultT]):
     """
 
     def __init__(self, work: Callable[[Listener, Callable[[bytes], None]], ResultT]) -> None:
-        self.words = "Waiting for the device."
+        self.words = "Waiting for the device, or for the model to be loaded."
         self.preview: bytes | None = None
         self.is_page_gone = False
         """Whether the page that started it was closed; then any page may stop it."""
@@ -40,6 +40,11 @@ class Job(Generic[ResultT]):
     @property
     def is_running(self) -> bool:
         return not self._ended.is_set()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop.is_set()
 
     def stop(self) -> None:
         """Stop it after its current frame or window."""

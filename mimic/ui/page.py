@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import ImageData
 
 from mimic.files import ASSETS
-from mimic.ui.handlers import Handlers, named_inputs
+from mimic.ui.handlers import IDLE, Handlers, named_inputs
+from mimic.ui.reports import Reports
 from mimic.ui.settings import FIELDS
-from mimic.ui.studio import Studio
 
 EXAMPLE_PICTURE, EXAMPLE_CLIP = (ASSETS / "demo" / name for name in ("reference.png", "driving.mp4"))
 SCRIPTS = [Path(__file__).with_name("assets") / name for name in ("names.js", "live.js")]
@@ -43,13 +44,13 @@ button[role="tab"].selected { color: var(--primary-700); }
 """
 
 
-def build_page(studio: Studio, reports: Path) -> gr.Blocks:
+def build_page(handlers: Handlers, reports: Reports) -> gr.Blocks:
     """The page of a studio.
 
     Args:
-        reports: folder in which reports of comparisons and trainings are looked for.
+        handlers: what is called when something is clicked.
+        reports: the reports of comparisons and trainings to choose from.
     """
-    handlers = Handlers(studio)
     with gr.Blocks(title="Mimic studio", analytics_enabled=False, delete_cache=CLEANED) as page:
         gr.Markdown("# Mimic studio\nSee the motion fitted to the person, correct it, then generate.")
         with gr.Tab("Studio"):
@@ -72,6 +73,7 @@ def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
             elem_id="picture", height=320,
             alt_text="picture of a person",
         )  # fmt: skip
+        _give_as_uploaded(picture)
         clip = gr.Video(label="Driving clip", sources=["upload", "webcam"], elem_id="clip", height=320)
         crowd = gr.Image(
             label="Click on the person to follow", interactive=False, elem_id="crowd", height=320,
@@ -90,8 +92,9 @@ def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
     with gr.Row():
         with gr.Column(scale=2):
             overlay = gr.Image(
-                label="Skeleton over the picture", interactive=False, elem_id="overlay", buttons=[]
-            )
+                label="Skeleton over the picture", interactive=False, elem_id="overlay", buttons=[],
+                alt_text="skeleton over the picture, described by the fit report below",
+            )  # fmt: skip
             frame = gr.Slider(0, 1, value=0, step=1, label="Frame", elem_id="frame")
             report = gr.Markdown("Nothing is fitted yet.", elem_id="report")
         with gr.Column(scale=1):
@@ -109,7 +112,7 @@ def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
         make = gr.Button("Generate", variant="primary", elem_id="generate")
         cancel = gr.Button("Cancel", variant="stop", elem_id="cancel")
     expected = gr.Markdown(elem_id="expected")
-    state = gr.Markdown("Nothing is running.", elem_id="state")
+    state = gr.Markdown(IDLE, elem_id="state")
     preview = gr.Video(
         label="What is being denoised", interactive=False, autoplay=True, loop=True, visible=False,
         elem_id="preview", height=320, buttons=[],
@@ -132,8 +135,14 @@ def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
     crowd.select(handlers.chosen_person, [clip, start], person, api_visibility="private")
     fit.click(named_inputs(handlers.fit), inputs, shown, api_name="fit")
     for control in controls:
-        moved: Any = control.release if isinstance(control, gr.Slider) else control.change  # type: ignore[attr-defined]
-        moved(handlers.refit, [fitted, *inputs], shown, api_visibility="private")
+        # Keys move a slider without releasing it. Of the changes during a fit, the last one is fitted next.
+        control.change(  # type: ignore[attr-defined]
+            handlers.refit, [fitted, frame, *inputs], shown, api_visibility="private", show_progress="minimal"
+        )
+    for given in (picture, clip, start, end, person):
+        given.change(
+            handlers.outdated, fitted, report, api_visibility="private", show_progress="hidden", queue=False
+        )
     frame.change(
         handlers.show_frame, [fitted, frame], overlay, api_visibility="private", show_progress="hidden"
     )
@@ -152,24 +161,34 @@ def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
     )  # fmt: skip
     page.unload(handlers.leave)
     history.input(handlers.open, history, [video, words, files], api_visibility="private")
-    page.load(lambda: gr.Dropdown(choices=handlers.names()), None, history, api_visibility="private")
+    page.load(
+        handlers.arrive, None, [history, state], api_visibility="private", show_progress="hidden",
+        concurrency_limit=None,
+    )  # fmt: skip
 
 
-def _reports_tab(folder: Path, page: gr.Blocks) -> None:
-    def names() -> list[str]:
-        found = sorted(folder.rglob("report.html"), key=lambda path: path.stat().st_mtime, reverse=True)
-        return [path.relative_to(folder).as_posix() for path in found]
+def _give_as_uploaded(image: gr.Image) -> None:
+    """Have handlers get an image's file as it was uploaded, for our own reader. Gradio's conversion drops
+    transparency and colour profiles, and knows no HEIC."""
+    converted = image.preprocess
 
+    def path_of(payload: ImageData | None) -> Any:
+        is_upload = payload is not None and payload.path and not (payload.url or "").startswith("data:")
+        return payload.path if payload is not None and is_upload else converted(payload)
+
+    image.preprocess = path_of  # type: ignore[method-assign]
+
+
+def _reports_tab(reports: Reports, page: gr.Blocks) -> None:
     def shown(name: str | None) -> str:
-        if name not in names():
+        if name is None or reports.file(name) is None:
             return "<p>Choose a report of a comparison or a training.</p>"
-        text = html.escape((folder / name).read_text(encoding="utf-8"), quote=True)
         return (
-            f'<iframe title="{html.escape(name)}" sandbox="allow-scripts" srcdoc="{text}" '
+            f'<iframe title="{html.escape(name)}" sandbox="allow-scripts" src="{reports.address(name)}" '
             'style="width:100%;height:80vh;border:0"></iframe>'
         )
 
-    choice = gr.Dropdown(label=f"Reports in {folder}", choices=names(), value=None, elem_id="reports")
+    choice = gr.Dropdown(label=f"Reports in {reports.folder}", choices=[], value=None, elem_id="reports")
     page_of_report = gr.HTML(shown(None))
     choice.input(shown, choice, page_of_report, api_visibility="private")
-    page.load(lambda: gr.Dropdown(choices=names()), None, choice, api_visibility="private")
+    page.load(lambda: gr.Dropdown(choices=reports.names()), None, choice, api_visibility="private")

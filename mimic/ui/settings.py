@@ -12,6 +12,9 @@ import gradio as gr
 from mimic.config import CaseSettings
 
 MODELS_OWN = "of the model"
+AUTOMATIC = "automatic"
+PLACING = ("robust", "limbs")
+"""Fits that place the person."""
 LIMBS = ("head", "trunk", "upper_arm", "forearm", "thigh", "shin")
 
 
@@ -60,8 +63,14 @@ def _fields() -> list[Field]:
         ),
         Field(
             "anchor",
-            lambda: gr.Dropdown(_choices("anchor"), value="ground", label="Place", elem_id="anchor"),
-            None,
+            lambda: gr.Dropdown(
+                [AUTOMATIC, *_choices("anchor")],
+                value=AUTOMATIC,
+                label="Place",
+                elem_id="anchor",
+                info=f"with the fits {' and '.join(PLACING)}",
+            ),
+            AUTOMATIC,
         ),
         *(
             Field(key, _slider(label, low, high, value, key), value)
@@ -105,7 +114,8 @@ FIELDS = _fields()
 def settings_of(start: float | None, end: float | None, person: str, *values: Any) -> dict[str, Any]:
     """Settings of a case from the page's values: trim, person, then one value for each of `FIELDS`.
 
-    What is at its neutral value is left out, so that the YAML of a result has what was chosen.
+    What is at its neutral value is left out, so that the YAML of a result has what was chosen; so is the
+    place with fits that do not place the person.
     """
     settings: dict[str, Any] = {}
     if start:
@@ -119,6 +129,8 @@ def settings_of(start: float | None, end: float | None, person: str, *values: An
     settings |= {
         key: value for key, value in chosen.items() if not key.startswith("adjust.") and value is not None
     }
+    if settings.get("align") not in PLACING:
+        settings.pop("anchor", None)
     adjust = _adjust(
         {key.removeprefix("adjust."): value for key, value in chosen.items() if "adjust." in key}
     )

@@ -6,13 +6,12 @@ own with its inputs and the YAML that makes it again, so that a new server finds
 
 from __future__ import annotations
 
-import json
+import functools
 import logging
 import shutil
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +20,34 @@ import yaml
 from numpy.typing import NDArray
 
 from mimic.config import CaseSettings
+from mimic.config.inference import merged
 from mimic.config.loading import build
-from mimic.devices import chosen_device
-from mimic.families.base import AnimationPipeline
-from mimic.families.registry import load_pipeline
 from mimic.files import whole_file
 from mimic.generation import generate
 from mimic.generation.animate import case_plan
-from mimic.generation.drivers import Driver, DriverTools, load_driver
 from mimic.generation.drivers.base import POSE_SUFFIXES, used_frames
 from mimic.generation.estimate import Estimate, estimate_case
+from mimic.generation.memory_mode import MemoryMode, retried_with_less_memory
 from mimic.generation.preview import preview_path
-from mimic.generation.reference import Reference, see_reference
+from mimic.generation.reference import see_reference
 from mimic.names import fault_of, shortened
 from mimic.progress import Listener, Progress, listening
+from mimic.ui.errors import CancelledError, StudioError
+from mimic.ui.model import StudioModel
+from mimic.ui.results import POSES, RECIPE, VIDEO, Result, finished_results, new_folder
 from mimic.video import probe, read_frames
-from pose import PoseSequence, load_estimator
+from pose import PoseSequence
 from pose.draw import overlay_frame
-from pose.estimators import Estimator
+
+__all__ = ["CancelledError", "Fit", "Picture", "Result", "Studio", "StudioError"]
 
 log = logging.getLogger("mimic")
 
-VIDEO, REPORT, RECIPE, POSES = "result.mp4", "result.json", "result.yaml", "result.npz"
 MAX_SECONDS = 60.0
 """Length of a clip that the studio takes, after trimming."""
 
 _OVERLAY_SIDE = 512
 Picture = NDArray[np.uint8]
-
-
-class StudioError(ValueError):
-    """What was uploaded or set cannot be used; the message is for the page."""
-
-
-class CancelledError(Exception):
-    """The user stopped the work."""
 
 
 @dataclass(frozen=True)
@@ -90,41 +82,6 @@ class Fit:
         return f"The motion fits the person in all {self.num_frames} frames, as far as can be measured."
 
 
-@dataclass(frozen=True)
-class Result:
-    """A finished result in its folder."""
-
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        return self.folder.name
-
-    @property
-    def video(self) -> Path:
-        return self.folder / VIDEO
-
-    @property
-    def side_by_side(self) -> Path:
-        path = self.folder / VIDEO.replace(".mp4", "_side_by_side.mp4")
-        return path if path.is_file() else self.video
-
-    @property
-    def files(self) -> list[Path]:
-        """What can be downloaded: video, poses, YAML, JSON."""
-        names = (VIDEO, POSES, RECIPE, REPORT)
-        return [path for name in names if (path := self.folder / name).is_file()]
-
-    def words(self) -> str:
-        """What the result is, and what was poor about it."""
-        report = json.loads((self.folder / REPORT).read_text(encoding="utf-8"))
-        output = report["output"]
-        verdict = (report.get("verdict") or {}).get("sentences", [])
-        size = f"{output['width']}x{output['height']}"
-        said = f"{output['num_frames']} frames of {size}, {report['seconds']:.0f} s."
-        return " ".join([said, *(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in verdict)])
-
-
 class Studio:
     """One model, one folder of results, one piece of work on the device at a time."""
 
@@ -139,36 +96,32 @@ class Studio:
         """
         Args:
             folder: where results are kept.
-            model: as `base_model_path` of a YAML.
+            model: as `mimic animate --model` takes it.
             device: as `device` of a YAML.
-            max_seconds: length of a clip, after trimming, above which it is refused.
+            max_seconds: length of a clip or of poses, after trimming, above which it is refused.
+
+        Raises:
+            ConfigError: the model is a YAML that is missing or invalid.
         """
+        self.folder, self.model = folder, StudioModel(model, device)
         self._max_seconds = max_seconds
-        self.folder, self.model, self._device = folder, model, device
+        self._memory = MemoryMode(self.model.config.memory_mode)
         self._turn = threading.Lock()
+        """Held by who computes with the model."""
+        self._looking = threading.Lock()
+        """Held by who looks at people: a fit does not wait for a video that is being made."""
         self._naming = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
 
-    @cached_property
-    def pipeline(self) -> AnimationPipeline[Any, Any]:
-        """The model, loaded when it is first used."""
-        device = chosen_device(self._device)
-        return load_pipeline(self.model, device=device)
+    def first_frame(self, clip: Path, *, seconds: float = 0.0) -> Picture:
+        """The frame of the clip at a time, or its last one.
 
-    @cached_property
-    def estimator(self) -> Estimator:
-        """The pose estimator: DWPose where its files are, else the bundled one."""
-        return load_estimator("auto")
-
-    @cached_property
-    def driver(self) -> Driver:
-        """What drives the model."""
-        driver = load_driver(self.pipeline.driven_by, DriverTools(lambda: self.estimator))
-        if not driver.takes_poses:
-            raise StudioError(
-                f"{self.model} is driven by {self.pipeline.driven_by}; the studio fits skeletons"
-            )
-        return driver
+        Raises:
+            VideoError, FileNotFoundError: the clip cannot be read.
+        """
+        info = probe(clip)
+        number = min(int(seconds * float(info.fps)), info.num_frames - 1)
+        return next(read_frames(clip, first_frame=number, max_frames=1, info=info))
 
     def people(self, clip: Path, *, seconds: float = 0.0) -> tuple[Picture, PoseSequence]:
         """A frame of the clip and the poses of all who are in it, from left to right.
@@ -176,28 +129,28 @@ class Studio:
         Raises:
             VideoError, FileNotFoundError: the clip cannot be read.
         """
-        info = probe(clip)
-        number = min(int(seconds * float(info.fps)), info.num_frames - 1)
-        frame = next(read_frames(clip, first_frame=number, max_frames=1, info=info))
-        with self._turn:
-            return frame, self.estimator.image(frame)
+        frame = self.first_frame(clip, seconds=seconds)
+        with self._looking:
+            return frame, self.model.looking.tools.estimator().image(frame)
 
     def fit(self, picture: Path, clip: Path, settings: Mapping[str, Any], progress: Progress) -> Fit:
         """Fit the clip's motion to the person of the picture.
 
         Args:
             settings: settings of `mimic.config.CaseSettings`, by name.
-            progress: called with (done, total) frames of the pose estimation.
+            progress: called with (done, total) frames of the pose estimation; not at all if the poses of the
+                clip are known from before.
 
         Raises:
-            StudioError: the clip is too long.
+            StudioError: the clip is too long, or the model is not driven by skeletons.
             ValueError, OSError: an input cannot be used; the message says why.
         """
         chosen = self._check(picture, clip, settings)
-        with self._turn:
-            seen = self._see(picture, chosen)
-            moves = self.driver.read(clip, seen, self.pipeline, chosen, progress=progress)
-            case_plan(self.pipeline, chosen, moves.num_frames, seen.height, seen.width)
+        with self._looking:
+            pipeline, driver = self.model.pipeline, self.model.looking
+            seen = see_reference(picture, pipeline, chosen, find_pose=driver.reference_pose)
+            moves = driver.read(clip, seen, pipeline, chosen, progress=progress)
+            case_plan(pipeline, chosen, moves.num_frames, seen.height, seen.width)
         assert moves.poses is not None
         factor = max(1, -(-_OVERLAY_SIDE // min(seen.height, seen.width)))
         sentences = tuple((moves.verdict or {}).get("sentences", ()))
@@ -212,8 +165,8 @@ class Studio:
                 self.folder / VIDEO,
                 str(picture),
                 str(clip),
-                pipeline=self.pipeline,
-                driver=self.driver,
+                pipeline=self.model.pipeline,
+                driver=self.model.driver,
                 reference_pose=None,
                 num_frames=_num_frames(clip, chosen),
                 settings=chosen,
@@ -238,6 +191,7 @@ class Studio:
             As `fit`; and what `progress` raises.
         """
         self._check(picture, clip, settings)
+        settings = {**self._complete(settings), "side_by_side": True}
         folder = self._new_folder(picture, clip)
         previews = _Previews(preview_path(folder / VIDEO), preview)
 
@@ -251,14 +205,17 @@ class Studio:
                 "ref_video_path": _kept_copy(clip, folder / f"driving{clip.suffix.lower()}"),
             }
             with self._turn, listening(show):
-                made = generate(
+                make = functools.partial(
+                    generate,
                     own["ref_image_path"],
                     own["ref_video_path"],
-                    pipeline=self.pipeline,
+                    pipeline=self.model.pipeline,
                     output=folder / VIDEO,
-                    driver=self.driver,
-                    **{"side_by_side": True, "preview": True, **settings},
+                    driver=self.model.driver,
+                    memory=self._memory,
+                    **{**settings, "preview": True},
                 )
+                made = retried_with_less_memory(make, self._memory, None, log.info)
             if made.poses is not None:
                 made.poses.save(folder / POSES)
             self._write_recipe(folder, own, settings)
@@ -269,50 +226,49 @@ class Studio:
 
     def history(self) -> list[Result]:
         """Finished results, the newest first."""
-        found = [path.parent for path in self.folder.glob(f"*/{RECIPE}")]
-        return [Result(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
+        return finished_results(self.folder)
+
+    def _complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings, with those that the model's YAML gives where they say nothing."""
+        return merged(self.model.settings, settings)
 
     def _check(self, picture: Path, clip: Path, settings: Mapping[str, Any]) -> CaseSettings:
-        chosen = build(CaseSettings, settings, "settings")
+        chosen = build(CaseSettings, self._complete(settings), "settings")
         if not picture.is_file():
             raise StudioError("choose a picture of a person first")
         if not clip.is_file():
             raise StudioError("choose a driving clip first")
-        if clip.suffix.lower() not in POSE_SUFFIXES:
-            info = probe(clip)
-            seconds = min(chosen.end or info.num_frames / info.fps, info.num_frames / info.fps) - chosen.start
-            if seconds > self._max_seconds:
-                raise StudioError(
-                    f"the clip has {float(seconds):.0f} s; the studio takes {self._max_seconds:g} s. "
-                    "Trim it, or use `mimic animate`"
-                )
+        length = _length_s(clip)
+        seconds = min(chosen.end or length, length) - chosen.start
+        if seconds > self._max_seconds:
+            raise StudioError(
+                f"the clip has {seconds:.0f} s; the studio takes {self._max_seconds:g} s. "
+                "Trim it, or use `mimic animate`"
+            )
         return chosen
 
-    def _see(self, picture: Path, settings: CaseSettings) -> Reference:
-        return see_reference(picture, self.pipeline, settings, find_pose=self.driver.reference_pose)
-
     def _new_folder(self, picture: Path, clip: Path) -> Path:
-        """``0001_dance_me``: numbered, so that two users never share one."""
         words = shortened(f"{clip.stem}_{picture.stem}", 60)
-        words = "result" if fault_of(words) is not None else words
         with self._naming:
-            numbers = [int(path.name[:4]) for path in self.folder.iterdir() if path.name[:4].isdecimal()]
-            folder = self.folder / f"{max(numbers, default=0) + 1:04d}_{words}"
-            folder.mkdir()
-        return folder
+            return new_folder(self.folder, "result" if fault_of(words) is not None else words)
 
     def _write_recipe(self, folder: Path, own: Mapping[str, Path], settings: Mapping[str, Any]) -> None:
-        case = {
-            **{key: str(path.resolve()) for key, path in own.items()},
-            "name": Path(VIDEO).stem,
-            "side_by_side": True,
-            **settings,
-        }
-        recipe = {"base_model_path": self.model, "device": self._device, "test_case": [case]}
+        paths = {key: str(path.resolve()) for key, path in own.items()}
+        case = {**paths, "name": Path(VIDEO).stem, **settings}
+        recipe = {**self.model.run, "test_case": [case]}
         head = f"# Made by the studio. Makes it again: mimic infer --config {RECIPE} --output-dir again\n"
         with whole_file(folder / RECIPE) as beside:
             text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
             beside.write_text(head + text, encoding="utf-8")
+
+
+def _length_s(clip: Path) -> float:
+    """Length of a clip or of poses, in seconds."""
+    if clip.suffix.lower() in POSE_SUFFIXES:
+        poses = PoseSequence.load(clip)
+        return len(poses) / poses.fps
+    info = probe(clip)
+    return float(info.num_frames / info.fps)
 
 
 def _num_frames(clip: Path, settings: CaseSettings) -> int:

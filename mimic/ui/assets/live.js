@@ -40,7 +40,6 @@
     const answer = await ask(`live/${own.id}/frame`, { method: "POST", body: blob });
     const { number } = await answer.json();
     own.taken.set(number, taken);
-    own.sent += 1;
   }
 
   async function sendFrames(own, video) {
@@ -76,6 +75,7 @@
       if (delays.length > 15) delays.shift();
       for (const number of own.taken.keys()) if (number <= last) own.taken.delete(number);
       own.shown += 1;
+      own.passed = last - own.shown; // of those before it
       report(own, times, delays, answer.headers.get("X-Seen") === "1");
     }
   }
@@ -87,14 +87,14 @@
     part("rate").textContent = rate.toFixed(1);
     part("delay").textContent = (delay / 1000).toFixed(2);
     part("shown").textContent = own.shown;
-    part("dropped").textContent = Math.max(0, own.sent - own.shown);
+    part("dropped").textContent = Math.max(0, own.passed);
     const words = isSeen ? "The character is live." : "Nobody is seen; step back until you are in the picture.";
     if (part("status").textContent !== words) say(words);
   }
 
   async function start() {
     await stop();
-    const own = { taken: new Map(), sent: 0, shown: 0, starting: true };
+    const own = { taken: new Map(), shown: 0, passed: 0, starting: true };
     run = own;
     const video = part("video");
     say("The model is being loaded.");

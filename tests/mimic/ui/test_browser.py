@@ -138,10 +138,9 @@ def test_upload_fit_correct_generate_download(visit: Callable[..., Any], tmp_pat
     number(page, "end", 0.5)
     fit(page)
     before = source(page, "overlay")
-    page.fill("#adjust-rotate input[type=number]", "20")
-    page.keyboard.press("Enter")
     page.locator("#adjust-rotate input[type=range]").focus()
-    page.keyboard.press("ArrowRight")
+    for _ in range(2):
+        page.keyboard.press("PageUp")
     page.wait_for_function(f"document.querySelector('#overlay img').src !== {before!r}", timeout=MS)
     page.click("#preset input")
     page.get_by_role("option", name="fast").click()
@@ -185,6 +184,37 @@ def test_work_can_be_stopped_and_done_again(visit: Callable[..., Any], folder: P
     number(page, "end", 0.4)
     page.click("#generate")
     assert "4 frames" in generated(page)
+
+
+def test_a_reloaded_page_says_that_its_work_goes_on(visit: Callable[..., Any]) -> None:
+    page = visit()
+    upload(page)
+    number(page, "steps", 400)
+    page.click("#generate")
+    page.wait_for_function("document.querySelector('#state').innerText.includes('denoising')", timeout=MS)
+    page.reload()
+    page.wait_for_function(
+        "document.querySelector('#state')?.innerText.includes('goes to the history')", timeout=MS
+    )
+    page.wait_for_timeout(2000)  # until the server knows that the former page is gone
+    page.click("#cancel")
+    page.wait_for_function(
+        "document.querySelector('#state').innerText.includes('nothing was kept')", timeout=MS
+    )
+
+
+def test_a_fit_says_when_it_is_no_longer_that_of_the_inputs(visit: Callable[..., Any]) -> None:
+    page = visit()
+    upload(page)
+    page.wait_for_selector("#crowd img", timeout=MS)
+    number(page, "end", 0.5)
+    fit(page)
+    number(page, "end", 0.3)
+    page.wait_for_function("document.querySelector('#report').innerText.includes('have changed')", timeout=MS)
+    page.click("#fit")
+    page.wait_for_function(
+        "!document.querySelector('#report').innerText.includes('have changed')", timeout=MS
+    )
 
 
 def test_a_broken_upload_is_a_sentence(visit: Callable[..., Any], tmp_path: Path) -> None:
@@ -252,7 +282,9 @@ def test_a_picture_is_taken_with_the_webcam(visit: Callable[..., Any]) -> None:
 
 def test_a_click_chooses_the_person_and_a_report_opens(visit: Callable[..., Any], folder: Path) -> None:
     (folder / "training").mkdir()
-    (folder / "training" / "report.html").write_text("<h1>Losses</h1>", encoding="utf-8")
+    shutil.copy(CLIP, folder / "training" / "clip.mp4")
+    text = '<h1>Losses</h1><video src="clip.mp4" preload="auto" muted></video>'
+    (folder / "training" / "report.html").write_text(text, encoding="utf-8")
     page = visit()
     page.click("#example")
     page.wait_for_selector("#crowd img", timeout=MS)
@@ -263,7 +295,10 @@ def test_a_click_chooses_the_person_and_a_report_opens(visit: Callable[..., Any]
     page.get_by_role("tab", name="Reports").click()
     page.click("#reports input")
     page.get_by_role("option", name="training/report.html").click()
-    page.frame_locator("iframe[title='training/report.html']").get_by_text("Losses").wait_for(timeout=MS)
+    frame = page.frame_locator("iframe[title='training/report.html']")
+    frame.get_by_text("Losses").wait_for(timeout=MS)
+    video = frame.locator("video").element_handle()
+    video.owner_frame().wait_for_function("document.querySelector('video').videoWidth > 0", timeout=MS)
 
 
 @pytest.mark.parametrize("source", ["webcam", "clip"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +41,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def studio(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Studio:
-    return Studio(tmp_path_factory.mktemp("studio"), model=str(model), device="cpu")
+def studio(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """Estimates the poses of a clip each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIMIC_POSE_CACHE", "off")
+        yield Studio(tmp_path_factory.mktemp("studio"), model=str(model), device="cpu")
 
 
 def quiet(*_: Any) -> None:
@@ -91,7 +97,7 @@ def test_a_result_lies_in_a_folder_of_its_own_with_what_makes_it_again(
     again, first = (np.stack(list(read_frames(path))) for path in (tmp_path / "result.mp4", results[1].video))
     assert np.array_equal(again, first)
     # A new server finds them, the newest first.
-    after = Studio(studio.folder, model=studio.model, device="cpu")
+    after = Studio(studio.folder, model=studio.model.name, device="cpu")
     assert [result.name for result in after.history()][:2] == [results[1].name, results[0].name]
 
 
@@ -147,4 +153,67 @@ def test_a_long_clip_is_refused_unless_it_is_trimmed(model: Path, tmp_path: Path
     studio = Studio(tmp_path / "results", model=str(model), device="cpu", max_seconds=1.0)
     with pytest.raises(StudioError, match=r"the clip has 4 s; the studio takes 1 s\. Trim it"):
         studio.fit(PICTURE, tmp_path / "clip.mp4", {}, quiet)
-    assert studio.fit(PICTURE, tmp_path / "clip.mp4", SHORT, quiet).num_frames == 4
+    fit = studio.fit(PICTURE, tmp_path / "clip.mp4", SHORT, quiet)
+    assert fit.num_frames == 4
+    poses = fit.poses[[1] * 40].save(tmp_path / "poses.npz")  # 3.2 s at 12.5 a second
+    with pytest.raises(StudioError, match=r"the clip has \d s; the studio takes 1 s"):
+        studio.fit(PICTURE, poses, {}, quiet)
+    assert studio.fit(PICTURE, poses, SHORT, quiet).num_frames > 0
+
+
+def test_a_correction_does_not_estimate_the_clip_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIMIC_POSE_CACHE", str(tmp_path / "poses"))
+    studio = Studio(tmp_path / "studio", model=str(model), device="cpu")
+    frames: list[int] = []
+    two = {**SHORT, "end": 0.2}
+    first = studio.fit(PICTURE, CLIP, two, lambda done, total: frames.append(done))
+    assert frames[-1] == 2
+    frames.clear()
+    turned = {**two, "adjust": {"rotate": 5.0}}
+    moved = studio.fit(PICTURE, CLIP, turned, lambda done, total: frames.append(done))
+    assert frames == []
+    assert not np.allclose(moved.poses.points[1:], first.poses.points[1:])
+    stages = set()
+    studio.generate(PICTURE, CLIP, turned, lambda stage, *_: stages.add(stage))
+    assert stages == {"denoising", "decoding"}
+
+
+def test_a_fit_does_not_wait_for_a_video_that_is_being_made(studio: Studio) -> None:
+    has_begun, may_go_on = threading.Event(), threading.Event()
+
+    def hold(stage: str, *_: Any) -> None:
+        if stage == "denoising":
+            has_begun.set()
+            assert may_go_on.wait(120)
+
+    with ThreadPoolExecutor(2) as pool:
+        video = pool.submit(studio.generate, PICTURE, CLIP, {**SHORT, "seed": 5}, hold)
+        try:
+            assert has_begun.wait(60)
+            assert pool.submit(studio.fit, PICTURE, CLIP, SHORT, quiet).result(timeout=60).num_frames == 4
+            assert not video.done()
+        finally:
+            may_go_on.set()
+        assert video.result(timeout=120).video.is_file()
+
+
+def test_settings_of_a_yaml_count_where_the_page_says_nothing(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `mimic animate --model`; and the recipe runs from any folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model, tmp_path / "toy")
+    run = {"base_model_path": "toy", "estimator": "blazepose", "test_case": [
+        {"ref_image_path": "a.png", "ref_video_path": "b.mp4", "seed": 9, "anchor": "first", "max_frames": 2}
+    ]}  # fmt: skip
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(run))
+    studio = Studio(tmp_path / "results", model="own.yaml", device="cpu")
+    result = studio.generate(PICTURE, CLIP, {"align": "none", "seed": 42}, quiet)
+    assert "2 frames" in result.words()
+    recipe = load_inference_config(result.folder / "result.yaml")
+    assert recipe.base_model_path == str(tmp_path / "toy")
+    assert (recipe.device, recipe.estimator) == ("cpu", "blazepose")
+    case = recipe.test_case[0]
+    assert (case.seed, case.anchor, case.max_frames, case.align) == (42, None, 2, "none")
