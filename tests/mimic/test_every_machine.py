@@ -19,6 +19,7 @@ from mimic.config.loading import ConfigError, read_yaml
 from mimic.devices import missing_cuda
 from mimic.families.registry import FAMILIES
 from mimic.files import replace, write_json
+from mimic.generation.pose_cache import cache_folder
 from mimic.metrics.features import load_torchscript
 from mimic.provenance import versions
 from mimic.results import ResultFiles, set_aside
@@ -131,7 +132,7 @@ def test_onnxruntime_sends_and_stores_nothing(tmp_path, script):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows always has a home folder")
-def test_a_user_without_a_home_folder_can_run_doctor(monkeypatch):
+def test_a_user_without_a_home_folder_can_run_doctor_and_the_demonstration(monkeypatch):
     """Nor a folder for temporary files, as in a container with a read-only root."""
     import pwd
     import tempfile
@@ -145,11 +146,12 @@ def test_a_user_without_a_home_folder_can_run_doctor(monkeypatch):
         raise FileNotFoundError("No usable temporary directory found")
 
     monkeypatch.setattr(tempfile, "gettempdir", none_writable)
-    for name in ("HOME", "XDG_CACHE_HOME", "MIMIC_DWPOSE"):
+    for name in ("HOME", "XDG_CACHE_HOME", "MIMIC_DWPOSE", "MIMIC_POSE_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     assert weights_folder().is_absolute()
     assert any("blazepose" in line for line in doctor.report())
+    assert cache_folder() is None, "the demonstration runs without a cache of poses"
 
 
 class Driver:
