@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pose.files import replace
 from pose.types import PoseError
 
 OWN_KEY = "mimic"
@@ -55,7 +56,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
 

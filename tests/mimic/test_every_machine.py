@@ -27,6 +27,7 @@ from mimic.training import signals
 from mimic.training.workers import WorkerError, samples_or_raise
 from mimic.video import VideoWriter
 from mimic.video.write import VideoWriteError
+from pose import PoseSequence
 from pose.dwpose import weights_folder
 from pose.session import has_nvidia_device
 from tests.tiny import random_image, random_poses
@@ -91,6 +92,31 @@ def test_a_former_result_that_is_open_is_copied_aside(tmp_path, monkeypatch):
         files.video.write_bytes(b"new")
     assert former.video.read_bytes() == b"former"
     assert files.video.read_bytes() == b"new"
+
+
+def test_a_new_result_whose_former_one_is_open_stays_whole_and_is_named(tmp_path, monkeypatch):
+    files = ResultFiles(tmp_path / "dance.mp4")
+    staged = tmp_path / "dance.unfinished" / "1"
+    staged.mkdir(parents=True)
+    for path in files:
+        path.write_bytes(b"former")
+    for path in files.inside(staged):
+        path.write_bytes(b"new")
+    refusals = Refusals(monkeypatch, 1000, names=["dance.mp4"])
+    with pytest.raises(ResultInUseError, match=r"dance\.mp4 cannot be replaced .*dance\.unfinished"):
+        place(staged, files, is_former_kept=True)
+    assert files.inside(staged).video.read_bytes() == b"new"
+    refusals.left = 0
+    assert finish_placing(staged)
+    assert [path.read_bytes() for path in files] == [b"new", b"new"]
+    assert files.numbered(1).video.read_bytes() == b"former"
+
+
+def test_poses_are_written_although_a_scanner_looks_at_them_for_a_moment(tmp_path, monkeypatch):
+    refusals = Refusals(monkeypatch, 3)
+    PoseSequence(np.zeros((1, 1, 134, 2)), np.ones((1, 1, 134)), 16, 16).save(tmp_path / "a.npz")
+    assert refusals.left == 0
+    assert len(PoseSequence.load(tmp_path / "a.npz")) == 1
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "cp850", "ascii"])
