@@ -22,7 +22,7 @@ from mimic.files import replace, write_json
 from mimic.generation.pose_cache import cache_folder
 from mimic.metrics.features import load_torchscript
 from mimic.provenance import versions
-from mimic.results import ResultFiles, set_aside
+from mimic.results import ResultFiles, ResultInUseError, finish_placing, place, set_aside
 from mimic.training import signals
 from mimic.training.workers import WorkerError, samples_or_raise
 from mimic.video import VideoWriter
