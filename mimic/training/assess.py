@@ -68,7 +68,9 @@ def assess(run: TrainingRun, log: TrainingLog | None) -> None:
     Raises:
         StateError: the checkpoint or the result cannot be written.
     """
-    run.saving.wait()  # whatever the validation ends with, the steps are on the disk
+    run.saving.wait(is_needed=False)  # whatever the validation ends with, the steps are on the disk
+    if run.saving.is_lost:
+        return  # there is no checkpoint to write the result into
     step = run.progress.step
     attempts = (run.facts.get("validation") or {}).get("attempts", 0)
     if attempts >= MOST_ATTEMPTS:

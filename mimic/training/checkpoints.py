@@ -128,10 +128,17 @@ def resume(run: TrainingRun, found: list[Path], *, is_dry_run: bool = False) -> 
     run.progress, run.facts = progress, facts
     run.progress.saved = progress.step
     for path, error in damaged:
-        place = "" if is_dry_run or not run.is_main else f"; it is now {set_aside(path).name}"
-        run.say(f"{error}{place}")
+        run.say(f"{error}{'' if is_dry_run or not run.is_main else _set_aside(path)}")
     run.say(f"going on from {checkpoint}")
     _report_changes(run, facts["settings"])
+
+
+def _set_aside(checkpoint: Path) -> str:
+    """Rename a damaged checkpoint, and say its new name or why it has none."""
+    try:
+        return f"; it is now {set_aside(checkpoint).name}"
+    except OSError as error:
+        return f"; it could not be renamed ({error.strerror or error})"
 
 
 def newest_whole(found: list[Path]) -> tuple[Content, list[tuple[Path, StateError]]]:

@@ -118,7 +118,7 @@ def set_up(
         policy=policy,
         is_cast=is_cast,
         say=say,
-        saving=Saving(),
+        saving=Saving(say),
         levels=LossesByLevel(task),
         whole_task=whole_task,
         make_task=make,

@@ -1,5 +1,6 @@
 """Checkpoints are written while the training continues, by all processes together, for any number of them."""
 
+import itertools
 import os
 import resource
 import signal
@@ -13,6 +14,8 @@ from safetensors.torch import load_file
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
+from mimic.data.dataset import ClipDataset
+from mimic.data.index import DataError
 from mimic.training.checkpoints import newest_whole
 from mimic.training.loop import train
 from mimic.training.saved import own_share
@@ -106,6 +109,56 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
     train(settings_of(killed), say=Said())
     assert not list(killed.glob(".*"))
     assert digests(killed / "final") == digests(tmp_path / "whole" / "final")
+
+
+def test_a_refused_rename_of_a_checkpoint_ends_no_training(tmp_path, monkeypatch):
+    train(settings_of(tmp_path / "whole", max_steps=6), say=Said())
+    rename, said = os.replace, Said()
+
+    def refuse(source, target):
+        if Path(target).name == "checkpoint-4":
+            raise PermissionError(13, "used by another process", os.fspath(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr("mimic.training.shards.PATIENCE_S", 0.1)
+    train(settings_of(tmp_path / "refused", max_steps=6, validation={"every": 4, "num_clips": 1}), say=said)
+    assert "checkpoint-4 is given up" in str(said)
+    assert [path.name for path in checkpoints(tmp_path / "refused")] == ["checkpoint-2", "checkpoint-6"]
+    assert not list((tmp_path / "refused").glob(".*partial*"))
+    weights = [digests(tmp_path / name / "final")["mimicmotion.safetensors"] for name in ("whole", "refused")]
+    assert weights[0] == weights[1]
+
+
+def test_a_clip_that_cannot_be_read_costs_no_step_that_was_made(tmp_path, monkeypatch):
+    read, count = ClipDataset.__getitem__, itertools.count()
+
+    def fail_in_step_4(dataset, place):
+        if next(count) >= 6:
+            raise DataError("clip.mp4 cannot be read")
+        return read(dataset, place)
+
+    monkeypatch.setattr(ClipDataset, "__getitem__", fail_in_step_4)
+    with pytest.raises(DataError, match=r"clip\.mp4 cannot be read"):
+        train(quick_settings(tmp_path, max_steps=9, checkpoints={"every": 50}), say=Said())
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-3"]
+
+
+def test_a_damaged_checkpoint_that_cannot_be_renamed_does_not_stop_the_next_start(tmp_path, monkeypatch):
+    train(settings_of(tmp_path, max_steps=4), say=Said())
+    (tmp_path / "checkpoint-4" / "facts.json").unlink()
+    rename, said = os.replace, Said()
+
+    def refuse(source, target):
+        if "-damaged" in Path(target).name:
+            raise PermissionError(13, "used by another process", os.fspath(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    train(settings_of(tmp_path, max_steps=4), say=said)
+    assert "could not be renamed (used by another process)" in str(said)
+    assert "going on from" in str(said)
 
 
 def join(environment: dict[str, str]) -> tuple[int, int]:
