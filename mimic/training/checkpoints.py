@@ -122,6 +122,7 @@ def resume(run: TrainingRun, found: list[Path], *, is_dry_run: bool = False) -> 
                 "before, or give another output_dir"
             )
         if OPTIMISER in stored.groups:
+            _check_same_optimiser(run, facts["settings"], checkpoint)
             restore_optimiser(run.optimiser.optimizer, run.parameters, stored, processes=processes)
     if run.accelerator.scaler is not None and facts.get("scaler"):
         run.accelerator.scaler.load_state_dict(facts["scaler"])
@@ -162,6 +163,18 @@ def newest_whole(found: list[Path]) -> tuple[Content, list[tuple[Path, StateErro
         f"{damaged[0][1]}, and no other one is whole ({len(damaged)} looked at); restore one from a copy, or "
         "give another output_dir to start anew"
     )
+
+
+def _check_same_optimiser(run: TrainingRun, before: Mapping[str, Any], checkpoint: Path) -> None:
+    """Raise `ConfigError` if a checkpoint's moments are those of another optimiser."""
+    of_before = before.get("optimiser")
+    was = of_before.get("name") if isinstance(of_before, Mapping) else None
+    now = run.settings.optimiser.name
+    if was is not None and was != now:
+        raise ConfigError(
+            f"{checkpoint} was made with optimiser.name: {was}, whose state {now} cannot take; set it as it "
+            "was, or give another output_dir"
+        )
 
 
 def _agree(run: TrainingRun, checkpoint: Path) -> None:
