@@ -84,7 +84,10 @@ def assess(run: TrainingRun, log: TrainingLog | None) -> None:
     else:
         result = {"failed": run.no_validation}
     figures = result.get("figures", {})
-    value = figures.get(run.settings.validation.best_by, math.nan)
+    best_by = run.settings.validation.best_by
+    value = figures.get(best_by, math.nan)
+    if figures and best_by not in figures:
+        run.say(f"validation after step {step} has no {best_by}, so that it cannot be the best one")
     if value > run.progress.best.get("value", -math.inf):
         run.progress.best = {"step": step, "value": value}
     _note(run, result)
