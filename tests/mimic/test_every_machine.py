@@ -4,6 +4,7 @@ import ctypes
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -280,6 +281,11 @@ def test_no_double_precision_reaches_a_device(family):
             output_type="pt",
         )  # fmt: skip
     assert mode.found == []
+
+
+def test_double_precision_is_made_of_tensors_on_the_cpu_alone():
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "mimic").rglob("*.py")]
+    assert not [text for text in sources if re.search(r"(?<!\.cpu\(\))\.double\(\)", text)]
 
 
 TRAIN = ("train.py", "--config", "configs/train/debug.yaml", "checkpoints.every=2")
