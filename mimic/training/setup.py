@@ -125,7 +125,8 @@ def set_up(
         whole_task=whole_task,
         make_task=make,
     )
-    for line in [*describe(run), *_hands(dataset)]:
+    note = missing_cuda() if accelerator.device.type == "cpu" else None
+    for line in [*([f"note: {note}"] if note else []), *describe(run), *_hands(dataset)]:
         say(line)
     if found:
         resume(run, found, is_dry_run=is_dry_run)

@@ -326,6 +326,14 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
         train(small_settings(tmp_path / "file" / "run"), say=Said())
 
 
+def test_a_torch_without_cuda_beside_an_nvidia_device_is_said_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("mimic.training.setup.missing_cuda", lambda: "torch is built without CUDA")
+    said = Said()
+    train(small_settings(tmp_path), is_dry_run=True, say=said)
+    if not torch.cuda.is_available():
+        assert str(said).splitlines()[0] == "note: torch is built without CUDA"
+
+
 def test_no_folder_for_temporary_files_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "absent")])
