@@ -239,6 +239,18 @@ def test_a_compiled_part_gives_the_same_video(pipe: Any, part: str) -> None:
         setattr(pipe, part, network)
 
 
+@pytest.mark.slow
+def test_each_part_may_have_a_precision_of_its_own(family: str) -> None:
+    plain = latents_of(tiny(family))
+    for name, part in tiny(family).components.items():
+        if isinstance(part, nn.Module):
+            pipe = tiny(family)
+            getattr(pipe, name).to(torch.bfloat16)
+            found = latents_of(pipe)
+            assert found.isfinite().all(), name
+            assert float((found.float() - plain).abs().max()) < 0.5 * float(plain.abs().max()), name
+
+
 def test_an_absent_part_is_named_before_any_work(family: str) -> None:
     pipe = tiny(family)
     pipe.vae = None
