@@ -206,7 +206,9 @@ def test_versions_are_those_that_run():
     assert versions()["torch"] == torch.__version__
 
 
-@pytest.mark.parametrize("text", [r'"D:\new\clip.mp4"', r'"D:\data\clip.mp4"', r'"C:\temp"'])
+@pytest.mark.parametrize(
+    "text", [r'"D:\new\clip.mp4"', r'"D:\data\clip.mp4"', r'"C:\temp"', r'"clips\new"', r'"videos\take 1"']
+)
 def test_backslashes_in_double_quotes_get_a_hint(tmp_path, text):
     (tmp_path / "a.yaml").write_text(f"output_dir: {text}\n")
     with pytest.raises(ConfigError, match=r"In double quotes YAML reads .* single quotes: 'D:\\new'"):
