@@ -68,7 +68,7 @@ class Command:
 def commands() -> Iterator[Command]:
     for path in SOURCES:
         is_yaml = path.suffix == ".yaml"
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
         if is_yaml:
             lines = [line.removeprefix("#") for line in lines if line.startswith("#")]
         for number, line in enumerate(lines):
@@ -81,7 +81,7 @@ def commands() -> Iterator[Command]:
                     break
                 text = f"{text.removesuffix(chr(92)).strip()} {more.strip()}"
             text = re.sub(r" {2,}\(.*\)$", "", text)
-            yield Command(str(path.relative_to(ROOT)), text)
+            yield Command(path.relative_to(ROOT).as_posix(), text)
 
 
 OTHERS = {
@@ -114,7 +114,7 @@ def num_processes(launcher: list[str]) -> int:
 def test_commands_are_found_where_they_stand():
     found = {command.source for command in TRAININGS}
     assert {"configs/accelerate/ddp.yaml", "configs/accelerate/fsdp2.yaml", "docs/finetune.md"} <= found
-    assert {str(p.relative_to(ROOT)) for p in ROOT.glob("configs/train/*.yaml")} <= found
+    assert {p.relative_to(ROOT).as_posix() for p in ROOT.glob("configs/train/*.yaml")} <= found
     assert any(command.text.endswith("num_workers=0 ema_decay=null") for command in TRAININGS), (
         "a second line"
     )

@@ -154,10 +154,10 @@ def test_the_first_signal_is_noted_and_a_second_interrupt_interrupts():
     before = signal.getsignal(signal.SIGINT)
     with StopRequest() as stop:
         assert stop.name is None
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop.name == "SIGINT"
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) == before
 
 
