@@ -139,7 +139,7 @@ def check_compiler(device: torch.device) -> None:
         )
 
 
-def recompile_limits(config: Any) -> dict[str, int]:
+def recompile_limits(config: Any) -> dict[str, Any]:
     """Return the settings of torch's compiler that let it compile `_SHAPES_PER_BLOCK` shapes, by name.
 
     Args:
