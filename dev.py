@@ -37,6 +37,9 @@ _MINIMUM = re.compile(r"^([A-Za-z0-9_.-]+)>=([0-9][0-9a-z.]*)(.*)$")
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what a terminal cannot show is replaced, not an error
+            stream.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] not in COMMANDS:
         print(__doc__, file=sys.stderr)
         return 2

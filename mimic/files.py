@@ -10,16 +10,20 @@ import re
 import shutil
 import stat
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-"""Errors of writing, which do not say to what file."""
+from pose.files import PATIENCE_S, FileInUseError, replace
+
+__all__ = [
+    "ASSETS", "PACKAGE", "FileInUseError", "apply_umask", "local_path", "remove_partial", "replace",
+    "whole_file", "whole_folder", "write_json",
+]  # fmt: skip
 
 PACKAGE = Path(__file__).parent
 ASSETS = PACKAGE / "assets"
-_RETRIES_S = (0.05, 0.1, 0.2, 0.4, 0.5, 0.75)
+FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""Errors of writing, which do not say to what file."""
 # Names that are given below and by the trainer to what is not whole: the number is that of the process.
 _BEGUN = re.compile(r"\.(.+\.)?\d+\.((replaced|mode|old)\.)?partial(\.[^.]+)?|\.engine-\d+\.partial")
 
@@ -53,12 +57,16 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_folder(path: str | os.PathLike[str], *, patience_s: float = PATIENCE_S) -> Iterator[Path]:
     """Give a folder beside ``path`` to fill; it gets the final name if the body succeeds.
 
     All files in it get the mode that new files have (`apply_umask`) and are flushed to disk before it is
-    renamed, and so is the rename. What had the final name before is removed then. When the body raises, the
-    folder beside is removed and nothing else has changed.
+    renamed, and so is the rename. What had the final name before is removed then. When the body raises, or
+    the rename is refused, the folder beside is removed and nothing else has changed.
+
+    Args:
+        path: the final name.
+        patience_s: how long a rename that is refused is tried again.
 
     Raises:
         OSError: a folder cannot be made, flushed or renamed.
@@ -77,30 +85,18 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
                 _flush(os.path.join(place, name))
             _flush(place)
         if path.exists():
-            replace(path, replaced)
-        replace(beside, path)
+            replace(path, replaced, patience_s)
+        try:
+            replace(beside, path, patience_s)
+        except BaseException:
+            if replaced.exists() and not path.exists():
+                replace(replaced, path)
+            raise
         _flush(path.parent)
     finally:
-        for folder in (beside, replaced):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def replace(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Rename as `os.replace` does; if that is refused, try again for two seconds.
-
-    Windows refuses to rename or replace a file that another program has open, for example a virus scanner
-    that looks at every new file.
-
-    Raises:
-        PermissionError: the rename is still refused.
-    """
-    for delay_s in _RETRIES_S:
-        try:
-            os.replace(source, target)
-            return
-        except PermissionError:
-            time.sleep(delay_s)
-    os.replace(source, target)
+        shutil.rmtree(beside, ignore_errors=True)
+        if path.exists():  # else what had the name before is all there is
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
 def apply_umask(paths: Iterable[Path]) -> None:

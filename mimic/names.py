@@ -10,7 +10,9 @@ MAX_STEM_BYTES = 180
 """Of a result's name in UTF-8: what is added to it (``_side_by_side``, a number, ``.partial``, a suffix)
 fits into the 255 bytes that file systems take."""
 
-_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$", re.IGNORECASE)
+_RESERVED = re.compile(
+    r"^(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?$", re.IGNORECASE
+)
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]')
 
 

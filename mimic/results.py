@@ -36,6 +36,10 @@ class ResultError(ValueError):
     """Writing a result would replace a file that is not a result of ours."""
 
 
+class ResultInUseError(PermissionError):
+    """A new result that cannot take its name, because another program has the former one open."""
+
+
 @dataclass(frozen=True)
 class ResultFiles:
     """The files of one result."""
@@ -197,9 +201,16 @@ def finish_placing(staged: Path) -> bool:
         if new.exists():  # else it was moved before the interruption
             if aside != path and path.exists():
                 _move(path, aside)
-            if path.is_dir():
-                shutil.rmtree(path)  # a former folder of pictures that is replaced
-            replace(new, path)
+            try:
+                if path.is_dir():
+                    shutil.rmtree(path)  # a former folder of pictures that is replaced
+                replace(new, path)
+            except PermissionError as error:
+                raise ResultInUseError(
+                    f"{path} cannot be replaced (another program has it open, or it may not be changed); the "
+                    f"new result is whole in {staged}. Free it and rerun the command, which moves the result "
+                    "to its place"
+                ) from error
     (staged / JOURNAL).unlink()
     return True
 

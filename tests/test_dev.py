@@ -137,6 +137,16 @@ def test_an_unknown_command_shows_those_there_are(arguments):
     assert "python dev.py test" in done.stderr
 
 
+def test_what_a_terminal_cannot_show_is_no_error():
+    script = "import dev; dev.main([]); print(chr(0x2026), chr(0x821E))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "cp850"}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"2026" in done.stdout
+
+
 def test_an_old_python_is_told_so(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 9, 0))
     with pytest.raises(dev.SetupError, match=r"needs Python 3\.10 or later.*\n.*PYTHON=python3\.12"):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimic.cli.options import Subparsers, UsageError, add_estimator_options
+from mimic.cli.options import Subparsers, UsageError, add_estimator_options, check_place
 from mimic.sampling.windows import WINDOW_LAYOUTS
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _check_output(output: Path | None) -> None:
         raise UsageError(f"--output is {output}; metrics are written as .json")
     if output.is_dir():
         raise UsageError(f"--output is {output}, a folder; give the name of a file")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    check_place("--output", output)
 
 
 def _tools(options: argparse.Namespace, protocol: Protocol) -> Tools:

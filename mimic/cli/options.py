@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import TypeAlias
 
@@ -63,6 +64,24 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="worker processes (default: one per core; with ray, one per GPU or core of the cluster)",
     )
+
+
+def check_place(option: str, path: Path | None) -> None:
+    """Raise `UsageError` if a file cannot be written there on every system, before anything is computed."""
+    from mimic.names import fault_of, made_safe
+
+    if path is None:
+        return
+    fault = fault_of(path.stem)
+    if fault is not None:
+        better = path.with_name(made_safe(path.stem) + path.suffix)
+        raise UsageError(f"{option} is {path}; {fault}. Choose another name, such as {better}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"{option} is {path}, which cannot be written: {error.strerror or error}") from error
 
 
 def check_workers(options: argparse.Namespace) -> None:

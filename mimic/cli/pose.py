@@ -10,7 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimic.cli.options import PICTURE_SUFFIXES, Subparsers, UsageError, add_estimator_options
+from mimic.cli.options import (
+    PICTURE_SUFFIXES,
+    Subparsers,
+    UsageError,
+    add_estimator_options,
+    check_place,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,6 +89,8 @@ def run(options: argparse.Namespace) -> int:
     _check(options, output)
     is_picture = not is_poses and not is_video(options.input)
     _check_overlay(options, output, is_picture=is_picture)
+    for option, path in (("--output", output), ("--overlay", options.overlay)):
+        check_place(option, path)
     adjustment = _adjustment(options)
     if is_poses:
         PoseSequence.load(options.input)  # told before it is hashed: a pipe would be waited for
@@ -128,11 +136,11 @@ def run(options: argparse.Namespace) -> int:
 def _output(options: argparse.Namespace) -> Path:
     """The file of the poses: as given, or the input's name in the current folder."""
     from mimic.files import local_path
+    from mimic.names import made_safe
 
     if options.output is not None:
         return local_path(options.output)
-    suffix = ".npz" if options.format in (None, "npz") else ".json"
-    return Path(options.input.with_suffix(suffix).name)
+    return Path(made_safe(options.input.stem) + (".npz" if options.format in (None, "npz") else ".json"))
 
 
 def _identity(options: argparse.Namespace) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from mimic.config import CaseSettings, Config, ConfigError
 from mimic.config.loading import build, check_kind, read_yaml
 from mimic.metrics.tools import MetricSettings
+from mimic.names import fault_of, first_clash
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -92,6 +93,9 @@ class VariantSettings(Config):
     def _check_name(cls, name: str) -> str:
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} becomes part of file names; use letters, digits, _ . + -")
+        fault = fault_of(name)
+        if fault is not None:
+            raise ValueError(f"{name!r} becomes the name of a folder; {fault}. Choose another name")
         return name
 
     @model_validator(mode="after")
@@ -173,6 +177,12 @@ class CompareConfig(Config):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"several variants are called {', '.join(twice)}; names must be unique")
+        clash = first_clash(names)
+        if clash is not None:
+            raise ValueError(
+                f"the variants {clash[0]!r} and {clash[1]!r} are one folder on some systems; choose names "
+                "that differ by more than case"
+            )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError("seeds must be different whole numbers from 0 up, at least one")
         if "seed" in self.common:

@@ -37,6 +37,8 @@ _NO_YAML = (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, Att
 _ESCAPED_PATH = re.compile(r"[A-Za-z]:[^\n]*[\x00-\x1f\x85\xa0]")
 _LONGEST = 200  # characters of a value in a message
 _DEEPEST = 20  # parts of a dotted key
+_ESCAPED = re.compile(r"[\x00-\x1f\x85]")
+_PATH_KEY = re.compile(r"(path|dir|folder|videos|cache|model|checkpoint|weights|vae|start_from)$")
 _BACKSLASHES = (
     "In double quotes YAML reads \\ and the letter behind it as one character; write paths with / or in "
     "single quotes: 'D:\\new'"
@@ -98,7 +100,7 @@ def read_yaml(
         raise ConfigError(f"{path}: {_one_line(error)}") from error
     assert isinstance(content, dict)
     for key, value in _texts(content):
-        if _ESCAPED_PATH.match(value):
+        if _ESCAPED_PATH.match(value) or (_PATH_KEY.search(key) and _ESCAPED.search(value)):
             raise ConfigError(
                 f"{path}: {key} is {value!r}, with control characters in a path. {_BACKSLASHES}"
             )

@@ -18,6 +18,7 @@ from mimic.dancers.motion import sample_motion
 from mimic.dancers.noise import add_detector_noise
 from mimic.dancers.render import render
 from mimic.dancers.world import World
+from mimic.files import replace as replace_file
 from mimic.results import PlainFiles, ResultError, hash_of_video, identity_of, set_aside
 from mimic.video import VideoWriter
 from pose import PoseError, PoseSequence
@@ -177,7 +178,7 @@ def _write_clip(clip: RenderedClip, files: PlainFiles, identity: str) -> None:
     made = {path.name: hash_of_video(path) for path in videos}
     replace(clip.poses, metadata={**clip.poses.metadata, "identity": identity, "made": made}).save(poses)
     for path in videos:
-        os.replace(path, video.parent / path.name)
+        replace_file(path, video.parent / path.name)
     with contextlib.suppress(OSError):  # not empty: something is left of a run that was killed
         folder.rmdir()
 

@@ -49,7 +49,7 @@ class CutClips(Protocol):
 
 
 class CacheError(OSError):
-    """A cache whose content is missing or cannot be read."""
+    """A cache whose content is missing, or cannot be read or written."""
 
 
 def weights_digest(modules: Mapping[str, nn.Module]) -> str:
@@ -106,7 +106,8 @@ class EncodingCache:
 
         Raises:
             ConfigError: the dataset crops at random, so that latents cannot be reused (a `ValueError`).
-            OSError: a clip cannot be read, or a file cannot be written.
+            OSError: a clip cannot be read.
+            CacheError: a file cannot be written.
         """
         wanted = dataset.cuts()[rank::num_ranks]
         num_written = 0
@@ -168,8 +169,14 @@ class EncodingCache:
         return self.folder / name[:2] / f"{name}.safetensors", key
 
     def _write(self, path: Path, key: str, content: dict[str, Tensor]) -> None:
-        with whole_file(path) as beside:
-            save_file(content, beside, metadata={"key": key})
+        try:
+            with whole_file(path) as beside:
+                save_file(content, beside, metadata={"key": key})
+        except (OSError, SafetensorError) as error:
+            raise CacheError(
+                f"the cache {self.folder} cannot be written: {' '.join(str(error).split())}. What is in it "
+                "stays; make room, or set memory.cache to another folder, then rerun the command"
+            ) from error
 
 
 def _encode_clip(

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +20,9 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mimic.files import local_path
 from mimic.weights.lora import Lora, LowRank, lora_of, merge, merge_lora, read_lora
-from mimic.weights.sources import resolve_checkpoint
+from mimic.weights.sources import hub_file, looks_like_hub_id, resolve_checkpoint
 
 LORA_FILE = "lora.safetensors"
 """Name of the LoRA's own file in the folder of a trained model."""
@@ -81,10 +82,11 @@ class AdaptedPipeline(DiffusionPipeline):
         """Load a LoRA as an adapter and activate it with weight 1, beside the adapters active already.
 
         Args:
-            pretrained_model_name_or_path_or_dict: a file, a folder with `weight_name` in it (such as
-                ``final/`` of a training), ``hf:owner/name/file``, or the tensors by key.
+            pretrained_model_name_or_path_or_dict: a file, a folder or hub repository (``owner/name``) with
+                `weight_name` in it (such as ``final/`` of a training), ``hf:owner/name/file``, or the tensors
+                by key.
             adapter_name: name for the other methods; by default ``default_0``, ``default_1``, …
-            weight_name: name of the file in a folder.
+            weight_name: name of the file in a folder or repository.
 
         Raises:
             OSError: the file does not exist or cannot be downloaded.
@@ -105,8 +107,13 @@ class AdaptedPipeline(DiffusionPipeline):
             if isinstance(given, Mapping):
                 lora = lora_of(dict(given), networks, source="the given dictionary")
             else:
-                path = Path(given)
-                file = path / weight_name if path.is_dir() else resolve_checkpoint(given)
+                path, name = local_path(given), os.fspath(given)
+                if path.is_dir():
+                    file = path / weight_name
+                elif not path.exists() and looks_like_hub_id(name):
+                    file = hub_file(name, weight_name)
+                else:
+                    file = resolve_checkpoint(given)
                 lora = read_lora(file, networks)
         for layer in lora.layers:
             _check_layer(layer, self._layer(layer))
@@ -285,7 +292,8 @@ class AdaptedPipeline(DiffusionPipeline):
             self._apply()
 
     def _networks(self) -> dict[str, nn.Module]:
-        return {name: part for name, part in self.components.items() if isinstance(part, nn.Module)}
+        parts = {name: part for name, part in self.components.items() if isinstance(part, nn.Module)}
+        return {name: getattr(part, "_orig_mod", part) for name, part in parts.items()}  # of torch.compile
 
     def _layer(self, name: str) -> nn.Module:
         network, _, layer = name.partition(".")
@@ -310,6 +318,7 @@ class AdaptedPipeline(DiffusionPipeline):
     @torch.no_grad()
     def _apply(self) -> None:
         """Put the active adapters into effect, in place of those that were."""
+        had_hooks = bool(self._hooks)
         self._remove()
         active = [self._adapters[name] for name in self.get_active_adapters()]
         changes: dict[str, list[tuple[LowRank, float]]] = {}
@@ -328,6 +337,8 @@ class AdaptedPipeline(DiffusionPipeline):
                     trained = adapter.lora.whole[key].to(value)
                     value = value + adapter.weight * (trained - place.data.float())
             place.data = value.to(place.dtype)
+        if (had_hooks or self._hooks) and "torch._dynamo" in sys.modules:
+            torch.compiler.reset()  # compiled code does not notice that hooks come and go
 
 
 class _AddedChange:

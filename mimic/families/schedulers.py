@@ -30,6 +30,8 @@ CONTINUOUS = (
 )  # fmt: skip
 """Schedulers of diffusers that can run on continuous timesteps, see `set_timesteps`."""
 
+_SIGMAS_OF_FLOW_ALONE = frozenset({"UniPCMultistepScheduler"})
+"""Schedulers whose `set_timesteps` has `sigmas`, and refuses them unless it is set to flow matching."""
 _SVD_SIGMAS = {"sigma_min": 0.002, "sigma_max": 700.0}
 _RHO = 7.0  # of arXiv 2206.00364, equation 5
 _OTHER_SPACINGS = ("use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
@@ -140,7 +142,9 @@ def set_timesteps(
     if name is None:
         scheduler.set_timesteps(num_inference_steps, device=device)
         return
-    if name not in inspect.signature(scheduler.set_timesteps).parameters:
+    bases = {base.__name__ for base in type(scheduler).__mro__}
+    is_of_flow = name == "sigmas" and not bases.isdisjoint(_SIGMAS_OF_FLOW_ALONE)
+    if is_of_flow or name not in inspect.signature(scheduler.set_timesteps).parameters:
         takers = [each for each in DISCRETE if _takes(each, name)]
         raise ValueError(
             f"{name} are given, and {type(scheduler).__name__} does not take them; use one of "
@@ -174,6 +178,8 @@ def _has_interface(scheduler: Any) -> bool:
 def _takes(name: str, argument: str) -> bool:
     import diffusers
 
+    if argument == "sigmas" and name in _SIGMAS_OF_FLOW_ALONE:
+        return False
     try:
         return argument in inspect.signature(getattr(diffusers, name).set_timesteps).parameters
     except ImportError:  # a scheduler whose own dependency is not installed

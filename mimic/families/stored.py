@@ -219,6 +219,7 @@ class StoredPipeline(AdaptedPipeline):
             with quiet_libraries():
                 load_parts(Path(folder), dtype=self.dtype, given={})
         self.generation_defaults = self.generation_defaults or _read_defaults(Path(folder))
+        setattr(self.denoiser, _CARRIED, dict(self.generation_defaults))
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move and cast as in diffusers; the weights can be trained, also under `torch.inference_mode`."""

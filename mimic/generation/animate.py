@@ -39,6 +39,7 @@ from mimic.generation.result import GenerateResult, unwritten_result
 from mimic.generation.stages import Stages
 from mimic.generation.unfinished import FollowedSteps, KeptSteps, Unfinished, finish_interrupted
 from mimic.models.densepose_model import DensePoseModel
+from mimic.names import fault_of
 from mimic.progress import Progress, progress_bar
 from mimic.provenance import described_model, file_facts, versions
 from mimic.results import ResultFiles, check_inputs_stay, hash_of_video, read_result, set_aside
@@ -124,6 +125,9 @@ def generate(
     files = ResultFiles(path, side_by_side_path(path) if chosen.side_by_side else None)
     ranks = pipeline.ranks
     is_writing = ranks is None or ranks.is_first
+    fault = fault_of(stem_of(path))
+    if is_writing and fault is not None:
+        log.warning("output is %s; %s", path, fault)
     kept = None
     if is_writing:
         outputs = [*files, *([preview_path(path)] if chosen.preview else [])]

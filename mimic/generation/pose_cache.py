@@ -78,11 +78,12 @@ class PoseCache:
 
 
 def cache_folder() -> Path | None:
-    """Return the folder of cached poses; None if the cache is disabled."""
+    """Return the folder of cached poses; None if the cache is disabled or this user id has no home folder."""
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
-        return None if named == "off" else Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mimic" / "poses"
+        return None if named == "off" else Path(os.path.expanduser(named))
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return None if cache.startswith("~") else Path(cache) / "mimic" / "poses"
 
 
 @functools.cache

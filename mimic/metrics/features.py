@@ -100,7 +100,7 @@ class FeatureNetwork:
             raise WeightsError(
                 f"{self.path} gave {shape} for {len(frames)} inputs; a feature network returns one row each"
             )
-        return features.flatten(1).double().cpu().numpy()
+        return features.flatten(1).cpu().double().numpy()
 
     def prepared(self, pixels: Tensor) -> Tensor:
         """Pixels ``N x 3 x … x H x W`` in 0 to 255 as the network takes them."""
@@ -157,9 +157,9 @@ class PerceptualDistance:
             a, b = (
                 self._module(p / 255 * scale + shift if scale != 1 else p, return_lpips=True) for p in (x, y)
             )
-            return ((a - b) ** 2).flatten(1).sum(dim=1).double().cpu().numpy()
+            return ((a - b) ** 2).flatten(1).sum(dim=1).cpu().double().numpy()
         found = self._module(*(p / 255 if self._is_range_halved else p / 127.5 - 1 for p in (x, y)))
-        return found.reshape(len(pictures), -1).mean(dim=1).double().cpu().numpy()
+        return found.reshape(len(pictures), -1).mean(dim=1).cpu().double().numpy()
 
     def _pixels(self, frames: Frames) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(frames)).to(self._device).permute(0, 3, 1, 2).float()

@@ -139,6 +139,16 @@ def check_compiler(device: torch.device) -> None:
         )
 
 
+def recompile_limits(config: Any) -> dict[str, Any]:
+    """Return the settings of torch's compiler that let it compile `_SHAPES_PER_BLOCK` shapes, by name.
+
+    Args:
+        config: `torch._dynamo.config`; torch 2.6 has the former names.
+    """
+    name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
+    return {name: _SHAPES_PER_BLOCK, f"accumulated_{name}": 8 * _SHAPES_PER_BLOCK}
+
+
 @contextmanager
 def compiled_blocks(network: Any, **options: Any) -> Iterator[None]:
     """Inside the context, the repeated blocks of a network are compiled, each class once for all layers.
@@ -150,11 +160,7 @@ def compiled_blocks(network: Any, **options: Any) -> Iterator[None]:
     names = set(getattr(network, "_repeated_blocks", None) or ())
     blocks = [module for module in network.modules() if type(module).__name__ in names]
     former = [block._compiled_call_impl for block in blocks]
-    limits: dict[str, Any] = {
-        "recompile_limit": _SHAPES_PER_BLOCK,
-        "accumulated_recompile_limit": 8 * _SHAPES_PER_BLOCK,
-    }
-    with torch._dynamo.config.patch(**limits):
+    with torch._dynamo.config.patch(**recompile_limits(torch._dynamo.config)):
         try:
             for block in blocks:
                 block.compile(fullgraph=True, **options)

@@ -68,7 +68,9 @@ def assess(run: TrainingRun, log: TrainingLog | None) -> None:
     Raises:
         StateError: the checkpoint or the result cannot be written.
     """
-    run.saving.wait()  # whatever the validation ends with, the steps are on the disk
+    run.saving.wait(is_needed=False)  # whatever the validation ends with, the steps are on the disk
+    if run.saving.is_lost:
+        return  # there is no checkpoint to write the result into
     step = run.progress.step
     attempts = (run.facts.get("validation") or {}).get("attempts", 0)
     if attempts >= MOST_ATTEMPTS:
@@ -82,7 +84,10 @@ def assess(run: TrainingRun, log: TrainingLog | None) -> None:
     else:
         result = {"failed": run.no_validation}
     figures = result.get("figures", {})
-    value = figures.get(run.settings.validation.best_by, math.nan)
+    best_by = run.settings.validation.best_by
+    value = figures.get(best_by, math.nan)
+    if figures and best_by not in figures:
+        run.say(f"validation after step {step} has no {best_by}, so that it cannot be the best one")
     if value > run.progress.best.get("value", -math.inf):
         run.progress.best = {"step": step, "value": value}
     _note(run, result)

@@ -122,16 +122,24 @@ def resume(run: TrainingRun, found: list[Path], *, is_dry_run: bool = False) -> 
                 "before, or give another output_dir"
             )
         if OPTIMISER in stored.groups:
+            _check_same_optimiser(run, facts["settings"], checkpoint)
             restore_optimiser(run.optimiser.optimizer, run.parameters, stored, processes=processes)
     if run.accelerator.scaler is not None and facts.get("scaler"):
         run.accelerator.scaler.load_state_dict(facts["scaler"])
     run.progress, run.facts = progress, facts
     run.progress.saved = progress.step
     for path, error in damaged:
-        place = "" if is_dry_run or not run.is_main else f"; it is now {set_aside(path).name}"
-        run.say(f"{error}{place}")
+        run.say(f"{error}{'' if is_dry_run or not run.is_main else _set_aside(path)}")
     run.say(f"going on from {checkpoint}")
     _report_changes(run, facts["settings"])
+
+
+def _set_aside(checkpoint: Path) -> str:
+    """Rename a damaged checkpoint, and say its new name or why it has none."""
+    try:
+        return f"; it is now {set_aside(checkpoint).name}"
+    except OSError as error:
+        return f"; it could not be renamed ({error.strerror or error})"
 
 
 def newest_whole(found: list[Path]) -> tuple[Content, list[tuple[Path, StateError]]]:
@@ -155,6 +163,18 @@ def newest_whole(found: list[Path]) -> tuple[Content, list[tuple[Path, StateErro
         f"{damaged[0][1]}, and no other one is whole ({len(damaged)} looked at); restore one from a copy, or "
         "give another output_dir to start anew"
     )
+
+
+def _check_same_optimiser(run: TrainingRun, before: Mapping[str, Any], checkpoint: Path) -> None:
+    """Raise `ConfigError` if a checkpoint's moments are those of another optimiser."""
+    of_before = before.get("optimiser")
+    was = of_before.get("name") if isinstance(of_before, Mapping) else None
+    now = run.settings.optimiser.name
+    if was is not None and was != now:
+        raise ConfigError(
+            f"{checkpoint} was made with optimiser.name: {was}, whose state {now} cannot take; set it as it "
+            "was, or give another output_dir"
+        )
 
 
 def _agree(run: TrainingRun, checkpoint: Path) -> None:

@@ -112,6 +112,12 @@ def make_accelerator(settings: TrainSettings) -> Any:
     # accelerate keeps its settings for the life of the process; another training may have other ones.
     AcceleratorState._reset_state()
     launched = launched_processes()
+    if launched > 1 and "RANK" not in os.environ and "LOCAL_RANK" not in os.environ and not _is_mpi():
+        raise ConfigError(
+            f"the launcher started {launched} processes ({_SIZES[0]}), but 1 would train together: the "
+            "environment does not say which one this is (RANK). Unset WORLD_SIZE, or launch with `accelerate "
+            "launch` or torchrun"
+        )
     accelerator = Accelerator(
         log_with=settings.tracker,
         project_dir=None if settings.tracker is None else str(settings.output_dir),
@@ -164,6 +170,10 @@ def launched_processes() -> int:
             f"GPU{'s' * (num_gpus > 1)}; start one for each"
         )
     return max(sizes)
+
+
+def _is_mpi() -> bool:
+    return any(name in os.environ for name in _SIZES[1:])
 
 
 def launched_here() -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ from mimic.training.run import TrainingRun
 from mimic.training.settings import TrainSettings, learning_rate
 from mimic.training.setup import check_folder, set_up
 from mimic.training.signals import StopRequest
-from mimic.training.state import checkpoints
+from mimic.training.state import StateError, checkpoints
 from mimic.training.trackers import Tracker
+from mimic.training.workers import WorkerError
 
 
 class TrainingError(RuntimeError):
@@ -106,7 +107,7 @@ def train(
         log = _open_log(run, is_quiet=is_quiet) if run.is_main else None
         try:
             stopped_by = _steps(run, log, stop)
-            run.saving.wait()
+            run.saving.wait(is_needed=stopped_by is not None)
         finally:
             run.saving.close()
             if log is not None:
@@ -142,7 +143,13 @@ def _steps(run: TrainingRun, log: TrainingLog | None, stop: StopRequest) -> str 
             log.pause()
     batches = run.batches()
     while progress.step < settings.max_steps:
-        step, is_asked = one_step(run, batches, is_asked_to_stop=stop.name is not None)
+        try:
+            step, is_asked = one_step(run, batches, is_asked_to_stop=stop.name is not None)
+        except StateError:
+            raise
+        except (OSError, ValueError, WorkerError):  # a clip that cannot be read, a dead worker
+            _keep_steps(run)
+            raise
         is_last = progress.step == settings.max_steps
         if log is not None:
             log.write(progress.step, _record(run, step), waited=step.waited)
@@ -158,6 +165,21 @@ def _steps(run: TrainingRun, log: TrainingLog | None, stop: StopRequest) -> str 
         if is_asked and not is_last:
             return stop.name or "a signal to another process"
     return None
+
+
+def _keep_steps(run: TrainingRun) -> None:
+    """Save the steps made so far, before an error of the data ends the training.
+
+    Only where one process trains, since all would have to take part, and not with DeepSpeed, which may have
+    part of a step in its buffers.
+    """
+    is_alone = run.accelerator.num_processes == 1 and not is_deepspeed(run.accelerator)
+    if not is_alone or run.progress.step in (0, run.progress.saved):
+        return
+    with suppress(OSError):
+        save(run)
+        run.saving.wait()
+        run.say(f"checkpoint-{run.progress.step} holds the steps made so far; rerun the command to resume")
 
 
 def one_step(
@@ -205,7 +227,7 @@ def one_step(
     mean_loss, mean_norm, asked, mean_waited, failed, hands, *rest = averages(summary, accelerator)
     mean_terms, level_sums = rest[: len(names)], rest[len(names) :]
     if failed:
-        run.saving.wait()  # raises in all processes
+        run.saving.wait(is_needed=False)  # raises in all processes
     is_skipped = _apply(run, mean_loss, mean_norm)
     progress.step += 1
     progress.skipped += is_skipped

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from mimic.training.shards import CheckpointWriter, ignore_single_process, reasons
+from mimic.training.shards import CheckpointWriter, ignore_single_process, is_refused_rename, reasons
 from mimic.training.state import StateError, not_written
 
 _LONGEST = timedelta(hours=2)
@@ -26,7 +26,10 @@ class Saving:
     A checkpoint gets its name when all processes have written and flushed their parts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None] = lambda line: None) -> None:
+        self._say = say
+        self.is_lost = False
+        """Whether the last checkpoint was given up, because its rename was refused."""
         self.processes: Any = None
         """Process group of its own, so that its exchanges do not mix with those of training; None alone."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -55,8 +58,8 @@ class Saving:
         Raises:
             StateError: the previous checkpoint could not be written.
         """
-        self.wait()
-        self._checkpoint = checkpoint
+        self.wait(is_needed=False)
+        self._checkpoint, self.is_lost = checkpoint, False
         self._writer = CheckpointWriter(checkpoint, facts=facts, add=add, finished=finished)
         ignore_single_process()
         started = async_save(
@@ -72,8 +75,12 @@ class Saving:
         """Whether the last checkpoint could not be written, as far as this process knows."""
         return self._future is not None and self._future.done() and self._future.exception() is not None
 
-    def wait(self) -> None:
+    def wait(self, *, is_needed: bool = True) -> None:
         """Wait until the last checkpoint is whole.
+
+        Args:
+            is_needed: raise also if nothing but its rename was refused; else say so, and the training
+                continues without it.
 
         Raises:
             StateError: in all processes, if it could not be written in one of them.
@@ -86,6 +93,13 @@ class Saving:
         if error is None:
             return
         self._writer.discard(error)
+        if not is_needed and is_refused_rename(error):
+            self.is_lost = True
+            self._say(
+                f"{self._checkpoint.name} is given up: its rename was refused for a minute, because another "
+                "program has it open; the training continues, and the next checkpoint is tried"
+            )
+            return
         text = reasons(error) if isinstance(error, CheckpointException) else str(error)
         raise not_written(self._checkpoint, text) from error
 

@@ -20,6 +20,8 @@ from mimic.data.dataset import ClipDataset, build_dataset
 from mimic.data.hands import MOST_CLIPS, all_thresholds, hand_shares
 from mimic.data.hands import describe as describe_hands
 from mimic.data.settings import DataSettings
+from mimic.data.transforms import as_pixels
+from mimic.devices import missing_cuda
 from mimic.families.task import TrainingTask
 from mimic.files import local_path, remove_partial
 from mimic.metrics.identity import FaceModel
@@ -118,12 +120,13 @@ def set_up(
         policy=policy,
         is_cast=is_cast,
         say=say,
-        saving=Saving(),
+        saving=Saving(say),
         levels=LossesByLevel(task),
         whole_task=whole_task,
         make_task=make,
     )
-    for line in [*describe(run), *_hands(dataset)]:
+    note = missing_cuda() if accelerator.device.type == "cpu" else None
+    for line in [*([f"note: {note}"] if note else []), *describe(run), *_hands(dataset)]:
         say(line)
     if found:
         resume(run, found, is_dry_run=is_dry_run)
@@ -181,7 +184,17 @@ def _validation_clips(settings: TrainSettings, data: DataSettings) -> tuple[list
         model = FaceModel(local_path(settings.validation.face_model))
     except (OSError, PoseError) as error:
         raise ConfigError(f"validation.face_model: {error}") from error
-    return chosen, Faces(model, [poses for _, poses in found])
+    faces = Faces(model, [poses for _, poses in found])
+    if best_by == "identity" and not any(_shows_face(faces, n, sample) for n, sample in enumerate(chosen)):
+        raise ConfigError(
+            f"validation.best_by is identity, but none of the {len(chosen)} validation clips shows a face; "
+            "raise validation.num_clips, or use best_by: psnr"
+        )
+    return chosen, faces
+
+
+def _shows_face(faces: Faces, number: int, sample: Sample) -> bool:
+    return bool(faces.measure(number, sample, as_pixels(sample.frames) / 2 + 0.5))
 
 
 def _encoded(

@@ -25,9 +25,11 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
-from mimic.files import whole_folder
+from mimic.files import FileInUseError, whole_folder
 from mimic.training.state import write_facts
 
+PATIENCE_S = 60.0
+"""How long the rename of a checkpoint that is refused is tried again, in the background."""
 OFFSETS = "mimic.offsets"
 """Key of a file's header: JSON with shape and offset of each tensor of which the file has a part."""
 
@@ -94,7 +96,7 @@ class CheckpointWriter(StorageWriter):
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
         """Make the folder and tell every process its place in it."""
-        self._beside = self._open.enter_context(whole_folder(self._checkpoint))
+        self._beside = self._open.enter_context(whole_folder(self._checkpoint, patience_s=PATIENCE_S))
         places = [(str(self._beside), number, len(plans)) for number in range(len(plans))]
         return [replace(plan, storage_data=place) for plan, place in zip(plans, places)]
 
@@ -140,6 +142,12 @@ class CheckpointWriter(StorageWriter):
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
         """Return False: the folder is given when a writer is made."""
         return False
+
+
+def is_refused_rename(error: BaseException) -> bool:
+    """Whether a checkpoint was written and only its rename was refused, because a program has it open."""
+    failures = error.failures.values() if isinstance(error, CheckpointException) else [(error, None)]
+    return all(isinstance(failure, FileInUseError) for failure, _ in failures)
 
 
 def reasons(error: CheckpointException) -> str:

@@ -149,10 +149,14 @@ def set_aside(checkpoint: Path) -> Path:
 
     Returns:
         its new place, ``checkpoint-<number>-damaged``, or that with another number after it.
+
+    Raises:
+        OSError: another program has it open.
     """
     names = (f"{checkpoint.name}-damaged{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
     free = next(name for name in names if not os.path.lexists(checkpoint.with_name(name)))
-    return checkpoint.rename(checkpoint.with_name(free))
+    replace(checkpoint, checkpoint.with_name(free))
+    return checkpoint.with_name(free)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -209,7 +209,8 @@ def _float_tiff(path: Path) -> NDArray[Any] | None:
             return None
     with _quiet_opencv():  # what is wrong is said by us
         try:
-            array = cv2.imread(os.fspath(path), cv2.IMREAD_UNCHANGED)
+            # OpenCV opens no path with letters outside ASCII on Windows.
+            array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
         except cv2.error:
             return None
     if array is None or array.ndim != 3 or array.shape[2] not in (3, 4):

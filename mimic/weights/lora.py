@@ -1,8 +1,9 @@
 """Read LoRA files, and merge them into a model.
 
 For each changed layer, a file has ``<layer>.lora_A.weight`` (rank x inputs), ``<layer>.lora_B.weight``
-(outputs x rank) and ``<layer>.alpha``; the layer's weight becomes ``W + alpha / rank * B A`` (LoRA,
-arXiv 2106.09685). Any other key is a tensor that was fully trained and replaces the model's.
+(outputs x rank) and ``<layer>.alpha`` (the rank if it is left out, as in files of diffusers and peft); the
+layer's weight becomes ``W + alpha / rank * B A`` (LoRA, arXiv 2106.09685). Any other key is a tensor that was
+fully trained and replaces the model's.
 """
 
 from __future__ import annotations
@@ -94,6 +95,8 @@ def lora_of(state: State, networks: Mapping[str, nn.Module], *, source: str) -> 
     layers = {key.removesuffix(DOWN) for key in state if key.endswith(DOWN)}
     if not layers:
         raise WeightsError(f"{source} holds no LoRA weights; expected keys such as unet.….lora_A.weight.")
+    downs = {layer: state[layer + DOWN] for layer in layers if state[layer + DOWN].ndim}
+    state = {**{layer + ALPHA: torch.tensor(float(len(down))) for layer, down in downs.items()}, **state}
     keys = {layer: [layer + end for end in (DOWN, UP, ALPHA)] for layer in sorted(layers)}
     own = {key for group in keys.values() for key in group}
     missing = sorted(own - set(state))

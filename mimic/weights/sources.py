@@ -87,7 +87,7 @@ def resolve(
             return folder
         if folder.is_file():
             raise SourceError(f"{folder} is a file; a model is a folder in diffusers' layout, or a hub id")
-        if not _looks_like_hub_id(text):
+        if not looks_like_hub_id(text):
             raise SourceError(f"there is no model folder {folder}{_remedy(folder)}")
     repository = text.removeprefix("hf:")
     if not _HUB_ID.fullmatch(repository):
@@ -386,7 +386,8 @@ def _remedy(path: Path) -> str:
     return f". Get it with `mimic download {release}`" if release is not None else ""
 
 
-def _looks_like_hub_id(text: str) -> bool:
+def looks_like_hub_id(text: str) -> bool:
+    """Whether a name can be one on the Hugging Face hub, and is not written like a path."""
     is_path = text.startswith((".", "/", "~")) or "\\" in text or text.endswith(_FILE_SUFFIXES)
     return bool(_HUB_ID.fullmatch(text)) and not is_path
 

@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pose.files import replace
 from pose.types import MAX_SIDE, PoseError
 
 _LARGEST = 1e300  # whole numbers in JSON may be larger than any float
@@ -57,7 +58,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        replace(beside, path)
     except OSError as error:
         if error.filename is not None or error.errno is None:
             raise

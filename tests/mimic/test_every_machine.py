@@ -4,6 +4,7 @@ import ctypes
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,13 +20,15 @@ from mimic.config.loading import ConfigError, read_yaml
 from mimic.devices import missing_cuda
 from mimic.families.registry import FAMILIES
 from mimic.files import replace, write_json
+from mimic.generation.pose_cache import cache_folder
 from mimic.metrics.features import load_torchscript
 from mimic.provenance import versions
-from mimic.results import ResultFiles, set_aside
+from mimic.results import ResultFiles, ResultInUseError, finish_placing, place, set_aside
 from mimic.training import signals
 from mimic.training.workers import WorkerError, samples_or_raise
 from mimic.video import VideoWriter
 from mimic.video.write import VideoWriteError
+from pose import PoseSequence
 from pose.dwpose import weights_folder
 from pose.session import has_nvidia_device
 from tests.tiny import random_image, random_poses
@@ -92,6 +95,31 @@ def test_a_former_result_that_is_open_is_copied_aside(tmp_path, monkeypatch):
     assert files.video.read_bytes() == b"new"
 
 
+def test_a_new_result_whose_former_one_is_open_stays_whole_and_is_named(tmp_path, monkeypatch):
+    files = ResultFiles(tmp_path / "dance.mp4")
+    staged = tmp_path / "dance.unfinished" / "1"
+    staged.mkdir(parents=True)
+    for path in files:
+        path.write_bytes(b"former")
+    for path in files.inside(staged):
+        path.write_bytes(b"new")
+    refusals = Refusals(monkeypatch, 1000, names=["dance.mp4"])
+    with pytest.raises(ResultInUseError, match=r"dance\.mp4 cannot be replaced .*dance\.unfinished"):
+        place(staged, files, is_former_kept=True)
+    assert files.inside(staged).video.read_bytes() == b"new"
+    refusals.left = 0
+    assert finish_placing(staged)
+    assert [path.read_bytes() for path in files] == [b"new", b"new"]
+    assert files.numbered(1).video.read_bytes() == b"former"
+
+
+def test_poses_are_written_although_a_scanner_looks_at_them_for_a_moment(tmp_path, monkeypatch):
+    refusals = Refusals(monkeypatch, 3)
+    PoseSequence(np.zeros((1, 1, 134, 2)), np.ones((1, 1, 134)), 16, 16).save(tmp_path / "a.npz")
+    assert refusals.left == 0
+    assert len(PoseSequence.load(tmp_path / "a.npz")) == 1
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "cp850", "ascii"])
 def test_streams_replace_what_they_cannot_show(tmp_path, encoding):
     folder = tmp_path / "舞蹈 → こんにちは"
@@ -131,7 +159,7 @@ def test_onnxruntime_sends_and_stores_nothing(tmp_path, script):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows always has a home folder")
-def test_a_user_without_a_home_folder_can_run_doctor(monkeypatch):
+def test_a_user_without_a_home_folder_can_run_doctor_and_the_demonstration(monkeypatch):
     """Nor a folder for temporary files, as in a container with a read-only root."""
     import pwd
     import tempfile
@@ -145,11 +173,12 @@ def test_a_user_without_a_home_folder_can_run_doctor(monkeypatch):
         raise FileNotFoundError("No usable temporary directory found")
 
     monkeypatch.setattr(tempfile, "gettempdir", none_writable)
-    for name in ("HOME", "XDG_CACHE_HOME", "MIMIC_DWPOSE"):
+    for name in ("HOME", "XDG_CACHE_HOME", "MIMIC_DWPOSE", "MIMIC_POSE_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     assert weights_folder().is_absolute()
     assert any("blazepose" in line for line in doctor.report())
+    assert cache_folder() is None, "the demonstration runs without a cache of poses"
 
 
 class Driver:
@@ -177,7 +206,9 @@ def test_versions_are_those_that_run():
     assert versions()["torch"] == torch.__version__
 
 
-@pytest.mark.parametrize("text", [r'"D:\new\clip.mp4"', r'"D:\data\clip.mp4"', r'"C:\temp"'])
+@pytest.mark.parametrize(
+    "text", [r'"D:\new\clip.mp4"', r'"D:\data\clip.mp4"', r'"C:\temp"', r'"clips\new"', r'"videos\take 1"']
+)
 def test_backslashes_in_double_quotes_get_a_hint(tmp_path, text):
     (tmp_path / "a.yaml").write_text(f"output_dir: {text}\n")
     with pytest.raises(ConfigError, match=r"In double quotes YAML reads .* single quotes: 'D:\\new'"):
@@ -252,6 +283,11 @@ def test_no_double_precision_reaches_a_device(family):
             output_type="pt",
         )  # fmt: skip
     assert mode.found == []
+
+
+def test_double_precision_is_made_of_tensors_on_the_cpu_alone():
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "mimic").rglob("*.py")]
+    assert not [text for text in sources if re.search(r"(?<!\.cpu\(\))\.double\(\)", text)]
 
 
 TRAIN = ("train.py", "--config", "configs/train/debug.yaml", "checkpoints.every=2")

@@ -9,8 +9,8 @@ from mimic import names
 
 @pytest.mark.parametrize(
     "name",
-    ["take:1", "what?", "con", "NUL.mp4", "a/b", "a\\b", "tab\there", "end.", " lead", "-o", "", "..",
-     "é" * 100, "bad\udcff"],
+    ["take:1", "what?", "con", "NUL.mp4", "con .a", "CONIN$", "a/b", "a\\b", "tab\there", "end.", " lead",
+     "-o", "", "..", "é" * 100, "bad\udcff"],
 )  # fmt: skip
 def test_a_name_that_some_system_refuses_has_a_fault_and_a_safe_neighbour(name: str) -> None:
     assert names.fault_of(name) is not None

@@ -251,8 +251,8 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
 
     def _see(self, latents_1Chw: Tensor, embedding_11D: Tensor) -> ReferenceBank:
         """Run the reference network on a clean picture (timestep 0) and return its features."""
-        bank = ReferenceBank()
-        self.reference_unet(latents_1Chw, 0, embedding_11D, bank)
+        bank, dtype = ReferenceBank(), self.reference_unet.dtype
+        self.reference_unet(latents_1Chw.to(dtype), 0, embedding_11D.to(dtype), bank)
         return bank
 
     def predict_window(

@@ -318,8 +318,8 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
             of_window = conditions.controls[window.video](window.latents[0], window.t, window.frames)
             residuals = of_window.repeated(len(branches))
             added = {
-                "down_block_additional_residuals": residuals.down,
-                "mid_block_additional_residual": residuals.mid,
+                "down_block_additional_residuals": [each.to(self.unet.dtype) for each in residuals.down],
+                "mid_block_additional_residual": residuals.mid.to(self.unet.dtype),
             }
         texts = [conditions.text if each else conditions.unconditional_text for each in branches]
         return self.unet(
@@ -341,7 +341,8 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
             seen.t, seen.banks = t, []
             for latents in conditions.reference_latents.split(1):
                 bank = ReferenceBank("midup")
-                self.appearance_encoder(latents, t, conditions.text, bank)
+                dtype = self.appearance_encoder.dtype
+                self.appearance_encoder(latents.to(dtype), t, conditions.text.to(dtype), bank)
                 is_rounded = Faults.of(plan.settings).float16_bank
                 bank = bank.rounded(torch.float16) if is_rounded else bank
                 seen.banks.append(bank.projected_by(self.unet) if plan.is_optimized else bank)

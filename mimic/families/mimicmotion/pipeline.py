@@ -249,7 +249,7 @@ class MimicMotionPipeline(AnimationPipeline[MimicMotionSettings, Conditions]):
         references = torch.stack([each.reference_latents[video] for each in given])[:, None]
         poses = None
         if conditions.pose_features is not None and any(branches):
-            pose = conditions.pose_features(window.frames, video)[0]
+            pose = conditions.pose_features(window.frames, video)[0].to(self.unet.dtype)
             poses = torch.cat([pose if each else torch.zeros_like(pose) for each in branches])
         noisy = window.latents.expand(len(branches), -1, -1, -1, -1)
         return self.unet(

@@ -169,6 +169,7 @@ def test_unequal_and_unpaired_clips_are_measured_when_allowed():
     [
         (["-o", "figures.txt"], "metrics are written as .json"),
         (["-o", "folder.json"], "a folder; give the name of a file"),
+        (["-o", "con.json"], "Windows keeps that name for a device"),
         (["--tile-size", "8"], "belong together"),
         (["--tile-size", "-8", "--tile-overlap", "2"], "a window holds at least one frame"),
         (["--tile-size", "8", "--tile-overlap", "8"], "smaller than the window"),

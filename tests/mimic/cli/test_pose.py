@@ -83,6 +83,24 @@ def test_an_overlay_that_cannot_be_written_is_refused(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "message"),
+    [
+        ("-o", "take:1.npz", "such as take_1.npz"),
+        ("-o", "con.npz", "such as _con.npz"),
+        ("--overlay", "what?.mp4", "such as what_.mp4"),
+        ("-o", "dance.mp4/a.npz", "cannot be written"),
+    ],
+)
+def test_files_that_some_system_cannot_write_are_refused_before_any_work(
+    option: str, name: str, message: str, dancer: RenderedClip, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_dancer(Path("dance.mp4"), dancer)
+    assert main([*OF_ONE_FRAME, option, name]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in Path().iterdir()] == ["dance.mp4"]
+
+
 def test_poses_are_written_as_other_programs_read_them(dancer: RenderedClip) -> None:
     write_dancer(Path("dance.mp4"), dancer)
     for kind in ("openpose", "coco"):

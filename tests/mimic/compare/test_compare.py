@@ -260,6 +260,9 @@ def test_what_cannot_be_compared_is_told_before_anything_is_made(toy, tmp_path):
     ("change", "message"),
     [
         ({"variants": [{"name": "a", "model": "m"}] * 2}, "called a; names must be unique"),
+        ({"variants": [{"name": "con", "model": "m"}]}, "Windows keeps that name for a device"),
+        ({"variants": [{"name": "a.", "model": "m"}]}, "ends with a full stop"),
+        ({"variants": [{"name": n, "model": "m"} for n in ("Ours", "ours")]}, "'Ours' and 'ours' are one"),
         ({"variants": [{"name": "a/b", "model": "m"}]}, "part of file names"),
         ({"variants": [{"name": "a", "model": "m", "settings": {"fusoin": "none"}}]}, "did you mean fusion"),
         ({"variants": [{"name": "a", "model": "m", "settings": {"seed": 1}}]}, "same for all"),

@@ -156,6 +156,12 @@ def test_a_damaged_file_is_told(data: Path) -> None:
         dataset.with_cache(cache)[0, 0]
 
 
+def test_a_cache_that_cannot_be_written_is_one_sentence(data: Path) -> None:
+    (data / "cache").write_text("in the way")
+    with pytest.raises(CacheError, match=r"cache cannot be written: .*memory\.cache to another folder"):
+        cache_of(data).fill(dataset_of(data), Encoders())
+
+
 def test_an_interrupted_encoding_leaves_no_file(data: Path) -> None:
     class Failing(Encoders):
         def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:

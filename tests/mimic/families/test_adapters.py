@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from mimic.families.adapters import AdaptedPipeline
 from mimic.families.mimicmotion.training import MimicMotionTask
 from mimic.training.lora import adapted_layers, add_lora, lora_state
 from mimic.training.settings import LoraSettings
@@ -149,6 +150,51 @@ def test_adapters_that_would_leave_weights_without_numbers_are_not_fused(tmp_pat
     assert pipe.get_list_adapters()
     pipe.unload_lora_weights()
     assert all(torch.equal(value, before[name]) for name, value in state_of(pipe).items())
+
+
+def test_a_file_without_alpha_has_its_rank_for_it(tmp_path):
+    state = trained_file(tmp_path / "with.safetensors", 1)
+    without = {key: value for key, value in state.items() if not key.endswith(".alpha")}
+    ranked = {key: torch.tensor(2.0) if key.endswith(".alpha") else value for key, value in state.items()}
+    outputs = []
+    for given in (without, ranked):
+        pipe = tiny().pipeline()
+        pipe.load_lora_weights(given)
+        outputs.append(output(pipe))
+    assert torch.equal(*outputs)
+
+
+def test_a_repository_is_named_as_in_diffusers(files, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "mimic.families.adapters.hub_file", lambda *given: asked.append(given) or files / given[1]
+    )
+    pipe = tiny().pipeline()
+    pipe.load_lora_weights("owner/name", weight_name="1.safetensors")
+    assert asked == [("owner/name", "1.safetensors")]
+    assert pipe.get_active_adapters() == ["default_0"]
+
+
+class Small(AdaptedPipeline):
+    def __init__(self, unet):
+        super().__init__()
+        self.register_modules(unet=unet)
+
+
+def test_adapters_of_a_compiled_network_come_and_go():
+    """Compiled code looks at the hooks of a network once."""
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Linear(4, 3), nn.SiLU()), torch.rand(2, 4)
+    lora = {"unet.0.lora_A.weight": torch.rand(2, 4), "unet.0.lora_B.weight": torch.rand(3, 2)}
+    before = network(x).detach()
+    change = lora["unet.0.lora_B.weight"] @ lora["unet.0.lora_A.weight"]
+    adapted = nn.functional.silu(nn.functional.linear(x, network[0].weight + change, network[0].bias))
+    pipe = Small(torch.compile(network, backend="eager"))
+    for _ in range(2):
+        torch.testing.assert_close(pipe.unet(x), before)
+        pipe.load_lora_weights(lora)
+        torch.testing.assert_close(pipe.unet(x), adapted)
+        pipe.unload_lora_weights()
 
 
 @pytest.mark.parametrize(

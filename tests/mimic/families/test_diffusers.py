@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import threading
@@ -60,6 +61,16 @@ def test_a_second_pipeline_of_the_same_parts_has_the_same_defaults(family: str) 
         assert second.denoiser is pipe.denoiser
         second.generation_defaults["num_inference_steps"] = 9
         assert pipe.generation_defaults["num_inference_steps"] == 3, "the first pipeline is left alone"
+
+
+def test_parts_taken_one_by_one_of_a_loaded_model_bring_its_defaults(family: str, tmp_path: Path) -> None:
+    pipe = tiny(family)
+    pipe.generation_defaults = {"num_inference_steps": 3, "height": HEIGHT, "width": WIDTH}
+    pipe.save_pretrained(tmp_path)
+    loaded = type(pipe).from_pretrained(tmp_path)
+    names = [name for name in inspect.signature(type(pipe).__init__).parameters if name != "self"]
+    second = type(pipe)(**{name: getattr(loaded, name) for name in names})
+    assert second.generation_defaults == pipe.generation_defaults
 
 
 def test_diffusers_own_class_loads_a_saved_model_strictly(pipe: Any, tmp_path: Path) -> None:
@@ -237,6 +248,18 @@ def test_a_compiled_part_gives_the_same_video(pipe: Any, part: str) -> None:
         assert torch.equal(pipe(IMAGE, POSES, **call).frames, expected)
     finally:
         setattr(pipe, part, network)
+
+
+@pytest.mark.slow
+def test_each_part_may_have_a_precision_of_its_own(family: str) -> None:
+    plain = latents_of(tiny(family))
+    for name, part in tiny(family).components.items():
+        if isinstance(part, nn.Module):
+            pipe = tiny(family)
+            getattr(pipe, name).to(torch.bfloat16)
+            found = latents_of(pipe)
+            assert found.isfinite().all(), name
+            assert float((found.float() - plain).abs().max()) < 0.5 * float(plain.abs().max()), name
 
 
 def test_an_absent_part_is_named_before_any_work(family: str) -> None:

@@ -123,6 +123,19 @@ def test_settings_that_cannot_work_are_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_schedulers_named_as_taking_sigmas_take_them() -> None:
+    config, sigmas = diffusers.DDIMScheduler().config, [10.0, 1.0]
+    with pytest.raises(ValueError, match="DDIMScheduler does not take them; use one of") as told:
+        set_timesteps(diffusers.DDIMScheduler(), "discrete", 4, sigmas=sigmas)
+    for name in str(told.value).partition("use one of ")[2].partition(", or num")[0].split(", "):
+        scheduler = getattr(diffusers, name).from_config(config)
+        set_timesteps(scheduler, "discrete", 4, sigmas=sigmas)
+        assert len(scheduler.timesteps) == 2
+    unipc = diffusers.UniPCMultistepScheduler.from_config(config)
+    with pytest.raises(ValueError, match="UniPCMultistepScheduler does not take them; use one of Euler"):
+        set_timesteps(unipc, "discrete", 4, sigmas=sigmas)
+
+
 def test_a_users_own_scheduler_is_accepted() -> None:
     class Own(diffusers.DDIMScheduler):
         """Another step, perhaps."""

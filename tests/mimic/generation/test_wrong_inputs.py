@@ -38,6 +38,14 @@ def test_wrong_settings_are_told_and_nothing_is_written(stage: Stage, pipeline: 
         make(stage, pipeline, tmp_path / "b.mp4")
 
 
+def test_a_name_that_windows_takes_for_something_else_is_said(
+    stage: Stage, pipeline: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no picture"):
+        make(stage, pipeline, tmp_path / "take:1.mp4", reference=tmp_path / "none.png")
+    assert "take:1.mp4; it has ':' in it, which not every system takes in a file name" in caplog.text
+
+
 def test_files_that_are_missing_or_something_else_are_told(
     stage: Stage, pipeline: Any, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import copy
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from mimic.models.memory import save_memory
 from mimic.models.reference import ReferenceBank
-from mimic.models.speed import compiled_blocks, exact_speed
+from mimic.models.speed import compiled_blocks, exact_speed, recompile_limits
 from mimic.models.svd_unet import PoseConditionedSVDUNet
 from tests.mimic.models.test_motion_unet import TEXT, motion_unet, normal, reference_unet
 from tests.tiny import random_pipeline
@@ -108,6 +109,13 @@ def assert_same_results(changed, plain, calls, tolerance=1e-5):
     for arguments in calls:
         expected = plain(**arguments).sample
         torch.testing.assert_close(changed(**arguments).sample, expected, atol=tolerance, rtol=0)
+
+
+def test_the_compilers_limits_have_their_names_of_torch_2_6_too():
+    former = SimpleNamespace(cache_size_limit=8, accumulated_cache_size_limit=256)
+    assert recompile_limits(former).keys() == vars(former).keys()
+    for name in recompile_limits(torch._dynamo.config):
+        assert hasattr(torch._dynamo.config, name)
 
 
 def test_a_compiled_unet_gives_each_call_its_own_pose(compiler):

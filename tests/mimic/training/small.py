@@ -20,8 +20,10 @@ from mimic.training.loop import train
 from mimic.training.settings import TrainSettings
 
 # A fork has everything imported already. Where CUDA may be in use here, processes come from a clean one.
-PROCESSES = multiprocessing.get_context("forkserver" if torch.cuda.is_available() else "fork")
-if torch.cuda.is_available():
+METHODS = ["forkserver", "spawn"] if torch.cuda.is_available() else ["fork", "spawn"]
+METHOD = next(each for each in METHODS if each in multiprocessing.get_all_start_methods())
+PROCESSES = multiprocessing.get_context(METHOD)
+if METHOD == "forkserver":
     PROCESSES.set_forkserver_preload(["mimic.training.loop", "mimic.families.mimicmotion.training"])
 
 

@@ -147,6 +147,14 @@ def test_faces_are_measured_in_their_region_and_by_a_face_model(tmp_path):
     assert Faces(FaceModel(FACE_MODEL), [hidden]).measure(0, sample, truth) == {}
 
 
+def test_the_best_by_identity_needs_a_face_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(FaceModel, "embed", lambda *arguments: None)  # a dance seen from behind
+    validation = {"every": 1, "num_clips": 1, "face_model": str(FACE_MODEL), "best_by": "identity"}
+    with pytest.raises(ConfigError, match=r"identity, but none of the 1 validation clips shows a face"):
+        train(quick_settings(tmp_path, validation=validation), say=Said())
+    assert not (tmp_path / "log.jsonl").exists()
+
+
 def test_the_best_by_hands_needs_hands_before_anything_is_trained(tmp_path):
     hands = {"every": 1, "best_by": "hand_psnr"}
     with pytest.raises(ValueError, match=r"best_by is hand_psnr, but data.regions is \[\]: .*best_by: psnr"):

@@ -194,6 +194,14 @@ def test_a_checkpoint_of_a_later_version_is_refused_with_the_remedy(folder):
         newest_whole(checkpoints(folder))
 
 
+def test_another_optimiser_is_refused_with_the_remedy(folder):
+    facts = facts_of(folder / "checkpoint-3")
+    facts["settings"]["optimiser"]["name"] = "adamw_8bit"
+    (folder / "checkpoint-3" / "facts.json").write_text(json.dumps(facts))
+    with pytest.raises(ConfigError, match=r"optimiser\.name: adamw_8bit, whose state adamw cannot take; set"):
+        train(quick_settings(folder, max_steps=9), say=Said())
+
+
 def test_fewer_steps_than_the_checkpoint_has_are_said(folder):
     said = Said()
     outcome = train(settings(folder, max_steps=2, validation={}), say=said)

@@ -68,7 +68,7 @@ class Command:
 def commands() -> Iterator[Command]:
     for path in SOURCES:
         is_yaml = path.suffix == ".yaml"
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
         if is_yaml:
             lines = [line.removeprefix("#") for line in lines if line.startswith("#")]
         for number, line in enumerate(lines):
@@ -81,11 +81,17 @@ def commands() -> Iterator[Command]:
                     break
                 text = f"{text.removesuffix(chr(92)).strip()} {more.strip()}"
             text = re.sub(r" {2,}\(.*\)$", "", text)
-            yield Command(str(path.relative_to(ROOT)), text)
+            yield Command(path.relative_to(ROOT).as_posix(), text)
 
 
+OTHERS = {
+    "-m mimic prepare": "two ranks: tests/mimic/data/prepare/test_shares.py",
+    "-m mimic compare": "processes that share the cells: tests/mimic/compare/test_compare.py",
+    "-m mimic infer": "two and four processes: tests/mimic/generation/test_ranks.py",
+}
+"""A part of a launch command of no training to where it is run."""
 ALL = sorted(set(commands()), key=str)
-TRAININGS = [command for command in ALL if not re.search(r"-m mimic(?!\.train)", command.text)]
+TRAININGS = [command for command in ALL if not any(part in command.text for part in OTHERS)]
 TO_RUN = list({command.text: command for command in TRAININGS}.values())
 
 
@@ -108,10 +114,17 @@ def num_processes(launcher: list[str]) -> int:
 def test_commands_are_found_where_they_stand():
     found = {command.source for command in TRAININGS}
     assert {"configs/accelerate/ddp.yaml", "configs/accelerate/fsdp2.yaml", "docs/finetune.md"} <= found
-    assert {str(p.relative_to(ROOT)) for p in ROOT.glob("configs/train/*.yaml")} <= found
+    assert {p.relative_to(ROOT).as_posix() for p in ROOT.glob("configs/train/*.yaml")} <= found
     assert any(command.text.endswith("num_workers=0 ema_decay=null") for command in TRAININGS), (
         "a second line"
     )
+
+
+def test_launch_commands_of_no_training_say_where_they_are_run():
+    used = {part for part in OTHERS for command in ALL if part in command.text}
+    assert {"-m mimic prepare", "-m mimic compare"} <= used
+    for where in OTHERS.values():
+        assert (ROOT / where.rpartition(" ")[2]).is_file()
 
 
 @pytest.mark.parametrize("command", TRAININGS, ids=str)
@@ -177,6 +190,15 @@ def test_processes_that_the_engine_does_not_see_stop_the_run(tmp_path, monkeypat
         make_accelerator(small_settings(tmp_path))
     monkeypatch.setenv(name, "two")
     with pytest.raises(ConfigError, match=f"{name}='two'; expected a number"):
+        make_accelerator(small_settings(tmp_path))
+
+
+def test_a_number_of_processes_without_this_ones_rank_is_one_sentence(tmp_path, monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    PartialState._reset_state()
+    with pytest.raises(ConfigError, match=r"does not say which one this is \(RANK\)\. Unset WORLD_SIZE"):
         make_accelerator(small_settings(tmp_path))
 
 

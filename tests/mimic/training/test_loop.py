@@ -1,10 +1,8 @@
 """A training ends in the same bytes however often it is interrupted, and tells what goes wrong."""
 
-import os
-import resource
 import shutil
 import signal
-import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -76,7 +74,7 @@ def test_a_signal_saves_and_ends_and_the_rest_gives_the_same_bytes(undisturbed, 
     def say(line: str) -> None:
         said(line)
         if line.startswith("step 3/"):
-            os.kill(os.getpid(), signal.Signals[name])
+            signal.raise_signal(signal.Signals[name])
 
     before = signal.getsignal(signal.Signals[name])
     outcome = train(small_settings(tmp_path), say=say)
@@ -98,7 +96,7 @@ def kill_until_done(folder: Path, *, num_kills: int, seed: int, seconds: float) 
         if len(there) < num_kills:
             process.join(rng.uniform(0, seconds))
         if process.is_alive() and len(there) < num_kills:
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             process.join()
             there.append(" ".join(sorted(path.name for path in folder.glob("*"))) or "nothing")
             continue
@@ -314,7 +312,7 @@ def test_settings_that_cannot_be_are_told_before_any_step(undisturbed, tmp_path)
 
 @pytest.mark.slow
 def test_a_changed_setting_is_told_when_a_run_goes_on(undisturbed, tmp_path):
-    subprocess.run(["cp", "-r", f"{undisturbed}/checkpoint-4", f"{tmp_path}/checkpoint-4"], check=True)
+    shutil.copytree(undisturbed / "checkpoint-4", tmp_path / "checkpoint-4")
     said = Said()
     train(small_settings(tmp_path, max_steps=5, clip_norm=0.5), say=said)
     assert "changed since then: clip_norm: 1.0 → 0.5" in str(said)
@@ -326,6 +324,14 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
         train(small_settings(tmp_path / "file" / "run"), say=Said())
 
 
+def test_a_torch_without_cuda_beside_an_nvidia_device_is_said_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("mimic.training.setup.missing_cuda", lambda: "torch is built without CUDA")
+    said = Said()
+    train(small_settings(tmp_path), is_dry_run=True, say=said)
+    if not torch.cuda.is_available():
+        assert str(said).splitlines()[0] == "note: torch is built without CUDA"
+
+
 def test_no_folder_for_temporary_files_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "absent")])
@@ -335,6 +341,8 @@ def test_no_folder_for_temporary_files_is_one_sentence(tmp_path, monkeypatch):
 
 def train_on_a_full_disk(folder: Path, allowed_bytes: int) -> None:
     """No file may grow beyond `allowed_bytes`: writing fails as it does on a full disk, at another errno."""
+    import resource
+
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (allowed_bytes, allowed_bytes))
     try:
@@ -343,6 +351,7 @@ def train_on_a_full_disk(folder: Path, allowed_bytes: int) -> None:
         (folder / "said").write_text(str(error))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are a POSIX matter")
 def test_a_full_disk_leaves_the_last_checkpoint_and_the_training_goes_on_from_it(undisturbed, tmp_path):
     train(small_settings(tmp_path, max_steps=2), say=Said())
     assert finish([start(train_on_a_full_disk, tmp_path, 100_000)]) == [0]

@@ -113,9 +113,9 @@ def test_a_file_that_does_not_fit_changes_nothing_and_lists_why(tmp_path):
     save_file(elsewhere | {"pose_net.bias": torch.zeros(7)}, path)
     with pytest.raises(WeightsError, match=r"(?s)surplus.*unet\.9\.weight.*pose_net\.bias: found \[7\]"):
         merge_lora(networks, path)
-    del state["unet.0.alpha"]
+    del state["unet.0.lora_B.weight"]
     save_file(state, path)
-    with pytest.raises(WeightsError, match=r"(?s)missing.*unet\.0\.alpha"):
+    with pytest.raises(WeightsError, match=r"(?s)missing.*unet\.0\.lora_B\.weight"):
         merge_lora(networks, path)
     save_file({"unet.0.weight": torch.zeros(8, 3, 3, 3)}, path)
     with pytest.raises(WeightsError, match="no LoRA weights"):

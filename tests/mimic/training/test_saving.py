@@ -1,8 +1,9 @@
 """Checkpoints are written while the training continues, by all processes together, for any number of them."""
 
+import itertools
 import os
-import resource
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,8 @@ from safetensors.torch import load_file
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
+from mimic.data.dataset import ClipDataset
+from mimic.data.index import DataError
 from mimic.training.checkpoints import newest_whole
 from mimic.training.loop import train
 from mimic.training.saved import own_share
@@ -98,7 +101,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
     while not list(killed.glob(".checkpoint-4.*/weights.safetensors")):
         assert time.monotonic() < end
         assert process.is_alive()
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
     assert list(killed.glob(".checkpoint-4.*")), "it had no name yet"
     (stored, _, progress), damaged = newest_whole(checkpoints(killed))
@@ -106,6 +109,56 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
     train(settings_of(killed), say=Said())
     assert not list(killed.glob(".*"))
     assert digests(killed / "final") == digests(tmp_path / "whole" / "final")
+
+
+def test_a_refused_rename_of_a_checkpoint_ends_no_training(tmp_path, monkeypatch):
+    train(settings_of(tmp_path / "whole", max_steps=6), say=Said())
+    rename, said = os.replace, Said()
+
+    def refuse(source, target):
+        if Path(target).name == "checkpoint-4":
+            raise PermissionError(13, "used by another process", os.fspath(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr("mimic.training.shards.PATIENCE_S", 0.1)
+    train(settings_of(tmp_path / "refused", max_steps=6, validation={"every": 4, "num_clips": 1}), say=said)
+    assert "checkpoint-4 is given up" in str(said)
+    assert [path.name for path in checkpoints(tmp_path / "refused")] == ["checkpoint-2", "checkpoint-6"]
+    assert not list((tmp_path / "refused").glob(".*partial*"))
+    weights = [digests(tmp_path / name / "final")["mimicmotion.safetensors"] for name in ("whole", "refused")]
+    assert weights[0] == weights[1]
+
+
+def test_a_clip_that_cannot_be_read_costs_no_step_that_was_made(tmp_path, monkeypatch):
+    read, count = ClipDataset.__getitem__, itertools.count()
+
+    def fail_in_step_4(dataset, place):
+        if next(count) >= 6:
+            raise DataError("clip.mp4 cannot be read")
+        return read(dataset, place)
+
+    monkeypatch.setattr(ClipDataset, "__getitem__", fail_in_step_4)
+    with pytest.raises(DataError, match=r"clip\.mp4 cannot be read"):
+        train(quick_settings(tmp_path, max_steps=9, checkpoints={"every": 50}), say=Said())
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-3"]
+
+
+def test_a_damaged_checkpoint_that_cannot_be_renamed_does_not_stop_the_next_start(tmp_path, monkeypatch):
+    train(settings_of(tmp_path, max_steps=4), say=Said())
+    (tmp_path / "checkpoint-4" / "facts.json").unlink()
+    rename, said = os.replace, Said()
+
+    def refuse(source, target):
+        if "-damaged" in Path(target).name:
+            raise PermissionError(13, "used by another process", os.fspath(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    train(settings_of(tmp_path, max_steps=4), say=said)
+    assert "could not be renamed (used by another process)" in str(said)
+    assert "going on from" in str(said)
 
 
 def join(environment: dict[str, str]) -> tuple[int, int]:
@@ -149,6 +202,8 @@ def read_parts(checkpoint: Path, environment: dict[str, str]) -> None:
 
 
 def write_where_one_may_not(checkpoint: Path, environment: dict[str, str]) -> None:
+    import resource
+
     rank, number = join(environment)
     if rank == 1:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -183,6 +238,7 @@ def test_what_two_processes_wrote_three_and_one_read(tmp_path):
         stored_tensors(checkpoint, facts)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are a POSIX matter")
 def test_where_one_process_cannot_write_all_are_told_and_nothing_stays(tmp_path):
     run_together(write_where_one_may_not, 2, tmp_path / "checkpoint-1")
     assert not list(tmp_path.iterdir())

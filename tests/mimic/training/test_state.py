@@ -36,6 +36,24 @@ def test_a_folder_takes_the_place_of_the_one_before_or_leaves_it(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
+def test_a_folder_that_cannot_take_its_name_leaves_the_one_before(tmp_path, monkeypatch):
+    with whole_folder(tmp_path / "final") as beside:
+        (beside / "file").write_text("old")
+    rename = os.replace
+
+    def refuse_new(source, target):  # as while a virus scanner looks at what was just written
+        if not str(source).endswith(".replaced.partial") and target == tmp_path / "final":
+            raise PermissionError(13, "used by another process", os.fspath(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse_new)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(PermissionError), whole_folder(tmp_path / "final") as beside:
+        (beside / "file").write_text("new")
+    assert (tmp_path / "final" / "file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     (tmp_path / ".checkpoint-4.123.partial").mkdir()
     (tmp_path / ".checkpoint-4.123.partial" / "weights.safetensors").write_text("half")
@@ -151,10 +169,10 @@ def test_the_first_signal_is_noted_and_a_second_interrupt_interrupts():
     before = signal.getsignal(signal.SIGINT)
     with StopRequest() as stop:
         assert stop.name is None
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop.name == "SIGINT"
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) == before
 
 
