@@ -68,9 +68,7 @@ def _explained(batches: Iterable[list[Any]]) -> Iterator[list[Any]]:
         yield from batches
     except RuntimeError as error:
         text = str(error)
-        if not any(
-            sign in text for sign in ("DataLoader worker", "unable to write to file", "shared memory")
-        ):
+        if not any(sign in text for sign in _SIGNS_OF_A_DEAD_WORKER):
             raise
         raise WorkerError(
             "a process that loads data was ended by the system, most likely for want of shared memory "
