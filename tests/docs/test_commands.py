@@ -29,13 +29,14 @@ ELSEWHERE = {
     r"mimic prepare --videos /shared": "needs a cluster: two ranks are run by tests/mimic/data/prepare",
     r"mimic .*--runner ray": "tests/mimic/test_cluster.py, on a cluster of this machine",
     r"accelerate launch .*-m mimic\.train": "tests/mimic/training/test_launch.py, two processes",
+    r"torchrun .*-m mimic\.train": "tests/mimic/training/test_launch.py, two processes",
     r"torchrun .*-m mimic prepare": "two ranks are run by tests/mimic/data/prepare",
     r"export RANK=": "of an array of jobs: two ranks are run by tests/mimic/data/prepare",
     r"python -m mimic\.miniature": "tests/mimic/miniature, at tiny size",
     r"python -m benchmarks\.training_memory": "tests/benchmarks/test_training_memory.py",
     r"python benchmarks/mini_quality|make ablation": "hours: not run; tests/benchmarks runs their parts",
     r"make demo": ".ci/run",
-    r"mkdir|git archive|source |\.venv|py dev\.py": "the shell's, git's or another system's: not run",
+    r"mkdir|git (archive|checkout)|source |\.venv|py dev\.py": "the shell's, git's or another system's: not run",
     r"(python -m )?pip install|ln -s": "changes this machine: not run",
 }
 """The beginning of a command to where it is run, or why not."""
