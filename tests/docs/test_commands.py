@@ -36,7 +36,7 @@ ELSEWHERE = {
     r"python -m benchmarks\.training_memory": "tests/benchmarks/test_training_memory.py",
     r"python benchmarks/mini_quality|make ablation": "hours: not run; tests/benchmarks runs their parts",
     r"make demo": ".ci/run",
-    r"mkdir|git (archive|checkout)|source |\.venv|py dev\.py": "the shell's, git's or another system's: not run",
+    r"mkdir|source |\.venv|py dev\.py": "the shell's, git's or another system's: not run",
     r"(python -m )?pip install|ln -s": "changes this machine: not run",
 }
 """The beginning of a command to where it is run, or why not."""
