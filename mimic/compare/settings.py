@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from mimic.config import CaseSettings, Config, ConfigError
 from mimic.config.loading import build, check_kind, read_yaml
 from mimic.metrics.tools import MetricSettings
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -140,7 +142,7 @@ class CompareConfig(Config):
     clips: ClipSettings = ClipSettings.model_validate({})
     """The clips."""
 
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     """Each variant makes each clip once with each seed."""
 
     common: dict[str, Any] = Field(default_factory=dict)
@@ -173,8 +175,8 @@ class CompareConfig(Config):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"several variants are called {', '.join(twice)}; names must be unique")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError("seeds must be different whole numbers from 0 up, at least one")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds must be different whole numbers, at least one")
         if "seed" in self.common:
             raise ValueError("common sets seed; set seeds instead")
         try:
