@@ -126,8 +126,7 @@ def generate(
     is_writing = ranks is None or ranks.is_first
     kept = None
     if is_writing:
-        written = [*files, *([preview_path(path)] if chosen.preview else [])]
-        check_inputs_stay(written, [reference, driving])
+        check_inputs_stay([*files, *([preview_path(path)] if chosen.preview else [])], [reference, driving])
         finish_interrupted(files)
         read_result(files)
         kept = None if identity is None else Unfinished(files, identity, versions=versions())
