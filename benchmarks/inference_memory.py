@@ -27,6 +27,8 @@ from mimic.models.svd_unet import PoseConditionedSVDUNet
 from mimic.models.vae import decode_frames
 
 RESULT = "benchmarks/results/inference_memory.json"
+TILE = 512
+"""Of `decode_tile_size`."""
 _CLIP_BYTES = 2 * 632_076_800
 _GB = 1e9
 
@@ -48,8 +50,8 @@ def denoising_bytes(frames: int, height: int, width: int, mode: str) -> dict[str
     return {"weights": _bytes_of(networks), "activations": memory.peak + sample.nbytes + poses.nbytes}
 
 
-def decoding_bytes(chunk: int, height: int, width: int) -> dict[str, float]:
-    """Bytes of the VAE's weights and of the activations at the peak of decoding one chunk."""
+def decoding_bytes(chunk: int, height: int, width: int, tile: int | None = None) -> dict[str, float]:
+    """Bytes of the VAE's weights and of the activations at the peak of decoding one chunk, maybe in tiles."""
     with torch.device("meta"), torch.no_grad():
         with WithoutValues():
             vae = AutoencoderKLTemporalDecoder(**SVD_VAE)
@@ -57,7 +59,8 @@ def decoding_bytes(chunk: int, height: int, width: int) -> dict[str, float]:
         memory = LiveMemory()
         memory.ignore(vae)
         with memory, WithFlashAttention():
-            for _ in decode_frames(vae, torch.empty(chunk, 4, height // 8, width // 8), chunk):
+            latents = torch.empty(chunk, 4, height // 8, width // 8)
+            for _ in decode_frames(vae, latents, chunk, tile=tile):
                 pass
     return {"weights": _bytes_of(vae), "activations": memory.peak}
 
@@ -65,7 +68,7 @@ def decoding_bytes(chunk: int, height: int, width: int) -> dict[str, float]:
 def rows(height: int, width: int, chunk: int) -> list[dict[str, Any]]:
     """One row for each window and mode, in GB."""
     found = []
-    decoding = decoding_bytes(chunk, height, width)
+    decoding, in_tiles = (decoding_bytes(chunk, height, width, tile) for tile in (None, TILE))
     for frames in (16, 72):
         for mode in CHUNK_FRAMES:
             denoising = denoising_bytes(frames, height, width, mode)
@@ -73,10 +76,12 @@ def rows(height: int, width: int, chunk: int) -> list[dict[str, Any]]:
             peaks = {
                 "denoising": denoising["weights"] + denoising["activations"],
                 "decoding": decoding["weights"] + decoding["activations"],
+                f"decoding in tiles of {TILE}": in_tiles["weights"] + in_tiles["activations"],
             }
             if not IS_OFFLOADED[mode]:
                 peaks["denoising"] += others + decoding["weights"]
-                peaks["decoding"] += others + denoising["weights"]
+                for name in [*peaks][1:]:
+                    peaks[name] += others + denoising["weights"]
             found.append(
                 {"window": frames, "memory_mode": mode}
                 | {name: round(value / _GB, 2) for name, value in peaks.items()}

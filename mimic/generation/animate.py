@@ -130,8 +130,7 @@ def generate(
         log.warning("output is %s; %s", path, fault)
     kept = None
     if is_writing:
-        outputs = [*files, *([preview_path(path)] if chosen.preview else [])]
-        check_inputs_stay(outputs, [reference, driving])
+        check_inputs_stay([*files, *([preview_path(path)] if chosen.preview else [])], [reference, driving])
         finish_interrupted(files)
         read_result(files)
         kept = None if identity is None else Unfinished(files, identity, versions=versions())

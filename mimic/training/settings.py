@@ -80,7 +80,7 @@ class ValidationSettings(Config):
     num_clips: int = Field(default=4, ge=1)
     """Number of validation clips, from the first."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the noise."""
 
     best_by: Literal["psnr", "ssim", "hand_psnr", "face_psnr", "identity"] = "psnr"

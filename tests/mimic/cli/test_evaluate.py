@@ -227,11 +227,23 @@ def test_a_closed_pipe_loses_no_figure(tmp_path):
     assert json.loads((tmp_path / "f.json").read_text())["summary"]["psnr"]["value"] > 0
 
 
-def test_figures_that_cannot_be_written_are_printed_all_the_same(capsys):
-    name = "n" * 245 + ".json"  # fits, but not with what a partial file's name has besides
-    code = main(["evaluate", "-q", "-g", "made", "-t", "true", "-o", name])
-    assert "psnr" in capsys.readouterr().out
-    assert (code == 0) == Path(name).is_file()
+def test_figures_that_cannot_be_written_are_printed_all_the_same(capsys, monkeypatch):
+    def refuse(path: Path, content: object) -> Path:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("mimic.files.write_json", refuse)
+    code = main(["evaluate", "-q", "-g", "made", "-t", "true", "-o", "figures.json"])
+    said = capsys.readouterr()
+    assert "psnr" in said.out
+    assert code != 0
+    assert "No space left on device" in said.err
+
+
+def test_a_name_that_is_too_long_is_refused_before_anything_is_measured(capsys):
+    assert main(["evaluate", "-q", "-g", "made", "-t", "true", "-o", "n" * 245 + ".json"]) != 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "--output is nnn" in said.err
 
 
 def test_the_same_evaluation_is_not_made_twice(capsys: pytest.CaptureFixture[str]) -> None:

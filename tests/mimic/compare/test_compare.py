@@ -267,6 +267,7 @@ def test_what_cannot_be_compared_is_told_before_anything_is_made(toy, tmp_path):
         ({"variants": [{"name": "a", "model": "m", "settings": {"fusoin": "none"}}]}, "did you mean fusion"),
         ({"variants": [{"name": "a", "model": "m", "settings": {"seed": 1}}]}, "same for all"),
         ({"seeds": [1, 1]}, "different"),
+        ({"seeds": [2**70]}, r"seeds\[0\] is 1180591620717411303424; expected less than"),
         ({"clips": {"source": "folder"}}, "needs path"),
     ],
 )

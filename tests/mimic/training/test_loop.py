@@ -295,6 +295,15 @@ def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(tmp_path):
         assert text in str(said)
 
 
+def test_numbers_that_fail_late_are_no_settings(tmp_path):
+    with pytest.raises(ValueError, match=r"optimiser\.betas\.0\n  Input should be less than 1"):
+        small_settings(tmp_path, optimiser={"betas": [2, 5]})
+    with pytest.raises(ValueError, match=r"validation\.seed\n  Input should be less than"):
+        small_settings(tmp_path, validation={"seed": 2**70})
+    with pytest.raises(ValueError, match=r"validation\.fps\n  Input should be greater than"):
+        small_settings(tmp_path, validation={"fps": 1e-9})
+
+
 def test_settings_that_cannot_be_are_told_before_any_step(undisturbed, tmp_path):
     def refused(match: str, folder: Path = tmp_path, **changes) -> None:
         with pytest.raises(ConfigError, match=match):
