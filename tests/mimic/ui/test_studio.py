@@ -151,7 +151,7 @@ def test_what_cannot_be_used_is_a_sentence(studio: Studio, tmp_path: Path) -> No
 def test_a_long_clip_is_refused_unless_it_is_trimmed(model: Path, tmp_path: Path) -> None:
     shutil.copy(CLIP, tmp_path / "clip.mp4")
     studio = Studio(tmp_path / "results", model=str(model), device="cpu", max_seconds=1.0)
-    with pytest.raises(StudioError, match=r"the clip has 4 s; the studio takes 1 s\. Trim it"):
+    with pytest.raises(StudioError, match=r"the clip has 8 s; the studio takes 1 s\. Trim it"):
         studio.fit(PICTURE, tmp_path / "clip.mp4", {}, quiet)
     fit = studio.fit(PICTURE, tmp_path / "clip.mp4", SHORT, quiet)
     assert fit.num_frames == 4
