@@ -2,7 +2,7 @@
 
 The larger VAE halves once more than the smaller one and has more latent channels: the first of them are those
 of the smaller one for the picture at half size, the others are free to hold what a picture of twice the size
-shows besides. A denoiser trained on the smaller one's latents then begins with all that it knows
+shows in addition. A denoiser trained on the smaller one's latents then begins with all that it knows
 (`mimic.miniature.other_vae`), in the spirit of Net2Net (Chen et al., 2016).
 
 Legend: B pictures, H x W their size, h x w latents' size, K channels of the smaller VAE, C of the larger.
