@@ -121,12 +121,24 @@ class ReferenceUNet(AttentionSwitches, OwnConfig, UNet2DConditionModel):
 
     def parameters_behind_the_bank(self) -> list[nn.Parameter]:
         """Parameters that no feature of the bank depends on, so that they get no gradient in training: those
-        of the last transformer block after its first norm.
+        of the last transformer block after its first norm, and of every layer that comes after that block.
         """
         name = max(reference_blocks(self), key=_place)
-        owner, _, _ = name.rpartition(".transformer_blocks.")
-        prefixes = (f"{owner}.proj_out.", *(f"{name}.{part}." for part in _BEHIND_NORM1))
+        attention, _, _ = name.rpartition(".transformer_blocks.")
+        block, _, _ = attention.rpartition(".attentions.")
+        later = [child for child, _ in self.up_blocks.named_children() if int(child) > _place(block)[1]]
+        prefixes = (
+            *(f"{name}.{part}." for part in _BEHIND_NORM1),
+            f"{attention}.proj_out.",
+            f"{block}.upsamplers.",
+            *(f"up_blocks.{child}." for child in later),
+        )
         return [p for key, p in self.named_parameters() if key.startswith(prefixes)]
+
+    def names_that_fill_the_bank(self) -> list[str]:
+        """Names of the other parameters, those that a training can reach."""
+        behind = {id(parameter) for parameter in self.parameters_behind_the_bank()}
+        return [name for name, parameter in self.named_parameters() if id(parameter) not in behind]
 
 
 _BEHIND_NORM1 = ("attn1", "norm2", "attn2", "norm3", "ff")

@@ -137,18 +137,14 @@ class AnimateAnyoneTask(TrainingTask[AnimateAnyonePipeline, AnimateAnyoneObjecti
         """Name the UNet's temporal and spatial layers, and the layers of both UNets that the stage trains."""
         spatial = [f"unet.{name}.*" for name in _SPATIAL]
         temporal = ["unet.*motion_modules.*"]
-        behind = {id(parameter) for parameter in self._pipeline.reference_unet.parameters_behind_the_bank()}
+        filling = self._pipeline.reference_unet.names_that_fill_the_bank()
         return {
             "unet": spatial if self.settings.stage == 1 else [*spatial, *temporal],
             "unet.spatial": spatial,
             "unet.temporal": temporal,
             "unet.attention": ["unet.*.attentions.*.attn1.*", "unet.*.attentions.*.attn2.*"],
             # The stored reference features do not depend on its last layers.
-            "reference_unet": [
-                f"reference_unet.{name}"
-                for name, parameter in self._pipeline.reference_unet.named_parameters()
-                if id(parameter) not in behind
-            ],
+            "reference_unet": [f"reference_unet.{name}" for name in filling],
         }
 
     @property

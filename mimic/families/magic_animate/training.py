@@ -190,11 +190,14 @@ class MagicAnimateTask(TrainingTask[MagicAnimatePipeline, MagicAnimateObjective]
         """Name the UNet's temporal layers, its spatial layers, its spatial attention alone, and the layers of
         the UNet that the stage trains."""
         spatial = ["unet.*.resnets.*", "unet.*.attentions.*", "unet.conv_*", "unet.time_*"]
+        filling = self._pipeline.appearance_encoder.names_that_fill_the_bank()
         return {
             "unet": [*spatial, "unet.*samplers.*"] if self.settings.stage == 1 else ["unet.*"],
             "unet.temporal": ["unet.*motion_modules.*"],
             "unet.spatial": spatial,
             "unet.attention": ["unet.*.attentions.*.attn1.*", "unet.*.attentions.*.attn2.*"],
+            # The stored reference features do not depend on layers behind the last attention.
+            "appearance_encoder": [f"appearance_encoder.{name}" for name in filling],
         }
 
     def noise_levels(self) -> dict[str, Draws]:

@@ -37,8 +37,7 @@ def reference_unet(**changes):
     torch.manual_seed(1)
     return ReferenceUNet(
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        **{**COMMON, **changes},
+        **{"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), **COMMON, **changes},
     ).eval()
 
 
@@ -165,6 +164,16 @@ def test_gradients_reach_the_reference_network_also_with_activations_made_anew()
         results.append([p.grad for p in (*unet.parameters(), *writer.parameters()) if p.grad is not None])
     for plain, again in zip(*results):
         torch.testing.assert_close(plain, again)
+
+
+@pytest.mark.parametrize("ends_with_norm", [False, True])
+def test_layers_that_no_feature_of_the_bank_depends_on_are_known_in_any_layout(ends_with_norm):
+    for ups in (("CrossAttnUpBlock2D", "UpBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")):
+        writer, bank = reference_unet(up_block_types=ups, ends_with_norm=ends_with_norm), ReferenceBank()
+        writer(normal(1, 4, 8, 8), 0, TEXT[:1], bank)
+        sum(features.square().mean() for features in bank.features.values()).backward()
+        with_gradient = [name for name, p in writer.named_parameters() if p.grad is not None]
+        assert writer.names_that_fill_the_bank() == with_gradient
 
 
 @torch.no_grad()
