@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -320,6 +321,11 @@ def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not location or kind == "value_error":
         return f"{place}: {message}" if place else message
+    if kind == "string_unicode":
+        return (
+            f"{place} is {_shortened(value)}, which is no text in this system's encoding "
+            f"({sys.getfilesystemencoding()}); set PYTHONUTF8=1, or rename the file"
+        )
     quotes = "; put it in quotes" if kind == "string_type" and isinstance(value, int | float) else ""
     return f"{place} is {_shortened(value)}; {message.replace('Input should be', 'expected', 1)}{quotes}"
 

@@ -18,6 +18,7 @@ from mimic.dancers.motion import sample_motion
 from mimic.dancers.noise import add_detector_noise
 from mimic.dancers.render import render
 from mimic.dancers.world import World
+from mimic.files import remove_partial
 from mimic.files import replace as replace_file
 from mimic.results import PlainFiles, ResultError, hash_of_video, identity_of, set_aside
 from mimic.video import VideoWriter
@@ -31,6 +32,7 @@ _WHOLE = {
     "supersample": (1, 16),
 }
 _NUMBERS = {"seconds": (0.001, 86_400.0), "fps": (0.01, 1000.0), "noise_strength": (0.0, 100.0)}
+_BESIDE = ".mimic-synth"
 _BYTES_A_PIXEL = 6  # bytes of picture, figure mask and both part maps of a `RenderedClip`
 _MOST_BYTES = 8 << 30
 
@@ -129,6 +131,7 @@ def synth(
         )
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
+    remove_partial(output_dir / _BESIDE)
     arguments = {
         "seconds": seconds,
         "fps": fps,
@@ -171,7 +174,7 @@ def _write_clip(clip: RenderedClip, files: PlainFiles, identity: str) -> None:
     without the poses by which it is known again.
     """
     video, poses, *parts = files.paths
-    folder = video.parent / ".mimic-synth"
+    folder = video.parent / _BESIDE
     folder.mkdir(exist_ok=True)
     videos = [folder / path.name for path in (video, *parts)]
     write_clip(clip, videos[0], densepose_path=videos[1] if parts else None)

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from mimic.files import whole_file
 from mimic.video.colour import to_srgb
@@ -205,8 +205,19 @@ def _quiet_opencv() -> Iterator[None]:
 def _float_tiff(path: Path) -> NDArray[Any] | None:
     """A TIFF of several float channels, which Pillow does not read, as RGB or RGBA; None if it is none."""
     with open(path, "rb") as file:
-        if file.read(4) not in (b"II*\0", b"MM\0*"):
+        head = file.read(8)
+        if head[:4] not in (b"II*\0", b"MM\0*"):
             return None
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head)
+        file.seek(tags.next)
+        try:
+            tags.load(file)
+            width, height = (
+                int(tags[tag]) for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH)
+            )
+        except (KeyError, TypeError, ValueError, OSError, struct.error):
+            return None
+    check_picture_size(height, width, str(path))  # before all of it is decoded
     with _quiet_opencv():  # what is wrong is said by us
         try:
             # OpenCV opens no path with letters outside ASCII on Windows.

@@ -113,9 +113,8 @@ def read_state(path: str | Path) -> State:
         )
     broken = [key for key, tensor in content.items() if not _is_finite(tensor)]
     if broken:
-        more = f" and {len(broken) - _LISTED} more" if len(broken) > _LISTED else ""
         raise WeightsError(
-            f"{path} holds NaN or infinite values in {', '.join(broken[:_LISTED])}{more}. "
+            f"{path} holds NaN or infinite values in {_some(broken)}. "
             f"Use an earlier checkpoint, or replace the file by the published one. {_again(path)}"
         )
     return content
@@ -154,6 +153,20 @@ def _is_finite(tensor: Tensor) -> bool:
     # Of numbers of 8 bits, torch computes no extremes.
     extremes = torch.aminmax(tensor.float() if tensor.element_size() == 1 else tensor)
     return all(math.isfinite(extreme) for extreme in extremes)
+
+
+def _fits(tensor: Tensor, dtype: torch.dtype | None) -> bool:
+    """Return whether finite values stay so in another precision; only half precision has a shorter range."""
+    if dtype != torch.float16 or not tensor.is_floating_point() or tensor.element_size() <= 1:
+        return True
+    if tensor.dtype == torch.float16 or tensor.numel() == 0 or tensor.is_meta:
+        return True
+    return max(abs(float(extreme)) for extreme in torch.aminmax(tensor)) <= torch.finfo(dtype).max
+
+
+def _some(keys: list[str]) -> str:
+    more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
+    return f"{', '.join(keys[:_LISTED])}{more}"
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -235,7 +248,7 @@ def load_strictly(
 
     Raises:
         WeightsError: keys are missing, unexpected, of a wrong shape or no floating-point numbers; all are
-            listed (a `ValueError`).
+            listed (a `ValueError`). Or values do not fit into `dtype`; their keys are named.
     """
     places = {
         prefix + key: tensor
@@ -254,6 +267,12 @@ def load_strictly(
     ]
     if mismatch:
         raise WeightsError(f"the weights of {source} do not fit the model.", mismatch)
+    too_large = [key for key in places if key in state and not _fits(state[key], dtype)]
+    if too_large:
+        raise WeightsError(
+            f"{source} holds values beyond what {str(dtype).removeprefix('torch.')} can hold in "
+            f"{_some(too_large)}. Use bfloat16 or float32."
+        )
     for prefix, module in modules.items():
         own = {key: state[prefix + key] for key in module.state_dict() if prefix + key in state}
         module.load_state_dict({key: _cast(tensor, dtype) for key, tensor in own.items()}, assign=True)

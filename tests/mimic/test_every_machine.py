@@ -131,6 +131,16 @@ def test_streams_replace_what_they_cannot_show(tmp_path, encoding):
     assert b"UnicodeEncodeError" not in done.stderr
 
 
+@pytest.mark.parametrize("command", [("animate", "é.png", "舞.mp4"), ("evaluate", "-g", "é", "-t", "舞")])
+def test_letters_outside_ascii_are_one_sentence_where_the_system_knows_none(command):
+    changed = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": None}
+    done = run_python("-m", "mimic", *command, **changed)
+    told = done.stderr.decode("ascii").strip().splitlines()
+    assert done.returncode in (1, 2), told
+    assert all(line.startswith("mimic: ") for line in told), told
+    assert command[0] != "animate" or "no text in this system's encoding (ascii); set PYTHONUTF8=1" in told[0]
+
+
 POSE_ESTIMATION = """
 import numpy as np
 from pose.session import BUNDLED, Network

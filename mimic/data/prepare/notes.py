@@ -2,7 +2,8 @@
 
 ``DATA/.prepare/<key>/video.json`` holds the survey of a video, with the parts into which it was divided;
 ``DATA/.prepare/<key>/<first frame>.json`` holds the result of a part. Notes are written atomically, and the
-poses of a part are written before its note, so a part with a note is finished.
+poses of a part are written before its note, so a part with a note is finished. While a process is at work, a mark
+``<name of the note>.begun`` lies there; only a process that dies leaves it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Row = dict[str, Any]
 
 _SURVEY = "video.json"
 _KEY = re.compile("[0-9a-f]{16}")
-_NOTE = re.compile(r"video\.json|\d{8,}\.json")
+_NOTE = re.compile(r"(video|\d{8,})\.(json|begun)")
 _BEGUN_NOTE = re.compile(r"\.(video|\d{8,})\.\d+\.partial\.json")
 _REJECTED = {"video", "frames", "fps", "reason", "detail"}
 
@@ -120,6 +121,20 @@ class Notes:
                 if note is not None and _has_failed(note.rejected):
                     self._part_path(source, first).unlink(missing_ok=True)
 
+    def mark_begun(self, source: Source, first_frame: int | None) -> None:
+        """Mark that this process is at work on a part, or on the survey (None)."""
+        mark = self._mark(source, first_frame)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+    def has_begun(self, source: Source, first_frame: int | None) -> bool:
+        """Return whether a process is at work on a part or the survey, or has died at it."""
+        return self._mark(source, first_frame).is_file()
+
+    def forget_begun(self, source: Source, first_frame: int | None) -> None:
+        """Remove the mark of `mark_begun`."""
+        self._mark(source, first_frame).unlink(missing_ok=True)
+
     def missing_parts(self, source: Source, survey: Survey) -> list[tuple[int, int]]:
         """Return the parts of a video that are not finished."""
         return [part for part in survey.parts if self.part(source, part[0]) is None]
@@ -163,6 +178,10 @@ class Notes:
 
     def _of(self, key: str) -> Path:
         return self.folder / key
+
+    def _mark(self, source: Source, first_frame: int | None) -> Path:
+        path = self._of(source.key) / _SURVEY if first_frame is None else self._part_path(source, first_frame)
+        return path.with_suffix(".begun")
 
     def _part_path(self, source: Source, first_frame: int) -> Path:
         return self._of(source.key) / f"{first_frame:08d}.json"

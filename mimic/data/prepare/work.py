@@ -107,6 +107,19 @@ class Worker:
                 sequence.save(self.job.data / poses_file(name))
             self.notes.write_part(source, part[0], note)
 
+    def give_up(self, source: Source, parts: list[tuple[int, int]] | None, detail: str) -> None:
+        """Reject a video, or those of the given parts that have no note, with the reason `FAILED`."""
+        if parts is None:
+            row = rejected_row(source, None, None, FAILED, detail)
+            survey = Survey(source.video, source.num_bytes, source.changed_ns, rejected=(row,))
+            self.notes.write_survey(source, survey)
+            return
+        known = self.notes.survey(source)
+        for part in parts:
+            if self.notes.part(source, part[0]) is None:
+                row = rejected_row(source, part, None if known is None else known.fps, FAILED, detail)
+                self.notes.write_part(source, part[0], PartNote(rejected=[row]))
+
     def _reject(
         self,
         error: Exception,

@@ -1,10 +1,13 @@
 """Run the work of `mimic prepare` in several processes, each on one thread.
 
-Worker processes end when their parent ends, even if it is killed, and immediately if it is interrupted.
+Worker processes end when their parent ends, even if it is killed, and immediately if it is interrupted. A video at
+which a process dies (a crash in a decoder, memory) is tried again in a process of its own, and rejected if that
+dies, too; all other work goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import signal
@@ -18,6 +21,7 @@ from typing import Protocol
 import cv2
 
 from mimic.cluster import Cluster
+from mimic.data.prepare.notes import Notes
 from mimic.data.prepare.sources import Source
 from mimic.data.prepare.work import Job, Worker
 from mimic.data.processes import end_with_parent, start_method
@@ -36,6 +40,7 @@ class RunItems(Protocol):
 
 
 _POLL_SECONDS = 0.2
+_DIED = "the process at work on it died twice, the second time alone: a crash in a decoder, or out of memory"
 
 _worker: Worker  # the worker of a pool process
 
@@ -54,15 +59,29 @@ def run_items(job: Job, items: Sequence[WorkItem], *, num_workers: int, progress
         progress: called repeatedly with the numbers of finished frames and items.
 
     Raises:
-        WorkerError: a process died; finished work is kept.
+        WorkerError: processes die before they begin; finished work is kept.
     """
     if not items:
         return
     num_workers = min(num_workers, len(items))
+    count = _Count(progress)
     if num_workers == 1:
-        _run_here(job, items, progress)
-    else:
-        _run_in_processes(job, items, num_workers, progress)
+        # Where a former run died in the middle of an item, nobody knows whether the item was the cause.
+        suspects = [item for item in items if _has_begun(job, item)]
+        _run_alone(job, suspects, count)
+        others = [item for item in items if item not in suspects]
+        _run_alone(job, _run_here(job, others, count), count)
+        return
+    for source, parts in items:
+        Notes(job.data).forget_begun(source, _first(parts))
+    left = list(items)
+    while left:
+        unfinished = _run_in_processes(job, left, num_workers, count)
+        suspects = [item for item in unfinished if _has_begun(job, item)]
+        if unfinished and not suspects:
+            raise WorkerError("processes end before they begin to work; is memory full? Try fewer workers")
+        _run_alone(job, suspects, count)
+        left = [item for item in unfinished if item not in suspects]
 
 
 def run_items_on(
@@ -113,22 +132,55 @@ class _ItemWorker:
         return self._num_frames
 
 
-def _run_here(job: Job, items: Sequence[WorkItem], progress: CountProgress) -> None:
-    num_frames = num_items = 0
+class _Count:
+    """Numbers of finished frames and items, over all processes that there have been."""
+
+    def __init__(self, progress: CountProgress) -> None:
+        self.num_frames = self.num_items = 0
+        self._progress = progress
+
+    def show(self, more_frames: int = 0, more_items: int = 0) -> None:
+        """Report the numbers with those of running processes."""
+        self._progress(self.num_frames + more_frames, self.num_items + more_items)
+
+
+def _run_here(job: Job, items: Sequence[WorkItem], count: _Count) -> list[WorkItem]:
+    """Process items in this process; returns those for which memory did not suffice."""
 
     def tick(num_more: int) -> None:
-        nonlocal num_frames
-        num_frames += num_more
-        progress(num_frames, num_items)
+        count.num_frames += num_more
+        count.show()
 
-    worker = Worker(job, tick)
+    worker, unfinished = Worker(job, tick), []
     for item in items:
-        _do(worker, item)
-        num_items += 1
-        progress(num_frames, num_items)
+        try:
+            _do(worker, item)
+        except MemoryError:
+            unfinished.append(item)
+            continue
+        count.num_items += 1
+        count.show()
+    return unfinished
 
 
-def _run_in_processes(job: Job, items: Sequence[WorkItem], num_workers: int, progress: CountProgress) -> None:
+def _run_alone(job: Job, items: Sequence[WorkItem], count: _Count) -> None:
+    """Process each item in a process that has nothing else to do; one at which it dies is rejected."""
+    for item in items:
+        source, parts = item
+        notes = Notes(job.data)
+        notes.forget_begun(source, _first(parts))
+        if not _run_in_processes(job, [item], 1, count):
+            continue
+        if not _has_begun(job, item):
+            raise WorkerError(f"no process can be started for {source.video}; is memory full?")
+        notes.forget_begun(source, _first(parts))
+        Worker(job, lambda _: None).give_up(source, parts, _DIED)
+        count.num_items += 1
+        count.show()
+
+
+def _run_in_processes(job: Job, items: Sequence[WorkItem], num_workers: int, count: _Count) -> list[WorkItem]:
+    """Process items in several processes; returns those that are unfinished because a process died."""
     context = multiprocessing.get_context(start_method())
     counter = context.Value("q", 0)
     # A pipe becomes readable for all processes; unlike an event, it does not wait for processes that may be
@@ -138,30 +190,40 @@ def _run_in_processes(job: Job, items: Sequence[WorkItem], num_workers: int, pro
         num_workers, mp_context=context, initializer=_start, initargs=(job, counter, stop)
     )
     futures: dict[Future[None], WorkItem] = {}
+    unfinished: list[WorkItem] = []
     try:
-        futures |= {pool.submit(_do_there, item): item for item in items}
+        with contextlib.suppress(BrokenProcessPool):
+            for item in items:
+                futures[pool.submit(_do_there, item)] = item
+        unfinished = list(items[len(futures) :])
         left = set(futures)
         while left:
             finished, left = wait(left, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
             for future in finished:
-                future.result()
+                try:
+                    future.result()
+                except (BrokenProcessPool, MemoryError):
+                    unfinished.append(futures[future])
             # Read without the lock, which a crashed process may hold forever.
-            progress(counter.get_obj().value, len(futures) - len(left))
-    except BrokenProcessPool as error:
-        at_work = [source.video for future, (source, _) in futures.items() if _was_at_work(future)]
-        raise WorkerError(
-            f"a process died (out of memory, or a crash in a decoder) at one of: {', '.join(at_work[:8])}. "
-            "Rerun the command with fewer workers to resume; if it dies again, remove that video"
-        ) from error
+            num_done = len(futures) - len(left) - len(unfinished)
+            count.show(counter.get_obj().value, max(0, num_done))
     except BaseException:
         say_stop.send_bytes(b"stop")
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+    count.num_frames += counter.get_obj().value
+    count.num_items += len(items) - len(unfinished)
+    return unfinished
 
 
-def _was_at_work(future: Future[None]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is not None
+def _first(parts: Parts | None) -> int | None:
+    return None if parts is None else parts[0][0]
+
+
+def _has_begun(job: Job, item: WorkItem) -> bool:
+    source, parts = item
+    return Notes(job.data).has_begun(source, _first(parts))
 
 
 def _start(job: Job, counter: Synchronized[int], stop: Connection) -> None:
@@ -185,8 +247,17 @@ def _do_there(item: WorkItem) -> None:
 
 
 def _do(worker: Worker, item: WorkItem) -> None:
+    """Do an item; its mark stays where the process dies, or its memory does not suffice."""
     source, parts = item
-    if parts is None:
-        worker.survey(source)
-    else:
-        worker.poses(source, parts)
+    worker.notes.mark_begun(source, _first(parts))
+    try:
+        if parts is None:
+            worker.survey(source)
+        else:
+            worker.poses(source, parts)
+    except MemoryError:
+        raise
+    except BaseException:
+        worker.notes.forget_begun(source, _first(parts))
+        raise
+    worker.notes.forget_begun(source, _first(parts))

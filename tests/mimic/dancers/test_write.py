@@ -133,6 +133,7 @@ def test_a_preparation_that_was_killed_goes_on(tmp_path: Path) -> None:
     video.unlink()
     (tmp_path / ".mimic-synth").mkdir()
     (tmp_path / ".mimic-synth" / video.name).write_bytes(b"cut off")
+    (tmp_path / ".mimic-synth" / f".{video.stem}.unfinished.1234.partial.mp4").write_bytes(b"cut off")
     synth(tmp_path, **OPTIONS)
     assert video.read_bytes() == whole
     assert not (tmp_path / ".mimic-synth").exists()

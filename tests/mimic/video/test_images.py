@@ -325,3 +325,20 @@ def test_float_tiffs_of_several_channels_are_read(
     path = (tmp_path / "a.tif").rename(tmp_path / "舞蹈.tif")
     monkeypatch.setattr(cv2, "imread", lambda *given: None)  # as on Windows, for letters outside ASCII
     assert np.array_equal(read_image(path), UPRIGHT)
+
+
+def test_a_float_tiff_of_absurd_size_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoded(*given: object) -> None:
+        raise AssertionError("decoded")
+
+    assert cv2.imwrite(str(tmp_path / "a.tif"), np.zeros((8, 8, 3), np.float32))
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    for tag, value in ((256, 30_000), (257, 30_000)):
+        place = content.index(struct.pack("<HHI", tag, 3, 1))  # a short number
+        content[place : place + 12] = struct.pack("<HHII", tag, 4, 1, value)
+    (tmp_path / "a.tif").write_bytes(content)
+    monkeypatch.setattr(cv2, "imdecode", decoded)
+    with pytest.raises(PictureError, match="30000x30000 pixels"):
+        read_image(tmp_path / "a.tif")

@@ -131,6 +131,19 @@ def test_weights_that_are_not_finite_are_refused_with_their_names(tmp_path, valu
         read_state(path)
 
 
+def test_weights_beyond_half_precision_are_refused_where_they_would_become_infinite():
+    module = nn.Linear(4, 3)
+    state = {key: value.clone() for key, value in module.state_dict().items()}
+    state["weight"][0, 0], before = -7e4, module.weight.clone()
+    with pytest.raises(
+        WeightsError, match=r"beyond what float16 can hold in weight\. Use bfloat16 or float32"
+    ):
+        load_strictly({"": module}, state, source="c.pth", dtype=torch.float16)
+    assert torch.equal(module.weight, before)
+    load_strictly({"": module}, state, source="c.pth", dtype=torch.bfloat16)
+    assert module.weight.dtype == torch.bfloat16
+
+
 def test_prefixes_of_training_frameworks_are_removed_and_said(caplog):
     caplog.set_level("INFO", "mimic")
     state = {f"module.module.{key}": value for key, value in STATE.items()}

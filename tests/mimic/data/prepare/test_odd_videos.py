@@ -11,10 +11,12 @@ import PIL.Image
 import pytest
 
 from mimic.data.index import REJECTED, read_rows
-from mimic.data.prepare import Prepared, prepare, work
+from mimic.data.prepare import Prepared, prepare, run, work
 from mimic.data.prepare.contact import contact_sheet
+from mimic.data.prepare.sources import walk
 from tests.media import write_clip
 from tests.mimic.data.prepare.conftest import SMALL
+from tests.mimic.data.prepare.deadly import DeadlyJob
 
 
 @pytest.fixture
@@ -117,13 +119,12 @@ def test_a_file_that_is_gone_in_the_middle_is_tried_again_by_the_next_run(
     assert reasons(again) == {}
 
 
-@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()])
-def test_what_is_not_the_videos_fault_ends_the_run(error, given, tmp_path, monkeypatch):
+def test_what_is_not_the_videos_fault_ends_the_run(given, tmp_path, monkeypatch):
     def broken(path, **options):
-        raise error
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(work, "probe", broken)
-    with pytest.raises(type(error)):
+    with pytest.raises(KeyboardInterrupt):
         prepare(given, tmp_path / "data", SMALL, num_workers=1)
 
 
@@ -155,3 +156,32 @@ def test_a_clip_that_is_gone_leaves_its_place_on_the_contact_sheet_empty(prepare
         sheet = contact_sheet([gone, *prepared.clips[1:]], seed=0)
         assert not np.array_equal(sheet, whole)
         assert sheet.max() > 200
+
+
+@pytest.fixture
+def deadly(given, monkeypatch) -> Path:
+    """The same folder with a video at which every process dies, and one that takes much memory."""
+    for name in ("crash.mp4", "large.mp4", "more.mp4"):
+        shutil.copy(given / "short.mp4", given / name)
+    monkeypatch.setattr(run, "Job", DeadlyJob)
+    return given
+
+
+def test_a_video_at_which_processes_die_is_rejected_and_the_others_are_prepared(deadly, tmp_path):
+    done = []
+    out = tmp_path / "data"
+    found = prepare(deadly, out, SMALL, num_workers=2, progress=lambda *at: done.append((at[0], *at[2:])))
+    assert reasons(found) == {"crash.mp4": "failed", "large.mp4": "too short", "more.mp4": "too short"}
+    rows = {row["video"]: row["detail"] for row in read_rows(out / REJECTED)}
+    assert "died twice, the second time alone" in rows["crash.mp4"]
+    assert ("cuts", 4, 4) in done
+    assert not list(out.rglob("*.begun"))
+
+
+def test_a_single_process_leaves_to_another_one_what_it_died_at(deadly, tmp_path):
+    out = tmp_path / "data"
+    key = next(source.key for source in walk(deadly) if source.video == "crash.mp4")
+    (out / ".prepare" / key).mkdir(parents=True)
+    (out / ".prepare" / key / "video.begun").touch()  # as a command leaves it that died with its only worker
+    found = prepare(deadly, out, SMALL, num_workers=1)
+    assert reasons(found) == {"crash.mp4": "failed", "large.mp4": "too short", "more.mp4": "too short"}
