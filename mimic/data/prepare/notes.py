@@ -2,8 +2,8 @@
 
 ``DATA/.prepare/<key>/video.json`` holds the survey of a video, with the parts into which it was divided;
 ``DATA/.prepare/<key>/<first frame>.json`` holds the result of a part. Notes are written atomically, and the
-poses of a part are written before its note, so a part with a note is finished. While a process is at work, a mark
-``<name of the note>.begun`` lies there; only a process that dies leaves it.
+poses of a part are written before its note, so a part with a note is finished. While a process is at work, a
+mark ``<name of the note>.begun`` lies there; only a process that dies leaves it.
 """
 
 from __future__ import annotations
