@@ -111,6 +111,29 @@ def processor(pipe: Any) -> None:
             getattr(pipe, name).set_attn_processor(AttnProcessor())
 
 
+def low_rank(pipe: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a LoRA of one layer, with random weights."""
+    name, layer = next(
+        (name, layer) for name, layer in pipe.unet.named_modules() if name.endswith("attn1.to_q")
+    )
+    generator = torch.Generator().manual_seed(2)
+    shapes = {"lora_A.weight": (2, layer.in_features), "lora_B.weight": (layer.out_features, 2)}
+    drawn = {f"unet.{name}.{end}": torch.randn(shape, generator=generator) for end, shape in shapes.items()}
+    return {**drawn, f"unet.{name}.alpha": torch.tensor(2.0)}
+
+
+def with_lora(*switches: str) -> Callable[[Any], torch.Tensor]:
+    """The video with a LoRA, after some of a pipeline's methods were called."""
+
+    def run(pipe: Any) -> torch.Tensor:
+        pipe.load_lora_weights(low_rank(pipe), adapter_name="one")
+        for switch in switches:
+            getattr(pipe, switch)()
+        return video(pipe)
+
+    return run
+
+
 FEATURES: dict[str, Callable[[Any], Any]] = {
     "save and load": saved_and_loaded(lambda folder: load_pipeline(folder, device="cpu")),
     "`DiffusionPipeline.from_pretrained`": saved_and_loaded(diffusers.DiffusionPipeline.from_pretrained),
@@ -152,6 +175,13 @@ FEATURES: dict[str, Callable[[Any], Any]] = {
                 )
             )
         )(pipe)
+    ),
+    "`load_lora_weights`": lambda pipe: Changed(with_lora()(pipe)),
+    "`fuse_lora`": lambda pipe: Changed(with_lora("fuse_lora")(pipe)),
+    "`load_lora_weights`, then `disable_lora`": with_lora("disable_lora"),
+    "`load_lora_weights`, then `unload_lora_weights`": with_lora("unload_lora_weights"),
+    "`fuse_lora`, then `unfuse_lora` and `disable_lora`": with_lora(
+        "fuse_lora", "unfuse_lora", "disable_lora"
     ),
     "callback that stops": stopped,
     "`SDCFGCutoffCallback`": cut_off,

@@ -1,8 +1,8 @@
 """Run the work of `mimic prepare` in several processes, each on one thread.
 
 Worker processes end when their parent ends, even if it is killed, and immediately if it is interrupted. A
-video at which a process dies (a crash in a decoder, memory) is tried again in a process of its own, and rejected
-if that dies, too; all other work goes on.
+video at which a process dies (a crash in a decoder, memory) is tried again in a process of its own, and is
+rejected if that dies, too; all other work goes on.
 """
 
 from __future__ import annotations
