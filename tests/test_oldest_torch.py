@@ -1,7 +1,8 @@
 """Does the oldest torch that `pyproject.toml` allows have all the names that the project uses?
 
-`python dev.py test --oldest` keeps torch at the tested version, because old ones have no build for new versions
-of Python. What a release has is read off its sources instead, in the wheel for Apple silicon, the smallest one.
+`python dev.py test --oldest` keeps torch at the tested version, because old ones have no build for new
+versions of Python. What a release has is read off its sources instead, in the wheel for Apple silicon, the
+smallest one.
 """
 
 from __future__ import annotations
