@@ -6,6 +6,7 @@ Legend: N pose maps, H x W their size, K channels of the old latents, C of the n
 from __future__ import annotations
 
 import inspect
+import math
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -21,13 +22,14 @@ from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.families.stable_video_diffusion import svd_scheduler
 from mimic.miniature.kept_latents import half_size
 from mimic.models.mini import MiniTemporalVAE
+from mimic.models.pose_net import PoseNet
 from mimic.models.vae import vae_downscale
 
+_FIRST_WIDTH = 16  # of PoseNet, where it halves once more
 LOWEST_SIGMA = 0.02
 """Noise level of the sampler's last step but one, for sampling in many steps; one step begins at the prior's
 highest and ends at 0."""
 _POSE_NETWORKS = {
-    MimicMotionPipeline: "pose_net",
     AnimateAnyonePipeline: "pose_guider",
     MagicAnimatePipeline: "controlnet.controlnet_cond_embedding",
 }
@@ -43,9 +45,10 @@ def on_other_vae(prior: AnimationPipeline[Any, Any], vae: MiniTemporalVAE) -> An
     """Return a pipeline with a VAE that keeps the latents of that of `prior`, to be trained further.
 
     All weights are kept. The first and last convolutions gain the VAE's spare channels, which have no effect
-    at first. The network that takes the poses halves once more for each of the VAE's halvings and begins
-    untrained; `fit_pose_network` teaches it what the prior's computes. MimicMotion's sampler goes down to low
-    noise, because the new model is trained on all of it.
+    at first. The network that takes the poses halves once more for each of the VAE's halvings: PoseNet begins
+    with what the prior's computes at half size; the other families' networks begin untrained, and
+    `fit_pose_network` teaches them that. MimicMotion's sampler goes down to low noise, because the new model
+    is trained on all of it.
 
     Args:
         prior: pipeline of any family of miniatures.
@@ -61,9 +64,8 @@ def on_other_vae(prior: AnimationPipeline[Any, Any], vae: MiniTemporalVAE) -> An
                 parts[name], prior.vae.config["latent_channels"], channels, size=size // downscale
             )
     if isinstance(prior, MimicMotionPipeline):
-        parts["pose_net"] = _anew(prior.pose_net, strides=pose_strides(downscale))
-        # small, not zero: the poses matter from the first step
-        nn.init.normal_(parts["pose_net"].final_proj.weight, std=0.02)
+        while math.prod(parts["pose_net"].config["strides"]) < downscale:
+            parts["pose_net"] = halved_first(parts["pose_net"])
         parts["scheduler"] = svd_scheduler(
             sigma_min=LOWEST_SIGMA, sigma_max=prior.scheduler.config["sigma_max"]
         )
@@ -78,6 +80,43 @@ def on_other_vae(prior: AnimationPipeline[Any, Any], vae: MiniTemporalVAE) -> An
     return pipeline
 
 
+def halved_first(prior: PoseNet) -> PoseNet:
+    """Return a PoseNet for pose maps of twice the size that computes what `prior` does for their average over
+    2 x 2 pixels.
+
+    The two layers before the prior's keep each value v as ``silu(v) - silu(-v) = v``. New channels beside
+    theirs begin with random weights and no effect, so that training can put finer strokes to use.
+    """
+    widths, strides = tuple(prior.config["channels"]), tuple(prior.config["strides"])
+    wide = max(widths[0], _FIRST_WIDTH)
+    larger: PoseNet = _anew(prior, channels=(6, wide, wide, *widths[1:]), strides=(1, 2, *strides))
+    both = torch.eye(3).repeat(2, 1) * torch.tensor([1.0, 1, 1, -1, -1, -1])[:, None]  # 6 x 3: v and -v
+    once = both.T  # 3 x 6: silu(v) - silu(-v)
+    state, before = larger.state_dict(), prior.state_dict()
+    kept = torch.zeros(6, 3, 3, 3)
+    kept[:, :, 1, 1] = both
+    state["conv_layers.0.weight"] = kept
+    mean = torch.zeros(6, 6, 4, 4)
+    mean[:, :, 1:3, 1:3] = (both @ once / 4)[..., None, None]
+    state["conv_layers.2.weight"][:6] = mean
+    for name, value in before.items():
+        layer = name.split(".")
+        if layer[0] != "conv_layers":
+            state[name] = value
+            continue
+        index = int(layer[1])
+        place = f"conv_layers.{index + 4}.{layer[2]}"
+        if index > 2 or layer[2] == "bias":
+            state[place][: len(value)] = value
+            continue
+        # The first layer takes v and -v.
+        weight = torch.einsum("oihw,ij->ojhw", value, once) if index == 0 else value
+        state[place][: len(weight)] = 0
+        state[place][: len(weight), : weight.shape[1]] = weight
+    larger.load_state_dict(state)
+    return larger
+
+
 def fit_pose_network(
     pipeline: AnimationPipeline[Any, Any],
     prior: AnimationPipeline[Any, Any],
@@ -86,7 +125,8 @@ def fit_pose_network(
     num_steps: int,
     learning_rate: float = 3e-3,
 ) -> float:
-    """Teach the network that takes the poses what the prior's computes for the same poses at half size.
+    """Teach the network that takes the poses what the prior's computes for the same poses at half size; not
+    for MimicMotion, whose PoseNet begins with it.
 
     Args:
         pipeline: of `on_other_vae`, changed in place.

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from mimic import load_pipeline
-from mimic.miniature.kept_latents import kept_latents_loss
+from mimic.miniature.kept_latents import half_size, kept_latents_loss
 from mimic.miniature.other_vae import fit_pose_network, on_other_vae
 from mimic.models.mini import MiniTemporalVAE
 from tests.tiny import random_image, random_poses
@@ -71,7 +71,15 @@ def test_a_miniature_on_a_larger_vae_predicts_the_kept_latents_as_before(name, l
     assert latents.isfinite().all()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+def test_posenet_halves_once_more_and_computes_the_same(larger_vae):
+    prior = load_pipeline("bundled:mini", device="cpu", dtype="fp32")
+    pipe = on_other_vae(prior, larger_vae)
+    maps = torch.rand(2, 3, 48, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    torch.testing.assert_close(pipe.pose_net(maps), prior.pose_net(half_size(maps)), atol=1e-4, rtol=1e-4)
+    assert tuple(pipe.pose_net.config["strides"])[:6] == (1, 2, 1, 2, 1, 2)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "mini"])
 def test_the_network_of_the_poses_learns_what_the_smaller_one_computes(name, larger_vae):
     prior = load_pipeline(f"bundled:{name}", device="cpu", dtype="fp32")
     pipe = on_other_vae(prior, larger_vae)
