@@ -252,9 +252,8 @@ def hub_file(
     # Not hf_hub_download, which waits half a minute before it fails without a network.
     path = snapshot(repository, wanted=[name], folder=folder, local_files_only=local_files_only) / name
     if not path.is_file():
-        if local_files_only:
-            raise SourceError(_not_here(f"{name} of {repository}", repository))
-        raise SourceError(f"there is no file {name} in {repository} on the hub, and none in the cache")
+        is_absent = f"there is no file {name} in {repository} on the hub, and none in the cache"
+        raise SourceError(_not_here(f"{name} of {repository}", repository) if local_files_only else is_absent)
     return path
 
 
