@@ -9,6 +9,7 @@ import torch
 from mimic.config.loading import ConfigError
 from pose.session import has_nvidia_device
 
+_CUDA_OF_TORCH = {"2.6": "cu126", "2.7": "cu128", "2.8": "cu128"}  # releases that have no build for CUDA 13
 DTYPES = {
     "float32": torch.float32,
     "fp32": torch.float32,
@@ -68,10 +69,12 @@ def missing_cuda() -> str | None:
     """Return a sentence if this machine has an NVIDIA GPU and the installed torch is built without CUDA."""
     if torch.version.cuda is not None or torch.version.hip is not None or not has_nvidia_device():
         return None
+    version = torch.__version__.partition("+")[0]
+    index = _CUDA_OF_TORCH.get(".".join(version.split(".")[:2]), "cu130")
     return (
         f"this machine has an NVIDIA GPU, but the installed torch {torch.__version__} is built without CUDA, "
         "so everything runs on the CPU; install a CUDA build: pip install --force-reinstall "
-        f"torch=={torch.__version__.partition('+')[0]} --index-url https://download.pytorch.org/whl/cu130"
+        f"torch=={version} --index-url https://download.pytorch.org/whl/{index}"
     )
 
 

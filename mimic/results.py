@@ -27,7 +27,8 @@ from mimic.weights.sources import sha256
 
 RESULT_VERSION = 1
 """Counted up when the same settings, inputs and weights give other pictures."""
-
+_TOLD = ("num_frames", "fps", "height", "width", "has_audio")
+"""What a report has to say of its result."""
 
 JOURNAL = "placing.json"
 
@@ -134,7 +135,9 @@ def read_result(files: ResultFiles) -> dict[str, Any] | None:
 
 def is_same(report: Mapping[str, Any] | None, files: ResultFiles, identity: str) -> bool:
     """Whether a result of this identity is there as a whole."""
-    return report is not None and report.get("identity") == identity and all(path.exists() for path in files)
+    if report is None or report.get("identity") != identity or "seconds" not in report:
+        return False
+    return all(name in report["output"] for name in _TOLD) and all(path.exists() for path in files)
 
 
 @contextlib.contextmanager
@@ -274,7 +277,8 @@ def _report(path: Path) -> dict[str, Any] | None:
     content = _json_of(path)
     if content is None or not isinstance(content.get("output"), dict):
         return None
-    return content if "mimic" in (content.get("versions") or {}) else None
+    versions = content.get("versions")
+    return content if isinstance(versions, Mapping) and "mimic" in versions else None
 
 
 def _fits(files: ResultFiles, report: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ import torch
 from benchmarks.ablation import dancers, evaluate, fusion, page, train
 from benchmarks.ablation.settings import AblationSettings
 from mimic.config.loading import build, split_override
+from mimic.data.processes import start_method
 from mimic.files import whole_file, write_json
 
 STAGES = ("data", "train", "evaluate", "fusion", "page")
@@ -74,13 +75,13 @@ def _evaluate_arm(settings: AblationSettings, arm: str, seed: int, cases: list[e
 
 
 def _in_processes(function: Callable[..., object], arguments: list[tuple[Any, ...]], jobs: int) -> None:
-    """Calls in processes of one thread each, forked so that all is imported once."""
+    """Calls in processes of one thread each; forked on Linux, so that all is imported once."""
     torch.set_num_threads(1)
     if jobs == 1:
         for given in arguments:
             function(*given)
         return
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else start_method())
     for start in range(0, len(arguments), jobs):
         running = [context.Process(target=function, args=given) for given in arguments[start : start + jobs]]
         for process in running:

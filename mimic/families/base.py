@@ -24,7 +24,7 @@ from mimic.families import checks
 from mimic.families.frames import OUTPUT_TYPES, Frames
 from mimic.families.inputs import Inputs, read_inputs
 from mimic.families.plan import Plan, SettingsT, resolve, with_settings, with_step_count
-from mimic.families.schedulers import TimestepType, check_scheduler, set_timesteps
+from mimic.families.schedulers import TimestepType, check_same_noise, check_scheduler, set_timesteps
 from mimic.families.step_pipeline import ConditionsT, StepPipeline
 from mimic.families.steps import AfterStep, StepCallback, StepReport, step_report
 from mimic.families.stored import quiet_libraries
@@ -293,6 +293,8 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
     def check_steps(self, plan: Plan[SettingsT]) -> None:
         """Raise `ValueError` if the scheduler cannot make the steps of the plan; sets them."""
         check_scheduler(self.scheduler, self.timestep_type)
+        if self.timestep_type == "discrete":
+            check_same_noise(self.scheduler, self.own_noise)
         self._set_timesteps(plan)
 
     def check(self, inputs: Inputs, plan: Plan[SettingsT], output_type: str = "pil") -> None:

@@ -8,7 +8,7 @@ the network, or follows another noise schedule, would return noise without an er
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -34,6 +34,7 @@ _SIGMAS_OF_FLOW_ALONE = frozenset({"UniPCMultistepScheduler"})
 """Schedulers whose `set_timesteps` has `sigmas`, and refuses them unless it is set to flow matching."""
 _SVD_SIGMAS = {"sigma_min": 0.002, "sigma_max": 700.0}
 _RHO = 7.0  # of arXiv 2206.00364, equation 5
+_TRAINED_BY = ("prediction_type", "beta_schedule", "beta_start", "beta_end")
 _OTHER_SPACINGS = ("use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 
 
@@ -65,6 +66,25 @@ def check_scheduler(scheduler: Any, kind: TimestepType) -> None:
             )
         return
     _check_continuous(scheduler, name)
+
+
+def check_same_noise(scheduler: Any, own: Mapping[str, Any]) -> None:
+    """Check that a scheduler does not contradict the one that a model came with.
+
+    Args:
+        own: that one's config.
+
+    Raises:
+        ValueError: it predicts something else, or its noise schedule is another.
+    """
+    name = type(scheduler).__name__
+    for key in _TRAINED_BY:
+        given, wanted = scheduler.config.get(key), own.get(key)
+        if given is not None and wanted is not None and given != wanted:
+            raise ValueError(
+                f"scheduler {name} has {key} {given}, and this model was trained with {wanted}; make it with "
+                f"{name}.from_config(pipe.scheduler.config)."
+            )
 
 
 def _check_continuous(scheduler: Any, name: str) -> None:

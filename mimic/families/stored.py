@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DEFAULTS_FILE = "mimic.json"
+_NOISE_CARRIED = "_mimic_noise"
 _CARRIED = "_generation_defaults"
 _are_parts_checked: ContextVar[bool] = ContextVar("are_parts_checked", default=False)
 _diffusers_log = diffusers_logging.get_logger("diffusers.pipelines.pipeline_utils")
@@ -45,9 +46,13 @@ class StoredPipeline(AdaptedPipeline):
     """Settings recommended for these weights, used where a call omits a setting. They travel with the
     denoiser: ``Pipeline(**pipe.components)`` and `from_pipe` have the same ones."""
 
+    own_noise: dict[str, Any]
+    """Config of the scheduler that the model came with: how it was trained. Travels as the defaults do."""
+
     def __init__(self) -> None:
         super().__init__()
         self.generation_defaults = {}
+        self.own_noise = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the class known to `diffusers.DiffusionPipeline.from_pretrained`, which looks it up there.
@@ -70,12 +75,16 @@ class StoredPipeline(AdaptedPipeline):
         parts = super().components
         if isinstance(self.denoiser, torch.nn.Module):
             setattr(self.denoiser, _CARRIED, dict(self.generation_defaults))
+            setattr(self.denoiser, _NOISE_CARRIED, dict(self.own_noise))
         return parts
 
     def register_modules(self, **modules: Any) -> None:
         """Register components as in diffusers, but store the public names of our classes, so that saved
         models still load when modules are moved."""
         super().register_modules(**modules)
+        if not self.own_noise:
+            carried = getattr(getattr(self, "denoiser", None), _NOISE_CARRIED, None)
+            self.own_noise = dict(carried or getattr(getattr(self, "scheduler", None), "config", {}))
         if not self.generation_defaults:
             self.generation_defaults = dict(getattr(getattr(self, "denoiser", None), _CARRIED, {}))
         public = {}
@@ -100,6 +109,22 @@ class StoredPipeline(AdaptedPipeline):
             if isinstance(module, torch.nn.Module):
                 align_memory(module)
 
+    def _let_go_of(self, folder: Path) -> None:
+        """Copy weights that may be mapped from files of the folder that is to be written, which Windows does
+        not replace as long as they are."""
+        origin = str(getattr(self.config, "_name_or_path", None) or "")
+        if not (os.path.isdir(origin) and folder.is_dir() and os.path.samefile(origin, folder)):
+            return
+        with torch.inference_mode(False), torch.no_grad():
+            parts = [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
+            for module in (module for part in parts for module in part.modules()):
+                for parameter in module.parameters(recurse=False):
+                    if parameter.device.type == "cpu":
+                        parameter.data = parameter.data.clone()
+                for name, buffer in module._buffers.items():
+                    if buffer is not None and buffer.device.type == "cpu":
+                        module._buffers[name] = buffer.clone()  # it may be a view, which holds its base
+
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Save the pipeline as in diffusers, and `generation_defaults` to `mimic.json`.
 
@@ -109,6 +134,7 @@ class StoredPipeline(AdaptedPipeline):
         is_published = bool(kwargs.pop("push_to_hub", False))
         options = {name: kwargs.pop(name) for name in _PUSH_OPTIONS if name in kwargs}
         self.register_modules(**self.components)
+        self._let_go_of(Path(save_directory))
         with quiet_libraries(), self.without_adapters():
             super().save_pretrained(save_directory, *args, **kwargs)
         folders = [Path(save_directory) / name for name in self.components]

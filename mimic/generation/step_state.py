@@ -58,7 +58,7 @@ class StepState:
             if isinstance(value, list | dict) or name not in before or value is not before[name]
         }
         changed.pop("_internal_dict", None)  # the config
-        return cls(num_done, num_steps, latents, [own.get_state() for own in _listed(generator)], changed)
+        return cls(num_done, num_steps, latents, [own.get_state() for own in listed(generator)], changed)
 
     def restore(self, scheduler: Any, generator: Generators, device: torch.device) -> None:
         """Put scheduler and generators into this state.
@@ -68,7 +68,7 @@ class StepState:
             generator: as many as were saved.
             device: of the latents.
         """
-        for own, state in zip(_listed(generator), self.generators, strict=True):
+        for own, state in zip(listed(generator), self.generators, strict=True):
             own.set_state(state)
         for name, value in self.scheduler.items():
             setattr(scheduler, name, _moved(value, device))
@@ -114,7 +114,8 @@ class _OnDevice:
     tensor: Tensor
 
 
-def _listed(generator: Generators) -> list[torch.Generator]:
+def listed(generator: Generators) -> list[torch.Generator]:
+    """Return the generators that a run draws from."""
     if generator is None:
         return []
     return generator if isinstance(generator, list) else [generator]

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from mimic.files import remove_partial, whole_file
 from mimic.generation.saving_budget import SavingBudget
-from mimic.generation.step_state import Generators, StepState, UnknownStateError
+from mimic.generation.step_state import Generators, StepState, UnknownStateError, listed
 from mimic.results import JOURNAL, ResultFiles, finish_placing, identity_of, place
 from mimic.video.formats import stem_of
 
@@ -229,7 +229,17 @@ class KeptSteps:
         if saved is None or saved.num_steps != num_steps or saved.latents.shape != latents.shape:
             self.num_saved = 0
             return 0, latents
-        saved.restore(scheduler, generator, latents.device)
+        drawn = [own.get_state() for own in listed(generator)]
+        try:
+            saved.restore(scheduler, generator, latents.device)
+        except (RuntimeError, ValueError, TypeError) as error:
+            log.warning(_DAMAGED, self.path, error)
+            for own, state in zip(listed(generator), drawn):
+                own.set_state(state)
+            vars(scheduler).clear()
+            vars(scheduler).update(self._before)
+            self.num_saved = 0
+            return 0, latents
         return saved.num_done, saved.latents.to(latents)
 
     def keep(self, latents: Tensor, *, num_done: int, scheduler: Any, generator: Generators) -> None:

@@ -86,7 +86,8 @@ def denoise(
         for weight in weights
     ]
     indices = [torch.tensor(frames, device=latents.device) for frames in windows]
-    on_device = [t.to(latents.device) for t in timesteps]
+    # The timesteps of some schedulers are float64; networks compute with float32.
+    on_device = [(t.float() if t.dtype == torch.float64 else t).to(latents.device) for t in timesteps]
     shape, rest = latents.shape, latents.shape[2:]
     dtype, device = latents.dtype, latents.device
 

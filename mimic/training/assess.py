@@ -118,7 +118,7 @@ def _report(run: TrainingRun) -> None:
             best_step=None if best is None else int(best),
             videos=VALIDATION,
         )
-    except OSError as error:
+    except (OSError, ValueError, TypeError, LookupError) as error:  # the log may hold anything
         run.say(f"report.html could not be written ({error}); the training continues")
 
 

@@ -62,6 +62,7 @@ def save(run: TrainingRun) -> None:
         "format": FORMAT,
         "step": progress.step,
         "groups": sorted(group for group, tensors in groups.items() if tensors),
+        "tensors": {group: len(tensors) for group, tensors in groups.items() if tensors},
         "family": settings.family,
         "progress": asdict(progress),
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
@@ -197,7 +198,9 @@ def _checked(stored: StoredTensors, facts: Mapping[str, Any]) -> TrainingProgres
         StateError: something is missing, or is not what it should be.
     """
     checkpoint = stored.checkpoint
-    if type(facts.get("format", 1)) is int and facts.get("format", 1) > FORMAT:
+    if type(facts.get("format", 1)) is not int:
+        raise damage(checkpoint, f"format in facts.json is {_short(facts['format'])}; expected a number")
+    if facts.get("format", 1) > FORMAT:
         raise ConfigError(
             f"{checkpoint} was written by a later version of mimic (format {facts['format']}, this one knows "
             f"{FORMAT}); update mimic, or give another output_dir"
@@ -205,9 +208,22 @@ def _checked(stored: StoredTensors, facts: Mapping[str, Any]) -> TrainingProgres
     for name in ("progress", "settings"):
         if not isinstance(facts.get(name), dict):
             raise damage(checkpoint, f"{name} in facts.json is {_short(facts.get(name))}; expected an object")
-    for name in ("scaler", "validation"):
+    for name in ("scaler", "validation", "tensors"):
         if facts.get(name) is not None and not isinstance(facts[name], dict):
             raise damage(checkpoint, f"{name} in facts.json is {_short(facts[name])}; expected an object")
+    attempts = (facts.get("validation") or {}).get("attempts", 0)
+    if type(attempts) is not int:
+        raise damage(checkpoint, f"validation.attempts in facts.json is {_short(attempts)}; not a number")
+    validation = facts["settings"].get("validation", {})
+    if not isinstance(validation, dict):
+        raise damage(
+            checkpoint, f"settings.validation in facts.json is {_short(validation)}; expected an object"
+        )
+    # Checkpoints of before have no numbers.
+    for group, number in (facts.get("tensors") or {}).items():
+        found = len(stored.groups.get(group, {}))
+        if found != number:
+            raise damage(checkpoint, f"{group}.safetensors has {found} tensors of {_short(number)}")
     progress = _progress(checkpoint, facts["progress"])
     if progress.step != step_of(checkpoint):
         raise damage(checkpoint, f"it holds step {progress.step}, which is not what its name says")

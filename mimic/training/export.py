@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from mimic.config.loading import ConfigError
 from mimic.families.adapters import LORA_FILE
+from mimic.families.stored import DEFAULTS_FILE
 from mimic.families.task import TrainingTask
 from mimic.files import whole_folder
 from mimic.training.engine import is_deepspeed, shares_weights
@@ -27,6 +28,7 @@ from mimic.training.state import StateError
 from mimic.weights.licences import CARD_FILE
 from mimic.weights.metadata import save_weights
 
+_WEIGHTS = (".safetensors", ".bin", ".pth", ".ckpt")
 FINAL = "final"
 
 
@@ -82,7 +84,7 @@ def check_replaceable(folder: Path) -> None:
     """Check that a model may be written in place of what is there: nothing, an empty folder or a model.
 
     Raises:
-        ConfigError: something else is there.
+        ConfigError: something else is there, or the model's folder holds other files than a model's.
     """
     if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
         return
@@ -92,6 +94,15 @@ def check_replaceable(folder: Path) -> None:
         index = None
     if not isinstance(index, dict) or "_class_name" not in index:
         raise ConfigError(f"{folder} is no model folder; it is not replaced. Choose another name")
+    own = {*index, "model_index.json", DEFAULTS_FILE, CARD_FILE, ".gitattributes"}
+    others = sorted(
+        path.name for path in folder.iterdir() if path.name not in own and path.suffix not in _WEIGHTS
+    )
+    if others:
+        raise ConfigError(
+            f"{folder} holds {', '.join(others[:8])}, which mimic did not write; it is not replaced. Move "
+            "that away, or choose another name"
+        )
 
 
 def export(

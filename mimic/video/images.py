@@ -133,6 +133,7 @@ def _from_pil(image: Image.Image, name: str) -> NDArray[np.uint8]:
         image.load()
     except BROKEN as error:
         raise PictureError(f"{name} cannot be read as a picture: {error}") from error
+    check_picture_size(image.height, image.width, name)  # an icon has the size of the picture inside
     if image.mode.startswith("I;16") or image.mode == "I":
         return _from_integers(np.asarray(image), image)
     if image.mode == "F":

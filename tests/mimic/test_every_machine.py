@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -293,6 +294,23 @@ def test_no_double_precision_reaches_a_device(family):
             output_type="pt",
         )  # fmt: skip
     assert mode.found == []
+
+
+@pytest.mark.parametrize(
+    "name", ["KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "HeunDiscreteScheduler"]
+)
+def test_no_double_precision_reaches_a_device_with_other_schedulers(name):
+    pipe, found = FAMILIES["animate_anyone"].tiny_pipeline(height=16, width=24, seed=0), []
+    pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config, use_karras_sigmas=True)
+    pipe.unet.register_forward_pre_hook(
+        lambda _, given, named: found.extend(
+            getattr(value, "dtype", None) for value in (*given, *named.values())
+        ),
+        with_kwargs=True,
+    )
+    pipe(random_image(16, 24), random_poses(3, 16, 24), num_inference_steps=2, output_type="latent")
+    assert torch.float32 in found
+    assert torch.float64 not in found
 
 
 def test_double_precision_is_made_of_tensors_on_the_cpu_alone():

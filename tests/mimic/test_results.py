@@ -30,7 +30,8 @@ def make_result(files: ResultFiles, identity: str = "one", content: bytes = b"vi
     if files.side_by_side is not None:
         files.side_by_side.write_bytes(b"beside")
         output["side_by_side"] = files.side_by_side.name
-    report = {"output": output, "versions": {"mimic": "0"}, "identity": identity}
+    output |= {"num_frames": 3, "fps": 8.0, "height": 16, "width": 16, "has_audio": False}
+    report = {"output": output, "versions": {"mimic": "0"}, "identity": identity, "seconds": 1.0}
     files.report.write_text(json.dumps(report))
     return report
 
@@ -152,3 +153,20 @@ def test_a_result_is_placed_whole_wherever_that_was_interrupted(
             assert [path.exists() for path in files.numbered(1)] == [is_former_kept] * 3
             assert not finish_placing(staged)
             assert list(staged.iterdir()) == []
+
+
+@pytest.mark.parametrize("versions", [5, True, "mimic", ["mimic"], None])
+def test_a_report_whose_versions_are_none_is_not_ours(files: ResultFiles, versions: object) -> None:
+    report = make_result(files)
+    files.report.write_text(json.dumps({**report, "versions": versions}))
+    with pytest.raises(ResultError):
+        read_result(files)
+
+
+def test_a_report_that_says_too_little_of_its_result_is_made_again(files: ResultFiles) -> None:
+    report = make_result(files)
+    assert is_same(report, files, "one")
+    for name in ("num_frames", "has_audio"):
+        output = {key: value for key, value in report["output"].items() if key != name}
+        assert not is_same({**report, "output": output}, files, "one")
+    assert not is_same({key: value for key, value in report.items() if key != "seconds"}, files, "one")

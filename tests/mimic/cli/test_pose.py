@@ -159,3 +159,11 @@ def test_poses_of_a_picture(dancer: RenderedClip, capsys: pytest.CaptureFixture[
     assert drawn.shape == dancer.frames[0].shape
     assert not np.array_equal(drawn, dancer.frames[0])
     assert "somebody in 1 of them" in capsys.readouterr().err
+
+
+def test_what_a_killed_run_left_is_removed(dancer: RenderedClip) -> None:
+    write_dancer(Path("dance.mp4"), dancer)
+    for name in (".dance.npz.1234.tmp", ".seen.unfinished.1234.partial.mp4", ".dance.npz.tmp"):
+        Path(name).write_text("half")
+    assert main([*OF_ONE_FRAME, "--overlay", "seen.mp4"]) == 0
+    assert [path.name for path in Path().glob(".*")] == [".dance.npz.tmp"]  # not of that form: the user's

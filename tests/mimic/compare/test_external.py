@@ -1,21 +1,26 @@
 """Other people's programs in a comparison: finished videos, and commands that make them."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mimic.compare.external import check_external
+from mimic.compare.external import check_external, ended_with_us
 from mimic.compare.inputs import CompareError
 from mimic.compare.run import compare
 from mimic.compare.settings import CompareConfig
 from mimic.config import ConfigError
 from mimic.config.loading import build
+from tests.mimic.training.test_workers import is_running
 
 COPY = "import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2]); print(sys.argv[3:])"
+ROOT = Path(__file__).parents[3]
 NUM_FRAMES = 5
 
 
@@ -139,3 +144,41 @@ def test_a_command_that_cannot_run_is_refused_before_anything_is_made(
     with pytest.raises(CompareError, match=told):
         compare(config(tmp_path / "out", [{"name": "a", "command": command}]))
     assert not (tmp_path / "out" / "cells").exists()
+
+
+KILLED = "import sys; from mimic.compare.external import ended_with_us; ended_with_us(sys.argv[1:])"
+SLEEPER = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60)"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
+def test_a_program_ends_with_the_comparison_that_is_killed(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, sys.executable, "-c", SLEEPER],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    end, pid = time.monotonic() + 60, tmp_path / "pid"
+    while not (pid.exists() and pid.read_text()) and time.monotonic() < end:
+        time.sleep(0.05)
+    program = int(pid.read_text())
+    process.kill()
+    process.wait()
+    while is_running(program) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_running(program)
+
+
+def test_a_program_ends_with_an_interrupted_comparison(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(self: Any, *given: Any, **named: Any) -> None:
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    monkeypatch.chdir(tmp_path)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ended_with_us([sys.executable, "-c", SLEEPER])
+    assert time.monotonic() - start < 30

@@ -312,3 +312,20 @@ def test_videos_are_exported_by_diffusers(tmp_path: Path) -> None:
     file = tmp_path / "video.mp4"
     diffusers.utils.export_to_video([frame.resize((64, 48)) for frame in frames], str(file), fps=7)
     assert file.stat().st_size > 100
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks at what is mapped in /proc")
+def test_a_model_can_be_saved_where_it_came_from(pipe: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    pipe.save_pretrained(tmp_path)
+    loaded = type(pipe).from_pretrained(tmp_path)
+    saved, held = diffusers.DiffusionPipeline.save_pretrained, []
+
+    def look(self: Any, *arguments: Any, **options: Any) -> None:
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        held.extend(line for line in maps if str(tmp_path) in line)
+        saved(self, *arguments, **options)
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "save_pretrained", look)
+    loaded.save_pretrained(tmp_path)
+    assert not held
+    assert torch.equal(latents_of(type(pipe).from_pretrained(tmp_path)), latents_of(pipe))

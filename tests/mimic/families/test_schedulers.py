@@ -171,3 +171,15 @@ def test_pipelines_take_steps_by_value_and_refuse_before_any_work(family: str) -
     with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler cannot run"):
         pipe(**call)
     hook.remove()
+
+
+@pytest.mark.parametrize("family", ["animate_anyone", "magic_animate"])
+@pytest.mark.parametrize("change", [{"prediction_type": "sample"}, {"beta_schedule": "squaredcos_cap_v2"}])
+def test_a_scheduler_of_another_noise_is_refused(family: str, change: dict[str, Any]) -> None:
+    pipe: Any = FAMILIES[family].tiny_pipeline(height=16, width=24, seed=0)
+    own = pipe.scheduler.config
+    pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(own, **change)
+    again = type(pipe)(**pipe.components)
+    for each in (pipe, again):
+        with pytest.raises(ValueError, match=f"has {next(iter(change))} .*was trained with"):
+            each(random_image(16, 24), random_poses(3, 16, 24), num_inference_steps=1)

@@ -14,7 +14,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mimic.dancers.write import synth
@@ -254,3 +254,23 @@ def test_saved_frames_come_back_in_order_and_only_to_their_identity(tmp_path: Pa
     assert KeptFrames(tmp_path, "other", SavingBudget()).num_chunks == 0
     again.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("render", ["mimicmotion"], indirect=True)
+@pytest.mark.parametrize("change", ["lost", "short"])
+def test_a_state_whose_generator_is_damaged_is_not_used(
+    render: Any, undisturbed: tuple[bytes, int, int], tmp_path: Path, change: str
+) -> None:
+    output = tmp_path / "a.mp4"
+    in_last_step = undisturbed[1] * (STEPS - 1) // STEPS + 1
+    with (
+        pytest.raises(KeyboardInterrupt),
+        stopped_after(render.pipeline.denoiser, in_last_step, KeyboardInterrupt),
+    ):
+        render(output)
+    (path,) = tmp_path.glob("a.unfinished/*/denoising.safetensors")
+    content, tensors = path.read_bytes(), load_file(path)
+    notes = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    own = tensors.pop("generator.0")
+    save_file(tensors if change == "lost" else {**tensors, "generator.0": own[:7]}, path, metadata=notes)
+    assert render(output).path.read_bytes() == undisturbed[0]

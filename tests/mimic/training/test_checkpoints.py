@@ -125,6 +125,13 @@ DAMAGES = {
     "best of text": (rewrite(progress=PROGRESS | {"best": {"step": "2", "value": 1}}), "progress.best in"),
     "another step": (rewrite(progress=PROGRESS | {"step": 2}), "not what its name says"),
     "no settings": (rewrite(settings=None), "settings in facts.json is None"),
+    "format is a text": (rewrite(format="3"), "format in facts.json is '3'"),
+    "attempts are a text": (rewrite(validation={"attempts": "2"}), "validation.attempts in facts.json"),
+    "settings of validation are a text": (
+        lambda path: rewrite(settings=facts_of(path)["settings"] | {"validation": "x"})(path),
+        "settings.validation in facts.json is 'x'",
+    ),
+    "tensors are counted as text": (rewrite(tensors={"weights": "9"}), "weights.safetensors has .* of '9'"),
     "scaler is a text": (rewrite(scaler="big"), "scaler in facts.json is 'big'"),
     "no weights": (without("weights.safetensors"), "weights.safetensors is missing"),
     "no average": (without("average.safetensors"), "average.safetensors is missing"),
@@ -160,6 +167,18 @@ def test_a_damaged_checkpoint_is_never_resumed_from(folder, damage):
     assert "\n" not in str(error)
     with pytest.raises(StateError, match=told):
         raise error
+
+
+def test_a_checkpoint_that_has_lost_all_of_one_weight_is_never_resumed_from(tmp_path):
+    train(quick_settings(tmp_path / "run", max_steps=2, checkpoints={"every": 1, "keep": 9}), say=Said())
+    for group in ("weights", "average", "optimiser"):
+        run = Path(shutil.copytree(tmp_path / "run", tmp_path / group))
+        file = run / "checkpoint-2" / f"{group}.safetensors"
+        state = load_file(file)
+        save_file({key: value for key, value in state.items() if not key.endswith("pose_net.scale")}, file)
+        (whole, _, _), [(_, error)] = newest_whole(checkpoints(run))
+        assert whole.checkpoint.name == "checkpoint-1"
+        assert f"{group}.safetensors has" in str(error)
 
 
 def test_a_training_falls_back_to_the_last_whole_checkpoint_and_says_so(folder):

@@ -77,3 +77,12 @@ def test_a_training_given_as_a_model_is_told_what_to_do(trained: Path, tmp_path:
     (unfinished / "checkpoint-1").symlink_to(checkpoint, target_is_directory=True)
     with pytest.raises(SourceError, match=r"has not ended; `mimic export .*checkpoint-1 OUT`"):
         load_pipeline(unfinished)
+
+
+def test_a_model_with_files_of_the_users_is_never_replaced(trained: Path, tmp_path: Path) -> None:
+    folder = export_checkpoint(trained / "checkpoint-1", tmp_path / "model")
+    export_checkpoint(trained / "checkpoint-1", folder, overwrite=True)
+    (folder / "thesis.tex").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds thesis\.tex, which mimic did not write"):
+        export_checkpoint(trained / "checkpoint-1", folder, overwrite=True)
+    assert (folder / "thesis.tex").read_text() == "mine"

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import sys
+import warnings
 import zlib
 from pathlib import Path
 
@@ -342,3 +343,13 @@ def test_a_float_tiff_of_absurd_size_is_refused_before_it_is_decoded(
     monkeypatch.setattr(cv2, "imdecode", decoded)
     with pytest.raises(PictureError, match="30000x30000 pixels"):
         read_image(tmp_path / "a.tif")
+
+
+def test_an_icon_is_as_large_as_the_picture_inside(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    Image.new("RGB", (30_000, 1)).save(packed, "png")
+    entry = struct.pack("<BBBBHHII", 64, 64, 0, 0, 1, 32, len(packed.getvalue()), 22)
+    (tmp_path / "a.ico").write_bytes(struct.pack("<HHH", 0, 1, 1) + entry + packed.getvalue())
+    with warnings.catch_warnings(), pytest.raises(PictureError, match="30000x1 pixels"):
+        warnings.simplefilter("ignore")  # Pillow says that the size is another one
+        read_image(tmp_path / "a.ico")
