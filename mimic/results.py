@@ -26,7 +26,8 @@ from mimic.video.formats import is_folder_name, sibling
 from mimic.weights.sources import sha256
 
 RESULT_VERSION = 1
-"""Counted up when the same settings, inputs and weights give other pictures."""
+"""Counted up, with the format of a comparison's cells, when the same settings, inputs and weights give other
+pictures."""
 _TOLD = ("num_frames", "fps", "height", "width", "has_audio")
 """What a report has to say of its result."""
 

@@ -1,5 +1,6 @@
 """dev.py does what make does, and continuous integration on a forge runs what .ci/run runs."""
 
+import ast
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 import dev
 
@@ -157,3 +159,20 @@ def test_programs_are_found_on_windows_too(monkeypatch):
     assert dev.program(Path("bin"), "ruff") == Path("bin", "ruff.exe" if os.name == "nt" else "ruff")
     monkeypatch.setattr(dev, "IS_WINDOWS", True)
     assert dev.program(Path("Scripts"), "ruff").name == "ruff.exe"
+
+
+def test_the_script_needs_the_standard_library_alone():
+    tree = ast.parse((ROOT / "dev.py").read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in imported} <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "is_there"),
+    [("win32", "AMD64", True), ("linux", "x86_64", True), ("darwin", "arm64", False)],
+)
+def test_bitsandbytes_is_installed_where_it_has_wheels(system, machine, is_there):
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found = Requirement(re.search(r'"(bitsandbytes>=[^"]+)"', text)[1])
+    assert found.marker.evaluate({"sys_platform": system, "platform_machine": machine}) == is_there

@@ -73,6 +73,22 @@ class StepState:
         for name, value in self.scheduler.items():
             setattr(scheduler, name, _moved(value, device))
 
+    def restore_or_leave(self, scheduler: Any, generator: Generators, device: torch.device) -> None:
+        """As `restore`; if that fails, scheduler and generators are as before.
+
+        Raises:
+            RuntimeError, TypeError, ValueError: this is no state of theirs.
+        """
+        drawn, attributes = [own.get_state() for own in listed(generator)], dict(vars(scheduler))
+        try:
+            self.restore(scheduler, generator, device)
+        except (RuntimeError, TypeError, ValueError):
+            for own, state in zip(listed(generator), drawn):
+                own.set_state(state)
+            vars(scheduler).clear()
+            vars(scheduler).update(attributes)
+            raise
+
     def as_tensors(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Return tensors on the CPU and texts from which `from_tensors` makes the state again.
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from mimic.files import remove_partial, whole_file
 from mimic.generation.saving_budget import SavingBudget
-from mimic.generation.step_state import Generators, StepState, UnknownStateError, listed
+from mimic.generation.step_state import Generators, StepState, UnknownStateError
 from mimic.results import JOURNAL, ResultFiles, finish_placing, identity_of, place
 from mimic.video.formats import stem_of
 
@@ -226,21 +226,14 @@ class KeptSteps:
         self.num_steps = num_steps
         self._before = dict(vars(scheduler))
         saved, self._saved = self._saved, None
-        if saved is None or saved.num_steps != num_steps or saved.latents.shape != latents.shape:
-            self.num_saved = 0
-            return 0, latents
-        drawn = [own.get_state() for own in listed(generator)]
-        try:
-            saved.restore(scheduler, generator, latents.device)
-        except (RuntimeError, ValueError, TypeError) as error:
-            log.warning(_DAMAGED, self.path, error)
-            for own, state in zip(listed(generator), drawn):
-                own.set_state(state)
-            vars(scheduler).clear()
-            vars(scheduler).update(self._before)
-            self.num_saved = 0
-            return 0, latents
-        return saved.num_done, saved.latents.to(latents)
+        if saved is not None and saved.num_steps == num_steps and saved.latents.shape == latents.shape:
+            try:
+                saved.restore_or_leave(scheduler, generator, latents.device)
+                return saved.num_done, saved.latents.to(latents)
+            except (RuntimeError, ValueError, TypeError) as error:
+                log.warning(_DAMAGED, self.path, error)
+        self.num_saved = 0
+        return 0, latents
 
     def keep(self, latents: Tensor, *, num_done: int, scheduler: Any, generator: Generators) -> None:
         """Note a finished step; save it if it is the last one or the budget allows it."""

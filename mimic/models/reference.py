@@ -76,11 +76,11 @@ class ReferenceBank:
         The reader then projects a reference once and not once for each frame, window and step. Results may
         differ in the order of sums. To be made anew when the reader's weights change.
         """
-        projected = {}
+        projected, dtype = {}, unet.dtype
         for layer in attention_layers(unet):
             if isinstance(layer, ReferenceAttention) and layer.block in self.features:
                 # Not in the precision of the weights, which may have 8 bits.
-                tokens = self.features[layer.block].to(unet.dtype)
+                tokens = self.features[layer.block].to(dtype)
                 projected[layer.block] = layer.to_k(tokens), layer.to_v(tokens)
         return ReferenceBank(self.blocks, self.features, projected)
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mimic.cli import doctor, main
 from mimic.config import load_inference_config
 from mimic.config.loading import ConfigError, read_yaml
 from mimic.devices import missing_cuda
@@ -130,6 +131,79 @@ def test_streams_replace_what_they_cannot_show(tmp_path, encoding):
     assert done.returncode == 2, done.stderr
     assert b"typo" in done.stderr
     assert b"UnicodeEncodeError" not in done.stderr
+
+
+SHOWN = """
+import sys
+from mimic.cli import main
+try:
+    main(["--version"])
+except SystemExit:
+    pass
+print("lr: 1 → 2, 舞蹈")
+"""
+
+
+@pytest.mark.parametrize(
+    "encoding", ["cp1252", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cp850", "ascii"))]
+)
+def test_what_goes_to_standard_output_is_replaced_too(encoding):
+    done = run_python("-c", SHOWN, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    assert b"2" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_folder_of_any_letters_is_named_after_the_work(tmp_path):
+    made = ("-n", "1", "--seconds", "0.25", "--fps", "8", "--size", "32", "32", "-q")
+    done = run_python("-m", "mimic", "synth", *made, "-o", str(tmp_path / "舞蹈"), PYTHONIOENCODING="cp1252")
+    assert done.returncode == 0, done.stderr
+    assert b"clip_0000.mp4" in done.stdout
+
+
+NOBODY = """
+import os, pwd, sys
+def unknown(number): raise KeyError(number)
+pwd.getpwuid = unknown
+from mimic.cli import main
+sys.exit(main(["demo", "--output-dir", sys.argv[1], "test_case.0.max_frames=2", "device=cpu"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows always has a home folder")
+def test_the_demonstration_runs_for_a_user_without_a_home_folder(tmp_path):
+    without = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "MIMIC_POSE_CACHE", "MIMIC_DWPOSE", "USER", "LOGNAME"))
+    done = run_python("-c", NOBODY, str(tmp_path), **without)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "demo.mp4").exists()
+
+
+def test_versions_are_not_those_of_the_metadata(monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0")  # PyPI's metadata lacks +cu130
+    assert versions()["torch"] == torch.__version__
+    assert any(f"torch {torch.__version__}" in line for line in doctor.report())
+
+
+def test_the_doctor_names_what_computes(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert any("mps (Apple)" in line and "poses are estimated on the CPU" in line for line in doctor.report())
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr("mimic.devices.missing_cuda", lambda: "built without CUDA; pip install x")
+    assert any("built without CUDA; pip install x" in line for line in doctor.report())
+
+
+def test_ctrl_break_ends_every_command_as_ctrl_c_does(monkeypatch):
+    number = getattr(signal, "SIGBREAK", None) or signal.SIGUSR2
+    monkeypatch.setattr(signal, "SIGBREAK", number, raising=False)
+    before = signal.getsignal(number)
+    try:
+        with pytest.raises(SystemExit):
+            main(["--version"])
+        assert signal.getsignal(number) is not before
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("command", [("animate", "é.png", "舞.mp4"), ("evaluate", "-g", "é", "-t", "舞")])
@@ -253,7 +327,15 @@ def test_ctrl_break_stops_a_training_as_ctrl_c_does(monkeypatch):
             signal.raise_signal(number)
 
 
-def test_torchscript_is_read_from_a_folder_of_any_letters(tmp_path):
+def test_torchscript_is_read_from_a_folder_of_any_letters(tmp_path, monkeypatch):
+    """Torch opens no such path on Windows, so it has to be given the content."""
+    load = torch.jit.load
+
+    def of_content(file, *rest, **named):
+        assert not isinstance(file, str | os.PathLike)
+        return load(file, *rest, **named)
+
+    monkeypatch.setattr(torch.jit, "load", of_content)
     folder = tmp_path / "模型"
     folder.mkdir()
     buffer = io.BytesIO()

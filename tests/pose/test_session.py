@@ -1,8 +1,10 @@
 """Networks start silently on what the machine has, and say clearly what is wrong with a file or a device."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -78,3 +80,15 @@ def test_a_network_that_takes_one_picture_at_a_time_is_run_for_each():
 
 def test_there_is_at_least_one_core():
     assert available_cores() >= 1
+
+
+def test_on_windows_the_systems_telemetry_is_switched_off_as_well(monkeypatch):
+    called = []
+    runtime = SimpleNamespace(
+        disable_telemetry_events=lambda: called.append(os.environ["ORT_DISABLE_TELEMETRY"])
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert session.load_onnxruntime() is runtime
+    assert called == ["1"]

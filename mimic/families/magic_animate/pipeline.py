@@ -316,10 +316,10 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
         added: dict[str, Any] = {}
         if conditions.controls:
             of_window = conditions.controls[window.video](window.latents[0], window.t, window.frames)
-            residuals = of_window.repeated(len(branches))
+            residuals, dtype = of_window.repeated(len(branches)), self.unet.dtype  # which walks all layers
             added = {
-                "down_block_additional_residuals": [each.to(self.unet.dtype) for each in residuals.down],
-                "mid_block_additional_residual": residuals.mid.to(self.unet.dtype),
+                "down_block_additional_residuals": [each.to(dtype) for each in residuals.down],
+                "mid_block_additional_residual": residuals.mid.to(dtype),
             }
         texts = [conditions.text if each else conditions.unconditional_text for each in branches]
         return self.unet(

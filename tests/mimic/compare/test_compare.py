@@ -185,6 +185,15 @@ def test_a_cell_is_identified_by_the_content_of_all_that_makes_it(toy, finished,
     assert differing(first, identity(moved, folder)) == ["model"]
 
 
+def test_another_version_of_mimic_makes_cells_again(toy, tmp_path, monkeypatch):
+    first = identity(toy, tmp_path)
+    monkeypatch.setattr("mimic.compare.cells.versions", lambda: {"mimic": "99"})
+    assert differing(first, identity(toy, tmp_path)) == ["version of mimic"]
+    monkeypatch.undo()
+    monkeypatch.setattr("mimic.compare.cells.FORMAT", 99)
+    assert differing(first, identity(toy, tmp_path)) == ["format"]
+
+
 def test_a_clip_or_reference_replaced_under_its_name_is_noticed(toy, tmp_path):
     data, folder = tmp_path / "data", tmp_path / "out"
     frames = np.random.default_rng(0).integers(0, 255, (4, 192, 144, 3)).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -74,3 +75,9 @@ def test_windows_is_never_asked_for_more_processes_than_it_can_wait_for(monkeypa
     assert most_processes() == 61
     with pytest.raises(ProcessCountError, match="from 0 to 61"):
         check_num_processes(62, "num_workers")
+
+
+def test_the_start_method_is_chosen_in_one_place():
+    named = re.compile(r"""get_context\(["']|set_start_method|multiprocessing_context=["']""")
+    sources = [path for folder in ("mimic", "pose") for path in (ROOT / folder).rglob("*.py")]
+    assert not [path for path in sources if named.search(path.read_text(encoding="utf-8"))]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from mimic.config import ConfigError, load_inference_config
@@ -293,3 +294,12 @@ def test_a_second_run_in_a_folder_is_told_who_holds_it(stage: Stage, tmp_path: P
     case = {"ref_video_path": str(moves), "name": "case"}
     with locked_folder(folder, work="mimic infer", say=lambda line: None), pytest.raises(FolderInUseError):
         run(stage, tmp_path, [case], output_dir=str(folder))
+
+
+def test_a_torch_without_cuda_beside_an_nvidia_device_is_said_first(
+    stage: Stage, tmp_path: Path, moves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mimic.generation.run.missing_cuda", lambda: "torch is built without CUDA")
+    monkeypatch.setattr("mimic.generation.run.chosen_device", lambda name: torch.device("cpu"))
+    run(stage, tmp_path, [{"ref_video_path": str(moves)}], device="auto")
+    assert TOLD[0] == "note: torch is built without CUDA"

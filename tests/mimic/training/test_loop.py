@@ -106,6 +106,7 @@ def kill_until_done(folder: Path, *, num_kills: int, seed: int, seconds: float) 
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow  # test_saving.py kills while a checkpoint is written
 def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(undisturbed, tmp_path):
     start_of = time.monotonic()
     assert finish([start(train_here, small_settings(tmp_path / "measured"))]) == [0]

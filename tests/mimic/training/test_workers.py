@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader
 
 from mimic.data.processes import start_method
 from mimic.locks import FolderInUseError, locked_folder
+from mimic.training.engine import make_accelerator
 from mimic.training.loop import train
+from mimic.training.setup import set_up
 from mimic.training.workers import HandingOver, samples_or_raise, set_up_worker
 from mimic.video import VideoError
 from tests.mimic.training.small import Said, quick_settings
@@ -102,3 +104,14 @@ def test_a_second_training_in_one_folder_is_refused_and_what_a_killed_one_left_i
     train(quick_settings(tmp_path, max_steps=1), say=Said())
     assert not list(tmp_path.rglob("*.partial*"))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_trainings_loader_has_workers_that_end_with_it(tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(
+        "mimic.training.run.DataLoader", lambda dataset, **options: given.update(options) or []
+    )
+    settings = quick_settings(tmp_path, num_workers=1)
+    set_up(settings, make_accelerator(settings), say=Said(), is_dry_run=True).batches()
+    assert given["worker_init_fn"] is set_up_worker
+    assert given["multiprocessing_context"] == start_method()

@@ -52,6 +52,7 @@ def test_the_same_seed_gives_the_same_bytes(pipe, image):
     assert not torch.equal(latents_of(pipe, image), latents_of(pipe, image, generator=seeded(1)))
 
 
+@pytest.mark.slow  # the contract of all families has it at other sizes
 def test_poses_and_picture_make_a_difference(pipe, image):
     plain = latents_of(pipe, image)
     assert not torch.allclose(plain, latents_of(pipe, image, poses_seed=1))
@@ -59,6 +60,7 @@ def test_poses_and_picture_make_a_difference(pipe, image):
     assert not torch.allclose(plain, latents_of(pipe, image, image_pose=None, height=HEIGHT, width=WIDTH))
 
 
+@pytest.mark.slow  # the contract of all families has it at other sizes
 def test_frames_of_every_output_type_are_the_same_frames(pipe, image):
     outputs = {
         kind: pipe(image, random_poses(5, HEIGHT, WIDTH), generator=seeded(), output_type=kind, **SHORT)
