@@ -223,8 +223,7 @@ class KeptSteps:
         self, latents: Tensor, *, num_steps: int, scheduler: Any, generator: Generators
     ) -> tuple[int, Tensor]:
         """Restore the state after the last saved step; see `mimic.families.steps.StepKeeper`."""
-        self.num_steps = num_steps
-        self._before = dict(vars(scheduler))
+        self.num_steps, self._before = num_steps, dict(vars(scheduler))
         saved, self._saved = self._saved, None
         if saved is not None and saved.num_steps == num_steps and saved.latents.shape == latents.shape:
             try:
