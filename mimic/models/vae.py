@@ -106,7 +106,9 @@ def chunk_spans(vae: VAE, num_frames: int, chunk: int, overlap: int) -> list[tup
 
 def _is_temporal(vae: VAE) -> bool:
     network: Any = getattr(vae, "_orig_mod", vae)  # of torch.compile
-    return "num_frames" in inspect.signature(network.decode).parameters
+    # Older versions of diffusers wrap `decode` without its signature.
+    is_known = isinstance(network, AutoencoderKLTemporalDecoder)
+    return is_known or "num_frames" in inspect.signature(network.decode).parameters
 
 
 def _spans(num_frames: int, chunk: int, overlap: int) -> Iterator[tuple[slice, slice]]:
