@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ def build_page(handlers: Handlers, reports: Reports) -> gr.Blocks:
     return page
 
 
+def _described(text: str) -> dict[str, Any]:
+    """The argument that gives a picture its alternative text; versions of Gradio before 6.27 have none."""
+    return {"alt_text": text} if "alt_text" in inspect.signature(gr.Image.__init__).parameters else {}
+
+
 def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
     fitted = gr.State()
     gr.Markdown("## 1 · Picture and clip")
@@ -71,13 +77,13 @@ def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
         picture = gr.Image(
             label="Picture of a person", type="filepath", sources=["upload", "webcam", "clipboard"],
             elem_id="picture", height=320,
-            alt_text="picture of a person",
+            **_described("picture of a person"),
         )  # fmt: skip
         _give_as_uploaded(picture)
         clip = gr.Video(label="Driving clip", sources=["upload", "webcam"], elem_id="clip", height=320)
         crowd = gr.Image(
             label="Click on the person to follow", interactive=False, elem_id="crowd", height=320,
-            alt_text="first frame of the clip",
+            **_described("first frame of the clip"),
             buttons=[],
         )  # fmt: skip
     with gr.Row():
@@ -93,7 +99,7 @@ def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
         with gr.Column(scale=2):
             overlay = gr.Image(
                 label="Skeleton over the picture", interactive=False, elem_id="overlay", buttons=[],
-                alt_text="skeleton over the picture, described by the fit report below",
+                **_described("skeleton over the picture, described by the fit report below"),
             )  # fmt: skip
             frame = gr.Slider(0, 1, value=0, step=1, label="Frame", elem_id="frame")
             report = gr.Markdown("Nothing is fitted yet.", elem_id="report")
