@@ -86,7 +86,7 @@ def denoise(
         for weight in weights
     ]
     indices = [torch.tensor(frames, device=latents.device) for frames in windows]
-    on_device = [t.to(latents.device) for t in timesteps]
+    on_device = torch.stack(list(timesteps)).to(latents.device).unbind()
     shape, rest = latents.shape, latents.shape[2:]
     dtype, device = latents.dtype, latents.device
 
