@@ -42,6 +42,7 @@ def page(cpu: Any, operators: Any, gpu: Any) -> str:
         ),
         "operators": _operators(operators),
         "shares": _shares(operators),
+        **_broadcast(operators),
     }
     text = (HERE / "page.md").read_text(encoding="utf-8")
     for name, value in content.items():
@@ -121,6 +122,15 @@ def _operators(result: Any) -> str:
 def _row(name: str, cost: Any) -> str:
     bounds = " | ".join(f"{1e3 * bound:.0f}" for bound in cost["bound_s"].values())
     return f"| {name} | {cost['flop'] / 1e12:.1f} | {cost['num_bytes'] / 1e9:.0f} | {bounds} |"
+
+
+def _broadcast(result: Any) -> dict[str, str]:
+    """What it would take to keep the outputs of attention, and the share of operations that it would save."""
+    kinds = result["passes"]["72 frames, ours"]
+    # Of self-attention, queries, keys, values and outputs have equal sizes; cross-attention is not computed.
+    share = kinds["attention"]["flop"] / sum(cost["flop"] for cost in kinds.values())
+    gb = kinds["attention"]["num_bytes"] / 4 / 1e9
+    return {"pab_gb": f"{gb:.1f}", "pab_share": f"{100 * share:.0f}"}
 
 
 def _shares(result: Any) -> str:
