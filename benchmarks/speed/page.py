@@ -33,6 +33,7 @@ def page(cpu: Any, operators: Any, gpu: Any) -> str:
     """
     content = {
         "presets": _presets(),
+        "presets_measured": presets_measured(_read("presets")),
         "job": _job(cpu),
         "cpu": _cpu(cpu),
         "gpu": _gpu(gpu),
@@ -42,6 +43,7 @@ def page(cpu: Any, operators: Any, gpu: Any) -> str:
         ),
         "operators": _operators(operators),
         "shares": _shares(operators),
+        **_broadcast(operators),
     }
     text = (HERE / "page.md").read_text(encoding="utf-8")
     for name, value in content.items():
@@ -60,6 +62,43 @@ def _presets() -> str:
         told = (f"`{key}: {list(v) if isinstance(v, tuple) else v}`" for key, v in settings.items())
         lines.append(f"| `{name}` | {', '.join(told) or 'all steps in full'} |")
     return "\n".join(lines)
+
+
+def presets_measured(result: Any) -> str:
+    """Return a table of what presets and their parts cost; what is missing if `result` is None.
+
+    Args:
+        result: of `python -m benchmarks.presets`.
+    """
+    if result is None:
+        return (
+            "**Their effect on quality has not been measured on released weights, nor on a miniature\n"
+            "trained for many steps.** `python -m benchmarks.presets --model FOLDER --publish` measures\n"
+            "presets and each of their parts (`configs/compare/presets.yaml`) and draws the frontier; this\n"
+            "page then shows both."
+        )
+    columns = ("steps", "PSNR, dB", "PSNR to exact, dB", "keypoint error", "seam jump", "times faster")
+    lines = [f"| | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
+    for name, own in result["variants"].items():
+        numbers = [
+            own.get(key) for key in ("psnr", "psnr_to_exact", "keypoint_error", "seam_jump", "times_faster")
+        ]
+        cells = ["–" if number is None else f"{number:.3g}" for number in numbers]
+        lines.append(f"| `{name}` | {result['num_inference_steps'][name]} | {' | '.join(cells)} |")
+    job, spread = result["job"], result["seed_spread"]
+    told = (
+        f"Measured by `python -m benchmarks.presets` on {result['model']}: {job['num_clips']} clips of "
+        f"{job['num_frames']} frames, {len(job['seeds'])} seeds, float32, on a CPU; "
+        "times are of denoising alone."
+    )
+    if spread is not None:
+        told += (
+            f" From seed to seed, PSNR of `exact` differs by {spread['psnr']:.2g} dB, and its videos have a "
+            f"PSNR of {spread['psnr_to_exact']:.3g} dB to each other."
+        )
+    best = ", ".join(f"`{name}`" for name in result["frontier"])
+    picture = "![PSNR over speed, with the frontier](images/presets.svg)"
+    return "\n".join([*lines, "", f"{told} On the frontier: {best}.", "", picture])
 
 
 def _job(result: Any) -> str:
@@ -121,6 +160,15 @@ def _operators(result: Any) -> str:
 def _row(name: str, cost: Any) -> str:
     bounds = " | ".join(f"{1e3 * bound:.0f}" for bound in cost["bound_s"].values())
     return f"| {name} | {cost['flop'] / 1e12:.1f} | {cost['num_bytes'] / 1e9:.0f} | {bounds} |"
+
+
+def _broadcast(result: Any) -> dict[str, str]:
+    """What it would take to keep the outputs of attention, and the share of operations that it would save."""
+    kinds = result["passes"]["72 frames, ours"]
+    # Of self-attention, queries, keys, values and outputs have equal sizes; cross-attention is not computed.
+    share = kinds["attention"]["flop"] / sum(cost["flop"] for cost in kinds.values())
+    gb = kinds["attention"]["num_bytes"] / 4 / 1e9
+    return {"pab_gb": f"{gb:.1f}", "pab_share": f"{100 * share:.0f}"}
 
 
 def _shares(result: Any) -> str:

@@ -118,6 +118,11 @@ class CaseSettings(SVDSettings, ControlSettings):
     """While denoising runs, write `<name>_preview.mp4` after each step: a small clip, made without the
     decoder. It is removed when the result is complete."""
 
+    preview_decoder: str | None = None
+    """A light decoder for the preview: the file of TAESDV (`taesdv.pth`) or a folder with an
+    `AutoencoderTiny`. Default: `models/taesdv.pth` if it is there and the model has Stable Diffusion's VAE,
+    else a linear map from latents to colours, one pixel for each latent."""
+
     crf: int = Field(18, ge=0, le=51)
     """Constant rate factor of H.264, from 0 (lossless) over 18 (visually lossless) to 51 (worst); VP9
     (`.webm`) gets the corresponding value of its own scale."""

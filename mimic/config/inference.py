@@ -74,8 +74,17 @@ class InferenceConfig(Config):
     which halves their memory against float16. Results differ visibly from those without; norms and embeddings
     keep their precision."""
 
+    torchao: Literal["int8", "float8", "int8_dynamic", "float8_dynamic"] | None = None
+    """Quantise the linear layers of the denoising network by the package torchao: the weights alone (`int8`,
+    `float8`), or also what is multiplied with them (`..._dynamic`, which needs a GPU that multiplies such
+    numbers). Results differ visibly from those without. Default: none."""
+
     cpu_offload: bool = False
     """Keep each network on the GPU only while it is used, which needs less GPU memory and more time."""
+
+    group_offload: bool = False
+    """Keep only the block of a network on the GPU that computes, and all other weights in main memory. Needs
+    the least GPU memory, and the most time, because weights are copied at every step. CUDA only."""
 
     memory_mode: Literal["auto", "high", "balanced", "low"] = "auto"
     """GPU memory to use: `high` is fastest; `balanced` and `low` keep each network on the GPU only while it

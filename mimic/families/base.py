@@ -185,7 +185,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         report = step_report(
             callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs
         )
-        if device is not None and not getattr(self, "_all_hooks", None):
+        if device is not None and not self.is_offloaded:
             self.to(device)
         frames = self.animate(inputs, plan, output_type=output_type, report=report)
         return AnimationOutput(frames=frames) if return_dict else frames

@@ -118,6 +118,7 @@ class StepPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]):
         is_batched = plan.batches_guidance(self.latent_shape(plan.height, plan.width), self.execution_device)
         step_of: list[Tensor] = []
         first = self._step
+        device = self.execution_device
         scales_of: dict[tuple[int, ...], tuple[Tensor, bool]] = {}
         chosen: list[object] = []
 
@@ -125,12 +126,13 @@ class StepPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]):
             """Scales on the device and whether any differs from 1; a callback may change them."""
             if not chosen or chosen[0] is not self._guidance_scale:
                 chosen[:] = [self._guidance_scale]
-                scales_of.clear()
-            window = tuple(frames)
-            if window not in scales_of:
-                own = self._scales(plan, frames)
-                scales_of[window] = own.to(self.execution_device), guidance.is_needed(own)
-            return scales_of[window]
+                own = [self._scales(plan, window) for window in plan.windows]
+                on_device = torch.cat(own).to(device).split([len(each) for each in own])  # one transfer
+                scales_of.update(
+                    (tuple(window), (there, guidance.is_needed(here)))
+                    for window, here, there in zip(plan.windows, own, on_device)
+                )
+            return scales_of[tuple(frames)]
 
         def predict(latents: Tensor, t: Tensor, frames: list[int]) -> Tensor:
             if not step_of or step_of[-1] is not t:  # the same tensor for all windows of a step

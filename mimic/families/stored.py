@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import diffusers
 import huggingface_hub
 import torch
+from diffusers.hooks.group_offloading import _is_group_offload_enabled
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
@@ -183,6 +184,12 @@ class StoredPipeline(AdaptedPipeline):
             create_pr=create_pr,
             subfolder=subfolder,
         )
+
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether weights are in main memory and move to the device while they are used."""
+        networks = [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
+        return bool(getattr(self, "_all_hooks", None)) or any(map(_is_group_offload_enabled, networks))
 
     @property
     def execution_device(self) -> torch.device:

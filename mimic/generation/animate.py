@@ -33,7 +33,7 @@ from mimic.generation.decoding import decoded_frames
 from mimic.generation.drivers import Driver, DriverTools, Driving, DrivingMaps, load_driver
 from mimic.generation.memory_mode import MemoryMode
 from mimic.generation.output import Output, side_by_side_path, write_frames
-from mimic.generation.preview import Preview, preview_path
+from mimic.generation.preview import Preview, decoder_for_previews, preview_path
 from mimic.generation.reference import PictureSource, Reference, see_reference
 from mimic.generation.result import GenerateResult, unwritten_result
 from mimic.generation.stages import Stages
@@ -143,6 +143,9 @@ def generate(
         find_estimator = functools.cache(lambda: _estimator(estimator, pipeline))
         driver = load_driver(pipeline.driven_by, DriverTools(find_estimator, lambda: densepose_model))
     check_background(chosen, driver)
+    preview_decoder = None
+    if chosen.preview and is_writing:
+        preview_decoder = decoder_for_previews(pipeline, chosen.preview_decoder)
 
     with stages("reference"):
         seen = see_reference(
@@ -178,7 +181,13 @@ def generate(
         is_bar_shown = is_progress_shown and not getattr(pipeline, "_progress_bar_config", {}).get("disable")
         preview = None
         if chosen.preview and is_writing:
-            preview = Preview(pipeline, preview_path(path), seen.picture, fps=moves.output_fps(chosen))
+            preview = Preview(
+                pipeline,
+                preview_path(path),
+                seen.picture,
+                fps=moves.output_fps(chosen),
+                decoder=preview_decoder,
+            )
             moved = preview.make_room(is_ours=resumed is not None)
             if moved is not None:
                 log.info("%s was there already; it is now %s", preview.path.name, moved.name)

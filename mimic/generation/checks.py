@@ -86,6 +86,9 @@ def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
             check_inputs_stay(written, inputs)
             read_result(files)
         with findings.about(name):
+            if case.preview_decoder is not None and not local_path(case.preview_decoder).exists():
+                raise FileNotFoundError(f"there is no preview_decoder {case.preview_decoder}")
+        with findings.about(name):
             read_reference(case.ref_image_path)
         with findings.about(name):
             used, fps = used_of_clip(case)

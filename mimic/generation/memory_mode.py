@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from diffusers.hooks import apply_group_offloading
 from torch import nn
 
 from mimic.distributed import Ranks
@@ -101,8 +102,29 @@ def apply_mode(pipeline: AnimationPipeline[Any, Any], mode: str) -> None:
             if isinstance(part, nn.Module):
                 save_memory(part, chunk_frames=chunk)
     device = pipeline.execution_device
-    if IS_OFFLOADED[mode] and device.type == "cuda" and not getattr(pipeline, "_all_hooks", None):
+    if IS_OFFLOADED[mode] and device.type == "cuda" and not pipeline.is_offloaded:
         pipeline.enable_model_cpu_offload(device=device)
+
+
+def offload_groups(pipeline: AnimationPipeline[Any, Any], device: torch.device) -> None:
+    """Keep all weights in main memory, and on `device` those of the block that computes.
+
+    Blocks of the networks of a step are moved as a whole; the layers of the others one by one, because a
+    VAE's and an image encoder's parts are also called by themselves. Weights are copied without streams of
+    their own: prefetching follows the order of the first pass, and with `reuse_interval` the order changes.
+    """
+    of_a_step = {id(network) for network in pipeline.networks_of_a_step()}
+    for part in pipeline.components.values():
+        if not isinstance(part, nn.Module):
+            continue
+        is_of_a_step = id(part) in of_a_step
+        apply_group_offloading(
+            part,
+            onload_device=device,
+            offload_device=torch.device("cpu"),
+            offload_type="block_level" if is_of_a_step else "leaf_level",
+            num_blocks_per_group=1 if is_of_a_step else None,
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -131,12 +153,23 @@ def _that_fits(pipeline: AnimationPipeline[Any, Any], plan: Plan[Any]) -> str:
         for parameter in part.parameters()
         if parameter.device == device
     )
+    is_in_groups = pipeline.is_offloaded and not getattr(pipeline, "_all_hooks", None)
     room = free + on_device - _SPARE_BYTES
     for mode in MODES:
         held = max(weights.values()) if IS_OFFLOADED[mode] else sum(weights.values())
+        if is_in_groups:
+            held = max(_largest_group(network) for network in pipeline.networks_of_a_step())
         if held + activation_bytes(pipeline, plan, mode) <= room:
             return mode
     return MODES[-1]
+
+
+def _largest_group(network: nn.Module) -> int:
+    """Return the most bytes of weights on the device at once with `offload_groups`."""
+    blocks = [b for child in network.children() if isinstance(child, nn.ModuleList) for b in child]
+    sizes = [sum(parameter.nbytes for parameter in block.parameters()) for block in blocks]
+    total = sum(parameter.nbytes for parameter in network.parameters())
+    return total - sum(sizes) + max(sizes, default=0)
 
 
 def activation_bytes(pipeline: AnimationPipeline[Any, Any], plan: Plan[Any], mode: str) -> int:

@@ -1,7 +1,7 @@
 """A small clip of what is being denoised, written while denoising runs.
 
-Latents become colours by a linear map, which is fitted to the reference picture and its latents; no decoder
-is run. Each pixel of a preview is one latent.
+Latents become colours by a linear map, which is fitted to the reference picture and its latents; each pixel
+of the preview is then one latent. With a light decoder (`mimic.models.preview_decoder`), it shows the frames.
 
 Legend: F frames, C latent channels, H x W pixels, h x w latents.
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -25,13 +26,18 @@ from torch.nn import functional
 
 from mimic.data.transforms import picture_to_tensor
 from mimic.families.base import AnimationPipeline
-from mimic.files import replace
+from mimic.files import local_path, replace
+from mimic.models.preview_decoder import PreviewDecoder, load_preview_decoder
 from mimic.models.vae import VAE, encode_images
 from mimic.sampling.schedules import has_noise_levels, noise_levels
 from mimic.video import VideoWriteError, VideoWriter
 from mimic.video.formats import is_folder_name, sibling
+from mimic.weights.strict import WeightsError
 
 log = logging.getLogger("mimic")
+
+DECODER = Path("models/taesdv.pth")
+"""Light decoder that previews use if it is there."""
 
 
 class Preview:
@@ -46,6 +52,7 @@ class Preview:
         path: of the video; replaced after each step.
         picture: the reference, RGB uint8 ``H x W x 3``.
         fps: frames per second of the clip.
+        decoder: a light decoder for the latents; None uses the linear map.
     """
 
     def __init__(
@@ -55,11 +62,13 @@ class Preview:
         picture: NDArray[np.uint8],
         *,
         fps: float | Fraction,
+        decoder: PreviewDecoder | None = None,
     ) -> None:
         self.path = path
         self._fps = fps
+        self._decoder = decoder
         self._shows_reference_first = pipeline.shows_reference_first
-        self._map = _fitted(pipeline.vae, picture)
+        self._map = _fitted(pipeline.vae, picture) if decoder is None else None
         self._former: Tensor | None = None
 
     def make_room(self, *, is_ours: bool) -> Path | None:
@@ -97,8 +106,12 @@ class Preview:
             self.path.unlink()
 
     def colours(self, latents_FChw: Tensor) -> NDArray[np.uint8]:
-        """Turn latents without noise into pictures, RGB uint8 ``F x h x w x 3``."""
-        pixels = latents_FChw.movedim(1, -1) @ self._map[:-1] + self._map[-1]
+        """Turn latents without noise into pictures, RGB uint8 ``F x h x w x 3``, or larger with a decoder."""
+        if self._decoder is not None:
+            pixels = self._decoder(latents_FChw).movedim(1, -1)
+        else:
+            assert self._map is not None
+            pixels = latents_FChw.movedim(1, -1) @ self._map[:-1] + self._map[-1]
         return (pixels.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
     def _clean(self, latents: Tensor, before: float, after: float, scheduler: Any) -> Tensor | None:
@@ -118,6 +131,32 @@ class Preview:
         with VideoWriter(self.path, height=height, width=width, fps=self._fps) as writer:
             for frame in shown:
                 writer.write(np.ascontiguousarray(frame))
+
+
+def decoder_for_previews(pipeline: AnimationPipeline[Any, Any], given: str | None) -> PreviewDecoder | None:
+    """Return the light decoder of a run's preview; None if there is none.
+
+    Args:
+        pipeline: whose latents are decoded.
+        given: path of the decoder; None takes `DECODER` if it is there and the VAE is Stable Diffusion's.
+
+    Raises:
+        SourceError: there is no decoder at the given path (an `OSError`).
+        WeightsError: its weights do not fit, or it takes other latents than the model's (a `ValueError`).
+    """
+    has_known_latents = isinstance(pipeline.vae, AutoencoderKL | AutoencoderKLTemporalDecoder)
+    channels, side = pipeline.vae.config.latent_channels, pipeline.pixels_per_latent
+    if given is None and not (has_known_latents and (channels, side) == (4, 8) and DECODER.is_file()):
+        return None
+    path = DECODER if given is None else local_path(given)
+    decoder = load_preview_decoder(path, device=pipeline.execution_device, dtype=pipeline.denoiser.dtype)
+    if (decoder.channels, decoder.pixels_per_latent) != (channels, side):
+        raise WeightsError(
+            f"preview_decoder {path} takes latents of {decoder.channels} channels, "
+            f"{decoder.pixels_per_latent} pixels wide; those of the model have {channels}, and are {side} "
+            "pixels wide. Leave preview_decoder out."
+        )
+    return decoder
 
 
 def preview_path(path: Path) -> Path:

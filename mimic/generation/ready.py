@@ -22,8 +22,10 @@ from mimic.generation.checks import (
     check_with_model,
 )
 from mimic.generation.drivers import Driver, DriverTools, load_driver
+from mimic.generation.memory_mode import offload_groups
 from mimic.generation.pose_cache import PoseCache
 from mimic.models.densepose_model import DensePoseModel
+from mimic.models.quantised import check_torchao, quantise
 from mimic.provenance import described_model, estimator_facts, versions
 from mimic.weights.strict import WeightsError
 from pose import PoseSequence, load_estimator
@@ -63,7 +65,8 @@ class Parts:
         model = described_model(
             self.pipeline, base=self._base, checkpoint=self._checkpoint, name=self._config.base_model_path
         )
-        return {**model, "fp8_weights": True} if self._config.fp8_weights else model
+        changes = {"fp8_weights": self._config.fp8_weights, "torchao": self._config.torchao}
+        return {**model, **{name: value for name, value in changes.items() if value}}
 
 
 @dataclass(frozen=True)
@@ -144,9 +147,22 @@ def load_model(
 
     Raises:
         WeightsError: the weights do not fit (a `ValueError`).
-        InputError: the model belongs to no known family (a `ValueError`).
+        InputError: the model belongs to no known family, or `group_offload` has no CUDA device (a
+            `ValueError`).
     """
-    is_lower = config.cpu_offload or config.memory_mode in ("balanced", "low")
+    if config.group_offload and device.type != "cuda":
+        raise InputError(
+            "group_offload moves weights between main memory and a CUDA device, block by block, and this run "
+            f"computes on {device.type}; leave group_offload out, or give device: cuda."
+        )
+    if config.torchao is not None:
+        try:
+            check_torchao()
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        if config.fp8_weights:
+            raise InputError("torchao and fp8_weights both change the weights; leave one of them out.")
+    is_lower = config.cpu_offload or config.group_offload or config.memory_mode in ("balanced", "low")
     is_offloaded = is_lower and device.type == "cuda"
     dtype = chosen_dtype(config.dtype, device)
     place = torch.device("cpu") if is_offloaded else device
@@ -158,7 +174,11 @@ def load_model(
         raise InputError(str(error)) from error
     if config.fp8_weights:
         pipeline.denoiser.enable_layerwise_casting(torch.float8_e4m3fn, dtype)
-    if is_offloaded:
+    if config.torchao is not None:
+        quantise(pipeline.denoiser, config.torchao)
+    if config.group_offload:
+        offload_groups(pipeline, device)
+    elif is_offloaded:
         pipeline.enable_model_cpu_offload(device=device)
     return pipeline
 

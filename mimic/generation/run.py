@@ -174,7 +174,9 @@ def case_identities(
         "model": {path.relative_to(base).as_posix(): sha256(path) for path in texts},
         "weights": weights_of(base, checkpoint),
         "vae": weights_of(vae, None),
-        "dtype": str(chosen_dtype(config.dtype, device)) + (" fp8" if config.fp8_weights else ""),
+        "dtype": str(chosen_dtype(config.dtype, device))
+        + (" fp8" if config.fp8_weights else "")
+        + (f" {config.torchao}" if config.torchao else ""),
         "device": device.type,
         "estimator": estimator_facts(config.estimator, config.estimator_weights),
         "densepose_model": None if part_model is None else sha256(part_model),

@@ -189,6 +189,21 @@ class AttentionSwitches:
         for layer in self._layers_with("single_token", "single-token attention"):
             layer.processor.single_token = enabled
 
+    def enable_cache(self, *_: Any, **__: Any) -> None:
+        """Refuse diffusers' caches (Pyramid Attention Broadcast and others).
+
+        They keep one output for each layer and count its calls as steps. Here a layer is called for each
+        window and branch of guidance at every step, and would get the output of another window.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "caches of diffusers keep one output for each layer, and these networks are called for several "
+            "windows and branches of guidance at every step; use the setting reuse_interval, which keeps the "
+            "features of each."
+        )
+
     def set_attention_backend(self, backend: str) -> None:
         """Compute the attention of this network by a backend of diffusers, such as ``flash`` or ``sage``.
 

@@ -65,10 +65,10 @@ class ReferenceBank:
         features, projected = self.features[block], self.projected.get(block)
         if videos is None or len(features) == 1:
             return ReferenceTokens(features, projected)
-        chosen = list(videos)
-        return ReferenceTokens(
-            features[chosen], None if projected is None else (projected[0][chosen], projected[1][chosen])
+        key_and_value = (
+            None if projected is None else (_some(projected[0], videos), _some(projected[1], videos))
         )
+        return ReferenceTokens(_some(features, videos), key_and_value)
 
     def projected_by(self, unet: ModelMixin) -> ReferenceBank:
         """The same bank with the keys and values that the reader's self-attention makes of its features.
@@ -111,7 +111,7 @@ class ReferenceReading:
                 continue
             all_of_them = len(videos) == len(own)
             tokens = self.bank.of_videos(block, None if all_of_them else videos) if attends else None
-            seen = attention(own if all_of_them else own[videos], tokens)
+            seen = attention(own if all_of_them else _some(own, videos), tokens)
             if all_of_them:
                 return seen.flatten(0, 1)
             results |= dict(zip(videos, seen))
@@ -179,6 +179,14 @@ class ReferenceAttention(SwitchableAttention):
             of_reference = _each_frame(tokens.features.to(own.dtype), frames)
             seen = super().forward(own, torch.cat([own_BFNC, of_reference], dim=2).flatten(0, 1))
         return seen.unflatten(0, frames)
+
+
+def _some(tensor: Tensor, videos: Sequence[int]) -> Tensor:
+    """``tensor[videos]`` without copying the indices to the device of the tensor."""
+    first, end = videos[0], videos[-1] + 1
+    if list(videos) == list(range(first, end)):
+        return tensor[first:end]
+    return torch.stack([tensor[video] for video in videos])
 
 
 def _each_frame(tokens_BMC: Tensor, frames: torch.Size) -> Tensor:

@@ -86,8 +86,10 @@ def denoise(
         for weight in weights
     ]
     indices = [torch.tensor(frames, device=latents.device) for frames in windows]
-    # The timesteps of some schedulers are float64; networks compute with float32.
-    on_device = [(t.float() if t.dtype == torch.float64 else t).to(latents.device) for t in timesteps]
+    listed = torch.stack(list(timesteps))
+    # Those of some schedulers are float64; networks compute with float32.
+    listed = listed.float() if listed.dtype == torch.float64 else listed
+    on_device = listed.to(latents.device).unbind()
     shape, rest = latents.shape, latents.shape[2:]
     dtype, device = latents.dtype, latents.device
 

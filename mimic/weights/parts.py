@@ -137,13 +137,21 @@ def require_parts(folder: Path, *, given: Mapping[str, Any]) -> None:
         require((folder / name for name in names if name not in given), "Copy the model again.")
 
 
-def read_part(folder: Path, names: Names = DIFFUSERS, variant: str | None = None) -> State:
-    """Read all tensors of a part.
+def read_part(
+    folder: Path,
+    names: Names = DIFFUSERS,
+    variant: str | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+) -> State:
+    """Read all tensors of a part, one file after the other.
 
     Args:
         folder: the folder of the part.
         names: usual file names of its library.
         variant: of the weight files, for example ``fp16``.
+        dtype: precision that floating-point tensors are cast to while each file is read, so that memory holds
+            the weights in it and one file. None keeps that of the files.
 
     Raises:
         SourceError: a file is missing (an `OSError`).
@@ -159,7 +167,7 @@ def read_part(folder: Path, names: Names = DIFFUSERS, variant: str | None = None
             f"{folder} lacks {', '.join(missing)}{noted}. "
             f"{fetch_hint(folder, missing) or 'Copy it again from where the model came from.'}"
         )
-    return {key: tensor for path in files for key, tensor in read_state(path).items()}
+    return {key: tensor for path in files for key, tensor in read_state(path, dtype=dtype).items()}
 
 
 @loading()
@@ -179,7 +187,7 @@ def load_part(kind: type[Part], folder: Path, *, dtype: torch.dtype, variant: st
     """
 
     require([folder / "config.json"], "A part of a model is a folder with its config and its weights.")
-    state = read_part(folder, names_of(kind), variant)
+    state = read_part(folder, names_of(kind), variant, dtype=dtype)
     if issubclass(kind, PreTrainedModel):
         return _load_of_transformers(kind, folder, state, dtype)
     with explained(folder / "config.json"), _EmptyWeights():

@@ -65,11 +65,16 @@ class WeightsError(ValueError):
         self.mismatch = mismatch
 
 
-def read_state(path: str | Path) -> State:
+def read_state(path: str | Path, *, dtype: torch.dtype | None = None) -> State:
     """Read the tensors of a `.safetensors` or `torch.save` file to the CPU, memory-mapped if possible.
 
     Only tensors are unpickled (``weights_only``). If the file holds a dict with the key ``state_dict``, its
     tensors are returned.
+
+    Args:
+        path: the file.
+        dtype: precision that floating-point tensors are cast to. The file's memory is then released when this
+            function returns. None keeps the file's precision.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -117,7 +122,7 @@ def read_state(path: str | Path) -> State:
             f"{path} holds NaN or infinite values in {_some(broken)}. "
             f"Use an earlier checkpoint, or replace the file by the published one. {_again(path)}"
         )
-    return content
+    return {key: _cast(tensor, dtype) for key, tensor in content.items()}
 
 
 def without_prefixes(state: Mapping[str, Tensor], *prefixes: str, source: object) -> State:

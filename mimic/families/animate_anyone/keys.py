@@ -77,7 +77,8 @@ def load_released(
     )
     require([place / "config.json" for place in (base / "unet", of_vae, of_encoder)], _BASE)
     states = {
-        name: without_prefixes(read_state(path), "module.", source=path) for name, path in files.items()
+        name: without_prefixes(read_state(path, dtype=dtype), "module.", source=path)
+        for name, path in files.items()
     }
     motion = states.pop("motion_module", {})
     states["denoising_unet"] = _with_motion(states["denoising_unet"], motion, files)

@@ -18,6 +18,7 @@ from diffusers import ControlNetModel
 from torch import Tensor
 
 from mimic.data.pose_maps import MapDrawer, as_pose_tensor
+from mimic.models.deep_features import Budget
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class ControlResiduals:
         frames_at_a_time: number of frames computed in one call; with 1, the residuals of a frame do not
             depend on the window it is in, not even by rounding.
         budget_bytes: device memory for cached residuals, in bytes.
+        map_budget_bytes: device memory for maps that are kept between steps, in bytes. Those of further
+            frames are drawn and copied to the device at every step.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class ControlResiduals:
         scale: float = 1.0,
         frames_at_a_time: int = 1,
         budget_bytes: int,
+        map_budget_bytes: int = 0,
     ) -> None:
         self.num_made = 0
         """Number of frames computed so far."""
@@ -75,6 +79,8 @@ class ControlResiduals:
         self._budget_bytes = budget_bytes
         self._kept: dict[int, Residuals] = {}
         self._kept_bytes = 0
+        self._map_budget = Budget(map_budget_bytes)
+        self._drawn: dict[int, Tensor] = {}
         self._step: Tensor | None = None
         self._last: tuple[list[int], Residuals] | None = None
 
@@ -113,14 +119,12 @@ class ControlResiduals:
 
     def _make(self, latents_fChw: Tensor, t: Tensor, frames: list[int]) -> dict[int, Residuals]:
         """Compute the residuals of some frames, by frame."""
-        device, dtype = self._prompt.device, self._controlnet.dtype
-        # Our maps are in [-1, 1]; the released ControlNet was trained on maps in [0, 1].
-        drawn = as_pose_tensor(self._maps(frames)).to(device, dtype) / 2 + 0.5
+        dtype = self._controlnet.dtype
         down, mid = self._controlnet(
             latents_fChw.to(dtype),
             t,
             encoder_hidden_states=self._prompt.to(dtype).expand(len(frames), -1, -1),
-            controlnet_cond=drawn,
+            controlnet_cond=self._maps_of(frames),
             conditioning_scale=self._scale,
             return_dict=False,
         )
@@ -133,6 +137,21 @@ class ControlResiduals:
             frame: Residuals(tuple(each.clone() for each in own[:-1]), own[-1].clone())
             for frame, own in zip(frames, parts)
         }
+
+    def _maps_of(self, frames: list[int]) -> Tensor:
+        """Return the maps of some frames on the device, ``f x 3 x H x W`` in [0, 1]."""
+        missing = [frame for frame in frames if frame not in self._drawn]
+        made: dict[int, Tensor] = {}
+        if missing:
+            drawn = as_pose_tensor(self._maps(missing)).to(self._prompt.device, self._controlnet.dtype)
+            # Our maps are in [-1, 1]; the released ControlNet was trained on maps in [0, 1].
+            made = dict(zip(missing, (drawn / 2 + 0.5).split(1)))
+        maps = torch.cat([made[frame] if frame in made else self._drawn[frame] for frame in frames])
+        for frame, own in made.items():
+            if self._map_budget.used + own.nbytes <= self._map_budget.limit:
+                self._map_budget.used += own.nbytes
+                self._drawn[frame] = own.clone()  # so that it does not keep the others' memory
+        return maps
 
     def _keep(self, frame: int, residuals: Residuals) -> None:
         if frame not in self._kept and self._kept_bytes + residuals.nbytes <= self._budget_bytes:

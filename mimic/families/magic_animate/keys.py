@@ -51,11 +51,11 @@ def load_released(
     if vae is not None:
         of_vae = resolve(vae, wanted=VAE_FILES, local_files_only=local_files_only)
     _check_files(base, released, of_vae)
-    temporal = read_temporal(released / TEMPORAL)
+    temporal = read_temporal(released / TEMPORAL, dtype=dtype)
     states = {
-        "appearance_encoder": read_part(released / APPEARANCE_ENCODER, variant=variant),
-        "controlnet": read_part(released / CONTROLNET, variant=variant),
-        "unet": read_part(base / "unet", variant=variant) | temporal,
+        "appearance_encoder": read_part(released / APPEARANCE_ENCODER, variant=variant, dtype=dtype),
+        "controlnet": read_part(released / CONTROLNET, variant=variant, dtype=dtype),
+        "unet": read_part(base / "unet", variant=variant, dtype=dtype) | temporal,
     }
     modules = build_on_meta(
         MotionUNet.load_config(base / "unet"),
@@ -105,7 +105,7 @@ def build_on_meta(
         }
 
 
-def read_temporal(path: Path) -> State:
+def read_temporal(path: Path, *, dtype: torch.dtype | None = None) -> State:
     """Read the temporal attention and rename its keys to those of our UNet.
 
     Prefixes added by training frameworks (``module.``, ``unet.``) are removed.
@@ -113,7 +113,7 @@ def read_temporal(path: Path) -> State:
     Raises:
         WeightsError: the file holds no temporal attention, or cannot be read.
     """
-    state = without_prefixes(read_state(path), "module.", "unet.", source=path)
+    state = without_prefixes(read_state(path, dtype=dtype), "module.", "unet.", source=path)
     if not any(is_motion_key(key) for key in state):
         raise WeightsError(
             f"{path} holds no temporal attention: none of its {len(state)} keys contains motion_modules; "

@@ -137,6 +137,8 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
 
     residual_budget_mb: float = 1024
     """Device memory in MB for caching ControlNet residuals of frames that several windows of a step share."""
+    map_budget_mb: float = 512
+    """Device memory in MB for keeping DensePose maps between steps; used on accelerators alone."""
 
     def __init__(
         self,
@@ -282,6 +284,8 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
         if not inputs.pose_maps:
             return []
         assert plan.settings.control_scale is not None
+        keeps_maps = plan.num_inference_steps > 1 and text.device.type != "cpu"
+        map_budget_mb = self.map_budget_mb if keeps_maps else 0
         return [
             ControlResiduals(
                 self.controlnet,
@@ -292,6 +296,7 @@ class MagicAnimatePipeline(AnimationPipeline[MagicAnimateSettings, Conditions]):
                 # One by one on a CPU, which has nothing to win by more: no rounding depends on the windows.
                 frames_at_a_time=plan.tile_size if plan.is_optimized and text.device.type != "cpu" else 1,
                 budget_bytes=int(self.residual_budget_mb * 2**20 / len(inputs.pictures)),
+                map_budget_bytes=int(map_budget_mb * 2**20 / len(inputs.pictures)),
             )
             for video in range(len(inputs.pictures))
         ]

@@ -35,7 +35,7 @@ def load_released(
     checkpoint = resolve_checkpoint(checkpoint, local_files_only=local_files_only)
     base = resolve(base, checkpoint=checkpoint, variant=variant, local_files_only=local_files_only)
     check_base(base, variant)
-    state = without_prefixes(read_state(checkpoint), "module.", source=checkpoint)
+    state = without_prefixes(read_state(checkpoint, dtype=dtype), "module.", source=checkpoint)
     of_pose_net = base / "pose_net"
     unet, pose_net = build_on_meta(
         PoseConditionedSVDUNet.load_config(base, subfolder="unet"),

@@ -2,7 +2,11 @@
 
 import pytest
 import torch
-from diffusers.hooks import apply_group_offloading
+from diffusers.hooks import (
+    PyramidAttentionBroadcastConfig,
+    apply_group_offloading,
+    apply_pyramid_attention_broadcast,
+)
 from diffusers.schedulers import AysSchedules
 from torch import nn
 
@@ -232,3 +236,30 @@ def test_a_missing_compiler_is_one_sentence_before_any_work(pipeline, monkeypatc
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ValueError, match=r"compile needs a C\+\+ compiler .* leave compile out"):
         latents_of(pipeline, compile=True)
+
+
+def test_caches_of_diffusers_are_refused_in_one_sentence(pipeline):
+    config = PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=2, current_timestep_callback=lambda: 500
+    )
+    with pytest.raises(ValueError, match=r"several windows and branches of guidance .* reuse_interval"):
+        pipeline.denoiser.enable_cache(config)
+
+
+def test_a_broadcast_of_attention_mixes_windows():
+    """Why it is refused: within range it takes another window's output already at the first step."""
+    pipeline = made_different(mimicmotion(height=16, width=24, seed=0))
+    settings = {"num_inference_steps": 1, "guidance_scale": 1.0, "optimize": False}
+    one, several = {"tile_size": 6, "tile_overlap": 2}, {"tile_size": 4, "tile_overlap": 2}
+    plain = {name: latents_of(pipeline, **settings, **way) for name, way in (("1", one), ("2", several))}
+
+    def broadcast(**way):
+        other = made_different(mimicmotion(height=16, width=24, seed=0))
+        config = PyramidAttentionBroadcastConfig(
+            spatial_attention_block_skip_range=2, current_timestep_callback=lambda: 500
+        )
+        apply_pyramid_attention_broadcast(other.unet, config)
+        return latents_of(other, **settings, **way)
+
+    assert torch.equal(broadcast(**one), plain["1"])  # of one step nothing is reused
+    assert (broadcast(**several) - plain["2"]).norm() / plain["2"].norm() > 1e-3

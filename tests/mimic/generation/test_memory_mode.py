@@ -12,8 +12,18 @@ import yaml
 
 from mimic.config import load_inference_config
 from mimic.families.mimicmotion.tiny import tiny_pipeline
+from mimic.families.registry import FAMILIES
 from mimic.generation import run_config
-from mimic.generation.memory_mode import CHUNK_FRAMES, MODES, activation_bytes, apply_mode, is_out_of_memory
+from mimic.generation.checks import InputError
+from mimic.generation.memory_mode import (
+    CHUNK_FRAMES,
+    MODES,
+    activation_bytes,
+    apply_mode,
+    is_out_of_memory,
+    offload_groups,
+)
+from mimic.generation.ready import load_model
 from mimic.models.memory import ChunkedResnetBlock
 from mimic.models.svd_unet import PoseConditionedSVDUNet
 from tests.dancers import Stage
@@ -93,3 +103,31 @@ def test_out_of_memory_continues_in_a_lower_mode_only_under_auto(
     assert any("trying again with memory_mode: balanced" in line for line in said)
     report = json.loads((tmp_path / "out" / "a.json").read_text())
     assert report["memory_mode"] == {"asked": "auto", "used": "balanced"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_that_move_block_by_block_give_the_same_latents(family: str) -> None:
+    """On the CPU blocks stay where they are, but run through the hooks that would move them."""
+
+    def latents(pipe: Any) -> torch.Tensor:
+        return pipe(
+            random_image(SIZE, SIZE), random_poses(4, SIZE, SIZE), num_inference_steps=1, tile_size=4,
+            tile_overlap=1, guidance_scale=2.0, output_type="pt", generator=torch.Generator().manual_seed(0),
+            device="cpu",
+        ).frames  # fmt: skip
+
+    pipe = quiet(FAMILIES[family].tiny_pipeline(height=SIZE, width=SIZE, seed=0))
+    assert not pipe.is_offloaded
+    expected = latents(pipe)
+    offload_groups(pipe, torch.device("cpu"))
+    assert pipe.is_offloaded
+    assert pipe.execution_device == torch.device("cpu")
+    torch.testing.assert_close(latents(pipe), expected, atol=1e-4, rtol=0)
+    blocks = [*pipe.denoiser.down_blocks, *pipe.denoiser.up_blocks]
+    assert all(hasattr(block, "_diffusers_hook") for block in blocks)
+
+
+def test_group_offload_without_a_gpu_is_one_sentence_before_loading(tmp_path: Path) -> None:
+    config = load_inference_config("configs/demo.yaml", ["group_offload=true", "device=cpu"])
+    with pytest.raises(InputError, match="CUDA device, block by block, and this run computes on cpu; leave"):
+        load_model(config, tmp_path, None, torch.device("cpu"))

@@ -5,14 +5,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import AutoencoderTiny, DDIMScheduler
 
 from mimic.families.animate_anyone.keys import SCHEDULER
 from mimic.families.mimicmotion.tiny import tiny_pipeline
 from mimic.families.stable_video_diffusion import svd_scheduler
-from mimic.generation.preview import Preview, preview_path
+from mimic.generation.preview import Preview, decoder_for_previews, preview_path
 from mimic.results import ResultError
 from mimic.video import read_frames
+from mimic.weights.strict import WeightsError
 from tests.mimic.generation.test_animate import make
 from tests.tiny import quiet, random_image, random_poses
 
@@ -105,3 +106,31 @@ def test_the_preview_of_a_result_is_gone_when_the_result_is_there(stage, pipelin
     assert result.path.exists()
     assert {path.suffix for path in tmp_path.iterdir()} == {".mp4", ".json"}
     assert not (tmp_path / "result_preview.mp4").exists()
+
+
+def test_a_light_decoder_shows_whole_frames(tiny, tmp_path):
+    torch.manual_seed(0)
+    side = tiny.pixels_per_latent
+    widths, blocks = (8,) * (1 + side.bit_length() - 1), (1,) * (1 + side.bit_length() - 1)
+    light = AutoencoderTiny(
+        latent_channels=tiny.vae.config.latent_channels, encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths, num_encoder_blocks=blocks, num_decoder_blocks=blocks,
+    )  # fmt: skip
+    light.save_pretrained(tmp_path / "light")
+    decoder = decoder_for_previews(tiny, str(tmp_path / "light"))
+    picture = np.asarray(random_image(16, 24))
+    preview = Preview(tiny, tmp_path / "p.mp4", picture, fps=8, decoder=decoder)
+    colours = preview.colours(torch.randn(3, tiny.vae.config.latent_channels, 16 // side, 24 // side))
+    assert colours.shape == (3, 16, 24, 3)
+    assert colours.dtype == np.uint8
+    preview.show(colours)
+    assert len(list(read_frames(tmp_path / "p.mp4"))) == 2
+
+
+def test_a_light_decoder_of_other_latents_is_refused(tiny, tmp_path, monkeypatch):
+    AutoencoderTiny(latent_channels=7).save_pretrained(tmp_path / "light")
+    with pytest.raises(WeightsError, match="takes latents of 7 channels, 8 pixels wide; those of the model"):
+        decoder_for_previews(tiny, str(tmp_path / "light"))
+    (tmp_path / "taesdv.pth").write_bytes(b"")  # not even read: the model has a VAE of its own
+    monkeypatch.setattr("mimic.generation.preview.DECODER", tmp_path / "taesdv.pth")
+    assert decoder_for_previews(tiny, None) is None
