@@ -32,7 +32,18 @@ def test_the_forge_runs_what_ci_runs():
     lowest = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
     assert matrix["python"][0] == lowest == ".".join(map(str, dev.OLDEST_PYTHON))
     assert set(CHECKS["jobs"]["bounds"]["strategy"]["matrix"]["versions"]) == set(dev.SETS)
-    assert CHECKS["jobs"]["site"]["steps"][-1] == {"run": "mkdocs build --strict"}
+
+
+def test_the_site_is_built_strictly_by_what_one_installation_brings(monkeypatch):
+    ran = []
+    monkeypatch.setattr(dev, "shown", lambda *command, **_: ran.append([str(each) for each in command]) or 0)
+    assert dev.site(Path("bin"), []) == 0
+    (command,) = ran
+    assert command[1:3] == ["build", "--strict"]
+    assert "make site" in (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
+    assert dev.EXTRAS == ".[dev,docs]"
+    pages = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert pages["theme"]["font"] is False, "nothing is fetched while it is built or read"
 
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
