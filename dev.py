@@ -207,6 +207,7 @@ def lock(binaries: Path, rest: list[str]) -> int:
     pip(program(binaries, "python"), "uv")
     return run(
         program(binaries, "uv"), "pip", "compile", "pyproject.toml", "--extra", "dev", "--extra", "train",
+        "--extra", "docs",
         "--universal", "--python-version", ".".join(map(str, OLDEST_PYTHON)), "--generate-hashes",
         "--constraints", "constraints.txt", "--custom-compile-command", "python dev.py lock", "--quiet",
         "--output-file", "requirements.lock", *rest,
