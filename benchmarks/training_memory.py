@@ -188,7 +188,7 @@ def _step_bytes(
             parameter.grad = torch.empty_like(parameter)
     reached: set[str] = set()
     hooks = [
-        parameter.register_post_accumulate_grad_hook(lambda _, name=name: reached.add(name))  # type: ignore[misc]
+        parameter.register_post_accumulate_grad_hook(lambda _, name=name: reached.add(name))
         for name, parameter in trained.items()
     ]
     memory = LiveMemory()
