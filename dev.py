@@ -5,6 +5,7 @@
     python dev.py test      the tests (those marked slow, gpu or browser left out)
     python dev.py browser   the tests of the studio and the reports in Chromium (apt-get install chromium)
     python dev.py lint      ruff, mypy, import-linter
+    python dev.py site      the documentation, with its links checked: build/site/index.html
     python dev.py bench     speed on this CPU, the released way beside ours (at most 10 minutes)
     python dev.py compare   models side by side on rendered dancers
     python dev.py ablation  what each idea brings, by small trainings (an hour; resumes where it stopped)
@@ -28,7 +29,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 OLDEST_PYTHON = (3, 10)
 SETS = {"--oldest": ".venv-oldest", "--newest": ".venv-newest"}
-EXTRAS = ".[dev]"
+EXTRAS = ".[dev,docs]"
+EXTRAS_OF_SETS = ".[dev]"
 IS_WINDOWS = os.name == "nt"
 # Of all that pip says: what it is fetching and putting in place.
 _FETCHED = re.compile(r"^ *(?:Downloading|Using cached) ([^ ]+)( \(.*\))?")
@@ -85,7 +87,7 @@ def install(chosen: str | None = None) -> Path:
     pip(python, *bounds, "torch")
     print("installing mimic and the rest", flush=True)
     pip(python, *bounds, *(["--upgrade", "--upgrade-strategy", "eager"] if chosen == "--newest" else []),
-        "-e", EXTRAS)  # fmt: skip
+        "-e", EXTRAS if chosen is None else EXTRAS_OF_SETS)  # fmt: skip
     stamp.touch()
     return binaries
 
@@ -178,6 +180,11 @@ def lint(binaries: Path, rest: list[str]) -> int:
     return 0
 
 
+def site(binaries: Path, rest: list[str]) -> int:
+    """Fetches nothing: what the pages need is in docs or comes with the theme."""
+    return shown(program(binaries, "mkdocs"), "build", "--strict", "--quiet", *rest, NO_MKDOCS_2_WARNING="1")
+
+
 def bench(binaries: Path, rest: list[str]) -> int:
     return run(program(binaries, "python"), "-m", "benchmarks.speed", *rest)
 
@@ -200,6 +207,7 @@ def lock(binaries: Path, rest: list[str]) -> int:
     pip(program(binaries, "python"), "uv")
     return run(
         program(binaries, "uv"), "pip", "compile", "pyproject.toml", "--extra", "dev", "--extra", "train",
+        "--extra", "docs",
         "--universal", "--python-version", ".".join(map(str, OLDEST_PYTHON)), "--generate-hashes",
         "--constraints", "constraints.txt", "--custom-compile-command", "python dev.py lock", "--quiet",
         "--output-file", "requirements.lock", *rest,
@@ -207,8 +215,8 @@ def lock(binaries: Path, rest: list[str]) -> int:
 
 
 COMMANDS = {
-    "demo": demo, "test": test, "browser": browser, "lint": lint, "bench": bench, "compare": compare,
-    "ablation": ablation, "install": nothing, "lock": lock,
+    "demo": demo, "test": test, "browser": browser, "lint": lint, "site": site, "bench": bench,
+    "compare": compare, "ablation": ablation, "install": nothing, "lock": lock,
 }  # fmt: skip
 
 if __name__ == "__main__":

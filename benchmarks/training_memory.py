@@ -6,9 +6,10 @@ Walks a whole run of each config with `family` at full size: load, encode, step,
 lists the peak of each phase on one GPU (of configs for CPUs: in main memory), the parts of the step, and the
 main memory of saving and export. Peaks are computed, not measured: networks run on fake (meta) tensors, which
 have shapes and lifetimes but no content, and every storage that comes and goes is counted, those that
-autograd keeps as well as those of the moment. What that does not see: the allocator's fragmentation, work
-space of cuDNN, and the CUDA context (1 to 3 GB together). On CPUs, a process has `_INTERPRETER` before it
-loads a model. `python -m benchmarks.gpu --parts d` makes the same walk for real.
+autograd keeps as well as those of the moment; a trained parameter that the loss does not reach ends the walk
+as it ends a training. What that does not see: the allocator's fragmentation, work space of cuDNN, and the
+CUDA context (1 to 3 GB together). On CPUs, a process has `_INTERPRETER` before it loads a model.
+`python -m benchmarks.gpu --parts d` makes the same walk for real.
 
 All is of one process: its share of the batch, frozen networks, gradients, optimiser and average as
 `mimic.training` keeps them, each in the precision that it has on its device. Without arguments the results
@@ -36,6 +37,7 @@ from mimic.config.loading import build, read_yaml
 from mimic.data.batch import EncodedBatch, EncodedSample, collate
 from mimic.families.task import Draws, TrainingTask
 from mimic.models.vae import decode_frames, encode_images
+from mimic.training.engine import check_gradients
 from mimic.training.policy import Policy, cast_frozen, resolve
 from mimic.training.settings import TrainSettings
 from mimic.training.setup import fit_data
@@ -175,10 +177,20 @@ def _step_bytes(
     *,
     has_buckets: bool,
 ) -> int:
-    """Return the peak of a step over what stays, and over DDP's buckets: inputs, activations, gradients."""
+    """Return the peak of a step over what stays, and over DDP's buckets: inputs, activations, gradients.
+
+    Raises:
+        ConfigError: the loss does not depend on some of the trained parameters, as training would find.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if has_buckets:
-        for parameter in model.parameters():
-            parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
+        for parameter in trained.values():
+            parameter.grad = torch.empty_like(parameter)
+    reached: set[str] = set()
+    hooks = [
+        parameter.register_post_accumulate_grad_hook(lambda _, name=name: reached.add(name))
+        for name, parameter in trained.items()
+    ]
     memory = LiveMemory()
     memory.ignore(model)
     offload = settings.memory.offload_activations
@@ -190,6 +202,11 @@ def _step_bytes(
             draws,
             (lambda: counted_offload(model, moved)) if offload else nullcontext,
         )
+    for hook in hooks:
+        hook.remove()
+    for name in trained.keys() - reached:
+        trained[name].grad = None
+    check_gradients(trained)
     return memory.peak + _input_bytes(batch, draws)
 
 

@@ -160,7 +160,8 @@ class DataSettings(Config):
             if name in self.model_fields_set and getattr(self, name) not in (None, ())
         ]
         if given:
-            raise ValueError(f"{', '.join(given)} has no effect with source: {self.source}; leave it out")
+            has, it = ("has", "it") if len(given) == 1 else ("have", "them")
+            raise ValueError(f"{', '.join(given)} {has} no effect with source: {self.source}; leave {it} out")
         for name in ("height", "width"):
             size = getattr(self, name)
             if size % self.latent_downscale:

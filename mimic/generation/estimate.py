@@ -69,8 +69,9 @@ class Estimate:
             f"pixels, {self.fps:g} fps ({self.num_frames / self.fps:.1f} s)"
         )
         yield (
-            f"{self.name}: {self.num_windows} windows of {self.tile_size} frames, {self.num_steps} steps: "
-            f"{self.num_windows * self.num_steps} window predictions"
+            f"{self.name}: {_counted(self.num_windows, 'window')} of {_counted(self.tile_size, 'frame')}, "
+            f"{_counted(self.num_steps, 'step')}: "
+            f"{_counted(self.num_windows * self.num_steps, 'window prediction')}"
         )
         stages = ", ".join(f"{stage} {clock(seconds)}" for stage, seconds in self.seconds.items())
         yield f"{self.name}: estimated time {clock(self.total_seconds)} ({stages})"
@@ -194,6 +195,10 @@ def estimate_case(
         memory_mb=memory if memory is None or on_gpu else memory + growth,
         gpu_memory_mb=None if gpu_memory is None else gpu_memory + growth,
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _now(pipeline: AnimationPipeline[Any, Any]) -> float:

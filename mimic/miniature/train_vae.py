@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from mimic.config.loading import Config, ConfigError
 from mimic.files import whole_folder
+from mimic.locks import locked_folder
 from mimic.miniature.crops import Crops, CropStream
 from mimic.miniature.dancers import Dancer, DancerSettings, stream_dancers
 from mimic.miniature.kept_latents import half_size, kept_latents_loss
@@ -30,6 +31,7 @@ from mimic.models.mini import (
 from mimic.models.temporal_convolution import use_fast_temporal_convolutions
 from mimic.models.vae import vae_downscale
 from mimic.training.main import Trainer
+from mimic.training.setup import check_folder
 from mimic.training.state import (
     checkpoints,
     load_optimiser_tensors,
@@ -116,12 +118,21 @@ def train_mini_vae(settings: MiniVAESettings, *, progress: bool = True) -> Path:
     Raises:
         ConfigError: `output_dir` holds checkpoints and `resume` is ``never``, or there is no VAE to start
             from (a `ValueError`).
+        FolderInUseError: another process trains in the same output folder.
+        StateError: `output_dir` cannot be written.
     """
     for source in (settings.start_from, settings.keeps_latents_of):
         if source is not None and not (source / "config.json").is_file():
             raise ConfigError(
                 f"there is no VAE in {source}; the first lines of the training's YAML say how it is made"
             )
+    check_folder(settings.output_dir)
+    with locked_folder(settings.output_dir, work="a training", say=print):
+        return _train(settings, progress=progress)
+
+
+def _train(settings: MiniVAESettings, *, progress: bool) -> Path:
+    """Train in a folder that no other process uses."""
     torch.manual_seed(settings.seed)
     whole = checkpoints(settings.output_dir)
     if whole and settings.resume == "never":

@@ -22,7 +22,7 @@ from benchmarks.training_memory import (
 from benchmarks.training_tables import BEGIN, END, PAGE, RESULT, SHARE, tables
 from benchmarks.training_walk import settings_of as settings_of_walk
 from benchmarks.training_walk import walk as walk_for_real
-from mimic.config.loading import read_yaml
+from mimic.config.loading import ConfigError, read_yaml
 from mimic.training.settings import TrainSettings
 from tests.mimic.training.small import free_port
 
@@ -65,6 +65,18 @@ def test_ways_of_saving_memory_are_seen_to_save_it():
     # All that was trained is frozen then, in half the bytes; so are the networks that are never trained.
     frozen = plain["trained weights"] + plain["frozen weights"]
     assert low_rank["frozen weights"] == pytest.approx(frozen / 2, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_trained_layer_that_the_loss_does_not_reach_is_named_as_in_training(processes):
+    changes = {"family": "animate_anyone", "objective": {"stage": 1}, "trainable": ["reference_unet.*"]}
+    with pytest.raises(ConfigError, match=r"the loss does not depend on reference_unet\."):
+        compute(settings(size=64, num_frames=1, batch_size=2, **changes), processes)
+    compute(
+        settings(size=64, num_frames=1, batch_size=2, **changes | {"trainable": ["reference_unet"]}),
+        processes,
+    )
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -87,17 +87,34 @@ def test_the_notebook_is_as_its_page() -> None:
     )
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-def test_the_notebook_goes_from_a_picture_to_a_fine_tuned_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    cells = json.loads(script("write_notebook").NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+def run_cells(notebook: Path) -> None:
+    """Run the code as Python, where there is no Jupyter."""
     names: dict[str, Any] = {"__name__": "notebook"}
-    for cell in cells:
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+
+
+def run_in_a_kernel(notebook: Path) -> None:
+    """Run the cells as Jupyter does, and look at what they show."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    content = nbformat.read(notebook, as_version=4)
+    nbformat.validate(content)
+    nbclient.NotebookClient(content, timeout=1200, kernel_name="python3").execute()
+    outputs = [output for cell in content.cells for output in cell.get("outputs", [])]
+    assert outputs
+    assert [output for output in outputs if output.output_type == "error"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("run", [run_cells, run_in_a_kernel])
+def test_the_notebook_goes_from_a_picture_to_a_fine_tuned_model(
+    run: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(script("write_notebook").NOTEBOOK)
     work = Path("first-hour")
     for name in ("dancing_side_by_side.mp4", "limbs.mp4", "mine.mp4", "run/report.html", "data/contact.png"):
         assert (work / name).is_file()

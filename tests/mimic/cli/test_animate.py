@@ -1,6 +1,7 @@
 """`mimic animate`: one line makes a video; formats, parts of clips, batches, estimates, JSON lines."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,9 @@ def test_a_dry_run_tells_frames_windows_steps_memory_and_time_and_writes_nothing
     for word in ("10 frames of 32x32", "windows of 6 frames, 5 steps", "estimated time", "estimated peak"):
         assert word in text
     assert not list(Path().iterdir())
+    assert animate(stage, "num_inference_steps=1", "--end=0.4", "--dry-run") == 0
+    text = "".join(capsys.readouterr())
+    assert re.search(r": 1 window of \d frames, 1 step: 1 window prediction$", text, re.MULTILINE), text
 
 
 def test_json_lines_hold_messages_progress_results_and_errors(

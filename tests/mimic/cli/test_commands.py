@@ -206,6 +206,8 @@ def test_a_folder_of_dancers_becomes_a_data_set(capsys):
         "largest",
         "min_frames=4",
     ]
+    assert main(["prepare", "--videos", "videos", "--out", "data", *arguments]) == 0
+    assert "of the frames have a hand mask (data.hand_threshold 0.8)" in capsys.readouterr().err
     assert main(["prepare", "--videos", "videos", "--out", "data", *arguments, "-q"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed == [str(Path("data") / name) for name in ("rejected.jsonl", "contact.png", "index.jsonl")]

@@ -234,7 +234,11 @@ def test_files_that_are_gone_are_told_at_the_start(tmp_path: Path) -> None:
         ({}, "source is prepared, but there is no path"),
         ({"source": "synthetic", "path": "DATA"}, "path has no effect with source: synthetic"),
         ({"path": "DATA", "num_frames": 2, "references": 4}, "references is 4; a sample has 3 pictures"),
-        ({"path": "DATA", "world": "rich"}, "world has no effect with source: prepared"),
+        ({"path": "DATA", "world": "rich"}, "world has no effect with source: prepared; leave it out"),
+        (
+            {"path": "DATA", "world": "rich", "fps": 8.0},
+            "have no effect with source: prepared; leave them out",
+        ),
         ({"path": "DATA", "height": 60}, "height is 60; expected a multiple of latent_downscale, 8"),
         ({"path": "DATA", "zoom": [0.5, 1]}, r"zoom is \[0.5, 1.0\]; expected two factors"),
         ({"path": "DATA", "zom": 1}, "zom is not a setting; did you mean zoom"),

@@ -1,10 +1,15 @@
 """The trainer of the miniature's VAE at a size of seconds: it learns and resumes; the bundle."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
+from mimic.cli.main import main
 from mimic.families.mimicmotion.tiny import tiny_pipeline
 from mimic.families.registry import load_pipeline
+from mimic.locks import LOCK_FILE, locked_folder
 from mimic.miniature.bundle import save_bundle
 from mimic.miniature.dancers import DancerSettings, as_network_input, make_dancer
 from mimic.miniature.kept_latents import half_size
@@ -18,6 +23,7 @@ from mimic.models.mini import (
 from mimic.models.temporal_convolution import TemporalConv, use_fast_temporal_convolutions
 from mimic.training.state import StateError, checkpoints, load_state, save_state
 
+ROOT = Path(__file__).parents[3]
 DANCERS = DancerSettings(height=32, width=32, num_pictures=4, canvas_short_side=96)
 
 
@@ -135,6 +141,33 @@ def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path):
     blocked.write_text("in the way")
     with pytest.raises(StateError, match="could not be written"):
         save_state(blocked, 1, tensors=tensors, facts={})
+
+
+def test_a_second_training_of_a_vae_in_one_folder_is_told_who_holds_it(tmp_path, capsys):
+    config = ROOT / "configs/train/mini_vae.yaml"
+    command = ["train", "--config", str(config), f"output_dir={tmp_path}", "keeps_latents_of=null"]
+    with locked_folder(tmp_path, work="a training", say=print):
+        assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path} is in use by a training of process {os.getpid()} on " in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_of_a_vae_holds_its_folder_while_it_lasts(tmp_path, monkeypatch):
+    held = []
+
+    def look(*_):
+        held.append((tmp_path / LOCK_FILE).is_file())
+        return {"latents_std": 1.0}
+
+    monkeypatch.setattr("mimic.miniature.train_vae.write_figures", look)
+    settings = MiniVAESettings(
+        output_dir=tmp_path, dancers=DANCERS, block_out_channels=(32, 32, 32), latent_channels=4,
+        max_steps=1, batch_size=1, crop=16, num_workers=0,
+    )  # fmt: skip
+    train_mini_vae(settings, progress=False)
+    assert held == [True]
+    assert not (tmp_path / LOCK_FILE).exists()
 
 
 def test_training_of_a_vae_goes_on_from_its_last_checkpoint(tmp_path):

@@ -4,8 +4,10 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from torch.distributed.fsdp import fully_shard
 
 from mimic.families.mimicmotion.tiny import tiny_pipeline
+from mimic.models import offload
 from mimic.models.memory import in_portions, save_memory
 from mimic.models.offload import offloaded
 
@@ -88,6 +90,28 @@ def test_saved_models_do_not_know_of_it(tmp_path):
     assert not any(
         "Checkpointed" in type(m).__name__ or "Chunked" in type(m).__name__ for m in again.unet.modules()
     )
+
+
+def test_weights_that_fsdp2_has_gathered_stay_where_they_are(monkeypatch):
+    out, moved = offload._Mover.out, []
+
+    def note(mover, tensor):
+        moved.append(tuple(tensor.shape))
+        return out(mover, tensor)
+
+    monkeypatch.setattr(offload._Mover, "out", note)
+    torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
+    try:
+        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+        layers = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.SiLU(), torch.nn.Linear(16, 5))
+        for module in (layers[0], layers[2], layers):
+            fully_shard(module, mesh=mesh)
+        with offloaded(layers, smallest=0):
+            y = layers(torch.ones(3, 8, requires_grad=True))
+        y.sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert set(moved) == {(3, 8), (3, 16)}, "activations of three pictures, and no weight"
 
 
 @pytest.mark.gpu

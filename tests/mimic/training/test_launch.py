@@ -16,6 +16,7 @@ from accelerate.commands.launch import launch_command_parser
 from accelerate.state import AcceleratorState, PartialState
 from torch.distributed.run import get_args_parser as torchrun_parser
 
+from mimic.cli.main import main as run_command
 from mimic.config.loading import ConfigError
 from mimic.training.engine import check_engine, make_accelerator
 from mimic.training.main import settings_of
@@ -31,11 +32,12 @@ TINY = ["model=tiny", "checkpoint=null", "max_steps=1", "batch_size=2", "precisi
         "tensorboard=false",
         "data.source=synthetic", "data.path=null", "data.densepose_videos=null", "data.sizes=[]",
         "data.num_clips=2", "data.num_val_clips=1", "data.height=32", "data.width=32", "data.num_frames=2",
+        "data.references=1",
         "data.reference_margin=0", "data.canvas_short_side=64"]  # fmt: skip
 PROGRAMS = ("train.py", "mimic.train", "train")
 NOT_RUN = {
     "zero2.yaml": "DeepSpeed is not among the dependencies",
-    "configs/train/mini_vae": "a trainer of its own, which tests/mimic/miniature runs",
+    "configs/train/mini_vae": "a trainer of its own, which test_named_models.py runs",
 }
 """A part of a command to the reason why it is not run here; its launcher and settings are checked."""
 
@@ -138,29 +140,37 @@ def test_every_launch_command_has_a_launcher_and_settings_that_fit(command):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in TO_RUN if reason_not_to_run(c) is None], ids=str)
-def test_every_launch_command_trains_at_tiny_size(command, tmp_path):
+def test_every_launch_command_trains_at_tiny_size(command, tmp_path, monkeypatch, capsys):
     environment, launcher, config, options = command.split()
     folder = tmp_path / "run"
-    if launcher[0] == "accelerate":  # with as many processes as this machine has cores, on ports of their own
-        launcher += ["--num_processes", "2", "--main_process_port", str(free_port())]
-    if launcher[0] == "torchrun":
-        launcher += ["--master_port", str(free_port())]
-    modules = {"python": [], "mimic": [], "torchrun": ["-m", "torch.distributed.run"],
-               "accelerate": ["-m", "accelerate.commands.launch"]}  # fmt: skip
-    rest = launcher[2:] if launcher[0] == "accelerate" else launcher[1:]
     size = [*TINY, f"output_dir={folder}", f"data.height={64 if 'animate' in config.stem else 32}"]
+    training = ["--config", str(config), *options, *size]
+    if launcher[0] in ("python", "mimic"):
+        monkeypatch.chdir(ROOT)
+        assert run_command(["train", *training]) == 0
+        said, processes = capsys.readouterr().out, 1
+    else:
+        said, processes = launched(launcher, training, environment), 2
+    if "--dry-run" not in options:
+        assert len(log_of(folder)) == 1
+        assert (folder / "final" / "model_index.json").is_file()
+        assert f"{processes} processes" in said
+
+
+def launched(launcher: list[str], training: list[str], environment: dict[str, str]) -> str:
+    """What a training says that a launcher started with two processes, on a port of their own."""
+    if launcher[0] == "torchrun":
+        command = ["torch.distributed.run", *launcher[1:], "--master_port", str(free_port())]
+    else:
+        more = ["--num_processes", "2", "--main_process_port", str(free_port())]
+        command = ["accelerate.commands.launch", *launcher[2:], *more]
     done = subprocess.run(
-        [sys.executable, *modules[launcher[0]], *rest, *("-m", "mimic.train"),
-         "--config", config, *options, *size],
+        [sys.executable, "-m", *command, "-m", "mimic.train", *training],
         check=False, env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
         cwd=ROOT, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    if "--dry-run" not in options:
-        assert len(log_of(folder)) == 1
-        assert (folder / "final" / "model_index.json").is_file()
-        processes = 1 if launcher[0] in ("python", "mimic") else 2
-        assert f"{processes} processes" in done.stdout
+    return done.stdout
 
 
 def note_number_of_processes(folder: Path, environment: dict[str, str]) -> None:
