@@ -19,6 +19,7 @@ LATENT_BYTES = 4 * 4 * 4 * 4
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(sys.platform != "linux", reason="the highest memory is read from a file of Linux alone")
 def test_ten_thousand_frames_take_the_memory_of_a_hundred_beside_poses_and_latents(
     stage: Stage, tmp_path: Path
