@@ -19,8 +19,9 @@ LATENT_BYTES = 4 * 4 * 4 * 4
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(sys.platform != "linux", reason="the highest memory is read from a file of Linux alone")
-def test_ten_thousand_frames_take_the_memory_of_a_hundred_and_as_much_time_for_each(
+def test_ten_thousand_frames_take_the_memory_of_a_hundred_beside_poses_and_latents(
     stage: Stage, tmp_path: Path
 ) -> None:
     (tmp_path / "model").symlink_to(stage.model)
@@ -39,7 +40,7 @@ def test_ten_thousand_frames_take_the_memory_of_a_hundred_and_as_much_time_for_e
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     hundred, thousand, ten_thousand = json.loads(printed)
     assert thousand["cpu_seconds"] / 1000 < 1.1 * hundred["cpu_seconds"] / 100
-    # The poses are there as given and as fitted, and while they are fitted once more; latents before and
-    # after a step, with the noise and the prediction.
-    held_mb = (3 * POSE_BYTES + 4 * LATENT_BYTES) * 10_000 / 2**20
+    # Latents: before and after a step, noise and prediction. Poses: as given, read, fitted, drawn, and while
+    # they are judged; the allocator keeps what was freed.
+    held_mb = (5 * POSE_BYTES + 4 * LATENT_BYTES) * 10_000 / 2**20
     assert ten_thousand["highest_mb"] - held_mb < 1.05 * hundred["highest_mb"]
