@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(CHECKOUT is None, reason="MIMIC_DIFFUSERS_CHECKOUT names no checkout of diffusers")
 def test_diffusers_own_testers_pass(tmp_path):
     """Some minutes. Needs what diffusers' tests import besides: parameterized, requests_mock."""
