@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from mimic.cli.options import Subparsers, UsageError
@@ -66,6 +67,11 @@ def run(options: argparse.Namespace) -> int:
         if (error.name or "").partition(".")[0] != "gradio":
             raise
         raise UsageError("the studio needs Gradio: pip install 'mimic-motion[ui]'") from None
+    from mimic.devices import best_device, missing_cuda
+
+    note = missing_cuda() if options.device == "auto" and best_device().type == "cpu" else None
+    if note:
+        log.warning(note)
     with signals_raise():
         serve(
             options.output_dir,

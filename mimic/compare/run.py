@@ -25,6 +25,7 @@ from mimic.compare.page import write_page
 from mimic.compare.settings import CompareConfig
 from mimic.config import CaseSettings
 from mimic.config.loading import build
+from mimic.devices import missing_cuda
 from mimic.files import local_path, remove_partial, whole_file
 from mimic.generation import generate
 from mimic.generation.drivers import DRIVERS
@@ -106,6 +107,8 @@ def _compare(
 ) -> Comparison:
     """Make the cells of one of `world` processes, and the page if all cells are there."""
     models = Models(config, f"cuda:{os.environ['LOCAL_RANK']}" if _has_own_gpu(config) else config.device)
+    if rank == 0 and config.device == "auto" and models.device.type == "cpu" and (note := missing_cuda()):
+        say(f"note: {note}")
     size = _common_size(config, models)
     find_estimator = cache(lambda: _estimator(config))
     tools = load_tools(

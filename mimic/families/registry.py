@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mimic.devices import best_device, chosen_dtype
+from mimic.devices import best_device, chosen_dtype, missing_cuda
 from mimic.families import animate_anyone, magic_animate, mimicmotion
 from mimic.families.family import Family
 from mimic.files import local_path
 from mimic.weights.parts import read_json
 from mimic.weights.sources import check_is_no_training, resolve, resolve_checkpoint
 from mimic.weights.strict import WeightsError
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from mimic.families.base import AnimationPipeline
@@ -69,6 +72,8 @@ def load_pipeline(
         ValueError: the model belongs to no known family, `dtype` is unknown, or `vae` is given and the family
             does not support it.
     """
+    if device is None and best_device().type == "cpu" and (note := missing_cuda()):
+        log.warning(note)
     device = torch.device(device) if device is not None else best_device()
     dtype = chosen_dtype(dtype, device)
     if checkpoint is None:

@@ -98,7 +98,7 @@ def train(
         accelerator = make_accelerator(settings)
         say = _silent if not accelerator.is_main_process else _print if say is None else say
         if accelerator.is_main_process and not is_dry_run:
-            check_folder(settings.output_dir)
+            check_folder(settings.output_dir, needs_temporary=settings.num_workers > 0)
             check_replaceable(settings.output_dir / FINAL)
             held.enter_context(locked_folder(settings.output_dir, work="a training", say=say))
         run = set_up(settings, accelerator, say=say, is_dry_run=is_dry_run)

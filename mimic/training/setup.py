@@ -237,18 +237,23 @@ def _trained(task: TrainingTask) -> dict[str, nn.Parameter]:
     }
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, *, needs_temporary: bool = True) -> None:
     """Make the output folder and write to it once.
+
+    Args:
+        folder: its path.
+        needs_temporary: whether a folder for temporary files is needed, as by processes that load data.
 
     Raises:
         StateError: it cannot be written, or no folder for temporary files can.
     """
     try:
-        tempfile.gettempdir()
+        if needs_temporary:
+            tempfile.gettempdir()
     except FileNotFoundError as error:
         raise StateError(
             "no folder for temporary files can be written, which the processes that load data need; set "
-            "TMPDIR to one that can"
+            "TMPDIR to one that can, or num_workers=0"
         ) from error
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -156,6 +156,9 @@ CONFIGS = {
     ],
     "scheduler/scheduler_config.json": ["{", '{"beta_start": []}', '{"num_train_timesteps": "many"}'],
     "vae/config.json": ["[1", '{"latent_channels": -2}', '{"block_out_channels": "wide"}'],
+    "unet/config.json": [
+        "{", "[]", '{"block_out_channels": "wide"}', '{"num_attention_heads": -1}', '{"in_channels": null}',
+    ],
     "image_encoder/config.json": ["{", '{"hidden_size": "wide"}'],
     "pose_net/config.json": ['{"channels": [0.5, 1]}'],
     "feature_extractor/preprocessor_config.json": ["{", "\x85"],

@@ -346,7 +346,8 @@ def test_no_folder_for_temporary_files_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "absent")])
     with pytest.raises(StateError, match="set TMPDIR to one that can"):
-        train(small_settings(tmp_path / "run"), say=Said())
+        train(small_settings(tmp_path / "run", num_workers=1), say=Said())
+    check_folder(tmp_path / "run", needs_temporary=False)
 
 
 def train_on_a_full_disk(folder: Path, allowed_bytes: int) -> None:
