@@ -27,13 +27,12 @@ SOURCES = sorted([*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("docs/*.md"), ROOT
 _START = re.compile(
     r"^(?:[A-Z_0-9]+=\S+ )*(?:python (?:-m mimic\.train|train\.py)|torchrun|accelerate launch|mimic train) "
 )
-TINY = ["model=tiny", "checkpoint=null", "max_steps=1", "batch_size=2", "precision=fp32", "num_workers=0",
-        "cpu_threads=1", "optimiser.name=adamw", "memory.cache=null", "validation.every=0",
-        "tensorboard=false",
-        "data.source=synthetic", "data.path=null", "data.densepose_videos=null", "data.sizes=[]",
-        "data.num_clips=2", "data.num_val_clips=1", "data.height=32", "data.width=32", "data.num_frames=2",
-        "data.references=1",
-        "data.reference_margin=0", "data.canvas_short_side=64"]  # fmt: skip
+TINY = ["model=tiny", "checkpoint=null", "max_steps=1", "batch_size=2", "accumulate=1", "precision=fp32",
+        "num_workers=0", "cpu_threads=1", "optimiser.name=adamw", "memory.cache=null", "validation.every=0",
+        "tensorboard=false", "data.source=synthetic", "data.path=null", "data.densepose_videos=null",
+        "data.sizes=[]", "data.num_clips=2", "data.num_val_clips=1", "data.height=32", "data.width=32",
+        "data.num_frames=2", "data.references=1", "data.reference_margin=0",
+        "data.canvas_short_side=64"]  # fmt: skip
 PROGRAMS = ("train.py", "mimic.train", "train")
 NOT_RUN = {
     "zero2.yaml": "DeepSpeed is not among the dependencies",
