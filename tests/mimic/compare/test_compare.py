@@ -252,6 +252,9 @@ def test_the_page_holds_everything_and_says_what_was_not_measured(finished):
     ):
         assert part in text
     assert "fusion" in text[text.index("What differs by design") :]
+    words = re.sub(r"<[^>]*>", "\n", re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL))
+    assert not re.search(r"\b(None|nan)\b", words), "what was not measured is said in words"
+    assert words.count("Not measured here: ") == 1, "and in one line"
 
 
 def test_what_cannot_be_compared_is_told_before_anything_is_made(toy, tmp_path):
