@@ -9,6 +9,8 @@ from pathlib import Path
 from mimic.cli.options import Subparsers, UsageError
 from mimic.cli.stopping import signals_raise
 
+log = logging.getLogger("mimic")
+
 
 def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     """Add the command."""

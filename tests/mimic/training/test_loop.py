@@ -19,6 +19,7 @@ from mimic.families.mimicmotion.training import MimicMotionTask
 from mimic.families.registry import FAMILIES, load_pipeline
 from mimic.training.loop import TrainingError, train
 from mimic.training.settings import learning_rate
+from mimic.training.setup import check_folder
 from mimic.training.state import StateError, checkpoints
 from mimic.video import probe
 from tests.mimic.training.small import (
