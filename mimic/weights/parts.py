@@ -170,6 +170,14 @@ def read_part(
     return {key: tensor for path in files for key, tensor in read_state(path, dtype=dtype).items()}
 
 
+def _check_no_negative(config: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for sizes and counts below 0; some of them fail in the first call only."""
+    for name, value in config.items():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if type(each) is int and each < 0:
+                raise ValueError(f"{name} is {each}; expected no number below 0")
+
+
 @loading()
 def load_part(kind: type[Part], folder: Path, *, dtype: torch.dtype, variant: str | None = None) -> Part:
     """Load a network of diffusers, transformers or this package from its folder, in evaluation mode.
@@ -191,7 +199,9 @@ def load_part(kind: type[Part], folder: Path, *, dtype: torch.dtype, variant: st
     if issubclass(kind, PreTrainedModel):
         return _load_of_transformers(kind, folder, state, dtype)
     with explained(folder / "config.json"), _EmptyWeights():
-        module: Any = kind.from_config(kind.load_config(folder))  # type: ignore[attr-defined]
+        config: Mapping[str, Any] = kind.load_config(folder)  # type: ignore[attr-defined]
+        _check_no_negative(config)
+        module: Any = kind.from_config(config)  # type: ignore[attr-defined]
     module.register_to_config(_name_or_path=str(folder))
     renamed = {
         _OLD_ATTENTION.sub(lambda m: f"{m[1]}.{_NEW_ATTENTION[m[2]]}.", key): state[key] for key in state
