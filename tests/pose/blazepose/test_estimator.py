@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from mimic.dancers.views import CHEST, SHOULDERS, framed
 from pose.blazepose import BlazePose
 from pose.blazepose.body import read_body, read_hit
 from pose.blazepose.detection import find_persons
+from pose.blazepose.face import find_face
 from pose.skeletons import BODY, FACE, FEET, LEFT_HAND, RIGHT_HAND
 from pose.types import PoseError
 
@@ -89,6 +91,28 @@ def test_large_hands_in_plain_view_are_found(dancers, followed):
             found += (is_visible & is_found).sum()
     assert visible >= 10
     assert found >= 0.8 * visible
+
+
+def test_a_still_face_is_read_without_detecting_it_again(estimator, dancers):
+    picture = dancers[0].frames[0]
+    (body,) = estimator.find_bodies(picture, windows=False)
+    face = find_face(estimator.networks, picture, body)
+
+    def sees_nothing(images):
+        return {"boxes": np.zeros((1, 896, 16), np.float32), "scores": np.zeros((1, 896), np.float32)}
+
+    blind = replace(estimator.networks, face=sees_nothing)
+    assert find_face(blind, picture, body) is None
+    again = find_face(blind, picture, body, face)
+    assert np.linalg.norm(again.points - face.points, axis=1).mean() < 0.02 * np.ptp(face.points)
+    moved = replace(body, points=body.points + 100)
+    assert find_face(blind, picture, moved, face) is None
+
+
+def test_faces_are_those_of_detecting_them_in_every_frame(estimator, dancers, followed, monkeypatch):
+    monkeypatch.setattr("pose.blazepose.face.MIN_STILL_PRESENCE", 2.0)
+    for clip, found in zip(dancers, followed):
+        np.testing.assert_array_equal(estimator.frames(clip.frames, fps=8).points, found.points)
 
 
 def test_a_detection_is_read_twice_and_refined_on_the_heat_maps(estimator, dancers):
