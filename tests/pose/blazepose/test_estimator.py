@@ -165,6 +165,15 @@ def test_all_people_are_followed_each_in_a_place(estimator, dancers):
     assert sides[0, 0] != sides[0, 1]
 
 
+@pytest.mark.slow
+def test_one_of_several_people_who_comes_back_is_found_within_two_frames(estimator, dancers):
+    left, right = (clip.frames[0] for clip in dancers)
+    both, alone = beside(left, right), beside(left, np.full_like(right, 90))
+    found = estimator.frames([both, alone, alone, alone, both, both], fps=8, person="all")
+    num_seen = (found.scores.max(axis=2) > 0).sum(axis=1)
+    np.testing.assert_array_equal(num_seen, [2, 1, 1, 1, 2, 2])
+
+
 def test_frames_with_nobody_carry_the_position_and_the_person_is_found_again(estimator, dancers):
     frames = list(dancers[0].frames[:6])
     empty = np.full_like(frames[0], 90)
