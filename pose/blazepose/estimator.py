@@ -39,6 +39,7 @@ MAX_PERSONS = 8
 LARGE = 0.3  # of the picture's height: larger than anybody whom only windows show
 WINDOWS_EVERY = 5  # frames, while the followed person is lost
 DETECT_EVERY = 10  # frames between detections while several persons are followed
+LOST_EVERY = 2  # frames between detections while one of them is lost
 LOOK_EVERY_SECONDS = 2.0  # between looks at how many people there are beside the followed one
 CLEAR_FRAMED = 0.75  # of detection score: needs no face where black is put around the picture
 CONFIRM_EVERY = 3  # frames between detections while the followed person is in doubt
@@ -48,7 +49,7 @@ Frame = tuple[NDArray[np.float64], NDArray[np.float64]]  # points P x K x 2 as f
 
 
 class BlazePose(Estimator):
-    """The bundled whole-body estimator: a few small networks, 20 frames/s and more on one CPU core.
+    """The bundled whole-body estimator: a few small networks, about 20 frames/s on one CPU core.
 
     Less exact than DWPose, above all for several overlapping, small or turned-away people; it has no small
     toes, and hands and faces that it is not sure of are absent (score 0) rather than guessed.
@@ -251,6 +252,7 @@ class _Everyone:
         self._nobody = nobody
         self._persons: list[Person] = []
         self._frames: list[Frame] = []
+        self._num_people = 0  # at the last detection with windows, or as many as were found since
 
     def add(self, picture: Picture) -> None:
         estimator, size = self._estimator, (self._nobody.height, self._nobody.width)
@@ -260,10 +262,14 @@ class _Everyone:
             if body is not None:
                 bodies.append(body)
                 before[id(body)] = person
-        if not bodies or len(self._frames) % DETECT_EVERY == 0:
-            bodies += estimator.find_bodies(picture)
-        bodies = without_duplicates(bodies, *size)[:MAX_PERSONS]
         number = len(self._frames)
+        looks_everywhere = not bodies or number % DETECT_EVERY == 0
+        if looks_everywhere:
+            bodies += estimator.find_bodies(picture)
+        elif len(bodies) < self._num_people and number % LOST_EVERY == 0:
+            bodies += estimator.find_bodies(picture, windows=False)
+        bodies = without_duplicates(bodies, *size)[:MAX_PERSONS]
+        self._num_people = len(bodies) if looks_everywhere else max(self._num_people, len(bodies))
         self._persons = [
             estimator.read_parts(picture, body, before.get(id(body)), number=number) for body in bodies
         ]

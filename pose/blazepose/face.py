@@ -8,18 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pose.blazepose.body import Body
+from pose.blazepose.body import NOSE, Body
 from pose.blazepose.detection import FACE_STRIDES, decode
 from pose.blazepose.geometry import Points, Square, Tolerance, around
 from pose.blazepose.networks import FACE_SIZE, MESH_SIZE, Networks
 
 MIN_PRESENCE = 0.5
+MIN_STILL_PRESENCE = 0.8  # of a face that is read without detecting it again
+MAX_NOSE_DISTANCE = 0.15  # of the face's square, between its nose and the body's
 _HEAD = slice(0, 11)  # body points
 _BODY_RIGHT_EYE, _BODY_LEFT_EYE = 5, 2
 _HIT_RIGHT_EYE, _HIT_LEFT_EYE = 0, 1
+_MESH_NOSE = 4
 _MESH_RIGHT_EYE, _MESH_LEFT_EYE = 33, 263  # outer corners
 
 TOLERANCE = Tolerance(rotation=math.radians(15), centre=0.1, side=0.3, inside=0.8)
+STILL = Tolerance(rotation=math.radians(8), centre=0.06, side=0.2, inside=0.8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,18 +46,40 @@ def find_face(
 ) -> Face | None:
     """Find the face of a body; None if none is visible.
 
+    A face that hardly moved since the frame before is read where it was; any other is detected first.
+
     Args:
         previous: the same person's face in the frame before, for a steadier square.
     """
+    followed = _follow_face(networks, picture, body, previous) if previous is not None else None
+    if followed is not None and _hardly_moved(followed):
+        return followed
     square = face_square(networks, picture, body)
     if square is None:
         return None
     if previous is not None and TOLERANCE.keeps(square, previous.next_square, previous.points):
         square = previous.next_square
+    is_read = followed is not None and followed.square == square
+    face = followed if followed is not None and is_read else _read_face(networks, picture, square)
+    return face if face.score >= MIN_PRESENCE else None
+
+
+def _follow_face(networks: Networks, picture: NDArray[np.uint8], body: Body, previous: Face) -> Face | None:
+    """Read a face in the square of the frame before; None if the head is elsewhere now."""
+    square = previous.next_square
+    distance = float(np.linalg.norm(previous.points[_MESH_NOSE] - body.points[NOSE]))
+    return _read_face(networks, picture, square) if distance <= MAX_NOSE_DISTANCE * square.side else None
+
+
+def _hardly_moved(face: Face) -> bool:
+    """Whether a face that was read without being detected is surely one and in the middle of its square."""
+    return face.score >= MIN_STILL_PRESENCE and STILL.keeps(face.next_square, face.square, face.points)
+
+
+def _read_face(networks: Networks, picture: NDArray[np.uint8], square: Square) -> Face:
     outputs = networks.mesh(square.crop(picture, MESH_SIZE)[None])
-    score = float(outputs["presence"][0, 0])
     points = outputs["landmarks"][0, :, :2].astype(np.float64) / MESH_SIZE
-    return Face(square, square.to_picture(points), score) if score >= MIN_PRESENCE else None
+    return Face(square, square.to_picture(points), float(outputs["presence"][0, 0]))
 
 
 def face_square(networks: Networks, picture: NDArray[np.uint8], body: Body) -> Square | None:

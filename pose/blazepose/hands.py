@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from pose.blazepose.geometry import (
 from pose.blazepose.networks import HAND_SIZE, RECROP_SIZE, Networks
 
 MIN_WRIST_VISIBILITY = 0.1
+SURE_WRIST_VISIBILITY = 0.9
 MIN_PRESENCE = 0.5
 MAX_WRIST_DISTANCE = 0.6  # of the hand's longer side
 MIN_DISTANCE_APART = 0.3  # of the larger hand
@@ -37,6 +39,15 @@ _PALM = np.array([0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18])
 CENTRE_FROM_WRIST = 0.24  # of the square's side
 MAX_DISAGREEMENT = 0.3  # of the hand's longer side, between two readings of a guessed square
 
+# Two readings that agree closely prove a hand of which the network is not sure, as a fist.
+CLOSE_AGREEMENT = 0.15  # of the hand's longer side
+MIN_AGREEING_PRESENCE = 0.3
+MIN_MEAN_PRESENCE = 0.4
+
+MIN_OWN_SIDE = (
+    0.05  # probability that a left hand is a left one: below it is a mirrored reading or the other hand
+)
+
 
 @dataclass(frozen=True)
 class Try:
@@ -49,18 +60,13 @@ class Try:
     """Radians by which the square is turned away from that direction."""
 
 
-TRIES_WHEN_LOST = 2  # for a hand that was there in the frame before
-
-# The most fruitful first: of rendered dancers and of people in clips whose hands were missed.
+# The most fruitful first: of the rendered hands that a network's suggestion misses, the first finds every
+# second one and all four find nine of ten.
 TRIES = (
-    Try(True, 0.4, 0.0),
     Try(True, 0.75, 0.0),
-    Try(False, 0.4, -0.7),
-    Try(True, 0.5, 0.7),
-    Try(False, 0.75, 0.0),
-    Try(True, 0.4, -0.7),
     Try(False, 0.5, 0.7),
-    Try(False, 0.4, -1.4),
+    Try(True, 0.4, -0.7),
+    Try(True, 0.5, 0.7),
 )
 
 
@@ -109,8 +115,9 @@ def find_hands(
 
     Args:
         previous, previous_body: the same person's hands and body in the frame before.
-        number: of the frame of a clip, where a hand that is missing for longer is looked for in one of
-            `TRIES` every other frame, so that hidden hands cost little. None looks at all of them.
+        number: of the frame of a clip, where a missing hand is looked for in one of `TRIES` in turn, so that
+            hidden hands cost little, or in two if it was there before or its wrist is clearly seen. None
+            looks at all of them.
     """
     hands: list[Hand | None] = [None, None]
     for side in (LEFT, RIGHT):
@@ -125,18 +132,19 @@ def find_hands(
             square = suggested_square(networks, picture, body, side)
             hands[side] = _accepted(_read_hand(networks, picture, square), body, side)
         if hands[side] is None and _is_inside(body.points[_WRIST[side]], picture):
-            for attempt in _tries(number, side, was_there=followed is not None):
+            is_likely = followed is not None or body.visibility[_WRIST[side]] >= SURE_WRIST_VISIBILITY
+            for attempt in _tries(number, is_likely=is_likely):
                 hands[side] = _confirmed(networks, picture, tried_square(body, side, attempt), body, side)
                 if hands[side] is not None:
                     break
     return _told_apart(hands[LEFT], hands[RIGHT], body)
 
 
-def _tries(number: int | None, side: int, *, was_there: bool) -> list[Try]:
+def _tries(number: int | None, *, is_likely: bool) -> Sequence[Try]:
     if number is None:
-        return list(TRIES)
-    count = TRIES_WHEN_LOST if was_there else (number + side) % 2
-    return [TRIES[(number // 2 + i) % len(TRIES)] for i in range(count)]
+        return TRIES
+    others = TRIES[1:]
+    return [TRIES[0], others[number % len(others)]] if is_likely else [TRIES[number % len(TRIES)]]
 
 
 def _is_inside(point: Points, picture: NDArray[np.uint8]) -> bool:
@@ -187,22 +195,33 @@ def _read_hand(networks: Networks, picture: NDArray[np.uint8], square: Square) -
 
 
 def _accepted(hand: Hand, body: Body, side: int) -> Hand | None:
-    is_hand = hand.score >= MIN_PRESENCE and wrist_distance(hand, body, side) <= MAX_WRIST_DISTANCE
-    return hand if is_hand else None
+    return hand if hand.score >= MIN_PRESENCE and _belongs(hand, body, side) else None
+
+
+def _belongs(hand: Hand, body: Body, side: int) -> bool:
+    """Whether a hand, if it is one, can be that of the body's wrist."""
+    own_side = hand.handedness if side == RIGHT else 1 - hand.handedness
+    return own_side >= MIN_OWN_SIDE and wrist_distance(hand, body, side) <= MAX_WRIST_DISTANCE
 
 
 def _confirmed(
     networks: Networks, picture: NDArray[np.uint8], square: Square, body: Body, side: int
 ) -> Hand | None:
     """Read a hand in a guessed square; keep it if a second reading, from its own square, agrees."""
-    first = _accepted(_read_hand(networks, picture, square), body, side)
-    if first is None:
+    first = _read_hand(networks, picture, square)
+    if first.score < MIN_AGREEING_PRESENCE or not _belongs(first, body, side):
         return None
-    second = _accepted(_read_hand(networks, picture, _with_side(first.next_square)), body, side)
-    if second is None:
-        return None
-    distance = float(np.linalg.norm(second.points - first.points, axis=1).mean())
-    return second if distance <= MAX_DISAGREEMENT * second.size else None
+    second = _read_hand(networks, picture, _with_side(first.next_square))
+    return second if _agree(first, second) and _belongs(second, body, side) else None
+
+
+def _agree(first: Hand, second: Hand) -> bool:
+    """Whether two readings show one hand; the closer they are, the less sure each may be."""
+    distance = float(np.linalg.norm(second.points - first.points, axis=1).mean()) / second.size
+    low, mean = min(first.score, second.score), (first.score + second.score) / 2
+    is_sure = low >= MIN_PRESENCE and distance <= MAX_DISAGREEMENT
+    is_close = distance <= CLOSE_AGREEMENT and mean >= MIN_MEAN_PRESENCE
+    return is_sure or (is_close and low > MIN_AGREEING_PRESENCE)
 
 
 def _with_side(square: Square) -> Square:

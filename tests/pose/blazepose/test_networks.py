@@ -41,6 +41,17 @@ def test_outputs_equal_the_recorded_ones(name):
             np.testing.assert_allclose(value[thinned], recorded[f"{name}.{key}"], atol=atol, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["hand_landmark", "face_landmark", "hand_recrop"])
+def test_lean_networks_give_what_the_original_ones_gave(name):
+    network = Network(BUNDLED / f"{name}.onnx", device="cpu", num_threads=1)
+    with np.load(GOLDENS / "original_outputs.npz") as recorded:
+        enlarge = SIZES[name] // 32
+        pictures = recorded[f"{name}.pictures"].repeat(enlarge, axis=1).repeat(enlarge, axis=2)
+        for key, value in network(pictures).items():
+            atol = 1e-5 if key in PROBABILITIES else 1e-3
+            np.testing.assert_allclose(value, recorded[f"{name}.{key}"], atol=atol, rtol=0)
+
+
 def test_the_licence_is_with_the_networks():
     assert "Apache License" in (BUNDLED / "LICENSE").read_text()
     assert {path.stem for path in BUNDLED.glob("*.onnx")} == set(SIZES)

@@ -1,6 +1,7 @@
 """Rules about hands, the face and the order of the points, without a picture."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,18 @@ from pose.blazepose import layout
 from pose.blazepose.body import Body
 from pose.blazepose.face import Face
 from pose.blazepose.geometry import Square
-from pose.blazepose.hands import TRIES, Hand, _told_apart, rough_square, tried_square, wrist_distance
+from pose.blazepose.hands import (
+    TRIES,
+    Hand,
+    Try,
+    _accepted,
+    _agree,
+    _told_apart,
+    _tries,
+    rough_square,
+    tried_square,
+    wrist_distance,
+)
 from pose.blazepose.layout import FACE_POINTS, Person, faces_away
 from pose.skeletons import BODY, FACE, FEET, LEFT_HAND, RIGHT_HAND, VISIBLE_ABOVE
 
@@ -145,9 +157,43 @@ def test_a_missing_hand_is_looked_for_at_the_wrist_along_forearm_and_hand():
     for square, attempt in zip(squares, TRIES):
         assert square.side == pytest.approx(100 * attempt.side)
         assert math.hypot(square.x - 60, square.y - 140) < 0.3 * square.side
-    straight = next(i for i, attempt in enumerate(TRIES) if not attempt.along_hand and attempt.turn == 0)
-    assert (squares[straight].x, squares[straight].y) == pytest.approx((60, 140 + 0.24 * 75))
-    assert math.cos(squares[straight].rotation) == pytest.approx(-1)  # fingers down
+    straight = tried_square(body(points), 1, Try(False, 0.75, 0.0))
+    assert (straight.x, straight.y) == pytest.approx((60, 140 + 0.24 * 75))
+    assert math.cos(straight.rotation) == pytest.approx(-1)  # fingers down
+
+
+@pytest.mark.parametrize("is_likely", [False, True])
+def test_a_missing_hand_is_looked_for_in_every_try_within_a_few_frames(is_likely):
+    frames = [_tries(number, is_likely=is_likely) for number in range(4)]
+    assert {len(tries) for tries in frames} == {1 + is_likely}
+    assert {attempt for tries in frames for attempt in tries} == set(TRIES)
+    assert tuple(_tries(None, is_likely=is_likely)) == TRIES
+
+
+@pytest.mark.parametrize(
+    ("scores", "distance", "agree"),
+    [
+        ((0.9, 0.9), 0.25, True),
+        ((0.9, 0.9), 0.35, False),
+        ((0.35, 0.5), 0.1, True),
+        ((0.35, 0.5), 0.25, False),
+        ((0.35, 0.36), 0.1, False),
+        ((0.2, 0.9), 0.05, False),
+    ],
+)
+def test_readings_that_agree_closely_may_be_less_sure(scores, distance, agree):
+    reading = hand((50, 50), handedness=1)
+    first, second = (replace(reading, score=score) for score in scores)
+    second = replace(second, points=second.points + np.array([distance * reading.size, 0]))
+    assert _agree(first, second) == agree
+
+
+def test_a_reading_of_the_other_hand_is_not_accepted():
+    someone = body()
+    at = tuple(someone.points[16])
+    assert _accepted(hand(at, handedness=0.9), someone, 1) is not None
+    assert _accepted(hand(at, handedness=0.01), someone, 1) is None
+    assert _accepted(hand(tuple(someone.points[15]), handedness=0.99), someone, 0) is None
 
 
 def test_a_square_moves_without_turning():
