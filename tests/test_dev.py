@@ -110,7 +110,7 @@ def test_the_minima_are_the_lower_bounds_and_torch_keeps_its_version():
 def test_installed_versions_are_within_the_bounds():
     """Of this environment, whichever it is: `test --oldest` runs this as well."""
     for line in dev.minima():
-        name, _, least = line.partition(";")[0].partition("==")
+        name, _, least = line.partition(";")[0].partition(",")[0].partition("==")
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -104,7 +104,8 @@ def _described(schema: dict[str, Any], definitions: dict[str, Any], prefix: str)
 
 def _objects_in(value: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     """Names of the definitions that a key's value may have, and whether it is a list of them."""
-    for kind in (value, *value.get("anyOf", ())):
+    # Older versions of pydantic put a single definition into `allOf`.
+    for kind in (value, *value.get("anyOf", ()), *value.get("allOf", ())):
         for form, is_listed in ((kind, False), (kind.get("items", {}), True)):
             if "$ref" in form:
                 yield form["$ref"].removeprefix("#/$defs/"), is_listed

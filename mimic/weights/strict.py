@@ -300,8 +300,11 @@ def check_loading_info(info: Mapping[str, Any], *, source: str | Path, optional:
         missing=sorted(set(info.get("missing_keys", ())) - optional),
         surplus=sorted(set(info.get("unexpected_keys", ())) - optional),
         misshapen=sorted(
-            f"{key}: found {list(found)}, expected {list(expected)}"
-            for key, found, expected in info.get("mismatched_keys", ())
+            # transformers 4 gives keys alone.
+            f"{entry}: of another shape"
+            if isinstance(entry, str)
+            else f"{entry[0]}: found {list(entry[1])}, expected {list(entry[2])}"
+            for entry in info.get("mismatched_keys", ())
         ),
     )
     if mismatch:

@@ -19,7 +19,7 @@ from mimic.models.deep_features import FeatureReuse
 from mimic.models.speed import UnusedNorm, exact_speed
 from mimic.sampling.presets import PRESETS
 from mimic.sampling.schedules import noise_levels
-from tests.tiny import random_image, random_poses
+from tests.tiny import needs_group_offloading, random_image, random_poses
 
 FAMILIES = {"mimicmotion": mimicmotion, "animate_anyone": animate_anyone, "magic_animate": magic_animate}
 # What the other two show together is shown of Animate Anyone by the slow tests.
@@ -98,6 +98,7 @@ def test_a_failing_run_leaves_layers_as_they_were():
     assert {name: type(module) for name, module in unet.named_modules()} == before
 
 
+@needs_group_offloading
 def test_weights_that_move_while_a_run_lasts_are_not_kept_concatenated():
     pipeline = made_different(mimicmotion(height=16, width=24, seed=0))
     expected = latents_of(pipeline, optimize=False)

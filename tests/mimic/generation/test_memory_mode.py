@@ -27,7 +27,7 @@ from mimic.generation.ready import load_model
 from mimic.models.memory import ChunkedResnetBlock
 from mimic.models.svd_unet import PoseConditionedSVDUNet
 from tests.dancers import Stage
-from tests.tiny import quiet, random_image, random_poses
+from tests.tiny import needs_group_offloading, quiet, random_image, random_poses
 
 SIZE, NUM_FRAMES = 32, 8
 
@@ -105,6 +105,7 @@ def test_out_of_memory_continues_in_a_lower_mode_only_under_auto(
     assert report["memory_mode"] == {"asked": "auto", "used": "balanced"}
 
 
+@needs_group_offloading
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_that_move_block_by_block_give_the_same_latents(family: str) -> None:
     """On the CPU blocks stay where they are, but run through the hooks that would move them."""
