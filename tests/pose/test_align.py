@@ -1,5 +1,7 @@
 """Alignment: the released numbers, and what a fit must do for bodies it was not made for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -69,7 +71,8 @@ class TestReleased:
 
     def test_without_a_reference_joint_it_explains(self):
         _, _, driving, reference = golden_rescale("no_ref_joint_visible")
-        with pytest.raises(PoseError, match="reference picture shows no person"):
+        told = r"reference picture shows no person .* to it\. Use a picture that shows a person, or align: ro"
+        with pytest.raises(PoseError, match=told):
             align_pose(driving, reference)
 
     def test_frames_where_the_followed_person_is_not_seen_take_no_part(self):
@@ -86,6 +89,24 @@ class TestReleased:
 
 
 class TestRobust:
+    def test_surer_joints_count_for_more(self):
+        driving = clip(num_frames=3, size=60.0)
+        driving.points[:, :, BODY] += np.random.default_rng(0).normal(scale=0.02, size=(3, 1, 18, 2))
+        fits = []
+        for score in (0.4, 0.95):
+            scores = driving.scores.copy()
+            scores[:, :, BODY][..., 5:] = score
+            fits.append(fit_robust(replace(driving, scores=scores), clip()))
+        assert not np.allclose(fits[0].scale, fits[1].scale, rtol=1e-4)
+
+    def test_places_kept_for_somebody_who_is_away_take_no_part(self):
+        driving = clip(num_frames=4, size=60.0)
+        expected = fit_robust(driving[[0, 1, 3]], clip())
+        points = driving.points.copy()
+        points[2] += 0.3
+        is_present = np.array([[True], [True], [False], [True]])
+        assert fit_robust(replace(driving, points=points, is_present=is_present), clip()) == expected
+
     @pytest.mark.parametrize("name", FITTING_CASES)
     def test_is_nearly_the_released_result_on_whole_bodies(self, name):
         _, _, driving, reference = golden_rescale(name)

@@ -191,3 +191,26 @@ def test_an_overlay_is_laid_over_rgb_bytes_only(shape, dtype):
     poses = clip()
     with pytest.raises(PoseError, match="expected H x W x 3, uint8"):
         overlay_frame(np.zeros(shape, dtype), poses.points[0], poses.scores[0])
+
+
+def test_an_overlay_leaves_six_tenths_of_the_brightness_unless_told_otherwise():
+    poses, picture = clip(score=1.0), np.full((160, 120, 3), 200, np.uint8)
+    given = (picture, poses.points[0], poses.scores[0])
+    usual, told = overlay_frame(*given), overlay_frame(*given, background=0.6)
+    np.testing.assert_array_equal(usual, told)
+    assert (usual == 120).any()
+
+
+def test_an_unknown_mode_names_those_there_are():
+    with pytest.raises(PoseError, match=r"no drawing mode 'bright'; use one of confidence, binary$"):
+        PosePainter(16, 16, mode="bright")
+
+
+def test_hand_points_on_the_first_row_or_column_are_not_drawn():
+    """As in the released drawings, where 0 stands for a point that is not there."""
+    poses = clip(score=1.0)
+    poses.scores[0, 0, BODY] = poses.scores[0, 0, FACE] = 0
+    for column, is_drawn in ((0.0, False), (1.5, True)):
+        for hand in HANDS:
+            poses.points[0, 0, hand] = [column / 1080, 0.5]
+        assert draw_pose(poses, 1440, 1080)[0].any() == is_drawn

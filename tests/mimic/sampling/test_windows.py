@@ -83,6 +83,15 @@ def test_numbers_out_of_range_are_explained(num_frames, tile_size, tile_overlap,
         reference_windows(num_frames, tile_size, tile_overlap)
 
 
+@pytest.mark.parametrize(
+    ("size", "overlap", "message"),
+    [(0, 0, "^size is 0; a window"), (6, 9, "^overlap is 9 and size 6; .* Use overlap 5")],
+)
+def test_plain_windows_have_plain_names_for_their_numbers(size, overlap, message):
+    with pytest.raises(ValueError, match=message):
+        sliding_windows(10, size, overlap)
+
+
 PUBLISHED = golden_json("../magic_animate/context_uniform")
 
 

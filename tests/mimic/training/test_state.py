@@ -1,5 +1,6 @@
 """Folders appear whole or not at all; the right checkpoints stay; a log goes on where its checkpoint was."""
 
+import json
 import os
 import signal
 import threading
@@ -18,6 +19,7 @@ from mimic.training.state import (
     load_state,
     optimiser_tensors,
     save_state,
+    set_aside,
     step_of,
     update_facts,
 )
@@ -187,3 +189,21 @@ def test_outside_the_main_thread_no_signal_is_handled():
     thread.start()
     thread.join()
     assert noted == [None]
+
+
+def test_damaged_checkpoints_are_set_aside_under_names_of_their_own(tmp_path):
+    for expected in ("checkpoint-3-damaged", "checkpoint-3-damaged-2", "checkpoint-3-damaged-3"):
+        (tmp_path / "checkpoint-3").mkdir()
+        (tmp_path / "checkpoint-3" / "facts.json").write_text(expected)
+        assert set_aside(tmp_path / "checkpoint-3") == tmp_path / expected
+        assert (tmp_path / expected / "facts.json").read_text() == expected
+    assert not (tmp_path / "checkpoint-3").exists()
+
+
+def test_a_state_without_a_list_of_its_groups_is_read_as_it_is(tmp_path):
+    save_state(tmp_path, 1, tensors={"weights": {"a": torch.ones(2)}}, facts={})
+    facts = tmp_path / "checkpoint-1" / "facts.json"
+    content = {key: value for key, value in json.loads(facts.read_text()).items() if key != "groups"}
+    facts.write_text(json.dumps(content))
+    tensors, _ = load_state(tmp_path / "checkpoint-1")
+    assert torch.equal(tensors["weights"]["a"], torch.ones(2))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import PIL.Image
 import pytest
 
 from mimic.video import VideoError, read_frames, seek
@@ -231,3 +232,20 @@ def test_a_forked_process_shares_no_open_file(tmp_path: Path) -> None:
     assert pool._readers is not before
     assert any(own is before for own in seek._INHERITED)
     assert pool._process == os.getpid()
+
+
+def test_an_animated_picture_has_its_frames_counted(tmp_path: Path) -> None:
+    pictures = [PIL.Image.fromarray(numbered_frame(number, 48, 64)) for number in range(3)]
+    path = tmp_path / "a.webp"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100, lossless=True)
+    table = frame_table(path)
+    assert (table.num_frames, len(table.keys), table.stamps) == (3, 0, None)
+    assert [number_of(FrameReader(path).read([at])[0]) for at in (2, 0)] == [2, 0]
+
+
+def test_the_first_frame_is_shown_until_the_second_ones_time(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", [0.5, 0.9, 0.95, 1.6, 1.7])
+    frames = list(read_frames(path))
+    assert number_of(frames[0]) == 0
+    assert frame_table(path).num_frames == len(frames)
+    assert number_of(FrameReader(path).read([0])[0]) == 0
