@@ -43,6 +43,21 @@ class Changed:
         self.frames = frames
 
 
+class NeedsGpuError(Exception):
+    """A feature that does nothing without a GPU."""
+
+
+def on_gpu(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A feature that is measured where there is a GPU."""
+
+    def measure(pipe: Any) -> Any:
+        if not torch.cuda.is_available():
+            raise NeedsGpuError
+        return run(pipe)
+
+    return measure
+
+
 def video(pipe: Any, **changes: Any) -> torch.Tensor:
     """A short guided video."""
     call = {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": "pt"} | changes
@@ -156,6 +171,12 @@ FEATURES: dict[str, Callable[[Any], Any]] = {
             storage_dtype=torch.bfloat16, compute_dtype=torch.float32
         )
     ),
+    "`enable_model_cpu_offload`": after(lambda pipe: pipe.enable_model_cpu_offload(device="cpu")),
+    '`device_map="balanced"`': on_gpu(
+        saved_and_loaded(
+            lambda folder: diffusers.DiffusionPipeline.from_pretrained(folder, device_map="balanced")
+        )
+    ),
     "`enable_group_offload` (block level)": after(
         lambda pipe: pipe.unet.enable_group_offload(
             onload_device=torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1
@@ -201,6 +222,8 @@ def outcome(feature: Callable[[Any], Any], pipe: Any, plain: torch.Tensor) -> tu
             result = feature(pipe)
     except ImportError as error:
         return "not installed", " ".join(str(error).split())
+    except NeedsGpuError:
+        return "needs a GPU", ""
     except (ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
         return "refused", f"{' '.join(str(error).split())}"
     if isinstance(result, Changed):
