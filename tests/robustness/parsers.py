@@ -270,7 +270,7 @@ def _read_lock(folder: Path) -> None:
 PARSERS: dict[str, Parser] = {
     "videos": Parser(videos, read_video, 150),
     "pictures": Parser(pictures, read_picture, 250),
-    "poses": Parser(poses, read_poses, 120),
+    "poses": Parser(poses, read_poses, 300),
     "adjustments": Parser(adjustments, read_adjustment, 80),
     "settings": Parser(_configs, _read_config, 120),
     "weights": Parser(_weights, _read_weights, 200),

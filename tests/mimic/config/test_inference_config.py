@@ -171,6 +171,8 @@ def test_cases_without_names_get_different_ones(tmp_path: Path) -> None:
         ("seed=" + "9" * 6000, r"seed is '9{196}\.\.\.; Unable to parse"),
         ("a." * 3000 + "b=5", "settings are not nested so deeply"),
         ("sample_stride=1000000000", "sample_stride is 1000000000; expected less than or equal to 1000"),
+        ("test_case.0.tile_size=1e21", r"tile_size.* is 1e\+21; "),
+        ("test_case.0.tile_size=1e400", "tile_size.* is inf; "),
         ("decode_chunk_size=1000000000", "decode_chunk_size is 1000000000; expected less than or equal"),
         ("guidance_scale=1e38", r"guidance_scale is 1e\+38; expected less than or equal to 100"),
         ("noise_aug_strength=1e30", r"noise_aug_strength is 1e\+30; expected less than or equal to 10"),
