@@ -50,6 +50,7 @@ def test_storages_count_while_they_live_and_views_do_not():
     assert memory.peak == 8000
 
 
+@pytest.mark.slow
 def test_ways_of_saving_memory_are_seen_to_save_it():
     plain = compute(settings(size=64, num_frames=6), 1)["parts"]
     thrifty = compute(settings(size=64, num_frames=6, gradient_checkpointing=True), 1)["parts"]

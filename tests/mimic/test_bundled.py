@@ -30,7 +30,9 @@ def test_it_is_small_and_says_what_it_is(name: str) -> None:
     assert "knows synthetic dancers only" in defaults["warning"]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [name if name == "mini" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
 def test_strangers_in_new_poses_come_out_better_than_by_copying_or_in_wrong_poses(name: str) -> None:
     pipe = load_pipeline(f"bundled:{name}", device="cpu")
     pipe.set_progress_bar_config(disable=True)

@@ -32,7 +32,7 @@ Row = dict[str, Any]
 _SURVEY = "video.json"
 _KEY = re.compile("[0-9a-f]{16}")
 _NOTE = re.compile(r"(video|\d{8,})\.(json|begun)")
-_BEGUN_NOTE = re.compile(r"\.(video|\d{8,})\.\d+\.partial\.json")
+_BEGUN_NOTE = re.compile(r"\.(video|\d{8,})\.\d+\.partial\.json|(video|\d{8,})\.begun")
 _REJECTED = {"video", "frames", "fps", "reason", "detail"}
 
 
@@ -152,7 +152,7 @@ class Notes:
         return survey is not None and not self.missing_parts(source, survey)
 
     def forget_others(self, sources: Sequence[Source]) -> None:
-        """Remove notes of videos that no longer exist, and temporary files of killed processes."""
+        """Remove notes of videos that no longer exist, and temporary files and marks of killed processes."""
         keys = {source.key for source in sources}
         for folder in self._folders():
             for path in folder.iterdir():

@@ -303,7 +303,8 @@ BUNDLED = {
 }
 
 
-@pytest.mark.parametrize("name", ["tiktok", pytest.param("ubc_fashion", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiktok", "ubc_fashion"])
 def test_the_users_clips_in_the_documented_layout_serve_all_three_families(name, tmp_path):
     """The shipped configs at small size: bundled models in place of the released ones, a rendered dancer in
     place of the dataset's people."""

@@ -185,3 +185,7 @@ def test_a_single_process_leaves_to_another_one_what_it_died_at(deadly, tmp_path
     (out / ".prepare" / key / "video.begun").touch()  # as a command leaves it that died with its only worker
     found = prepare(deadly, out, SMALL, num_workers=1)
     assert reasons(found) == {"crash.mp4": "failed", "large.mp4": "too short", "more.mp4": "too short"}
+    large = next(source.key for source in walk(deadly) if source.video == "large.mp4")
+    (out / ".prepare" / large / "video.begun").touch()  # as of a process that dies after its last note
+    prepare(deadly, out, SMALL, num_workers=1)
+    assert not list(out.rglob("*.begun"))

@@ -27,6 +27,7 @@ def latents_of(pipe, image=None, num_frames=6, **changes):
     return pipe(image, output_type="latent", **{**arguments, **changes}).frames
 
 
+@pytest.mark.slow
 def test_the_picture_its_pose_and_the_seed_matter(pipe):
     first = latents_of(pipe)
     assert first.shape == (1, 6, 4, HEIGHT // 4, WIDTH // 4)

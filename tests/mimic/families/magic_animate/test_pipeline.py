@@ -53,6 +53,7 @@ def test_any_fusion_works_and_all_agree_where_windows_do(pipe, fusion: str) -> N
     torch.testing.assert_close(one, run(pipe, fusion="average", num_frames=4))
 
 
+@pytest.mark.slow
 def test_seeds_decide_and_maps_and_reference_count(pipe) -> None:
     first = run(pipe)
     assert torch.equal(first, run(pipe))
@@ -105,6 +106,7 @@ def test_networks_run_as_often_as_they_must(pipe, monkeypatch) -> None:
     assert torch.equal(run(pipe), expected)
 
 
+@pytest.mark.slow
 def test_a_bank_rounded_to_float16_changes_little(pipe) -> None:
     exact = run(pipe, num_frames=4, image_pose=random_poses(16, SIZE, SIZE))
     assert exact.shape[1] == 4
