@@ -107,9 +107,9 @@ def test_whatever_does_not_fit_is_listed(saved: tuple[nn.Module, Path], kind: st
     assert mismatch is not None
     assert len(mismatch.missing) == len(lost)
     assert mismatch.surplus == (["another.weight"] if kind in ("surplus", "all") else [])
-    assert [line.split(":")[1] for line in mismatch.misshapen] == (
-        [" found [3, 2], expected [8]"] if kind in ("shape", "all") else []
-    )
+    told = [line.split(":")[1] for line in mismatch.misshapen]
+    expected = [" found [3, 2], expected [8]"] if kind in ("shape", "all") else []
+    assert told in (expected, [" of another shape"] * len(expected))  # all that transformers 4 tells
     assert str(folder) in str(caught.value)
 
 
