@@ -201,6 +201,10 @@ def test_an_overlay_leaves_six_tenths_of_the_brightness_unless_told_otherwise():
     assert (usual == 120).any()
 
 
+def test_drawings_are_bytes():
+    assert draw_pose(clip(), 32, 24).dtype == np.uint8
+
+
 def test_an_unknown_mode_names_those_there_are():
     with pytest.raises(PoseError, match=r"no drawing mode 'bright'; use one of confidence, binary$"):
         PosePainter(16, 16, mode="bright")
