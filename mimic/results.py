@@ -225,7 +225,8 @@ def _is_journal(content: Mapping[str, Any]) -> bool:
     names = (video, video if side is None else side)
     are_names = all(isinstance(name, str) and name == Path(name).name != "" for name in names)
     is_number = former is None or (type(former) is int and former > 0)
-    return are_names and is_number and isinstance(content.get("folder"), str)
+    has_all = content.keys() >= {"folder", "video", "side_by_side", "former"}
+    return has_all and are_names and is_number and isinstance(content["folder"], str)
 
 
 def _move(path: Path, name: Path) -> None:

@@ -192,9 +192,15 @@ class TrainingLog:
 
 
 def cut_log(path: Path, step: int) -> dict[str, Any]:
-    """Keep of a log only whole lines of steps up to `step`; returns the last of them, empty without any."""
+    """Keep of a log only whole lines of steps up to `step`; returns the last of them, empty without any.
+
+    Raises:
+        StateError: something else has its name.
+    """
     if not path.exists():
         return {}
+    if not path.is_file():
+        raise StateError(f"{path} is no file, so the log cannot go on in it; move it away")
     lines = path.read_bytes().splitlines(keepends=True)
     kept = [line for line in lines if line.endswith(b"\n") and 0 <= _step_of(line) <= step]
     last = json.loads(kept[-1]) if kept else {}

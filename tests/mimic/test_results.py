@@ -170,3 +170,10 @@ def test_a_report_that_says_too_little_of_its_result_is_made_again(files: Result
         output = {key: value for key, value in report["output"].items() if key != name}
         assert not is_same({**report, "output": output}, files, "one")
     assert not is_same({key: value for key, value in report.items() if key != "seconds"}, files, "one")
+
+
+@pytest.mark.parametrize("lost", ["folder", "video", "side_by_side", "former"])
+def test_a_journal_that_lacks_something_is_not_followed(tmp_path: Path, lost: str) -> None:
+    journal = {"folder": "..", "video": "a.mp4", "side_by_side": None, "former": None}
+    (tmp_path / "placing.json").write_text(json.dumps({k: v for k, v in journal.items() if k != lost}))
+    assert not finish_placing(tmp_path)

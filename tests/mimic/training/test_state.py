@@ -207,3 +207,9 @@ def test_a_state_without_a_list_of_its_groups_is_read_as_it_is(tmp_path):
     facts.write_text(json.dumps(content))
     tensors, _ = load_state(tmp_path / "checkpoint-1")
     assert torch.equal(tensors["weights"]["a"], torch.ones(2))
+
+
+def test_a_folder_in_place_of_the_log_is_told(tmp_path):
+    (tmp_path / "log.jsonl").mkdir()
+    with pytest.raises(StateError, match=r"log\.jsonl is no file"):
+        cut_log(tmp_path / "log.jsonl", 3)
