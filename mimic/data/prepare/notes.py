@@ -234,7 +234,7 @@ def _read(path: Path) -> Row | None:
     """Read a note; None if it does not exist or is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
+    except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
