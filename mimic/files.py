@@ -16,8 +16,8 @@ from pathlib import Path
 from pose.files import PATIENCE_S, FileInUseError, replace
 
 __all__ = [
-    "ASSETS", "PACKAGE", "FileInUseError", "apply_umask", "local_path", "remove_partial", "replace",
-    "whole_file", "whole_folder", "write_json",
+    "ASSETS", "PACKAGE", "FileInUseError", "apply_umask", "local_path", "remove_begun",
+    "remove_partial", "replace", "whole_file", "whole_folder", "write_json",
 ]  # fmt: skip
 
 PACKAGE = Path(__file__).parent
@@ -129,6 +129,16 @@ def remove_partial(folder: str | os.PathLike[str]) -> None:
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
+            left.unlink(missing_ok=True)
+
+
+def remove_begun(path: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left beside one file that they were writing."""
+    path = Path(path)
+    stem, suffix = re.escape(path.stem), re.escape(path.suffix)
+    begun = rf"\.{stem}{suffix}\.\d+\.tmp|\.{stem}(\.unfinished)?\.\d+\.partial{suffix}"
+    for left in path.parent.glob(".*"):
+        if re.fullmatch(begun, left.name) and left.is_file():
             left.unlink(missing_ok=True)
 
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mimic.files import local_path, replace, write_json
+from mimic.files import local_path, remove_begun, replace, write_json
 from mimic.video import VideoError, probe
 from mimic.video.formats import is_folder_name, sibling
 from mimic.weights.sources import sha256
@@ -145,12 +145,16 @@ def is_same(report: Mapping[str, Any] | None, files: ResultFiles, identity: str)
 def set_aside(files: FilesT, *, is_kept: bool) -> Iterator[FilesT | None]:
     """Make room for a new result while the body writes it; undone if the body raises.
 
+    What killed processes left of it is removed.
+
     Args:
         is_kept: keep what is there under its next free number; else it is replaced when the new one is whole.
 
     Yields:
         the names of the former result, None where there was none or it is not kept.
     """
+    for path in files:
+        remove_begun(path)
     there = [path for path in files if path.exists() and not _is_empty_folder(path)]
     if not is_kept or not there:
         yield None

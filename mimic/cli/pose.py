@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +116,6 @@ def run(options: argparse.Namespace) -> int:
     made_of = {"identity": identity, "overlay": None if options.overlay is None else options.overlay.name}
     poses = replace(poses, metadata={**poses.metadata, **made_of})
     output.parent.mkdir(parents=True, exist_ok=True)
-    _remove_begun(files)
     with set_aside(files, is_kept=not options.overwrite) as former:
         if options.overlay is not None:
             if picture is not None:
@@ -181,16 +179,6 @@ def _adjustment(options: argparse.Namespace) -> Adjustment | None:
         return Adjustment.from_dict(content["adjust"] if list(content) == ["adjust"] else content)
     except PoseError as error:
         raise PoseError(f"{options.adjust}: {error}") from error
-
-
-def _remove_begun(files: Iterable[Path]) -> None:
-    """Remove what killed runs left beside these files; a name holds the number of the process."""
-    for path in files:
-        stem, suffix = re.escape(path.stem), re.escape(path.suffix)
-        begun = rf"\.{stem}{suffix}\.\d+\.tmp|\.{stem}(\.unfinished)?\.\d+\.partial{suffix}"
-        for left in path.parent.glob(".*"):
-            if re.fullmatch(begun, left.name) and left.is_file():
-                left.unlink(missing_ok=True)
 
 
 def _is_there(files: Iterable[Path], identity: str) -> bool:

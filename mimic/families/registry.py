@@ -72,9 +72,11 @@ def load_pipeline(
         ValueError: the model belongs to no known family, `dtype` is unknown, or `vae` is given and the family
             does not support it.
     """
-    if device is None and best_device().type == "cpu" and (note := missing_cuda()):
-        log.warning(note)
-    device = torch.device(device) if device is not None else best_device()
+    if device is None:
+        device = best_device()
+        if device.type == "cpu" and (note := missing_cuda()):
+            log.warning(note)
+    device = torch.device(device)
     dtype = chosen_dtype(dtype, device)
     if checkpoint is None:
         folder = resolve(model, variant=variant, local_files_only=local_files_only)

@@ -58,36 +58,31 @@ class StepState:
             if isinstance(value, list | dict) or name not in before or value is not before[name]
         }
         changed.pop("_internal_dict", None)  # the config
-        return cls(num_done, num_steps, latents, [own.get_state() for own in listed(generator)], changed)
+        return cls(num_done, num_steps, latents, [own.get_state() for own in _listed(generator)], changed)
 
     def restore(self, scheduler: Any, generator: Generators, device: torch.device) -> None:
-        """Put scheduler and generators into this state.
+        """Put scheduler and generators into this state, or leave them as they are if that fails.
 
         Args:
             scheduler: one whose timesteps have been set.
             generator: as many as were saved.
             device: of the latents.
-        """
-        for own, state in zip(listed(generator), self.generators, strict=True):
-            own.set_state(state)
-        for name, value in self.scheduler.items():
-            setattr(scheduler, name, _moved(value, device))
-
-    def restore_or_leave(self, scheduler: Any, generator: Generators, device: torch.device) -> None:
-        """As `restore`; if that fails, scheduler and generators are as before.
 
         Raises:
             RuntimeError, TypeError, ValueError: this is no state of theirs.
         """
-        drawn, attributes = [own.get_state() for own in listed(generator)], dict(vars(scheduler))
+        generators = _listed(generator)
+        before = [own.get_state() for own in generators]
+        moved = {name: _moved(value, device) for name, value in self.scheduler.items()}
         try:
-            self.restore(scheduler, generator, device)
-        except (RuntimeError, TypeError, ValueError):
-            for own, state in zip(listed(generator), drawn):
+            for own, state in zip(generators, self.generators, strict=True):
                 own.set_state(state)
-            vars(scheduler).clear()
-            vars(scheduler).update(attributes)
+        except (RuntimeError, TypeError, ValueError):
+            for own, state in zip(generators, before):
+                own.set_state(state)
             raise
+        for name, value in moved.items():
+            setattr(scheduler, name, value)
 
     def as_tensors(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Return tensors on the CPU and texts from which `from_tensors` makes the state again.
@@ -130,8 +125,7 @@ class _OnDevice:
     tensor: Tensor
 
 
-def listed(generator: Generators) -> list[torch.Generator]:
-    """Return the generators that a run draws from."""
+def _listed(generator: Generators) -> list[torch.Generator]:
     if generator is None:
         return []
     return generator if isinstance(generator, list) else [generator]

@@ -227,7 +227,7 @@ class KeptSteps:
         saved, self._saved = self._saved, None
         if saved is not None and saved.num_steps == num_steps and saved.latents.shape == latents.shape:
             try:
-                saved.restore_or_leave(scheduler, generator, latents.device)
+                saved.restore(scheduler, generator, latents.device)
                 return saved.num_done, saved.latents.to(latents)
             except (RuntimeError, ValueError, TypeError) as error:
                 log.warning(_DAMAGED, self.path, error)

@@ -78,8 +78,8 @@ def read_state(path: str | Path, *, dtype: torch.dtype | None = None) -> State:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        WeightsError: the file is damaged, or holds objects other than tensors, or non-finite values (a
-            `ValueError`).
+        WeightsError: the file is damaged, or holds objects other than tensors, or non-finite values, or
+            values that `dtype` cannot hold (a `ValueError`).
     """
     path = Path(path)
     if not path.is_file():
@@ -122,6 +122,7 @@ def read_state(path: str | Path, *, dtype: torch.dtype | None = None) -> State:
             f"{path} holds NaN or infinite values in {_some(broken)}. "
             f"Use an earlier checkpoint, or replace the file by the published one. {_again(path)}"
         )
+    _check_range(content, dtype, path)
     return {key: _cast(tensor, dtype) for key, tensor in content.items()}
 
 
@@ -158,6 +159,16 @@ def _is_finite(tensor: Tensor) -> bool:
     # Of numbers of 8 bits, torch computes no extremes.
     extremes = torch.aminmax(tensor.float() if tensor.element_size() == 1 else tensor)
     return all(math.isfinite(extreme) for extreme in extremes)
+
+
+def _check_range(state: Mapping[str, Tensor], dtype: torch.dtype | None, source: str | Path) -> None:
+    """Raise `WeightsError` if values would become infinite in another precision; their keys are named."""
+    too_large = [key for key, tensor in state.items() if not _fits(tensor, dtype)]
+    if too_large:
+        raise WeightsError(
+            f"{source} holds values beyond what {str(dtype).removeprefix('torch.')} can hold in "
+            f"{_some(too_large)}. Use bfloat16 or float32."
+        )
 
 
 def _fits(tensor: Tensor, dtype: torch.dtype | None) -> bool:
@@ -272,12 +283,7 @@ def load_strictly(
     ]
     if mismatch:
         raise WeightsError(f"the weights of {source} do not fit the model.", mismatch)
-    too_large = [key for key in places if key in state and not _fits(state[key], dtype)]
-    if too_large:
-        raise WeightsError(
-            f"{source} holds values beyond what {str(dtype).removeprefix('torch.')} can hold in "
-            f"{_some(too_large)}. Use bfloat16 or float32."
-        )
+    _check_range({key: state[key] for key in places if key in state}, dtype, source)
     for prefix, module in modules.items():
         own = {key: state[prefix + key] for key in module.state_dict() if prefix + key in state}
         module.load_state_dict({key: _cast(tensor, dtype) for key, tensor in own.items()}, assign=True)

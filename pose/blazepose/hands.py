@@ -44,9 +44,7 @@ CLOSE_AGREEMENT = 0.15  # of the hand's longer side
 MIN_AGREEING_PRESENCE = 0.3
 MIN_MEAN_PRESENCE = 0.4
 
-MIN_OWN_SIDE = (
-    0.05  # probability that a left hand is a left one: below it is a mirrored reading or the other hand
-)
+MIN_OWN_SIDE = 0.05  # probability that a left hand is a left one; below: mirrored, or the other hand
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Run the work of `mimic prepare` in several processes, each on one thread.
 
 Worker processes end when their parent ends, even if it is killed, and immediately if it is interrupted. A
-video at which a process dies (a crash in a decoder, memory) is tried again in a process of its own, and is
+video at which a process dies (a crash in a decoder, memory) is tried again in a separate process, and is
 rejected if that dies, too; all other work goes on.
 """
 
@@ -250,14 +250,15 @@ def _do(worker: Worker, item: WorkItem) -> None:
     """Do an item; its mark stays where the process dies, or its memory does not suffice."""
     source, parts = item
     worker.notes.mark_begun(source, _first(parts))
+    has_ended = True
     try:
         if parts is None:
             worker.survey(source)
         else:
             worker.poses(source, parts)
     except MemoryError:
+        has_ended = False
         raise
-    except BaseException:
-        worker.notes.forget_begun(source, _first(parts))
-        raise
-    worker.notes.forget_begun(source, _first(parts))
+    finally:
+        if has_ended:
+            worker.notes.forget_begun(source, _first(parts))

@@ -283,3 +283,10 @@ def test_a_json_of_somebody_else_stays(options: tuple[str, ...], capsys: pytest.
     evaluate(*options, code=2)
     assert "holds no metrics" in capsys.readouterr().err
     assert Path("new/figures.json").read_text() == '{"my": "notes"}'
+
+
+def test_what_a_killed_run_was_writing_is_removed():
+    for name in (".m.1234.partial.json", ".m.json.partial"):
+        Path(name).write_text("half")
+    assert main(["evaluate", "-q", "-g", "made/a", "-t", "true/a", "-o", "m.json"]) == 0
+    assert [path.name for path in Path().glob(".m*")] == [".m.json.partial"]  # not of that form: the user's

@@ -131,6 +131,6 @@ def test_a_light_decoder_of_other_latents_is_refused(tiny, tmp_path, monkeypatch
     AutoencoderTiny(latent_channels=7).save_pretrained(tmp_path / "light")
     with pytest.raises(WeightsError, match="takes latents of 7 channels, 8 pixels wide; those of the model"):
         decoder_for_previews(tiny, str(tmp_path / "light"))
-    (tmp_path / "taesdv.pth").write_bytes(b"")  # not even read: the model has a VAE of its own
+    (tmp_path / "taesdv.pth").write_bytes(b"")  # not even read: the model has its own VAE
     monkeypatch.setattr("mimic.generation.preview.DECODER", tmp_path / "taesdv.pth")
     assert decoder_for_previews(tiny, None) is None

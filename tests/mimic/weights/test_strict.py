@@ -131,6 +131,17 @@ def test_weights_that_are_not_finite_are_refused_with_their_names(tmp_path, valu
         read_state(path)
 
 
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_file_beyond_half_precision_is_refused_where_it_is_cast_while_it_is_read(tmp_path, suffix):
+    state, path = {**STATE, "b.weight": torch.full((3, 4), 7e4)}, tmp_path / f"c.{suffix}"
+    torch.save(state, path) if suffix == "pth" else save_file(state, path)
+    with pytest.raises(
+        WeightsError, match=rf"c\.{suffix} holds values beyond what float16 .* in b\.weight\. Use"
+    ):
+        read_state(path, dtype=torch.float16)
+    assert read_state(path, dtype=torch.bfloat16)["b.weight"].isfinite().all()
+
+
 def test_weights_beyond_half_precision_are_refused_where_they_would_become_infinite():
     module = nn.Linear(4, 3)
     state = {key: value.clone() for key, value in module.state_dict().items()}
