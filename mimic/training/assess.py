@@ -20,7 +20,7 @@ from mimic.training.checkpoints import best_steps
 from mimic.training.export import finished, is_shared_out
 from mimic.training.logs import TrainingLog
 from mimic.training.policy import as_in_training
-from mimic.training.report import write_report
+from mimic.training.report import compared_with_start, validations, write_report
 from mimic.training.run import TrainingRun
 from mimic.training.settings import TrainSettings
 from mimic.training.state import remove_old, update_facts
@@ -102,6 +102,23 @@ def assess(run: TrainingRun, log: TrainingLog | None) -> None:
         log.add(step, {VALIDATION: figures or result})
         log.show(step, _path(run))
         _report(run)
+
+
+def best_step_told(run: TrainingRun) -> str:
+    """Say which step was the best in validation, and how to use it."""
+    best = run.progress.best
+    if not best:
+        return ""
+    step, name = int(best["step"]), run.settings.validation.best_by
+    before = validations(run.settings.output_dir, last_step=0).get(0, {}).get(name)
+    compared = "" if before is None else f", {compared_with_start(best['value'], before)}"
+    text = f"; the best validation was that of step {step} ({name} {best['value']:.4g}{compared})"
+    if step == run.progress.step:
+        return f"{text}, the one in it"
+    checkpoint = run.settings.output_dir / f"checkpoint-{step}"
+    if not run.settings.checkpoints.keep_best:
+        return text
+    return f"{text}: `mimic export {checkpoint} OUT` makes a model folder of it"
 
 
 def _told(figures: dict[str, float]) -> str:

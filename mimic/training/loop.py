@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mimic.data.batch import AnySample, collate
 from mimic.locks import locked_folder
-from mimic.training.assess import assess, assess_start, is_due, is_pending
+from mimic.training.assess import assess, assess_start, best_step_told, is_due, is_pending
 from mimic.training.card import facts_of, model_card
 from mimic.training.checkpoints import save
 from mimic.training.engine import averages, check_gradients, is_deepspeed, local, make_accelerator
@@ -28,7 +28,7 @@ from mimic.training.export import FINAL, check_replaceable, export, finished
 from mimic.training.logs import TrainingLog
 from mimic.training.order import generator_of, own_numbers, seed_of
 from mimic.training.policy import as_float
-from mimic.training.report import compared_with_start, validations
+from mimic.training.report import validations
 from mimic.training.run import TrainingRun
 from mimic.training.settings import TrainSettings, learning_rate
 from mimic.training.setup import check_folder, set_up
@@ -127,7 +127,7 @@ def train(
                 card = model_card(facts, settings, best=run.progress.best, validated=validated)
                 export(task, folder, facts=facts, card=card)
         accelerator.wait_for_everyone()
-        run.say(f"done: {folder}{_best(run)}")
+        run.say(f"done: {folder}{best_step_told(run)}")
         accelerator.end_training()
         return Outcome(run.progress.step, folder)
 
@@ -379,23 +379,6 @@ def _open_log(run: TrainingRun, *, is_quiet: bool) -> TrainingLog:
         is_quiet=is_quiet,
         tracker=tracker,
     )
-
-
-def _best(run: TrainingRun) -> str:
-    """Say which step was the best in validation, and how to use it."""
-    best = run.progress.best
-    if not best:
-        return ""
-    step, name = int(best["step"]), run.settings.validation.best_by
-    before = validations(run.settings.output_dir, last_step=0).get(0, {}).get(name)
-    compared = "" if before is None else f", {compared_with_start(best['value'], before)}"
-    text = f"; the best validation was that of step {step} ({name} {best['value']:.4g}{compared})"
-    if step == run.progress.step:
-        return f"{text}, the one in it"
-    checkpoint = run.settings.output_dir / f"checkpoint-{step}"
-    if not run.settings.checkpoints.keep_best:
-        return text
-    return f"{text}: `mimic export {checkpoint} OUT` makes a model folder of it"
 
 
 def _print(line: str) -> None:

@@ -49,7 +49,8 @@ Frame = tuple[NDArray[np.float64], NDArray[np.float64]]  # points P x K x 2 as f
 
 
 class BlazePose(Estimator):
-    """The bundled whole-body estimator: a few small networks, about 20 frames/s on one CPU core.
+    """The bundled whole-body estimator: a few small networks, 17 frames/s of 576x1024 on one
+    CPU core (`python benchmarks/pose_speed.py`).
 
     Less exact than DWPose, above all for several overlapping, small or turned-away people; it has no small
     toes, and hands and faces that it is not sure of are absent (score 0) rather than guessed.
