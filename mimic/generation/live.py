@@ -123,6 +123,8 @@ class LiveCharacter:
         pipeline, plan = self._pipeline, self._plan
         inputs = Inputs([Image.fromarray(self.reference.picture)], [self._current])
         pipeline.check(inputs, plan)
+        pipeline._align_weights()
+        self._open.enter_context(pipeline.on_one_device())
         self._open.enter_context(pipeline.at_speed(plan))
         use_fast_temporal_convolutions(pipeline.vae)
         self._open.callback(use_fast_temporal_convolutions, pipeline.vae, False)
@@ -182,9 +184,12 @@ class LiveCharacter:
         )
         return latents[:, -1:].to(pipeline.denoiser.dtype)
 
+    @torch.no_grad()
     def decode(self, latents: Tensor) -> Picture:
         """Decode the latents of one frame to a picture, ``H x W x 3``."""
-        (frame,) = self._pipeline.decode_stream(latents, 1, overlap=0)
+        (frame,) = self._pipeline._stream(
+            latents[0], 1, 0
+        )  # `decode_stream` prepares all weights at each call
         return frames_to_uint8(frame)[0]
 
     def __call__(self, frame: Picture) -> Picture:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -155,6 +157,24 @@ def test_the_pipeline_is_given_back_as_it_was(estimator: Estimator) -> None:
     networks = (pipeline.vae, pipeline.unet)
     assert not any(isinstance(module, TemporalConv) for network in networks for module in network.modules())
     assert pipeline.pose_feature_budget_mb == budget
+
+
+def test_frames_do_not_look_for_the_device_again(
+    estimator: Estimator, frames: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def looked(pipeline: object) -> torch.device:
+        asked.append(1)
+        return torch.device("cpu")
+
+    pipeline = random_pipeline()
+    with closing(LiveCharacter(pipeline, PICTURE, estimator=estimator, **SIZE)) as character:
+        monkeypatch.setattr(DiffusionPipeline, "_execution_device", property(looked))
+        character(frames[0])
+        assert not asked
+    assert pipeline.execution_device == torch.device("cpu")
+    assert asked
 
 
 def test_what_cannot_be_live_is_a_sentence(estimator: Estimator) -> None:
