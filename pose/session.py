@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pose.text import one_line
 from pose.types import PoseError
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _open_session(path: Path, device: str, num_threads: int) -> InferenceSession
     except PoseError:
         raise
     except Exception as error:  # onnxruntime raises a dozen classes that share nothing else
-        raise PoseError(f"{path} cannot be read as an ONNX network: {error}") from error
+        raise PoseError(f"{path} cannot be read as an ONNX network: {one_line(error)}") from error
 
 
 def _session_options(num_threads: int) -> SessionOptions:

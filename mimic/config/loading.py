@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mimic.files import PACKAGE, local_path
+from pose.text import one_line, shown
 from pose.video.source import why_no_file
 
 
@@ -89,7 +90,7 @@ def read_yaml(
     except (*_NO_YAML, OSError) as error:
         hint = f". {_BACKSLASHES}" if "escape" in str(error) else ""
         is_told = isinstance(error, (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError))
-        reason = _one_line(error) if is_told else "a value is not of the type that its tag (!!…) names"
+        reason = one_line(error) if is_told else "a value is not of the type that its tag (!!…) names"
         raise ConfigError(f"{path} is not valid YAML: {reason}{hint}") from error
     if not isinstance(config, DictConfig):
         raise ConfigError(f"{path} holds no keys; expected `key: value` lines")
@@ -98,7 +99,7 @@ def read_yaml(
     try:
         content = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {_one_line(error)}") from error
+        raise ConfigError(f"{path}: {one_line(error)}") from error
     assert isinstance(content, dict)
     for key, value in _texts(content):
         if _ESCAPED_PATH.match(value) or (_PATH_KEY.search(key) and _ESCAPED.search(value)):
@@ -196,10 +197,10 @@ def split_override(override: str, schema: type[BaseModel] | None = None) -> tupl
     key = key.strip()
     if not equals or not key:
         raise ConfigError(
-            f"cannot read {_shortened(override)}; expected key=value, for example test_case.0.seed=3"
+            f"cannot read {shown(override, _LONGEST)}; expected key=value, for example test_case.0.seed=3"
         )
     if key.count(".") >= _DEEPEST:
-        raise ConfigError(f"cannot set {_shortened(key)}: settings are not nested so deeply")
+        raise ConfigError(f"cannot set {shown(key, _LONGEST)}: settings are not nested so deeply")
     if schema is not None and (is_optional := _takes_text(schema, key)) is not None:
         if is_optional and text == "null":
             return key, None
@@ -249,7 +250,7 @@ def _change(config: DictConfig, override: str, schema: type[BaseModel] | None) -
     try:
         OmegaConf.update(config, key, value)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        raise ConfigError(f"cannot set {key}: {_one_line(error)}") from error
+        raise ConfigError(f"cannot set {key}: {one_line(error)}") from error
 
 
 def check_kind(content: Mapping[str, Any], source: str | os.PathLike[str], command: str) -> None:
@@ -323,19 +324,11 @@ def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
         return f"{place}: {message}" if place else message
     if kind == "string_unicode":
         return (
-            f"{place} is {_shortened(value)}, which is no text in this system's encoding "
+            f"{place} is {shown(value, _LONGEST)}, which is no text in this system's encoding "
             f"({sys.getfilesystemencoding()}); set PYTHONUTF8=1, or rename the file"
         )
     quotes = "; put it in quotes" if kind == "string_type" and isinstance(value, int | float) else ""
-    return f"{place} is {_shortened(value)}; {message.replace('Input should be', 'expected', 1)}{quotes}"
-
-
-def _shortened(value: object) -> str:
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # thousands of digits, or of brackets
-        return "a huge value"
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return f"{place} is {shown(value, _LONGEST)}; {message.replace('Input should be', 'expected', 1)}{quotes}"
 
 
 def _owner(schema: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
@@ -382,7 +375,3 @@ def _dotted(location: Sequence[int | str]) -> str:
 
 def _first_sentence(text: str) -> str:
     return text.split(". ", 1)[0].strip().rstrip(".")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -41,6 +41,7 @@ from torch import Tensor, nn
 
 from mimic.weights.sources import resolve_checkpoint, sha256
 from mimic.weights.strict import WeightsError, compare, read_state
+from pose.text import one_line
 
 Resize = Literal["bilinear", "antialiased"]
 Frames = NDArray[np.uint8]
@@ -198,7 +199,9 @@ def load_torchscript(path: Path, device: torch.device) -> torch.jit.ScriptModule
                 return torch.jit.load(file, map_location=device).eval()
     except RuntimeError as error:
         first_line = next(iter(str(error).strip().splitlines()), "unknown error")
-        raise WeightsError(f"{path} is not a TorchScript file that can be read: {first_line}") from error
+        raise WeightsError(
+            f"{path} is not a TorchScript file that can be read: {one_line(first_line)}"
+        ) from error
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> nn.Module:

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from pose.session import Network
+from pose.text import one_line
 
 NUM_PARTS = 24
 _TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")
@@ -95,7 +96,7 @@ class DensePoseModel:
             with open(self.path, "rb") as file:  # torch opens no path with letters outside ASCII on Windows
                 module = torch.jit.load(file, map_location=device).eval()
         except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__))
             raise DensePoseError(f"{self.path} cannot be read as TorchScript: {reason}") from error
 
         @torch.no_grad()
