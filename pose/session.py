@@ -135,8 +135,11 @@ def _open_session(path: Path, device: str, num_threads: int) -> InferenceSession
     if not path.is_file():
         raise FileNotFoundError(f"no ONNX network at {path}")
     try:
+        providers = choose_providers(device)
+        # It would print, and try the same again, where there is nothing to fall back to.
+        fallback = {"enable_fallback": 0} if providers == ["CPUExecutionProvider"] else {}
         return onnxruntime.InferenceSession(
-            str(path), _session_options(num_threads), providers=choose_providers(device)
+            str(path), _session_options(num_threads), providers=providers, **fallback
         )
     except PoseError:
         raise

@@ -38,6 +38,8 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 _NO_YAML = (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, AttributeError, TypeError)
 _ESCAPED_PATH = re.compile(r"[A-Za-z]:[^\n]*[\x00-\x1f\x85\xa0]")
 _LONGEST = 200  # characters of a value in a message
+_LONGEST_COMPLAINT = 1000
+_MOST = 20  # faults, or unknown keys, that a message lists
 _DEEPEST = 20  # parts of a dotted key
 _ESCAPED = re.compile(r"[\x00-\x1f\x85]")
 _PATH_KEY = re.compile(r"(path|dir|folder|videos|cache|model|checkpoint|weights|vae|start_from)$")
@@ -138,7 +140,9 @@ def build(
         return schema.model_validate(content)
     except ValidationError as error:
         complaints = _told_once(_complaints(schema, [dict(problem) for problem in error.errors()]))
-        raise ConfigError("\n".join(f"{source}: {complaint}" for complaint in complaints)) from None
+        more = [f"and {len(complaints) - _MOST} more faults"] if len(complaints) > _MOST else []
+        lines = [one_line(complaint, _LONGEST_COMPLAINT) for complaint in complaints[:_MOST]] + more
+        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
 def shipped_config(name: str) -> Path:
@@ -291,7 +295,10 @@ def _complaints(schema: type[BaseModel], problems: list[dict[str, Any]]) -> list
         owner = _owner(schema, place)
         assert owner is not None
         are = "is not a setting" if len(keys) == 1 else "are not settings"
-        complaints.append(f"{', '.join(keys)} {are}. Settings here: {', '.join(sorted(known_keys(owner)))}")
+        more = f" and {len(keys) - _MOST} more" if len(keys) > _MOST else ""
+        complaints.append(
+            f"{', '.join(keys[:_MOST])}{more} {are}. Settings here: {', '.join(sorted(known_keys(owner)))}"
+        )
     return complaints
 
 
@@ -370,7 +377,8 @@ def _nearest_file(path: Path) -> str:
 
 
 def _dotted(location: Sequence[int | str]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    parts = (f"[{part}]" if isinstance(part, int) else f".{one_line(part, 60)}" for part in location)
+    return "".join(parts).lstrip(".")
 
 
 def _first_sentence(text: str) -> str:

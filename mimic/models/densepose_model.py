@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mimic.weights.strict import DAMAGED_TORCH
 from pose.session import Network
 from pose.text import one_line
 
@@ -95,7 +96,7 @@ class DensePoseModel:
         try:
             with open(self.path, "rb") as file:  # torch opens no path with letters outside ASCII on Windows
                 module = torch.jit.load(file, map_location=device).eval()
-        except (RuntimeError, ValueError) as error:
+        except DAMAGED_TORCH as error:
             reason = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__))
             raise DensePoseError(f"{self.path} cannot be read as TorchScript: {reason}") from error
 

@@ -210,14 +210,14 @@ def _float_tiff(path: Path) -> NDArray[Any] | None:
         head = file.read(8)
         if head[:4] not in (b"II*\0", b"MM\0*"):
             return None
-        tags = TiffImagePlugin.ImageFileDirectory_v2(head)
-        file.seek(tags.next)
         try:
+            tags = TiffImagePlugin.ImageFileDirectory_v2(head)
+            file.seek(tags.next)
             tags.load(file)
             width, height = (
                 int(tags[tag]) for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH)
             )
-        except (KeyError, TypeError, ValueError, OSError, struct.error):
+        except BROKEN:
             return None
     check_picture_size(height, width, str(path))  # before all of it is decoded
     with _quiet_opencv():  # what is wrong is said by us

@@ -24,11 +24,11 @@ DAMAGED_SAFETENSORS = (
     *(SafetensorError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError),
 )
 """What safetensors and torch raise for a damaged file, and for kinds and shapes that torch does not have."""
-# What torch raises for a damaged file of its own.
-_DAMAGED = (
+DAMAGED_TORCH = (
     *(RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OSError),
     *(ArithmeticError, MemoryError, struct.error),
 )
+"""What torch raises for a damaged file of its own."""
 
 _LISTED = 20
 _log = logging.getLogger("mimic")
@@ -223,7 +223,7 @@ def _read_torch(path: Path) -> Any:
             f"{path} is refused: it holds Python objects other than tensors, or is no checkpoint at all. "
             "Such files can run code when loaded; if you trust it, convert it to safetensors."
         ) from error
-    except _DAMAGED as error:
+    except DAMAGED_TORCH as error:
         raise WeightsError(
             f"{path} is not a whole checkpoint that torch can read; it has {path.stat().st_size} bytes. "
             f"{_again(path)}"

@@ -17,7 +17,7 @@ from pose.text import one_line, printable, shown
         (KeyError("a\x1b"), "'a\\x1b'"),
         (ValueError(), "ValueError"),
         ("", ""),
-        (10**5000, "a huge value"),
+        pytest.param(10**5000, "a huge value", id="huge"),
     ],
 )
 def test_texts_are_one_line_of_letters_that_can_be_seen(text, line):
