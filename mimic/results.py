@@ -34,6 +34,8 @@ _TOLD = ("num_frames", "fps", "height", "width", "has_audio")
 JOURNAL = "placing.json"
 _MOST_BYTES = 255
 """Of the name of a file."""
+_MOST_UP = 2
+"""Folders from the files of a result that is not placed yet up to its place."""
 
 
 class ResultError(ValueError):
@@ -200,7 +202,7 @@ def place(staged: Path, files: ResultFiles, *, is_former_kept: bool) -> ResultFi
 def finish_placing(staged: Path) -> bool:
     """Complete a `place` that was interrupted; returns whether there was one."""
     journal = _json_of(staged / JOURNAL)
-    if journal is None or not _is_journal(journal) or not _is_above(staged / journal["folder"], staged):
+    if journal is None or not _is_journal(journal) or not _is_above(journal["folder"]):
         return False
     beside = staged / journal["folder"]
     if not any(os.path.lexists(place / journal["video"]) for place in (staged, beside)):
@@ -246,12 +248,10 @@ def _is_name(name: object) -> bool:
         return False
 
 
-def _is_above(folder: Path, staged: Path) -> bool:
-    """Whether a folder is one of those that a result's unfinished state is in."""
-    try:
-        return folder.resolve() in staged.resolve().parents
-    except (OSError, ValueError):  # no name of a folder
-        return False
+def _is_above(folder: str) -> bool:
+    """Whether a path leads to one of the two folders that the unfinished state of a result is in."""
+    parts = Path(folder).parts
+    return set(parts) == {os.pardir} and len(parts) <= _MOST_UP
 
 
 def _move(path: Path, name: Path) -> None:

@@ -141,7 +141,7 @@ def adjust_pose(sequence: PoseSequence, adjustment: Adjustment) -> PoseSequence:
     """
     if adjustment.person is not None and adjustment.person >= sequence.num_people:
         raise PoseError(
-            f"adjust.person is {adjustment.person}, but the poses hold {sequence.num_people} (0 to "
+            f"adjust.person is {shown(adjustment.person)}, but the poses hold {sequence.num_people} (0 to "
             f"{sequence.num_people - 1})"
         )
     people = range(sequence.num_people) if adjustment.person is None else [adjustment.person]

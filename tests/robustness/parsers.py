@@ -303,10 +303,15 @@ def _renders(folder: Path) -> None:
     write_json(done / "a.json", {"output": output, "versions": VERSIONS, "identity": "me", **run})
 
 
+def _num_results(folder: Path) -> int:
+    return sum(path.is_file() and path.read_bytes() == b"a video" for path in folder.rglob("*"))
+
+
 def _read_render(folder: Path) -> None:
     files = ResultFiles(folder / "a.mp4")
-    before = {path.name for path in folder.iterdir()}
+    before, num_results = {path.name for path in folder.iterdir()}, _num_results(folder)
     finish_interrupted(files)
+    assert _num_results(folder) == num_results, "a result was lost, or moved elsewhere"
     read_result(files)
     layout_beside(files.video)
     state = Unfinished(files, "me", versions=VERSIONS)

@@ -40,7 +40,8 @@ from mimic.video import PictureError, probe, read_image
 from mimic.weights.sources import SourceError, resolve_checkpoint
 from mimic.weights.strict import WeightsError, load_strictly, read_state
 from pose import PoseError, PoseSequence
-from pose.adjust import Adjustment
+from pose.adjust import Adjustment, adjust_pose
+from tests.pose.figures import clip
 from tests.robustness.messages import fault_of
 from tests.robustness.parsers import PARSERS, VERSIONS, samples
 
@@ -304,6 +305,10 @@ def _say_adjustment(folder: Path) -> None:
 
 def _say_huge_adjustment(folder: Path) -> None:
     Adjustment.from_dict({"scale": 10**5000})
+
+
+def _say_huge_person(folder: Path) -> None:
+    adjust_pose(clip(), Adjustment.from_dict({"person": 10**5000}))
 
 
 @pytest.mark.parametrize("say", [value for name, value in globals().items() if name.startswith("_say_")])
