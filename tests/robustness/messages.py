@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 
-LONGEST, LONGEST_LINE = 4000, 1200
+LONGEST, LONGEST_LINE = 4000, 2600
 # Letters that steer a terminal, end a line or turn its direction, and halves of letters.
 _ODD = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 

@@ -89,7 +89,7 @@ def _number(content: bytearray, rng: Random) -> bytearray:
     size, at = rng.choice((1, 2, 4, 8)), _place(content, rng)
     number = rng.choice((0, 1, 2**31 - 1, 2**63 - 1, 255, 65535, 10**6))
     order = rng.choice(("little", "big"))
-    content[at : at + size] = (number % 256**size).to_bytes(size, order)  # type: ignore[arg-type]
+    content[at : at + size] = (number % 256**size).to_bytes(size, order)
     return content
 
 

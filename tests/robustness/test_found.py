@@ -36,6 +36,7 @@ from mimic.training.main import settings_of
 from mimic.training.report import validations, write_report
 from mimic.training.state import StateError, checkpoints, load_facts
 from mimic.ui.errors import StudioError
+from mimic.ui.results import finished_results
 from mimic.video import PictureError, probe, read_image
 from mimic.weights.sources import SourceError, resolve_checkpoint
 from mimic.weights.strict import WeightsError, load_strictly, read_state
@@ -457,3 +458,11 @@ def test_a_damaged_report_of_a_result_is_told(tmp_path: Path, change: dict[str, 
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(StudioError, match=r"missing or damaged \(result\.json\)"):
         PARSERS["results"].read(sample)
+
+
+def test_a_report_of_countless_sentences_shows_a_few(tmp_path: Path) -> None:
+    (sample,) = samples("results", tmp_path)
+    path = next(sample.rglob("result.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "verdict": {"sentences": ["x" * 99] * 9999}}))
+    (result,) = finished_results(sample)
+    assert fault_of(result.words()) is None
