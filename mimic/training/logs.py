@@ -20,6 +20,7 @@ from mimic.training.trackers import Tracker
 from mimic.video import probe, read_frames
 
 LOG_FILE = "log.jsonl"
+_MOST_STEPS = 10**12
 _LARGEST = 1e300  # whole numbers in JSON may be larger than any float
 CLIP = "validation clip"
 """Name under which TensorBoard has the validation videos."""
@@ -239,7 +240,7 @@ def _content(line: bytes) -> dict[str, Any] | None:
         json.dumps(content)  # what is too deep for that is nothing that was written here
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    return content if type(step) is int and step >= 0 else None
+    return content if type(step) is int and 0 <= step < _MOST_STEPS else None
 
 
 def _sound(value: Any) -> Any:

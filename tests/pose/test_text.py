@@ -20,16 +20,16 @@ from pose.text import one_line, printable, shown
         pytest.param(10**5000, "a huge value", id="huge"),
     ],
 )
-def test_texts_are_one_line_of_letters_that_can_be_seen(text, line):
+def test_texts_are_one_line_of_letters_that_can_be_seen(text: object, line: str) -> None:
     assert one_line(text) == line
 
 
-def test_values_are_shown_as_python_writes_them_but_short():
+def test_values_are_shown_as_python_writes_them_but_short() -> None:
     assert shown("a\x1b") == "'a\\x1b'"
     assert shown("x" * 1000) == f"'{'x' * 56}..."
     assert shown([10**5000]) == "a huge value"
     assert shown({"a": [1, None]}) == "{'a': [1, None]}"
 
 
-def test_lines_stay_lines():
+def test_lines_stay_lines() -> None:
     assert printable("one\n\ttwo\r\x1b[0m \u2066") == "one\n\ttwo\\r\\x1b[0m \\u2066"

@@ -144,7 +144,7 @@ def test_an_archive_whose_list_is_damaged_is_no_torchscript(tmp_path: Path) -> N
     assert not is_torchscript(tmp_path / "a.pt")
 
 
-@pytest.mark.parametrize("value", ["[" * 3000 + "]" * 3000, "1e999", "NaN", "null"])
+@pytest.mark.parametrize("value", ["[" * 3000 + "]" * 3000, "1e999", "NaN", "null", f"1{'0' * 400}"])
 def test_a_line_of_the_log_without_a_step_is_left_out(tmp_path: Path, value: str) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step": ' + value + "}\n")
     assert cut_log(tmp_path / "log.jsonl", 5) == {"step": 1}
@@ -393,6 +393,7 @@ def test_facts_that_no_training_has_are_not_resumed_from(
 def test_damaged_lines_of_a_log_are_left_out_of_its_report(tmp_path: Path) -> None:
     training = _training(tmp_path)
     with (training / "log.jsonl").open("ab") as log:
+        log.write(b'{"step": %d, "validation": {"psnr": 1.0}}\n' % (10**400))
         log.write(b'{"step": 4, "validation": {"psnr": "many", "ssim": NaN, "l1": 0.1}}\n\xff\n[3]\n')
         log.write(
             b'{"step": "5", "validation": {}}\n{"step": 6, "loss": [], "levels": {"a": "b"}}\n{"step": 7, '
