@@ -267,7 +267,8 @@ def _progress(checkpoint: Path, content: Mapping[str, Any]) -> TrainingProgress:
 
 def _is_best(best: Mapping[str, Any], step: int) -> bool:
     """Whether facts of the best validation are those of a step up to this one."""
-    own, value = best.get("step"), best.get("value")
+    own: Any = best.get("step")
+    value: Any = best.get("value")
     is_step = type(own) is int and 0 <= own <= step
     return is_step and type(value) in (int, float) and abs(value) < _LARGEST and len(best) == 2
 
@@ -275,7 +276,7 @@ def _is_best(best: Mapping[str, Any], step: int) -> bool:
 def _check_scaler(checkpoint: Path, content: Mapping[str, Any]) -> None:
     """Raise `StateError` unless facts are those of torch's `GradScaler`; a disabled one has none."""
     for name in _SCALER if content else ():
-        value = content.get(name)
+        value: Any = content.get(name)
         if type(value) not in (int, float) or not 0 <= value < _LARGEST:
             raise damage(
                 checkpoint, f"scaler.{one_line(name)} in facts.json is {shown(value)}; expected a number"
