@@ -16,6 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pose.text import one_line
+
 LOCK_FILE = ".mimic.lock"
 _LOCKED_BYTE = 2**30
 """Beyond the text: on Windows no other process can read what is locked."""
@@ -134,10 +136,11 @@ def _release(descriptor: int, path: Path) -> None:
 
 def _refusal(folder: Path, path: Path) -> str:
     holder: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         content = json.loads(path.read_text(encoding="utf-8"))
         holder = content if isinstance(content, dict) else {}
     who = "another process"
     if {"work", "pid", "host", "since"} <= holder.keys():
-        who = f"{holder['work']} of process {holder['pid']} on {holder['host']}, since {holder['since']}"
+        work, number, host, since = (one_line(holder[name], 60) for name in ("work", "pid", "host", "since"))
+        who = f"{work} of process {number} on {host}, since {since}"
     return f"{folder} is in use by {who}; wait until it ends, stop it, or give another folder"

@@ -32,6 +32,10 @@ _TOLD = ("num_frames", "fps", "height", "width", "has_audio")
 """What a report has to say of its result."""
 
 JOURNAL = "placing.json"
+_MOST_BYTES = 255
+"""Of the name of a file."""
+_MOST_UP = 2
+"""Folders from the files of a result that is not placed yet up to its place."""
 
 
 class ResultError(ValueError):
@@ -198,9 +202,11 @@ def place(staged: Path, files: ResultFiles, *, is_former_kept: bool) -> ResultFi
 def finish_placing(staged: Path) -> bool:
     """Complete a `place` that was interrupted; returns whether there was one."""
     journal = _json_of(staged / JOURNAL)
-    if journal is None or not _is_journal(journal):
+    if journal is None or not _is_journal(journal) or not _is_above(journal["folder"]):
         return False
     beside = staged / journal["folder"]
+    if not any(os.path.lexists(place / journal["video"]) for place in (staged, beside)):
+        return False
     side = journal["side_by_side"]
     files = ResultFiles(beside / journal["video"], None if side is None else beside / side)
     former = files if journal["former"] is None else files.numbered(journal["former"])
@@ -227,10 +233,25 @@ def _is_journal(content: Mapping[str, Any]) -> bool:
     """Whether a journal has what `place` writes; what another program left is not followed."""
     video, side, former = (content.get(name) for name in ("video", "side_by_side", "former"))
     names = (video, video if side is None else side)
-    are_names = all(isinstance(name, str) and name == Path(name).name != "" for name in names)
+    are_names = all(_is_name(name) for name in names)
     is_number = former is None or (type(former) is int and former > 0)
     has_all = content.keys() >= {"folder", "video", "side_by_side", "former"}
     return has_all and are_names and is_number and isinstance(content["folder"], str)
+
+
+def _is_name(name: object) -> bool:
+    """Whether a value can be the name of a file."""
+    try:
+        is_name = isinstance(name, str) and name == Path(name).name != "" and "\0" not in name
+        return is_name and len(os.fsencode(str(name))) <= _MOST_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_above(folder: str) -> bool:
+    """Whether a path leads to one of the two folders that the unfinished state of a result is in."""
+    parts = Path(folder).parts
+    return set(parts) == {os.pardir} and len(parts) <= _MOST_UP
 
 
 def _move(path: Path, name: Path) -> None:

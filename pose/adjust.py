@@ -28,6 +28,7 @@ from pose.skeletons import (
     RIGHT_HIP,
     VISIBLE_ABOVE,
 )
+from pose.text import shown
 from pose.types import NUM_POINTS, PoseError, PoseSequence
 
 Array = NDArray[np.float64]
@@ -92,18 +93,20 @@ class Adjustment:
             PoseError: a key is unknown or a value is invalid.
         """
         if not isinstance(data, Mapping):
-            raise PoseError(f"adjust is {data!r}; expected keys such as {_EXAMPLE}")
+            raise PoseError(f"adjust is {shown(data)}; expected keys such as {_EXAMPLE}")
         _check_keys(data, _KEYS, "adjust")
         limbs = data.get("limbs") or {}
         if not isinstance(limbs, Mapping):
-            raise PoseError(f"adjust.limbs is {limbs!r}; expected factors by name, such as {{forearm: 1.1}}")
+            raise PoseError(
+                f"adjust.limbs is {shown(limbs)}; expected factors by name, such as {{forearm: 1.1}}"
+            )
         _check_keys(limbs, LIMBS, "adjust.limbs")
         keyframes = data.get("keyframes") or ()
         if not isinstance(keyframes, list | tuple):
-            raise PoseError(f"adjust.keyframes is {keyframes!r}; expected a list")
+            raise PoseError(f"adjust.keyframes is {shown(keyframes)}; expected a list")
         person = data.get("person")
         if person is not None and (isinstance(person, bool) or not isinstance(person, int) or person < 0):
-            raise PoseError(f"adjust.person is {person!r}; expected an index from 0")
+            raise PoseError(f"adjust.person is {shown(person)}; expected an index from 0")
         return cls(
             scale=_factor(data.get("scale", 1.0), "adjust.scale"),
             offset=_move(data.get("offset", (0.0, 0.0)), "adjust.offset"),
@@ -138,7 +141,7 @@ def adjust_pose(sequence: PoseSequence, adjustment: Adjustment) -> PoseSequence:
     """
     if adjustment.person is not None and adjustment.person >= sequence.num_people:
         raise PoseError(
-            f"adjust.person is {adjustment.person}, but the poses hold {sequence.num_people} (0 to "
+            f"adjust.person is {shown(adjustment.person)}, but the poses hold {sequence.num_people} (0 to "
             f"{sequence.num_people - 1})"
         )
     people = range(sequence.num_people) if adjustment.person is None else [adjustment.person]
@@ -199,7 +202,9 @@ def _moves(keyframes: Iterable[Keyframe], num_frames: int, fps: float) -> Array:
 def _keyframe(data: object, number: int) -> Keyframe:
     place = f"adjust.keyframes[{number}]"
     if not isinstance(data, Mapping):
-        raise PoseError(f"{place} is {data!r}; expected {{frame: 10, points: {{left_wrist: [0.02, 0]}}}}")
+        raise PoseError(
+            f"{place} is {shown(data)}; expected {{frame: 10, points: {{left_wrist: [0.02, 0]}}}}"
+        )
     _check_keys(data, ("frame", "seconds", "points"), place)
     if ("frame" in data) == ("seconds" in data):
         raise PoseError(f"{place} needs its time: either frame or seconds")
@@ -210,7 +215,7 @@ def _keyframe(data: object, number: int) -> Keyframe:
     points = data.get("points")
     if not isinstance(points, Mapping) or not points:
         raise PoseError(
-            f"{place}.points is {points!r}; expected moves by name, such as left_wrist: [0.02, 0]"
+            f"{place}.points is {shown(points)}; expected moves by name, such as left_wrist: [0.02, 0]"
         )
     _check_keys(points, PARTS, f"{place}.points")
     moves = {str(name): _move(move, f"{place}.points.{name}") for name, move in points.items()}
@@ -223,24 +228,24 @@ def _check_keys(data: Mapping[Any, Any], known: Iterable[str], place: str) -> No
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
-            raise PoseError(f"{place} has no {key!r}; {hint}")
+            raise PoseError(f"{place} has no {shown(key)}; {hint}")
 
 
 def _number(value: object, place: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 1e6:
-        raise PoseError(f"{place} is {value!r}; expected a number")
+        raise PoseError(f"{place} is {shown(value)}; expected a number")
     return float(value)
 
 
 def _factor(value: object, place: str) -> float:
     factor = _number(value, place)
     if not 1 / LARGEST_FACTOR <= factor <= LARGEST_FACTOR:
-        raise PoseError(f"{place} is {value!r}; expected a factor from {1 / LARGEST_FACTOR:g} to 10")
+        raise PoseError(f"{place} is {shown(value)}; expected a factor from {1 / LARGEST_FACTOR:g} to 10")
     return factor
 
 
 def _move(value: object, place: str) -> tuple[float, float]:
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise PoseError(f"{place} is {value!r}; expected [right, down] in fractions of the frame")
+        raise PoseError(f"{place} is {shown(value)}; expected [right, down] in fractions of the frame")
     right, down = (_number(each, place) for each in value)
     return right, down

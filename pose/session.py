@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pose.text import one_line
 from pose.types import PoseError
 
 if TYPE_CHECKING:
@@ -134,13 +135,16 @@ def _open_session(path: Path, device: str, num_threads: int) -> InferenceSession
     if not path.is_file():
         raise FileNotFoundError(f"no ONNX network at {path}")
     try:
+        providers = choose_providers(device)
+        # It would print, and try the same again, where there is nothing to fall back to.
+        fallback = {"enable_fallback": 0} if providers == ["CPUExecutionProvider"] else {}
         return onnxruntime.InferenceSession(
-            str(path), _session_options(num_threads), providers=choose_providers(device)
+            str(path), _session_options(num_threads), providers=providers, **fallback
         )
     except PoseError:
         raise
     except Exception as error:  # onnxruntime raises a dozen classes that share nothing else
-        raise PoseError(f"{path} cannot be read as an ONNX network: {error}") from error
+        raise PoseError(f"{path} cannot be read as an ONNX network: {one_line(error)}") from error
 
 
 def _session_options(num_threads: int) -> SessionOptions:

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pose.text import one_line
+
 NUM_POINTS = 134
 FORMAT_NAME = "mimic-pose"
 FORMAT_VERSION = 1
@@ -71,10 +73,10 @@ class PoseSequence:
             isinstance(side, numbers.Real) and 1 <= side <= MAX_SIDE and side == int(side) for side in sides
         )
         if not is_size or not isinstance(self.fps, numbers.Real) or not MIN_FPS <= self.fps <= MAX_FPS:
+            width, height, fps = (one_line(value, 20) for value in (self.width, self.height, self.fps))
             raise PoseError(
-                f"frames of {_shown(self.width)}x{_shown(self.height)} at {_shown(self.fps)} fps were given; "
-                f"expected a height and a width of 1 to {MAX_SIDE} pixels and a frame rate from "
-                f"{MIN_FPS:g} to {MAX_FPS:g}"
+                f"frames of {width}x{height} at {fps} fps were given; expected a height and a width of 1 to "
+                f"{MAX_SIDE} pixels and a frame rate from {MIN_FPS:g} to {MAX_FPS:g}"
             )
         if not isinstance(self.metadata, dict):
             raise PoseError(f"metadata is a {type(self.metadata).__name__}; expected names and values")
@@ -154,19 +156,11 @@ def _formats() -> Any:
     return import_module("pose.formats")
 
 
-def _shown(value: object) -> str:
-    try:
-        text = str(value)
-    except ValueError:  # a number of thousands of digits
-        return "?"
-    return text if len(text) <= 20 else f"{text[:17]}..."
-
-
 def _as_floats(array: Any, name: str) -> NDArray[np.float64]:
     try:
         floats = np.ascontiguousarray(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise PoseError(f"{name} are not an array of numbers: {error}") from error
+        raise PoseError(f"{name} are not an array of numbers: {one_line(error)}") from error
     if not np.isfinite(floats).all():
         raise PoseError(
             f"{name} hold {int((~np.isfinite(floats)).sum())} values that are not finite (NaN or infinite); "

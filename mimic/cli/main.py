@@ -32,6 +32,7 @@ from mimic.cli import (
 from mimic.cli.json_log import JsonHandler, json_lines
 from mimic.cli.options import Subparsers
 from mimic.cli.stopping import Terminated
+from pose.text import printable
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 EXIT_CODES = """exit codes:
@@ -110,7 +111,7 @@ def _print_error(program: str, text: str) -> None:
     if text.startswith("interrupted"):
         print(f"\n{text}", file=sys.stderr)
         return
-    for line in text.splitlines():
+    for line in printable(text).splitlines():
         print(f"{program}: {line}", file=sys.stderr)
 
 
@@ -186,12 +187,19 @@ def _quiet_libraries(*, is_debug: bool) -> None:
 
 def _show_messages(handler: logging.Handler, *, is_quiet: bool) -> None:
     """Send the messages of our packages to a handler."""
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Printable("%(message)s"))
     for name in ("mimic", "pose"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(logging.WARNING if is_quiet else logging.INFO)
         logger.propagate = False
+
+
+class _Printable(logging.Formatter):
+    """Shows what would steer a terminal, in names of files for example, as `\\x1b`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def _version() -> str:

@@ -92,13 +92,14 @@ def finished_row(
     try:
         row = json.loads(cell.record.read_text(encoding="utf-8"))
         checksum = row.pop("checksum", None)
+        is_whole = checksum == _checksum(row)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-        row, checksum = {}, None
+        row, checksum, is_whole = {}, None, False
     if row and checksum is None:
         why = "was written by an earlier version"
-    elif not row or checksum != _checksum(row):
+    elif not row or not is_whole:
         why = "is damaged"
     elif row["made_of"] != made_of:
         before = row["made_of"]

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mimic.files import PACKAGE, local_path
+from pose.text import one_line, shown
 from pose.video.source import why_no_file
 
 
@@ -37,6 +38,8 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 _NO_YAML = (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, AttributeError, TypeError)
 _ESCAPED_PATH = re.compile(r"[A-Za-z]:[^\n]*[\x00-\x1f\x85\xa0]")
 _LONGEST = 200  # characters of a value in a message
+_LONGEST_COMPLAINT = 1000
+_MOST = 20  # faults, or unknown keys, that a message lists
 _DEEPEST = 20  # parts of a dotted key
 _ESCAPED = re.compile(r"[\x00-\x1f\x85]")
 _PATH_KEY = re.compile(r"(path|dir|folder|videos|cache|model|checkpoint|weights|vae|start_from)$")
@@ -89,7 +92,7 @@ def read_yaml(
     except (*_NO_YAML, OSError) as error:
         hint = f". {_BACKSLASHES}" if "escape" in str(error) else ""
         is_told = isinstance(error, (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError))
-        reason = _one_line(error) if is_told else "a value is not of the type that its tag (!!…) names"
+        reason = one_line(error) if is_told else "a value is not of the type that its tag (!!…) names"
         raise ConfigError(f"{path} is not valid YAML: {reason}{hint}") from error
     if not isinstance(config, DictConfig):
         raise ConfigError(f"{path} holds no keys; expected `key: value` lines")
@@ -98,7 +101,7 @@ def read_yaml(
     try:
         content = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {_one_line(error)}") from error
+        raise ConfigError(f"{path}: {one_line(error)}") from error
     assert isinstance(content, dict)
     for key, value in _texts(content):
         if _ESCAPED_PATH.match(value) or (_PATH_KEY.search(key) and _ESCAPED.search(value)):
@@ -137,7 +140,9 @@ def build(
         return schema.model_validate(content)
     except ValidationError as error:
         complaints = _told_once(_complaints(schema, [dict(problem) for problem in error.errors()]))
-        raise ConfigError("\n".join(f"{source}: {complaint}" for complaint in complaints)) from None
+        more = [f"and {len(complaints) - _MOST} more faults"] if len(complaints) > _MOST else []
+        lines = [one_line(complaint, _LONGEST_COMPLAINT) for complaint in complaints[:_MOST]] + more
+        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
 def shipped_config(name: str) -> Path:
@@ -196,10 +201,10 @@ def split_override(override: str, schema: type[BaseModel] | None = None) -> tupl
     key = key.strip()
     if not equals or not key:
         raise ConfigError(
-            f"cannot read {_shortened(override)}; expected key=value, for example test_case.0.seed=3"
+            f"cannot read {shown(override, _LONGEST)}; expected key=value, for example test_case.0.seed=3"
         )
     if key.count(".") >= _DEEPEST:
-        raise ConfigError(f"cannot set {_shortened(key)}: settings are not nested so deeply")
+        raise ConfigError(f"cannot set {shown(key, _LONGEST)}: settings are not nested so deeply")
     if schema is not None and (is_optional := _takes_text(schema, key)) is not None:
         if is_optional and text == "null":
             return key, None
@@ -249,7 +254,7 @@ def _change(config: DictConfig, override: str, schema: type[BaseModel] | None) -
     try:
         OmegaConf.update(config, key, value)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        raise ConfigError(f"cannot set {key}: {_one_line(error)}") from error
+        raise ConfigError(f"cannot set {key}: {one_line(error)}") from error
 
 
 def check_kind(content: Mapping[str, Any], source: str | os.PathLike[str], command: str) -> None:
@@ -290,7 +295,10 @@ def _complaints(schema: type[BaseModel], problems: list[dict[str, Any]]) -> list
         owner = _owner(schema, place)
         assert owner is not None
         are = "is not a setting" if len(keys) == 1 else "are not settings"
-        complaints.append(f"{', '.join(keys)} {are}. Settings here: {', '.join(sorted(known_keys(owner)))}")
+        more = f" and {len(keys) - _MOST} more" if len(keys) > _MOST else ""
+        complaints.append(
+            f"{', '.join(keys[:_MOST])}{more} {are}. Settings here: {', '.join(sorted(known_keys(owner)))}"
+        )
     return complaints
 
 
@@ -323,19 +331,11 @@ def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
         return f"{place}: {message}" if place else message
     if kind == "string_unicode":
         return (
-            f"{place} is {_shortened(value)}, which is no text in this system's encoding "
+            f"{place} is {shown(value, _LONGEST)}, which is no text in this system's encoding "
             f"({sys.getfilesystemencoding()}); set PYTHONUTF8=1, or rename the file"
         )
     quotes = "; put it in quotes" if kind == "string_type" and isinstance(value, int | float) else ""
-    return f"{place} is {_shortened(value)}; {message.replace('Input should be', 'expected', 1)}{quotes}"
-
-
-def _shortened(value: object) -> str:
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # thousands of digits, or of brackets
-        return "a huge value"
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return f"{place} is {shown(value, _LONGEST)}; {message.replace('Input should be', 'expected', 1)}{quotes}"
 
 
 def _owner(schema: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
@@ -377,12 +377,9 @@ def _nearest_file(path: Path) -> str:
 
 
 def _dotted(location: Sequence[int | str]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    parts = (f"[{part}]" if isinstance(part, int) else f".{one_line(part, 60)}" for part in location)
+    return "".join(parts).lstrip(".")
 
 
 def _first_sentence(text: str) -> str:
     return text.split(". ", 1)[0].strip().rstrip(".")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -27,8 +28,12 @@ from mimic.data.clips import ClipSource
 from mimic.data.crops import Geometry
 from mimic.data.transforms import pose_maps_to_tensor
 from mimic.files import whole_file
+from mimic.weights.strict import DAMAGED_SAFETENSORS, is_finite
+from pose.text import one_line
 
 _LATENTS, _EMBEDDINGS = "latents", "image_embeddings"  # names of tensors in a file
+_SUMS = "sums"
+"""Key of a file's header: JSON with the CRC-32 of each frame of each tensor."""
 _VERSION = 1
 """Version of the files' content and of the cropping of frames; after a change, everything is encoded
 again."""
@@ -140,18 +145,33 @@ class EncodingCache:
         path, key = self._place(dataset, clip, geometry)
         try:
             with safe_open(str(path), framework="pt") as file:
-                if (file.metadata() or {}).get("key") != key:
+                about = file.metadata() or {}
+                if about.get("key") != key:
                     raise CacheError(f"{path} holds another clip than its name says; remove it")
                 rows = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
                 found = {name: torch.cat([row[at : at + 1] for at in frames]) for name, row in rows.items()}
-                return found[_LATENTS], found.get(_EMBEDDINGS)
+                latents, embeddings = found[_LATENTS], found.get(_EMBEDDINGS)
+                sums = json.loads(about.get(_SUMS, "{}"))  # files of earlier versions have none
+                is_whole = all(
+                    len(own) == len(frames)
+                    and is_finite(own)
+                    and (not sums or _sums(own) == [sums[name][at] for at in frames])
+                    for name, own in found.items()
+                )
+        except CacheError:
+            raise
         except FileNotFoundError:
             raise CacheError(
                 f"the cache {self.folder} lacks {dataset.source.infos[clip].name} with the current crop and "
                 "weights: the video, the crop or the weights have changed since it was filled. Fill it again"
             ) from None
-        except SafetensorError as error:
-            raise CacheError(f"{path} is damaged ({error}); remove it and fill the cache again") from error
+        except (OSError, *DAMAGED_SAFETENSORS) as error:
+            raise CacheError(
+                f"{path} is damaged ({one_line(error)}); remove it and fill the cache again"
+            ) from error
+        if not is_whole:
+            raise CacheError(f"{path} is damaged; remove it and fill the cache again")
+        return latents, embeddings
 
     def _place(self, dataset: CutClips, clip: int, geometry: Geometry) -> tuple[Path, str]:
         info = dataset.source.infos[clip]
@@ -171,12 +191,18 @@ class EncodingCache:
     def _write(self, path: Path, key: str, content: dict[str, Tensor]) -> None:
         try:
             with whole_file(path) as beside:
-                save_file(content, beside, metadata={"key": key})
+                sums = json.dumps({name: _sums(tensor) for name, tensor in content.items()})
+                save_file(content, beside, metadata={"key": key, _SUMS: sums})
         except (OSError, SafetensorError) as error:
             raise CacheError(
                 f"the cache {self.folder} cannot be written: {' '.join(str(error).split())}. What is in it "
                 "stays; make room, or set memory.cache to another folder, then rerun the command"
             ) from error
+
+
+def _sums(tensor: Tensor) -> list[int]:
+    """CRC-32 of each frame of latents or embeddings."""
+    return [zlib.crc32(row.contiguous().reshape(-1).view(torch.uint8).numpy()) for row in tensor]
 
 
 def _encode_clip(

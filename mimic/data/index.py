@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from mimic.data.rows import fault, is_text, path_here, shortened
+from mimic.data.rows import fault, is_text, path_here
 from mimic.files import local_path, whole_file
 from pose import PoseSequence
+from pose.text import shown
 
 Split = Literal["train", "val"]
 
@@ -160,7 +161,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise DataError(f"{path} does not name the folder of the videos; prepare the folder again")
     for name in ("videos", "videos_from_here"):
         if not is_text(settings[name]):
-            found = shortened(settings[name])
+            found = shown(settings[name])
             raise DataError(f"{path}: {name} is {found}; expected the path of a folder")
     if "settings" in settings:
         _check_version(path, settings["settings"])
@@ -169,14 +170,14 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 def _check_version(path: Path, settings: object) -> None:
     if not isinstance(settings, dict):
-        raise DataError(f"{path}: settings is {shortened(settings)}; expected an object")
+        raise DataError(f"{path}: settings is {shown(settings)}; expected an object")
     version = settings.get("version")
     if type(version) is not int:
-        found = shortened(version)
+        found = shown(version)
         raise DataError(f"{path}: the version is {found}; expected a whole number up to {VERSION}")
     if version > VERSION:
         raise DataError(
-            f"{path} has version {shortened(version)}; this release reads up to {VERSION}. Update mimic"
+            f"{path} has version {shown(version)}; this release reads up to {VERSION}. Update mimic"
         )
 
 

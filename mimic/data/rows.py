@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
+from pose.text import one_line, shown
+
 _LARGEST = 2**31 - 1
 
 
@@ -22,22 +24,13 @@ def fault(row: Mapping[str, Any], *, without: Collection[str] = ()) -> str | Non
     missing = sorted(name for name in wanted if name not in row)
     if missing:
         name = row.get("clip", "without a name")
-        shown = name if isinstance(name, str) else shortened(name)
-        return f"the clip {shown} lacks {', '.join(missing)}"
+        title = one_line(name, 60) if isinstance(name, str) else shown(name)
+        return f"the clip {title} lacks {', '.join(missing)}"
     for name in wanted:
         expected, is_valid = _FIELDS[name]
         if not is_valid(row[name]):
-            return f"{name} is {shortened(row[name])}; expected {expected}"
+            return f"{name} is {shown(row[name])}; expected {expected}"
     return None
-
-
-def shortened(value: object) -> str:
-    """Format a value for an error message, shortened."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # thousands of digits, or of brackets
-        return "a huge value"
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def is_text(value: object) -> bool:
@@ -63,9 +56,9 @@ def path_here(text: str, base: Path, *, may_be_absolute: bool) -> str:
         ValueError: the path leads out of the folder, or belongs to another system.
     """
     if ".." in PureWindowsPath(text).parts:
-        raise ValueError(f"{shortened(text)} leads out of its folder; expected a path without ..")
+        raise ValueError(f"{shown(text)} leads out of its folder; expected a path without ..")
     if not may_be_absolute and PurePath(text).is_absolute():
-        raise ValueError(f"{shortened(text)} is absolute; expected a path relative to {base}")
+        raise ValueError(f"{shown(text)} is absolute; expected a path relative to {base}")
     if os.name == "nt":
         is_foreign = text.startswith("/")
         text = text.replace("\\", "/")
@@ -79,7 +72,7 @@ def path_here(text: str, base: Path, *, may_be_absolute: bool) -> str:
             text = slashes
     if is_foreign or is_outside:
         raise ValueError(
-            f"{shortened(text)} is a path of another system or place; expected one relative to {base}, with "
+            f"{shown(text)} is a path of another system or place; expected one relative to {base}, with "
             "/ between folders"
         )
     return text

@@ -70,7 +70,7 @@ def card_of(name: str, source: Path | None, defaults: Mapping[str, Any]) -> str:
         defaults: settings recommended for its weights.
     """
     if source is not None and (source / CARD_FILE).is_file():
-        written = (source / CARD_FILE).read_text(encoding="utf-8")
+        written = (source / CARD_FILE).read_text(encoding="utf-8", errors="replace")
         if written.startswith("---\n"):
             return written
     licence = "that of its weights, which is not known here" if source is None else licence_of(str(source))

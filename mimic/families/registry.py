@@ -17,6 +17,7 @@ from mimic.files import local_path
 from mimic.weights.parts import read_json
 from mimic.weights.sources import check_is_no_training, resolve, resolve_checkpoint
 from mimic.weights.strict import WeightsError
+from pose.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ def find_family(folder: str | os.PathLike[str], checkpoint: str | os.PathLike[st
     found = [family for family in FAMILIES.values() if family.pipeline_name == name]
     if not found:
         known = ", ".join(family.pipeline_name for family in FAMILIES.values())
-        raise WeightsError(f"{folder} is a {name}; expected one of {known}.")
+        raise WeightsError(f"{folder} is a {one_line(name, 60)}; expected one of {known}.")
     return found[0]
 
 

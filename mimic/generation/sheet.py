@@ -17,6 +17,7 @@ from mimic.files import whole_file
 from mimic.generation.panels import STRIP, num_panels
 from mimic.results import PlainFiles, ResultError, set_aside
 from mimic.video import probe, read_frames
+from mimic.video.images import BROKEN
 from mimic.weights.sources import sha256
 
 NUM_COLUMNS, NUM_BANDS = 6, 2
@@ -104,6 +105,6 @@ def _shown(path: Path) -> str | None:
     try:
         with Image.open(path) as image:
             shown = getattr(image, "text", {}).get(_MARK)
-    except (OSError, SyntaxError, ValueError):
+    except BROKEN:
         return None
     return shown if isinstance(shown, str) else None

@@ -10,6 +10,7 @@ Legend: F frames, H height, W width; frames are RGB uint8.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -30,6 +31,8 @@ from mimic.generation.saving_budget import SavingBudget
 from mimic.generation.step_state import Generators, StepState, UnknownStateError
 from mimic.results import JOURNAL, ResultFiles, finish_placing, identity_of, place
 from mimic.video.formats import stem_of
+from mimic.weights.strict import DAMAGED_SAFETENSORS
+from pose.text import one_line
 
 log = logging.getLogger("mimic")
 
@@ -38,6 +41,9 @@ MAX_WAITING_BYTES = 64 * 2**20
 """Decoded frames that wait in memory until they are saved together."""
 
 _PACKAGES = ("mimic", "torch", "diffusers", "transformers")
+_DIGEST = "digest"
+"""Key of the SHA-256 of what a file holds."""
+_MOST_DIGITS = 10
 _DAMAGED = "%s is damaged and is not used (%s)"
 _STEPS, _FRAMES = "denoising.safetensors", "frames_{:06d}.safetensors"
 
@@ -230,7 +236,7 @@ class KeptSteps:
                 saved.restore(scheduler, generator, latents.device)
                 return saved.num_done, saved.latents.to(latents)
             except (RuntimeError, ValueError, TypeError) as error:
-                log.warning(_DAMAGED, self.path, error)
+                log.warning(_DAMAGED, self.path, one_line(error))
         self.num_saved = 0
         return 0, latents
 
@@ -353,7 +359,8 @@ class KeptFrames:
 def _write(path: Path, tensors: dict[str, Tensor], about: Mapping[str, str], identity: str) -> bool:
     """Write a file of the state; say so and return False if that fails, since the run can go on without."""
     try:
-        content = save(tensors, metadata={**about, "identity": identity})
+        texts = {**about, "identity": identity}
+        content = save(tensors, metadata={**texts, _DIGEST: _digest(tensors, texts)})
         with whole_file(path) as beside:
             beside.write_bytes(content)
     except (OSError, SafetensorError) as error:
@@ -370,12 +377,27 @@ def _read(path: Path, identity: str) -> Saved | None:
         size = int.from_bytes(content[:8], "little")
         about = json.loads(content[8 : 8 + size])["__metadata__"]
         tensors = load(content)
+        digest = about.pop(_DIGEST, None)
     except FileNotFoundError:
         return None
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        log.warning(_DAMAGED, path, error)
+    except (OSError, *DAMAGED_SAFETENSORS) as error:
+        log.warning(_DAMAGED, path, one_line(error))
         return None
-    return (tensors, about) if about.get("identity") == identity else None
+    if about.get("identity") != identity:
+        return None
+    if digest != _digest(tensors, about):
+        log.warning(_DAMAGED, path, "it is not as it was written")
+        return None
+    return tensors, about
+
+
+def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    """SHA-256 of tensors and texts of a file."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _read_frames(path: Path, identity: str) -> tuple[Tensor, int] | None:
@@ -385,7 +407,8 @@ def _read_frames(path: Path, identity: str) -> tuple[Tensor, int] | None:
         return None
     frames, num_chunks = found[0].get("frames"), found[1].get("num_chunks", "")
     is_sound = frames is not None and frames.dtype == torch.uint8 and frames.ndim == 4 and len(frames) > 0
-    if frames is None or not is_sound or not num_chunks.isdecimal() or int(num_chunks) < 1:
+    is_number = num_chunks.isdecimal() and len(num_chunks) < _MOST_DIGITS
+    if frames is None or not is_sound or not is_number or int(num_chunks) < 1:
         log.warning(_DAMAGED, path, "it holds no frames of ours")
         return None
     return frames, int(num_chunks)
@@ -396,5 +419,5 @@ def _state_of(path: Path, found: Saved) -> StepState | None:
     try:
         return StepState.from_tensors(*found)
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        log.warning(_DAMAGED, path, error)
+        log.warning(_DAMAGED, path, one_line(error))
         return None

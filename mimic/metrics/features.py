@@ -40,7 +40,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mimic.weights.sources import resolve_checkpoint, sha256
-from mimic.weights.strict import WeightsError, compare, read_state
+from mimic.weights.strict import DAMAGED_TORCH, WeightsError, compare, read_state
+from pose.text import one_line
 
 Resize = Literal["bilinear", "antialiased"]
 Frames = NDArray[np.uint8]
@@ -196,9 +197,11 @@ def load_torchscript(path: Path, device: torch.device) -> torch.jit.ScriptModule
             warnings.simplefilter("ignore", DeprecationWarning)  # the published networks come in this format
             with path.open("rb") as file:  # torch opens no path with letters outside ASCII on Windows
                 return torch.jit.load(file, map_location=device).eval()
-    except RuntimeError as error:
+    except DAMAGED_TORCH as error:
         first_line = next(iter(str(error).strip().splitlines()), "unknown error")
-        raise WeightsError(f"{path} is not a TorchScript file that can be read: {first_line}") from error
+        raise WeightsError(
+            f"{path} is not a TorchScript file that can be read: {one_line(first_line)}"
+        ) from error
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> nn.Module:

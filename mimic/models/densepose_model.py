@@ -24,7 +24,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mimic.weights.strict import DAMAGED_TORCH
 from pose.session import Network
+from pose.text import one_line
 
 NUM_PARTS = 24
 _TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")
@@ -94,8 +96,8 @@ class DensePoseModel:
         try:
             with open(self.path, "rb") as file:  # torch opens no path with letters outside ASCII on Windows
                 module = torch.jit.load(file, map_location=device).eval()
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except DAMAGED_TORCH as error:
+            reason = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__))
             raise DensePoseError(f"{self.path} cannot be read as TorchScript: {reason}") from error
 
         @torch.no_grad()

@@ -20,6 +20,7 @@ from torch.nn import functional
 from mimic.weights.parts import load_part, read_json
 from mimic.weights.sources import SourceError
 from mimic.weights.strict import load_strictly, read_state
+from pose.text import one_line
 
 _WIDTH = 64
 _FRAMES_AT_A_TIME = 4
@@ -132,7 +133,8 @@ def load_preview_decoder(path: Path, *, device: torch.device, dtype: torch.dtype
     if path.is_dir():
         kind = read_json(path / "config.json").get("_class_name")
         if kind != "AutoencoderTiny":
-            raise SourceError(f"preview_decoder {path} holds a {kind}; expected an AutoencoderTiny.")
+            found = one_line(kind, 60)
+            raise SourceError(f"preview_decoder {path} holds a {found}; expected an AutoencoderTiny.")
         folder = load_part(AutoencoderTiny, path, dtype=dtype)
         return PreviewDecoder(folder.to(device))
     if not path.is_file():

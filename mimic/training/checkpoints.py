@@ -32,10 +32,14 @@ from mimic.training.settings import ScheduleSettings, learning_rate, rate_of
 from mimic.training.state import StateError, damage, load_facts, remove_old, set_aside, step_of
 from mimic.training.stored import StoredTensors, stored_tensors
 from mimic.training.trainable import is_among
+from pose.text import one_line, shown
 
 FORMAT = 3
 """Of checkpoints. 1, which had no number, was written after the validation of its step; up to 2, one process
 wrote whole tensors."""
+
+_LARGEST = 1e300  # whole numbers in JSON may be larger than any float
+_SCALER = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
 
 Content = tuple[StoredTensors, dict[str, Any], TrainingProgress]
 
@@ -105,7 +109,7 @@ def resume(run: TrainingRun, found: list[Path], *, is_dry_run: bool = False) -> 
     _agree(run, checkpoint)
     if facts.get("family") != run.settings.family:
         raise ConfigError(
-            f"{checkpoint} is of a training of {facts.get('family', 'another kind')}, not of "
+            f"{checkpoint} is of a training of {one_line(facts.get('family', 'another kind'), 60)}, not of "
             f"{run.settings.family}; give another output_dir"
         )
     if run.task.inert:
@@ -173,8 +177,8 @@ def _check_same_optimiser(run: TrainingRun, before: Mapping[str, Any], checkpoin
     now = run.settings.optimiser.name
     if was is not None and was != now:
         raise ConfigError(
-            f"{checkpoint} was made with optimiser.name: {was}, whose state {now} cannot take; set it as it "
-            "was, or give another output_dir"
+            f"{checkpoint} was made with optimiser.name: {one_line(was, 60)}, whose state {now} cannot take; "
+            "set it as it was, or give another output_dir"
         )
 
 
@@ -199,31 +203,32 @@ def _checked(stored: StoredTensors, facts: Mapping[str, Any]) -> TrainingProgres
     """
     checkpoint = stored.checkpoint
     if type(facts.get("format", 1)) is not int:
-        raise damage(checkpoint, f"format in facts.json is {_short(facts['format'])}; expected a number")
+        raise damage(checkpoint, f"format in facts.json is {shown(facts['format'])}; expected a number")
     if facts.get("format", 1) > FORMAT:
         raise ConfigError(
-            f"{checkpoint} was written by a later version of mimic (format {facts['format']}, this one knows "
-            f"{FORMAT}); update mimic, or give another output_dir"
+            f"{checkpoint} was written by a later version of mimic (format {shown(facts['format'])}, this "
+            f"one knows {FORMAT}); update mimic, or give another output_dir"
         )
     for name in ("progress", "settings"):
         if not isinstance(facts.get(name), dict):
-            raise damage(checkpoint, f"{name} in facts.json is {_short(facts.get(name))}; expected an object")
+            raise damage(checkpoint, f"{name} in facts.json is {shown(facts.get(name))}; expected an object")
     for name in ("scaler", "validation", "tensors"):
         if facts.get(name) is not None and not isinstance(facts[name], dict):
-            raise damage(checkpoint, f"{name} in facts.json is {_short(facts[name])}; expected an object")
+            raise damage(checkpoint, f"{name} in facts.json is {shown(facts[name])}; expected an object")
+    _check_scaler(checkpoint, facts.get("scaler") or {})
     attempts = (facts.get("validation") or {}).get("attempts", 0)
     if type(attempts) is not int:
-        raise damage(checkpoint, f"validation.attempts in facts.json is {_short(attempts)}; not a number")
+        raise damage(checkpoint, f"validation.attempts in facts.json is {shown(attempts)}; not a number")
     validation = facts["settings"].get("validation", {})
     if not isinstance(validation, dict):
         raise damage(
-            checkpoint, f"settings.validation in facts.json is {_short(validation)}; expected an object"
+            checkpoint, f"settings.validation in facts.json is {shown(validation)}; expected an object"
         )
     # Checkpoints of before have no numbers.
     for group, number in (facts.get("tensors") or {}).items():
         found = len(stored.groups.get(group, {}))
         if found != number:
-            raise damage(checkpoint, f"{group}.safetensors has {found} tensors of {_short(number)}")
+            raise damage(checkpoint, f"{group}.safetensors has {found} tensors of {shown(number)}")
     progress = _progress(checkpoint, facts["progress"])
     if progress.step != step_of(checkpoint):
         raise damage(checkpoint, f"it holds step {progress.step}, which is not what its name says")
@@ -246,16 +251,36 @@ def _progress(checkpoint: Path, content: Mapping[str, Any]) -> TrainingProgress:
     for name in names:
         if type(content.get(name)) is not int:
             raise damage(
-                checkpoint, f"progress.{name} in facts.json is {_short(content.get(name))}; expected a number"
+                checkpoint, f"progress.{name} in facts.json is {shown(content.get(name))}; expected a number"
             )
+    if not 0 <= content["skipped_in_row"] <= content["skipped"] <= content["step"]:
+        raise damage(
+            checkpoint,
+            f"progress.skipped in facts.json is {shown(content['skipped'])}, of these in a row "
+            f"{shown(content['skipped_in_row'])}, of {shown(content['step'])} steps",
+        )
     best = content.get("best")
-    is_best = isinstance(best, dict) and (
-        not best
-        or (type(best.get("step")) is int and isinstance(best.get("value"), int | float) and len(best) == 2)
-    )
-    if not is_best:
-        raise damage(checkpoint, f"progress.best in facts.json is {_short(best)}; expected step and value")
+    if not isinstance(best, dict) or not (best == {} or _is_best(best, content["step"])):
+        raise damage(checkpoint, f"progress.best in facts.json is {shown(best)}; expected step and value")
     return TrainingProgress(best=dict(content["best"]), **{name: content[name] for name in names})
+
+
+def _is_best(best: Mapping[str, Any], step: int) -> bool:
+    """Whether facts of the best validation are those of a step up to this one."""
+    own: Any = best.get("step")
+    value: Any = best.get("value")
+    is_step = type(own) is int and 0 <= own <= step
+    return is_step and type(value) in (int, float) and abs(value) < _LARGEST and len(best) == 2
+
+
+def _check_scaler(checkpoint: Path, content: Mapping[str, Any]) -> None:
+    """Raise `StateError` unless facts are those of torch's `GradScaler`; a disabled one has none."""
+    for name in _SCALER if content else ():
+        value: Any = content.get(name)
+        if type(value) not in (int, float) or not 0 <= value < _LARGEST:
+            raise damage(
+                checkpoint, f"scaler.{one_line(name)} in facts.json is {shown(value)}; expected a number"
+            )
 
 
 def _check_optimiser(stored: StoredTensors, *, has_stepped: bool) -> None:
@@ -298,7 +323,7 @@ def _report_changes(run: TrainingRun, before: Mapping[str, Any]) -> None:
     best_by = before.get("validation", {}).get("best_by", settings.validation.best_by)
     if run.progress.best and best_by != settings.validation.best_by:
         run.say(
-            f"the best checkpoint so far was chosen by {best_by}; the choice by "
+            f"the best checkpoint so far was chosen by {one_line(best_by, 60)}; the choice by "
             f"{settings.validation.best_by} starts anew"
         )
         run.progress.best = {}
@@ -311,7 +336,7 @@ def _rate(settings: Mapping[str, Any], step: int) -> Any:
         return rate_of(
             schedule, float(settings["optimiser"]["learning_rate"]), int(settings["max_steps"]), step
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
 
 
@@ -324,13 +349,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             lines += differences(old, new, f"{prefix}{name}.")
         elif old != new and name in before and prefix + name not in ("output_dir", "max_steps", "resume"):
-            lines.append(f"{prefix}{name}: {old} → {new}")
+            lines.append(f"{one_line(prefix + name)}: {one_line(old)} → {one_line(new)}")
     return lines
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else f"{text[:57]}..."
 
 
 def _move(folder: Path, to: Path) -> None:

@@ -20,6 +20,8 @@ from mimic.training.trackers import Tracker
 from mimic.video import probe, read_frames
 
 LOG_FILE = "log.jsonl"
+_MOST_STEPS = 10**12
+_LARGEST = 1e300  # whole numbers in JSON may be larger than any float
 CLIP = "validation clip"
 """Name under which TensorBoard has the validation videos."""
 
@@ -202,25 +204,54 @@ def cut_log(path: Path, step: int) -> dict[str, Any]:
     if not path.is_file():
         raise StateError(f"{path} is no file, so the log cannot go on in it; move it away")
     lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith(b"\n") and 0 <= _step_of(line) <= step]
-    last = json.loads(kept[-1]) if kept else {}
-    if kept:
-        kept[-1] = _encoded(last)
-    if kept != lines:
+    read = [(line, _content(line)) for line in lines if line.endswith(b"\n")]
+    kept = [(line, content) for line, content in read if content is not None and content["step"] <= step]
+    last = kept[-1][1] if kept else {}
+    encoded = [line for line, _ in kept[:-1]] + [_encoded(last) for _ in kept[-1:]]
+    if encoded != lines:
         with whole_file(path) as beside:
-            beside.write_bytes(b"".join(kept))
+            beside.write_bytes(b"".join(encoded))
     return last
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a log, without those that are damaged; none if there is no log.
+
+    Each has a `step`; a loss, and figures of validation and of levels, are finite numbers or left out.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if not path.is_file():
+        return []
+    found = (_content(line) for line in path.read_bytes().splitlines())
+    return [{name: _sound(value) for name, value in line.items()} for line in found if line is not None]
 
 
 def _encoded(line: Mapping[str, Any]) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def _step_of(line: bytes) -> int:
+def _content(line: bytes) -> dict[str, Any] | None:
+    """What a line of the log holds; None if it is damaged."""
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return -1
+        content = json.loads(line)
+        step = content["step"]
+        json.dumps(content)  # what is too deep for that is nothing that was written here
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return content if type(step) is int and 0 <= step < _MOST_STEPS else None
+
+
+def _sound(value: Any) -> Any:
+    """A value of a line without numbers that no figure has; texts stay, as reasons why there are none."""
+    if isinstance(value, dict):
+        return {name: own for name, own in value.items() if isinstance(own, str) or _is_figure(own)}
+    return value if isinstance(value, str) or _is_figure(value) else None
+
+
+def _is_figure(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < _LARGEST  # type: ignore[arg-type]
 
 
 def _curves(folder: Path, step: int, say: Callable[[str], None]) -> Any:

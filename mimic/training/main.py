@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic.config.loading import Config, ConfigError, build, check_kind, read_yaml
+from pose.text import shown
 
 OTHER_TRAINERS = {
     "mini_vae": "mimic.miniature.train_vae:TRAINER",
@@ -46,9 +47,9 @@ def _trainer(content: dict[str, Any], config: Path) -> tuple[Any, Callable[[Any,
     if "family" in content:
         return _family_settings(content, config), _train_family
     name = content.pop("trainer", None)
-    if name not in OTHER_TRAINERS:
+    if not isinstance(name, str) or name not in OTHER_TRAINERS:
         raise ConfigError(
-            f"{config}: trainer is {name!r}; use {' or '.join(OTHER_TRAINERS)}, or "
+            f"{config}: trainer is {shown(name)}; use {' or '.join(OTHER_TRAINERS)}, or "
             "`family: mimicmotion` instead"
         )
     trainer = trainer_named(name)
@@ -71,9 +72,8 @@ def _family_settings(content: dict[str, Any], config: Path) -> Any:
         raise ConfigError(f"{config}: has both family and trainer; leave one out")
     settings = build(TrainSettings, content, config)
     if settings.family not in trained_families():
-        raise ConfigError(
-            f"{config}: family is {settings.family!r}; those that train are {', '.join(trained_families())}"
-        )
+        known = ", ".join(trained_families())
+        raise ConfigError(f"{config}: family is {shown(settings.family)}; those that train are {known}")
     build(load_task(settings.family).Settings, settings.objective, f"{config}, in objective")
     return settings
 

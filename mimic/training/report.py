@@ -6,7 +6,6 @@ by `report.html.jinja`, which escapes everything that it is given.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mimic.files import whole_file
 from mimic.metrics.meanings import MEANINGS, Meaning
-from mimic.training.logs import LOG_FILE
+from mimic.training.logs import LOG_FILE, read_log
 
 REPORT_FILE = "report.html"
 _WIDTH, _HEIGHT, _MARGIN = 640, 160, 8
@@ -39,15 +38,15 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
     Raises:
         OSError: it cannot be written.
     """
-    lines = _lines(folder)
+    lines = read_log(folder / LOG_FILE)
     validated = _validated(lines)
     if not validated:
         return None
     shown = shown_steps(validated, best_step)
-    curves = [_curve("training loss", _means([(line["step"], line.get("loss")) for line in lines]))]
+    curves = [_curve("training loss", _means([(line["step"], _number(line.get("loss"))) for line in lines]))]
     by_level = [(line["step"], line["levels"]) for line in lines if isinstance(line.get("levels"), dict)]
     for name in dict.fromkeys(name for _, figures in by_level for name in figures):
-        points = [(step, figures[name]) for step, figures in by_level if name in figures]
+        points = [(s, f[name]) for s, f in by_level if isinstance(f.get(name), int | float)]
         curves.append(_curve(f"training {name}", _means(points)))
     for name in dict.fromkeys(name for figures in validated.values() for name in figures):
         curves.append(_curve(name, [(s, f[name]) for s, f in validated.items() if name in f]))
@@ -70,6 +69,10 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
     return folder / REPORT_FILE
 
 
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) else None
+
+
 def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -83,19 +86,15 @@ def _environment() -> Environment:
 
 def validations(folder: Path, *, last_step: int) -> dict[int, dict[str, float]]:
     """Return the metrics of each validated step in a training's log, up to a step."""
-    return {step: found for step, found in _validated(_lines(folder)).items() if step <= last_step}
-
-
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    path = folder / LOG_FILE
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-    )
+    validated = _validated(read_log(folder / LOG_FILE))
+    return {step: found for step, found in validated.items() if step <= last_step}
 
 
 def _validated(lines: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
     return {
-        int(line["step"]): line["validation"]
+        line["step"]: {
+            name: value for name, value in line["validation"].items() if not isinstance(value, str)
+        }
         for line in lines
         if isinstance(line.get("validation"), dict) and "failed" not in line["validation"]
     }

@@ -20,13 +20,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from mimic.files import FileInUseError, whole_folder
-from mimic.training.state import write_facts
+from mimic.training.state import HASHES, write_facts
+from mimic.weights.sources import sha256
 
 PATIENCE_S = 60.0
 """How long the rename of a checkpoint that is refused is tried again, in the background."""
@@ -106,7 +107,7 @@ class CheckpointWriter(StorageWriter):
         suffix = "" if count == 1 else f"-{number + 1:05d}-of-{count:05d}"
         groups: dict[str, dict[str, Tensor]] = {}
         offsets: dict[str, dict[str, Any]] = {}
-        results = []
+        sizes: list[tuple[MetadataIndex, int, str]] = []
         for item in plan.items:
             group, name = item.index.fqn.split(".", 1)
             tensor = planner.resolve_data(item)
@@ -116,22 +117,24 @@ class CheckpointWriter(StorageWriter):
             whole, chunk = item.tensor_data.size, item.tensor_data.chunk
             if chunk.sizes != whole:
                 offsets.setdefault(group, {})[name] = {"shape": list(whole), "offset": list(chunk.offsets)}
-            results.append(WriteResult(item.index, tensor.nbytes, f"{group}{suffix}.safetensors"))
+            sizes.append((item.index, tensor.nbytes, f"{group}{suffix}.safetensors"))
+        hashes: dict[str, str] = {}
         for group, tensors in groups.items():
             file = Path(folder) / f"{group}{suffix}.safetensors"
             header = {OFFSETS: json.dumps(offsets[group])} if group in offsets else None
             save_file(tensors, file, metadata=header)
             with open(file, "rb+") as written:
                 os.fsync(written.fileno())
+            hashes[file.name] = sha256(file)
         done: Future[list[WriteResult]] = Future()
-        done.set_result(results)
+        done.set_result([WriteResult(index, size, (name, hashes[name])) for index, size, name in sizes])
         return done
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """Write the facts and give the folder its name."""
         assert self._beside is not None
-        files = sorted({result.storage_data for own in results for result in own})
-        write_facts(self._beside, {**self._facts, "files": files})
+        hashes = dict(sorted(result.storage_data for own in results for result in own))
+        write_facts(self._beside, {**self._facts, "files": list(hashes), HASHES: hashes})
         if self._add is not None:
             self._add(self._beside)
         self._open.close()

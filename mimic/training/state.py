@@ -17,10 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mimic.files import replace, whole_file, whole_folder
+from mimic.weights.strict import DAMAGED_SAFETENSORS
+from pose.text import one_line, shown
 
 _NAME = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
 """Of the folders that are the trainer's; all others, whatever their names begin with, are the user's."""
 _FACTS = "facts.json"
+HASHES = "hashes"
+"""Key of the facts: the SHA-256 of each file of tensors by its name. Earlier formats have none."""
 
 
 class StateError(OSError):
@@ -107,8 +111,8 @@ def load_state(checkpoint: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str
     for file in sorted(checkpoint.glob("*.safetensors")):
         try:
             tensors[file.stem] = load_file(file)
-        except (OSError, SafetensorError, ValueError) as error:
-            raise damage(checkpoint, f"{file.name} cannot be read ({error})") from error
+        except (OSError, *DAMAGED_SAFETENSORS) as error:
+            raise damage(checkpoint, f"{file.name} cannot be read ({one_line(error)})") from error
     missing = [group for group in facts.get("groups", []) if group not in tensors]
     if missing:
         raise damage(checkpoint, f"{missing[0]}.safetensors is missing")
@@ -126,16 +130,19 @@ def load_facts(checkpoint: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise damage(checkpoint, f"{_FACTS} is missing") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise damage(checkpoint, f"{_FACTS} cannot be read ({error})") from error
+        raise damage(checkpoint, f"{_FACTS} cannot be read ({one_line(error)})") from error
     if not isinstance(facts, dict):
         raise damage(checkpoint, f"{_FACTS} holds no JSON object")
     step = facts.get("step")
     if type(step) is not int or step < 0:
-        raise damage(checkpoint, f"step in {_FACTS} is {step!r}; expected a number of steps")
+        raise damage(checkpoint, f"step in {_FACTS} is {shown(step)}; expected a number of steps")
     for name in ("groups", "files"):
         names = facts.get(name, [])
         if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
-            raise damage(checkpoint, f"{name} in {_FACTS} is {names!r}; expected a list of names")
+            raise damage(checkpoint, f"{name} in {_FACTS} is {shown(names)}; expected a list of names")
+    hashes = facts.get(HASHES, {})
+    if not isinstance(hashes, dict) or not all(isinstance(each, str) for each in hashes.values()):
+        raise damage(checkpoint, f"{HASHES} in {_FACTS} is {shown(hashes)}; expected a hash for each file")
     return facts
 
 

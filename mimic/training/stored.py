@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
@@ -33,7 +33,10 @@ from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
 from mimic.training.shards import OFFSETS, ignore_single_process, reasons
-from mimic.training.state import damage
+from mimic.training.state import HASHES, StateError, damage
+from mimic.weights.sources import sha256
+from mimic.weights.strict import DAMAGED_SAFETENSORS, is_finite
+from pose.text import one_line
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 """End of the name of a file that one of several processes wrote."""
@@ -105,7 +108,8 @@ def stored_tensors(checkpoint: Path, facts: Mapping[str, Any]) -> StoredTensors:
         facts: of it, as `load_facts` returns them.
 
     Raises:
-        StateError: a file, or a part of a tensor, is missing or cannot be read.
+        StateError: a file, or a part of a tensor, is missing, cannot be read, is not as it was written, or
+            has values that are not finite.
     """
     groups: dict[str, dict[str, TensorStorageMetadata]] = {}
     places: dict[MetadataIndex, str] = {}
@@ -113,7 +117,9 @@ def stored_tensors(checkpoint: Path, facts: Mapping[str, Any]) -> StoredTensors:
     # Earlier formats name no files: one for each group.
     for file in facts.get("files", there):
         if file not in there:
-            raise damage(checkpoint, f"{file} is missing")
+            raise damage(checkpoint, f"{one_line(file)} is missing")
+        if HASHES in facts and facts[HASHES].get(file) != _hash(checkpoint, file):
+            raise damage(checkpoint, f"{file} is not as it was written")
         group = _SHARD.sub("", file.removesuffix(".safetensors"))
         own = groups.setdefault(group, {})
         try:
@@ -128,16 +134,32 @@ def stored_tensors(checkpoint: Path, facts: Mapping[str, Any]) -> StoredTensors:
                     known = own.setdefault(name, TensorStorageMetadata(properties, whole, []))
                     known.chunks.append(ChunkStorageMetadata(offset, sizes))
                     places[MetadataIndex(f"{group}.{name}", offset)] = file
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise damage(checkpoint, f"{file} cannot be read ({error})") from error
+                    if not is_finite(opened.get_tensor(name)):
+                        raise damage(checkpoint, f"{one_line(name)} in {file} has NaN or infinite values")
+        except StateError:
+            raise
+        except (OSError, *DAMAGED_SAFETENSORS) as error:
+            raise damage(checkpoint, f"{file} cannot be read ({one_line(error)})") from error
     for group in facts.get("groups", []):
         if group not in groups:
-            raise damage(checkpoint, f"{group}.safetensors is missing")
+            raise damage(checkpoint, f"{one_line(group)}.safetensors is missing")
     for group, tensors in groups.items():
         for name, known in tensors.items():
             if sum(math.prod(chunk.sizes) for chunk in known.chunks) != math.prod(known.size):
-                raise damage(checkpoint, f"parts of {name} in {group} are missing")
+                raise damage(checkpoint, f"parts of {one_line(name)} in {group} are missing")
     return StoredTensors(checkpoint, groups, places)
+
+
+def _hash(checkpoint: Path, file: str) -> str:
+    """SHA-256 of a file of a checkpoint.
+
+    Raises:
+        StateError: it cannot be read.
+    """
+    try:
+        return sha256(checkpoint / file)
+    except OSError as error:
+        raise damage(checkpoint, f"{file} cannot be read ({one_line(error)})") from error
 
 
 class _CheckpointReader(StorageReader):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from anyio.to_thread import run_sync
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -24,6 +24,7 @@ from mimic.devices import chosen_device
 from mimic.families.registry import load_pipeline
 from mimic.files import ASSETS
 from mimic.generation.live import LiveCharacter, LiveStream, Shown
+from mimic.video.images import BROKEN
 
 MODEL = "bundled:mini"
 CHARACTER = ASSETS / "demo" / "reference.png"
@@ -156,7 +157,9 @@ def _decoded(body: bytes, limit: int) -> Picture:
                     "side are taken"
                 )
             return np.asarray(picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except LiveError:
+        raise
+    except BROKEN as error:
         raise LiveError("this is no picture that can be read; use JPEG, PNG or WebP") from error
 
 

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimic.ui.errors import StudioError
+from pose.text import one_line
 
 log = logging.getLogger("mimic")
 
 VIDEO, REPORT, RECIPE, POSES = "result.mp4", "result.json", "result.yaml", "result.npz"
 UPLOADS = ".uploads"
 """Folder of uploads, in the folder of results."""
+_MOST_SENTENCES = 8
+_DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a report raises that is missing, damaged or another program's."""
 _NUMBERED = re.compile(r"(\d{4,})_")
 
 
@@ -54,11 +58,12 @@ class Result:
         try:
             report = json.loads((self.folder / REPORT).read_text(encoding="utf-8"))
             output = report["output"]
-            verdict = (report.get("verdict") or {}).get("sentences", [])
-            size = f"{output['width']}x{output['height']}"
-            said = f"{output['num_frames']} frames of {size}, {report['seconds']:.0f} s."
+            sentences = (report.get("verdict") or {}).get("sentences", [])
+            verdict = [one_line(each) for each in sentences[:_MOST_SENTENCES]]
+            num_frames, width, height = (int(output[name]) for name in ("num_frames", "width", "height"))
+            said = f"{num_frames} frames of {width}x{height}, {report['seconds']:.0f} s."
             return " ".join([said, *(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in verdict)])
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except _DAMAGED as error:
             raise StudioError(f"the report of {self.name} is missing or damaged ({REPORT})") from error
 
 

@@ -13,6 +13,7 @@ import av
 import av.error
 import av.filter
 
+from pose.text import one_line
 from pose.video import VideoError
 from pose.video.film import Film, open_film
 
@@ -155,7 +156,7 @@ def check_audio(
         for frame in track.frames():
             num_samples += frame.samples
     except (VideoError, av.error.FFmpegError, ValueError) as error:
-        return SoundCheck(False, f"its sound cannot be decoded ({error})")
+        return SoundCheck(False, f"its sound cannot be decoded ({one_line(error)})")
     if num_samples == 0:
         return SoundCheck(False, "its sound track has no samples in the stretch that is used")
     return SoundCheck(True, missing_of(track))

@@ -9,6 +9,8 @@ import logging
 import numpy as np
 from PIL import Image, ImageCms
 
+from pose.text import one_line
+
 log = logging.getLogger("mimic")
 
 # Profiles that move no colour by more than this are sRGB in other words, levels of 255.
@@ -55,7 +57,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         sample = _sample(mode)
         shown = ImageCms.applyTransform(sample, transform)
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
-        log.warning(f"a picture's colour profile is left aside, since it cannot be read ({error})")
+        log.warning(f"a picture's colour profile is left aside, since it cannot be read ({one_line(error)})")
         return None
     assert shown is not None
     moved = np.abs(np.asarray(shown, np.int16) - np.asarray(sample.convert("RGB"), np.int16)).max()

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from mimic.files import whole_file
 from mimic.video.colour import to_srgb
+from pose.text import one_line
 from pose.video.shown import over_white
 from pose.video.source import MAX_PIXELS, MAX_SIDE, why_no_file
 
@@ -89,7 +90,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     except PictureError:
         raise
     except BROKEN as error:
-        raise PictureError(f"{path} cannot be read as a picture: {error}") from error
+        raise PictureError(f"{path} cannot be read as a picture: {one_line(error)}") from error
 
 
 def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> Path:
@@ -132,7 +133,7 @@ def _from_pil(image: Image.Image, name: str) -> NDArray[np.uint8]:
         image = ImageOps.exif_transpose(image)
         image.load()
     except BROKEN as error:
-        raise PictureError(f"{name} cannot be read as a picture: {error}") from error
+        raise PictureError(f"{name} cannot be read as a picture: {one_line(error)}") from error
     check_picture_size(image.height, image.width, name)  # an icon has the size of the picture inside
     if image.mode.startswith("I;16") or image.mode == "I":
         return _from_integers(np.asarray(image), image)
@@ -209,14 +210,14 @@ def _float_tiff(path: Path) -> NDArray[Any] | None:
         head = file.read(8)
         if head[:4] not in (b"II*\0", b"MM\0*"):
             return None
-        tags = TiffImagePlugin.ImageFileDirectory_v2(head)
-        file.seek(tags.next)
         try:
+            tags = TiffImagePlugin.ImageFileDirectory_v2(head)
+            file.seek(tags.next)
             tags.load(file)
             width, height = (
                 int(tags[tag]) for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH)
             )
-        except (KeyError, TypeError, ValueError, OSError, struct.error):
+        except BROKEN:
             return None
     check_picture_size(height, width, str(path))  # before all of it is decoded
     with _quiet_opencv():  # what is wrong is said by us

@@ -10,6 +10,7 @@ import av.error
 from PIL import Image
 
 from mimic.video.images import BROKEN
+from pose.text import one_line
 from pose.video import VideoError
 from pose.video.film import Film, open_film
 from pose.video.source import why_no_file
@@ -53,7 +54,9 @@ def kind_of(path: str | os.PathLike[str]) -> Kind:
                 raise VideoError("nothing in it can be decoded")
             is_still = isinstance(film, Film) and film.container.format.name.endswith(_ONE_FRAME_FORMATS)
     except (VideoError, av.error.FFmpegError) as error:
-        raise VideoError(f"{path} is neither a picture nor a video that can be read ({error})") from error
+        raise VideoError(
+            f"{path} is neither a picture nor a video that can be read ({one_line(error, 400)})"
+        ) from error
     return "picture" if is_still else "video"
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mimic.weights.strict import Mismatch, State, WeightsError, read_state
+from pose.text import one_line
 
 DOWN, UP, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 """Suffixes that follow a layer's name in a key."""
@@ -164,10 +165,11 @@ def places_of(networks: Mapping[str, nn.Module]) -> State:
 
 def _faults(layer: str, down: Tensor, up: Tensor, alpha: Tensor) -> list[str]:
     """Describe what is wrong with the tensors of one layer."""
+    layer = one_line(layer)
     if down.ndim < 2 or up.ndim < 2 or 0 in (*down.shape, *up.shape):
         return [
-            f"{layer}{DOWN} is {list(down.shape)} and {layer}{UP} is {list(up.shape)}; expected "
-            "rank x inputs and outputs x rank"
+            f"{layer}{DOWN} is {one_line(list(down.shape))} and {layer}{UP} is {one_line(list(up.shape))}; "
+            "expected rank x inputs and outputs x rank"
         ]
     faults = []
     if up.shape[1] != down.shape[0]:

@@ -7,11 +7,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mimic.weights.strict import WeightsError
+from mimic.weights.strict import DAMAGED_SAFETENSORS, WeightsError
+from pose.text import one_line
 
 _LENGTH_BYTES = 8
 
@@ -37,8 +38,8 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, str]:
     try:
         with safe_open(str(path), framework="pt") as file:
             return dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged ({error}).") from error
+    except DAMAGED_SAFETENSORS as error:
+        raise WeightsError(f"{path} is damaged ({one_line(error)}).") from error
 
 
 def _sort_metadata(path: Path) -> None:

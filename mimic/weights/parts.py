@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 
 from mimic.weights.sources import SourceError, VariantError, fetch_hint, shared_weights
 from mimic.weights.strict import State, WeightsError, check_loading_info, load_strictly, read_state
+from pose.text import one_line, shown
 
 Names = tuple[str, str]
 """Usual file names of a library, for safetensors and for `torch.save`."""
@@ -267,7 +268,9 @@ def _class_of(entry: list[Any], index: Path) -> type | None:
     if entry == [None, None]:
         return None
     if len(entry) != 2 or not all(isinstance(name, str) for name in entry):
-        raise SourceError(f"{index} has the entry {entry!r}; expected a library and the name of a class.")
+        raise SourceError(
+            f"{index} has the entry {shown(entry)}; expected a library and the name of a class."
+        )
     library, name = entry
     # A name in a file imports nothing; modules of families that were registered are there already.
     if library not in _LIBRARIES | set(sys.modules):
@@ -290,7 +293,7 @@ def explained(path: Path) -> Iterator[None]:
     except Exception as error:  # a config of wrong values raises whatever the first sum with them raises
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise SourceError(
-            f"{path} cannot be used: {reason}. Copy it again from where the model came from."
+            f"{path} cannot be used: {one_line(reason)}. Copy it again from where the model came from."
         ) from error
 
 
@@ -344,7 +347,9 @@ def _shards(index: Path) -> list[str]:
     names = sorted({str(name) for name in places.values()})
     outside = [name for name in names if Path(name).name != name]
     if outside:
-        raise SourceError(f"{index} lists {outside[0]}, which is not in its folder; the index is refused.")
+        raise SourceError(
+            f"{index} lists {one_line(outside[0])}, which is not in its folder; the index is refused."
+        )
     return names
 
 
@@ -359,7 +364,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path} is not valid JSON ({error}). Copy it again.") from error
+        raise SourceError(f"{path} is not valid JSON ({one_line(error)}). Copy it again.") from error
     if not isinstance(content, dict):
         raise SourceError(f"{path} holds a {type(content).__name__}; expected a JSON object.")
     return content

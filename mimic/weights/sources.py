@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimic.files import ASSETS, local_path
+from pose.text import one_line
 from pose.video.source import why_no_file
 
 SVD = "stabilityai/stable-video-diffusion-img2vid-xt-1-1"
@@ -316,11 +317,11 @@ def shared_weights(part: Path) -> Path | None:
     try:
         stated = json.loads(note.read_text(encoding="utf-8"))
         name, expected = str(stated["weights"]), str(stated["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SourceError(f"{note} does not name shared weights. Install mimic-motion again.") from error
     path = (ASSETS / name).resolve()
     if not path.is_relative_to(ASSETS.resolve()):
-        raise SourceError(f"{note} names {name}, which is not in this package; it is refused.")
+        raise SourceError(f"{note} names {one_line(name)}, which is not in this package; it is refused.")
     if not path.is_file() or sha256(path) != expected:
         raise SourceError(
             f"the weights of {part} are those of bundled:{Path(name).parent.as_posix()}, whose file "

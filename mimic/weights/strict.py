@@ -17,13 +17,18 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mimic.weights.sources import fetch_hint
+from pose.text import one_line
 
 State = dict[str, Tensor]
-# What torch raises for a damaged file of its own.
-_DAMAGED = (
-    *(RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OSError),
-    struct.error,
+DAMAGED_SAFETENSORS = (
+    *(SafetensorError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError),
 )
+"""What safetensors and torch raise for a damaged file, and for kinds and shapes that torch does not have."""
+DAMAGED_TORCH = (
+    *(RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OSError),
+    *(ArithmeticError, MemoryError, struct.error),
+)
+"""What torch raises for a damaged file of its own."""
 
 _LISTED = 20
 _log = logging.getLogger("mimic")
@@ -53,7 +58,8 @@ class Mismatch:
         ):
             if keys:
                 more = f"\n    … and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
-                parts.append(f"  {name} ({len(keys)}):\n    " + "\n    ".join(keys[:_LISTED]) + more)
+                listed = "\n    ".join(one_line(key) for key in keys[:_LISTED])
+                parts.append(f"  {name} ({len(keys)}):\n    {listed}{more}")
         return "\n".join(parts)
 
 
@@ -97,14 +103,14 @@ def read_state(path: str | Path, *, dtype: torch.dtype | None = None) -> State:
             content = content[wrapper]
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}; expected a dict from key to tensor.")
-    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    others = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
-        raise WeightsError(f"{path} holds entries that are no tensors: {', '.join(others[:_LISTED])}.")
-    nameless = [str(key) for key in content if not isinstance(key, str)]
+        raise WeightsError(f"{path} holds entries that are no tensors: {_some(others)}.")
+    nameless = [key for key in content if not isinstance(key, str)]
     if nameless:
         raise WeightsError(
-            f"{path} holds tensors whose keys are no names: {', '.join(nameless[:_LISTED])}; expected names "
-            "such as unet.conv_in.weight."
+            f"{path} holds tensors whose keys are no names: {_some(nameless)}; expected names such as "
+            " unet.conv_in.weight."
         )
     unusable = [
         key
@@ -114,9 +120,9 @@ def read_state(path: str | Path, *, dtype: torch.dtype | None = None) -> State:
     if unusable:
         raise WeightsError(
             f"{path} holds sparse or quantised tensors, or tensors without values: "
-            f"{', '.join(unusable[:_LISTED])}. Save them dense, in floating point."
+            f"{_some(unusable)}. Save them dense, in floating point."
         )
-    broken = [key for key, tensor in content.items() if not _is_finite(tensor)]
+    broken = [key for key, tensor in content.items() if not is_finite(tensor)]
     if broken:
         raise WeightsError(
             f"{path} holds NaN or infinite values in {_some(broken)}. "
@@ -142,7 +148,10 @@ def without_prefixes(state: Mapping[str, Tensor], *prefixes: str, source: object
     changed = [key for key, name in renamed.items() if name != key]
     if len(set(renamed.values())) < len(state):
         twice = next(key for key in changed if list(renamed.values()).count(renamed[key]) > 1)
-        raise WeightsError(f"{source} holds {renamed[twice]} twice, once as {twice}; keep one of the two.")
+        raise WeightsError(
+            f"{source} holds {one_line(renamed[twice])} twice, once as {one_line(twice)}; keep one of the "
+            "two."
+        )
     if changed:
         _log.info(
             "%s: removed %s from %d of %d keys", source, " and ".join(prefixes), len(changed), len(state)
@@ -150,10 +159,10 @@ def without_prefixes(state: Mapping[str, Tensor], *prefixes: str, source: object
     return {renamed[key]: tensor for key, tensor in state.items()}
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
     """Return whether a tensor holds neither NaN nor infinity; both show in its minimum or maximum."""
     if tensor.is_complex():
-        return _is_finite(torch.view_as_real(tensor.resolve_conj()))
+        return is_finite(torch.view_as_real(tensor.resolve_conj()))
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return True
     # Of numbers of 8 bits, torch computes no extremes.
@@ -180,19 +189,19 @@ def _fits(tensor: Tensor, dtype: torch.dtype | None) -> bool:
     return max(abs(float(extreme)) for extreme in torch.aminmax(tensor)) <= torch.finfo(dtype).max
 
 
-def _some(keys: list[str]) -> str:
+def _some(keys: list[Any]) -> str:
     more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
-    return f"{', '.join(keys[:_LISTED])}{more}"
+    return f"{', '.join(one_line(key, 100) for key in keys[:_LISTED])}{more}"
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
+    except DAMAGED_SAFETENSORS as error:
         raise WeightsError(
-            f"{path} is not a whole safetensors file ({error}); it has {path.stat().st_size} bytes. "
-            f"{_again(path)}"
+            f"{path} is not a whole safetensors file ({one_line(error)}); it has {path.stat().st_size} "
+            f"bytes. {_again(path)}"
         ) from error
 
 
@@ -214,7 +223,7 @@ def _read_torch(path: Path) -> Any:
             f"{path} is refused: it holds Python objects other than tensors, or is no checkpoint at all. "
             "Such files can run code when loaded; if you trust it, convert it to safetensors."
         ) from error
-    except _DAMAGED as error:
+    except DAMAGED_TORCH as error:
         raise WeightsError(
             f"{path} is not a whole checkpoint that torch can read; it has {path.stat().st_size} bytes. "
             f"{_again(path)}"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pose.formats.json_file import own_facts, positive_int, triples, write_json
 from pose.skeletons import COCO_INDEX, LEFT_SHOULDER, NECK, RIGHT_SHOULDER, VISIBLE_ABOVE
+from pose.text import shown
 from pose.tracking import stack_people
 from pose.types import FORMAT_NAME, FORMAT_VERSION, NUM_POINTS, PoseError, PoseSequence
 
@@ -58,7 +59,7 @@ def read_coco(
     for number, annotation in enumerate(annotations):
         image = annotation.get("image_id")
         if not isinstance(image, (int, str)) or image not in by_image:
-            raise PoseError(f"{path}, annotation {number}: there is no image with the id {image!r}")
+            raise PoseError(f"{path}, annotation {number}: there is no image with the id {shown(image)}")
         points, scores = _read_person(annotation, f"{path}, annotation {number}", is_labelled)
         if (scores > 0).any():
             by_image[image].append((points / (sizes[1], sizes[0]), scores))

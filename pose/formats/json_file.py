@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose.files import replace
+from pose.text import one_line, shown
 from pose.types import MAX_SIDE, PoseError
 
 _LARGEST = 1e300  # whole numbers in JSON may be larger than any float
@@ -33,7 +34,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise PoseError(f"{path} cannot be read as JSON: {error}") from error
+        raise PoseError(f"{path} cannot be read as JSON: {one_line(error)}") from error
 
 
 def own_facts(noted: Any) -> tuple[float, dict[str, Any]]:
@@ -98,6 +99,6 @@ def positive_int(value: Any, where: str) -> int:
     """
     is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
     if not is_whole or not 1 <= value <= MAX_SIDE:
-        found = "too large" if is_whole and value > MAX_SIDE else repr(value)
+        found = "too large" if is_whole and value > MAX_SIDE else shown(value)
         raise PoseError(f"{where} is {found}; expected a size in pixels, 1 to {MAX_SIDE}")
     return int(value)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pose.formats.json_file import whole_file
+from pose.text import one_line, shown
 from pose.types import FORMAT_NAME, FORMAT_VERSION, PoseError, PoseSequence
 
 
@@ -48,10 +49,10 @@ def read_npz(path: Path) -> PoseSequence:
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise PoseError(f"{path} is not a pose file written by `mimic pose`: {error}") from error
+        raise PoseError(f"{path} is not a pose file written by `mimic pose`: {one_line(error)}") from error
     if header["format"] != FORMAT_NAME:
         raise PoseError(f"{path} is not a pose file written by `mimic pose`")
     raise PoseError(
-        f"{path} has pose format {header['version']}; this release reads up to {FORMAT_VERSION}. "
+        f"{path} has pose format {shown(header['version'])}; this release reads up to {FORMAT_VERSION}. "
         "Update mimic."
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pose.formats.json_file import OWN_KEY, own_facts, positive_int, read_json, triples, write_json
 from pose.skeletons import BODY, FACE, FEET, LEFT_HAND, RIGHT_HAND, VISIBLE_ABOVE
+from pose.text import shown
 from pose.tracking import stack_people
 from pose.types import NUM_POINTS, PoseError, PoseSequence
 
@@ -65,8 +66,8 @@ def read_openpose(
         named = frame.get("canvas_height", size[0]), frame.get("canvas_width", size[1])
         if named != size:
             raise PoseError(
-                f"{path}, frame {number} is {named[1]}x{named[0]}, the first {size[1]}x{size[0]}; "
-                "frames of one clip have one size"
+                f"{path}, frame {number} is {shown(named[1])}x{shown(named[0])}, the first "
+                f"{size[1]}x{size[0]}; frames of one clip have one size"
             )
         read = [
             _read_person(person, f"{path}, frame {number}, person {i}") for i, person in enumerate(people)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pose.text import one_line
 from pose.types import PoseError
 from pose.video.film import ONE_FRAME_A_PACKET, Film, open_film
 from pose.video.probe import VideoInfo, probe
@@ -101,7 +102,9 @@ def _decoded(info: VideoInfo) -> Generator[Decoded, None, None]:
                 break
             except (av.error.FFmpegError, OSError, EOFError) as error:
                 if is_lenient:
-                    raise VideoError(f"{info.path} is damaged after {num_given} frames ({error})") from error
+                    raise VideoError(
+                        f"{info.path} is damaged after {num_given} frames ({one_line(error)})"
+                    ) from error
     if num_given == 0:
         raise VideoError(f"{info.path} holds no frame that can be decoded")
 
@@ -223,7 +226,7 @@ class VideoReader:
         try:
             self.info = probe(path)
         except VideoError as error:
-            raise PoseError(f"{self.path} cannot be read as a video: {error}") from error
+            raise PoseError(f"{self.path} cannot be read as a video: {one_line(error)}") from error
         self.fps: float = float(self.info.fps / stride)
         expected = -(-self.info.num_frames // stride)
         self.total: int | None = min(expected, max_frames or expected)

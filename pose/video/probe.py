@@ -14,6 +14,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
+from pose.text import one_line
 from pose.video.film import Film, open_film
 from pose.video.source import VideoError, check_size
 from pose.video.timing import RATE_TOLERANCE, Timing
@@ -121,7 +122,7 @@ def _first_frame(film: Film | AnimatedWebP) -> av.VideoFrame | None:
     with open_film(film.path) as again:
         first = next(again.frames(is_lenient=True), None)
     if first is None:
-        raise VideoError(f"{film.path} is damaged: its first frame cannot be decoded ({reason})")
+        raise VideoError(f"{film.path} is damaged: its first frame cannot be decoded ({one_line(reason)})")
     return first
 
 

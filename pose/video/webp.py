@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pose.text import one_line
 from pose.video.shown import upright_rgb
 from pose.video.source import VideoError, check_size
 from pose.video.timing import Timing
@@ -61,7 +62,7 @@ class AnimatedWebP:
             try:
                 animation = stack.enter_context(Image.open(self.path))
             except Image.DecompressionBombError as error:
-                raise VideoError(f"{self.path} is too large: {error}") from error
+                raise VideoError(f"{self.path} is too large: {one_line(error)}") from error
             check_size(animation.height, animation.width, self.path)
             for number, duration in enumerate(_durations_ms(self.path)):
                 animation.seek(number)

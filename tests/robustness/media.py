@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from mimic.video import kind_of, probe, read_frames, read_image
 from mimic.video.audio import check_audio
@@ -31,11 +32,13 @@ class Parser:
         make: writes whole samples, each a folder, below an empty one.
         read: reads a sample, whole or damaged, and asserts that what it takes for success is sound.
         num: how many damaged samples the suite reads.
+        refused: samples that are whole and end in an error.
     """
 
     make: Callable[[Path], None]
     read: Callable[[Path], Any]
     num: int = 60
+    refused: frozenset[str] = frozenset()
 
 
 def place(folder: Path, name: str) -> Path:
@@ -94,6 +97,13 @@ def pictures(folder: Path) -> None:
     picture.convert("P").save(place(folder, "palette") / "a.png", transparency=0)
     picture.convert("CMYK").save(place(folder, "cmyk") / "a.jpg")
     picture.save(place(folder, "packed") / "a.tif", compression="tiff_lzw")
+    texts = PngInfo()
+    texts.add_text("Title", "a picture")
+    texts.add_text("Comment", "of nothing " * 9, zip=True)
+    texts.add_itxt("Author", "nobody", lang="en", zip=True)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture.save(place(folder, "texts") / "a.png", pnginfo=texts, icc_profile=profile, exif=exif)
+    picture.save(place(folder, "profile") / "a.jpg", comment=b"a picture", icc_profile=profile)
 
 
 def read_picture(folder: Path) -> None:
@@ -131,7 +141,7 @@ def read_poses(folder: Path) -> None:
 def adjustments(folder: Path) -> None:
     keyframes = [
         {"frame": 0, "points": {"left_wrist": [0.1, 0]}},
-        {"time": 0.05, "points": {"head": [0, 0.1]}},
+        {"seconds": 0.05, "points": {"head": [0, 0.1]}},
     ]
     content = {
         "scale": 1.1,

@@ -6,6 +6,9 @@ import copy
 import io
 import json
 import shutil
+import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -20,11 +23,13 @@ _YAML = (
     "!!set {a}", "!!bool x", "!!int ''", "&a [*a]", "*nobody", "{<<: 3}", "{<<: [1, {a: 2}]}", "{[1, 2]: 3}",
     "{{a: 1}: 2}", "{null: 1}", "{1.5: 2}", "${nobody}", "${oc.env:MIMIC_NOBODY}", "${output_dir}", "${",
     "${oc.decode:'{'}", "0x_", "12:30:45", ".nan", "-.inf",
+    f"0x{'f' * 5000}", '"\\e[2J\\a"', f"'{'x' * 100_000}'",
     "'~nosuchuser/x'", '"\\x00"', "1e400", "2001-13-45", "[1, 2", "???",
 )  # fmt: skip
 _ODD: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2**31, 2**63, -(10**30), 10**400, 0.5, -0.0, 1e308,
-    float("nan"), float("inf"), "", " ", "x" * 300, "\ud800", "a\0b", "é\u2028\u202e",
+    float("nan"), float("inf"), "", " ", "x" * 300,
+    "x" * 100_000, "9" * 6000, "\x1b[2J\x07", "\n\r\x85", "\ud800", "a\0b", "é\u2028\u202e",
     "../../..", "/", "~nosuchuser", "nan", "1e5",
     [], {}, [[]], {"": {}}, [1, "a", None], [float("nan")], {"a": [1]}, _DEEP, _LONG,
 )  # fmt: skip
@@ -51,14 +56,18 @@ def _by_place(path: Path, rng: Random) -> str:
 
 
 def _by_bytes(path: Path, rng: Random) -> str:
-    content = bytearray(path.read_bytes())
-    names = []
+    content, names = _changed_bytes(path.read_bytes(), rng)
+    path.write_bytes(content)
+    return names
+
+
+def _changed_bytes(before: bytes, rng: Random) -> tuple[bytearray, str]:
+    content, names = bytearray(before), []
     for _ in range(rng.choice((1, 1, 2, 5, 20))):
         change = rng.choice(_BYTES)
         names.append(change.__name__[1:])
         content = change(content, rng) if content else bytearray(b"\0")
-    path.write_bytes(content)
-    return " ".join(names[:5])
+    return content, " ".join(names[:5])
 
 
 def _place(content: bytearray, rng: Random) -> int:
@@ -80,7 +89,7 @@ def _number(content: bytearray, rng: Random) -> bytearray:
     size, at = rng.choice((1, 2, 4, 8)), _place(content, rng)
     number = rng.choice((0, 1, 2**31 - 1, 2**63 - 1, 255, 65535, 10**6))
     order = rng.choice(("little", "big"))
-    content[at : at + size] = (number % 256**size).to_bytes(size, order)  # type: ignore[arg-type]
+    content[at : at + size] = (number % 256**size).to_bytes(size, order)
     return content
 
 
@@ -121,7 +130,7 @@ def _by_content(path: Path, rng: Random) -> str:
     change = _KINDS.get(path.suffix)
     try:
         return _by_bytes(path, rng) if change is None else change(path, rng)
-    except (OSError, ValueError, KeyError):  # the sample itself is odd
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # the sample itself is odd
         return _by_bytes(path, rng)
 
 
@@ -141,7 +150,7 @@ def changed_tree(tree: Any, rng: Random) -> tuple[Any, str]:
             del owner[key]
         elif isinstance(owner, dict):
             value = owner[key] if what == "doubled" else owner.pop(key)
-            owner[rng.choice((f"{key}x", str(key).upper(), "", "version"))] = value
+            owner[rng.choice((f"{key}x", str(key).upper(), "", "version", "\x1b[2J", "k" * 100_000))] = value
         else:
             owner.insert(key, copy.deepcopy(owner[key]))
     return tree, ", ".join(done)
@@ -197,7 +206,65 @@ def _safetensors(path: Path, rng: Random) -> str:
     return done
 
 
+def _archive(path: Path, rng: Random) -> str:
+    """A zip file with one member changed, all checksums right."""
+    with zipfile.ZipFile(path) as archive:
+        members = [(member, archive.read(member)) for member in archive.namelist()]
+    number = rng.randrange(len(members))
+    name, content = members[number]
+    what = rng.choice(("bytes", "bytes", "bytes", "name", "gone", "twice", "method"))
+    if what == "bytes":
+        changed, done = _changed_bytes(content, rng)
+        members[number], what = (name, bytes(changed)), f"bytes ({done})"
+    elif what == "name":
+        names = ("\x1b[2J.npy", f"{name}\n", "a\u202eb", "../../x.npy", " ", "x" * 5000, name.upper())
+        members[number] = (rng.choice(names), content)
+    elif what == "gone":
+        del members[number]
+    elif what == "twice":
+        members.append((name, rng.choice(members)[1]))
+    method = rng.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2))
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+        warnings.simplefilter("ignore")  # of two members with one name
+        for each, data in members:
+            archive.writestr(each, data, compress_type=method if what == "method" else zipfile.ZIP_STORED)
+    return f"{what} of {name}"
+
+
+def _png(path: Path, rng: Random) -> str:
+    """A PNG with one chunk changed, all checksums right."""
+    content, at = path.read_bytes(), 8
+    chunks = []
+    while at + 12 <= len(content):
+        size = int.from_bytes(content[at : at + 4], "big")
+        chunks.append((content[at + 4 : at + 8], content[at + 8 : at + 8 + size]))
+        at += 12 + size
+    number = rng.randrange(len(chunks))
+    kind, data = chunks[number]
+    what = rng.choice(("bytes", "bytes", "bytes", "kind", "gone", "twice", "order"))
+    if what == "bytes":
+        chunks[number] = (kind, bytes(_changed_bytes(data, rng)[0]))
+    elif what == "kind":
+        chunks[number] = (rng.choice((b"zTXt", b"iTXt", b"iCCP", b"fcTL", b"tRNS", b"acTL", b"eXIf")), data)
+    elif what == "gone":
+        del chunks[number]
+    elif what == "twice":
+        chunks.insert(number, chunks[number])
+    else:
+        rng.shuffle(chunks)
+    path.write_bytes(
+        content[:8]
+        + b"".join(
+            len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+            for kind, data in chunks
+        )
+    )
+    return f"{what} of {kind!r}"
+
+
 def _npz(path: Path, rng: Random) -> str:
+    if rng.random() < 0.3:
+        return _archive(path, rng)
     with np.load(path) as file:
         arrays = {name: file[name] for name in file}
     name = rng.choice(list(arrays))
@@ -240,4 +307,6 @@ _KINDS: dict[str, Callable[[Path, Random], str]] = {
     ".yaml": _yaml,
     ".safetensors": _safetensors,
     ".npz": _npz,
+    ".png": _png,
+    **dict.fromkeys((".pth", ".pt", ".torchscript"), _archive),
 }

@@ -33,6 +33,7 @@ _SURVEY = "video.json"
 _KEY = re.compile("[0-9a-f]{16}")
 _NOTE = re.compile(r"(video|\d{8,})\.(json|begun)")
 _BEGUN_NOTE = re.compile(r"\.(video|\d{8,})\.\d+\.partial\.json|(video|\d{8,})\.begun")
+_LARGEST = 2**31
 _REJECTED = {"video", "frames", "fps", "reason", "detail"}
 
 
@@ -192,12 +193,28 @@ def _survey(content: Row | None) -> Survey | None:
     if content is None:
         return None
     try:
-        parts = tuple((int(first), int(end)) for first, end in content["parts"])
+        parts = tuple((first, end) for first, end in content["parts"])
         rejected = tuple(content["rejected"])
         survey = Survey(**{**content, "parts": parts, "rejected": rejected})
     except (KeyError, TypeError, ValueError):
         return None
-    return survey if _are_rejected(rejected) else None
+    return survey if _is_sound(survey) and _are_rejected(rejected) else None
+
+
+def _is_sound(survey: Survey) -> bool:
+    """Return whether a survey has what the work on the parts needs."""
+    sides = (survey.width, survey.height)
+    if survey.fps is None and sides == (None, None) and not survey.parts:  # a video that was rejected
+        return isinstance(survey.video, str)
+    has_sides = all(type(side) is int and side > 0 for side in sides)
+    numbers = [number for part in survey.parts for number in (0, *part)]
+    ranges = zip(numbers[::3], numbers[1::3], numbers[2::3])
+    are_parts = all(type(number) is int for number in numbers) and all(a <= b < c for a, b, c in ranges)
+    return isinstance(survey.video, str) and has_sides and _is_rate(survey.fps) and are_parts
+
+
+def _is_rate(fps: object) -> bool:
+    return type(fps) in (int, float) and 0 < fps < _LARGEST  # type: ignore[operator]
 
 
 def _part(content: Row | None) -> PartNote | None:
@@ -213,7 +230,13 @@ def _part(content: Row | None) -> PartNote | None:
 
 
 def _are_rejected(rows: Sequence[Any]) -> bool:
-    return all(isinstance(row, dict) and row.keys() >= _REJECTED and _is_stretch(row) for row in rows)
+    return all(
+        isinstance(row, dict)
+        and row.keys() >= _REJECTED
+        and all(isinstance(row[name], str) for name in ("video", "reason", "detail"))
+        and _is_stretch(row)
+        for row in rows
+    )
 
 
 def _is_stretch(row: Row) -> bool:
@@ -221,9 +244,8 @@ def _is_stretch(row: Row) -> bool:
     frames, fps = row["frames"], row["fps"]
     if frames is None:
         return True
-    has_rate = fps is None or (type(fps) in (int, float) and fps > 0)
     is_pair = isinstance(frames, list) and [type(frame) for frame in frames] == [int, int]
-    return has_rate and is_pair
+    return is_pair and 0 <= frames[0] <= frames[1] and (fps is None or _is_rate(fps))
 
 
 def _has_failed(rejected: Sequence[Row]) -> bool:
@@ -234,7 +256,7 @@ def _read(path: Path) -> Row | None:
     """Read a note; None if it does not exist or is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

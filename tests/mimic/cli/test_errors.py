@@ -60,7 +60,7 @@ def test_the_version_is_printed(capsys):
 
 def test_no_command_file_imports_anything_heavy():
     folder = Path(mimic.__file__).parent / "cli"
-    allowed = {"mimic.cli", "mimic.sampling.windows"}
+    allowed = {"mimic.cli", "mimic.sampling.windows", "pose.text"}
     for path in folder.glob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Import):
