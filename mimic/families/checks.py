@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mimic.data.pose_maps import MapDrawer, as_pose_tensor
@@ -41,9 +42,19 @@ def check_size(height: int, width: int, side: int) -> None:
 
 
 def check_videos(num_videos: int, generator: Generators) -> None:
-    """Check that there is a reference, and one generator in all or one for each video."""
+    """Check that there is a reference, and one generator in all or one for each video.
+
+    Raises:
+        TypeError: something else than generators is given, as a seed.
+    """
     if not num_videos:
         raise ValueError("there is no image; give a reference.")
+    for each in generator if isinstance(generator, list) else [generator]:
+        if not (each is None or isinstance(each, torch.Generator)):
+            raise TypeError(
+                f"generator has a {type(each).__name__}; expected torch.Generator().manual_seed(seed), or a "
+                "list with one for each video."
+            )
     if isinstance(generator, list) and len(generator) != num_videos:
         raise ValueError(
             f"{len(generator)} generators for {num_videos} videos; give one for each video, or one for all."
