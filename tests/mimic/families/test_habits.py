@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload
 from torch import Tensor
 
 from mimic.families.registry import FAMILIES
@@ -55,7 +56,7 @@ def made(family: str) -> tuple[Any, Tensor]:
 def test_layers_are_not_offloaded_from_the_cpu_to_the_cpu(made: tuple[Any, Tensor]) -> None:
     pipe, _ = made
     for device in ("cpu", torch.device("cpu"), "cpu:0"):
-        with pytest.raises(ValueError, match="enable_sequential_cpu_offload moves one layer at a time.*GPU"):
+        with pytest.raises(ValueError, match=r"enable_sequential_cpu_offload moves one layer at a.*GPU"):
             pipe.enable_sequential_cpu_offload(device=device)
     assert not pipe.is_offloaded
 
@@ -84,6 +85,21 @@ def test_offloading_changes_no_video_and_hooks_can_be_removed(
     assert torch.equal(video(pipe), made[1])
     pipe.remove_all_hooks()
     assert pipe.is_offloaded == (offload is not _model_by_model), "groups are no hooks of accelerate"
+    assert torch.equal(video(pipe), made[1])
+
+
+def test_weights_that_are_there_for_their_layers_turn_alone_give_the_same_video(
+    family: str, made: tuple[Any, Tensor]
+) -> None:
+    """As `enable_sequential_cpu_offload` does it on a GPU: between calls a layer's weights are on "meta"."""
+    pipe = tiny(family)
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            cpu_offload(part, torch.device("cpu"), offload_buffers=bool(part._parameters))
+    assert pipe.is_offloaded
+    assert {parameter.device.type for parameter in pipe.unet.parameters()} == {"meta"}
+    assert torch.equal(video(pipe, device="cpu"), made[1])
+    pipe.remove_all_hooks()
     assert torch.equal(video(pipe), made[1])
 
 
@@ -118,12 +134,12 @@ def answering(answer: Any) -> Callable[..., Any]:
         (
             lambda given: {"latents": given["latents"].numpy()},
             TypeError,
-            "latents as ndarray; expected a tensor",
+            "latents as ndarray; expected",
         ),
         (
             lambda given: {"latents": given["latents"][:, :1]},
             ValueError,
-            r"latents \[1, 1, .*expected \[1, 3,",
+            r"\[1, 1, .*expected \[1, 3,",
         ),
         (True, TypeError, "returned a bool"),
     ],
@@ -157,9 +173,7 @@ def test_arguments_of_a_wrong_kind_are_one_sentence(made: tuple[Any, Tensor]) ->
     pipe, _ = made
     with pytest.raises(TypeError, match="callback_on_step_end is a str; expected a function"):
         video(pipe, callback_on_step_end="every step")
-    with pytest.raises(
-        ValueError, match="callback_on_step_end_tensor_inputs has noise; available are latents"
-    ):
+    with pytest.raises(ValueError, match="tensor_inputs has noise; available are latents"):
         video(pipe, callback_on_step_end=answering({}), callback_on_step_end_tensor_inputs="noise")
     for seed in (0, [0]):
         with pytest.raises(TypeError, match=r"generator has a int; expected torch\.Generator"):
@@ -189,7 +203,7 @@ def test_a_precision_that_is_none_is_said_before_anything_is_loaded(
 
 def test_a_model_saved_in_pieces_of_a_variant_is_the_same(made: tuple[Any, Tensor], tmp_path: Path) -> None:
     pipe, expected = made
-    pipe.save_pretrained(tmp_path, variant="fp16", max_shard_size="150KB")
+    pipe.save_pretrained(tmp_path, variant="fp16", max_shard_size="400KB")
     assert list(tmp_path.glob("unet/*.fp16-00002-of-*.safetensors"))
     for choice in ({"variant": "fp16"}, {}):
         loaded = type(pipe).from_pretrained(tmp_path, torch_dtype=torch.float32, **choice)
