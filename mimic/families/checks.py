@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mimic.data.pose_maps import MapDrawer, as_pose_tensor
 from mimic.sampling.noise import Generators
@@ -22,13 +22,22 @@ def check_known(name: str, value: str, known: Sequence[str]) -> None:
 
 
 def check_present(components: Mapping[str, Any]) -> None:
-    """Check that no part of a pipeline is None."""
+    """Check that no part of a pipeline is None, that networks have a config, and the VAE one of a VAE."""
     missing = [name for name, part in components.items() if part is None]
     if missing:
         raise ValueError(
             f"the pipeline has no {', '.join(missing)}; load it with all of its parts, or set them "
             f"(pipe.{missing[0]} = …)."
         )
+    for name, part in components.items():
+        kind = type(part).__name__
+        if isinstance(part, nn.Module) and not hasattr(part, "config"):
+            raise ValueError(
+                f"the pipeline's {name} is a {kind} without a config; give it the network itself. Several "
+                "GPUs share a clip under torchrun."
+            )
+        if name == "vae" and "latent_channels" not in part.config:
+            raise ValueError(f"the pipeline's vae is a {kind}, which is no VAE; load it with its own.")
 
 
 def check_size(height: int, width: int, side: int) -> None:

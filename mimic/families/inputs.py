@@ -50,6 +50,8 @@ def read_inputs(
         raise ValueError(
             f"num_videos_per_prompt is {num_videos_per_prompt!r}; expected a whole number from 1 on."
         )
+    if latents is not None and not isinstance(latents, Tensor):
+        raise ValueError(f"latents are a {type(latents).__name__}; expected a tensor, B x f x C x h x w.")
     pictures = [picture for picture in as_pictures(image) for _ in range(num_videos_per_prompt)]
     pose_maps = [] if image_pose is None else as_pose_maps(image_pose)
     if len(pose_maps) > 1:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload
-from torch import Tensor
+from torch import Tensor, nn
 
 from mimic.families.registry import FAMILIES
 from tests.tiny import random_image, random_poses
@@ -183,6 +183,50 @@ def test_arguments_of_a_wrong_kind_are_one_sentence(made: tuple[Any, Tensor]) ->
             video(pipe, num_videos_per_prompt=number)
     with pytest.raises(TypeError, match=r"takes no argument 'prompt'\."):
         video(pipe, prompt="a dancer")
+
+
+def test_poses_and_noise_of_a_wrong_kind_are_one_sentence(made: tuple[Any, Tensor]) -> None:
+    pipe, _ = made
+    with pytest.raises(ValueError, match="image_pose has no frames; give maps, or None"):
+        pipe(IMAGE, [], num_frames=NUM_FRAMES)
+    noise = np.zeros((1, NUM_FRAMES, *pipe.latent_shape(HEIGHT, WIDTH)), np.float32)
+    with pytest.raises(ValueError, match="latents are a ndarray; expected a tensor"):
+        video(pipe, latents=noise)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("unet", nn.DataParallel, "unet is a DataParallel without a config.*torchrun"),
+        ("vae", nn.Sequential, "vae is a Sequential without a config"),
+    ],
+)
+def test_a_network_in_a_wrapper_is_named_before_any_work(
+    family: str, name: str, change: Callable[[Any], Any], said: str
+) -> None:
+    pipe = tiny(family)
+    setattr(pipe, name, change(getattr(pipe, name)))
+    with pytest.raises(ValueError, match=said):
+        video(pipe)
+
+
+def test_a_network_in_place_of_the_vae_is_named_before_any_work(family: str) -> None:
+    pipe = tiny(family)
+    pipe.vae = pipe.unet
+    with pytest.raises(ValueError, match=r"the pipeline's vae is a .*UNet, which is no VAE"):
+        video(pipe)
+
+
+def test_a_run_that_a_callback_ended_leaves_the_pipeline_whole(family: str, made: tuple[Any, Tensor]) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    pipe = tiny(family)
+    pipe.enable_model_cpu_offload(device="cpu")
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            video(pipe, callback_on_step_end=fail)
+    assert torch.equal(video(pipe), made[1])
 
 
 def test_generators_may_be_a_tuple(made: tuple[Any, Tensor]) -> None:
