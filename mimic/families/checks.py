@@ -36,7 +36,7 @@ def check_present(components: Mapping[str, Any]) -> None:
                 f"the pipeline's {name} is a {kind} without a config; give it the network itself. Several "
                 "GPUs share a clip under torchrun."
             )
-        if name == "vae" and "latent_channels" not in part.config:
+        if name == "vae" and not hasattr(part.config, "latent_channels"):
             raise ValueError(f"the pipeline's vae is a {kind}, which is no VAE; load it with its own.")
 
 
