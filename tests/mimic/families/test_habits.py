@@ -210,6 +210,13 @@ def test_a_network_in_a_wrapper_is_named_before_any_work(
         video(pipe)
 
 
+def test_the_class_of_a_scheduler_is_named_before_any_work(family: str) -> None:
+    pipe = tiny(family)
+    pipe.scheduler = type(pipe.scheduler)
+    with pytest.raises(ValueError, match=r"the scheduler is the class \w+; make one with \w+\.from_config"):
+        video(pipe)
+
+
 def test_a_network_in_place_of_the_vae_is_named_before_any_work(family: str) -> None:
     pipe = tiny(family)
     pipe.vae = pipe.unet
