@@ -123,6 +123,25 @@ def test_switches_without_effect_have_none(family: str, made: tuple[Any, Tensor]
         assert torch.equal(video(pipe), made[1]), name
 
 
+def test_switches_of_stable_diffusions_pipelines_work_or_say_what_is_missing(
+    family: str, made: tuple[Any, Tensor]
+) -> None:
+    pipe = tiny(family)
+    pipe.disable_vae_slicing()
+    pipe.disable_vae_tiling()
+    for switch, said in ((pipe.enable_vae_slicing, "Slicing"), (pipe.enable_vae_tiling, "Tiling")):
+        with pytest.raises(NotImplementedError, match=f"{said} .*MiniTemporalVAE"):
+            switch()
+    if family == "mimicmotion":
+        with pytest.raises(NotImplementedError, match="a PoseConditionedSVDUNet, has no FreeU"):
+            pipe.enable_freeu(0.9, 0.2, 1.2, 1.4)
+    else:
+        pipe.enable_freeu(0.9, 0.2, 1.2, 1.4)
+        assert not torch.equal(video(pipe), made[1])
+    pipe.disable_freeu()
+    assert torch.equal(video(pipe), made[1])
+
+
 def answering(answer: Any) -> Callable[..., Any]:
     return lambda pipe, i, t, tensors: answer(tensors) if callable(answer) else answer
 
