@@ -187,7 +187,7 @@ FEATURES: dict[str, Callable[[Any], Any]] = {
             onload_device=torch.device("cpu"), offload_type="leaf_level"
         )
     ),
-    "`enable_freeu`": lambda pipe: Changed(after(lambda p: p.unet.enable_freeu(0.9, 0.2, 1.2, 1.4))(pipe)),
+    "`enable_freeu`": lambda pipe: Changed(after(lambda p: p.enable_freeu(0.9, 0.2, 1.2, 1.4))(pipe)),
     "`enable_cache` (pyramid attention)": lambda pipe: Changed(
         after(
             lambda p: p.unet.enable_cache(

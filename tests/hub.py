@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
+import struct
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +25,10 @@ class Hub:
     gated: set[str] = field(default_factory=set)
     break_after: int | None = None
     """Cut the first large file off after so many bytes, once."""
+    resets: bool = False
+    """Reset the connection where a file is cut off, where it is closed else."""
+    heals: bool = True
+    """False cuts every file off again, however often it is asked for."""
     sent: list[tuple[str, str, str]] = field(default_factory=list)
     """(method, path, range) of every request for a file's content."""
     url: str = ""
@@ -95,9 +102,16 @@ def serve(hub: Hub) -> Iterator[Hub]:
                 hub.sent.append(("GET", f"{repository}/{name}", asked))
                 body = data[start:]
                 if hub.break_after is not None and len(body) > hub.break_after:
-                    body, hub.break_after = body[: hub.break_after], None
+                    body = body[: hub.break_after]
                     self.close_connection = True
+                    if hub.heals:
+                        hub.break_after = None
                 self.wfile.write(body)
+                if self.close_connection and hub.resets:
+                    self.wfile.flush()
+                    linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    self.connection.close()
 
         def _send_json(self, content: object) -> None:
             body = json.dumps(content).encode()

@@ -39,7 +39,9 @@ def as_pose_maps(image_pose: PoseMaps) -> list[MapDrawer]:
         ValueError: the form is not supported, or values are not finite or outside their range in any frame.
     """
     if isinstance(image_pose, list | tuple):
-        if image_pose and all(_is_frame(item) for item in image_pose):
+        if not image_pose:
+            raise ValueError("image_pose has no frames; give maps, or None to animate without poses.")
+        if all(_is_frame(item) for item in image_pose):
             return [DrawnPoseMaps(_stacked(image_pose))]
         return [maps for item in image_pose for maps in as_pose_maps(item)]
     if isinstance(image_pose, Tensor | np.ndarray) and image_pose.ndim in {4, 5}:

@@ -166,7 +166,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
 
         Raises:
             ValueError: an argument does not fit the model or another argument.
-            TypeError: an argument is unknown.
+            TypeError: an argument is unknown, or a generator or callback is none.
         """
         inputs = read_inputs(
             image,
@@ -237,7 +237,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
             noise=chosen.noise,
             decode_chunk_size=chosen.decode_chunk_size,
             decode_overlap=chosen.decode_overlap,
-            generator=generator,
+            generator=list(generator) if isinstance(generator, tuple) else generator,
             settings=chosen,
         )
         checks.check_known("windows", plan.layout, self.layouts)

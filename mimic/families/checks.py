@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from mimic.data.pose_maps import MapDrawer, as_pose_tensor
 from mimic.sampling.noise import Generators
@@ -21,13 +22,22 @@ def check_known(name: str, value: str, known: Sequence[str]) -> None:
 
 
 def check_present(components: Mapping[str, Any]) -> None:
-    """Check that no part of a pipeline is None."""
+    """Check that no part of a pipeline is None, that networks have a config, and the VAE one of a VAE."""
     missing = [name for name, part in components.items() if part is None]
     if missing:
         raise ValueError(
             f"the pipeline has no {', '.join(missing)}; load it with all of its parts, or set them "
             f"(pipe.{missing[0]} = …)."
         )
+    for name, part in components.items():
+        kind = type(part).__name__
+        if isinstance(part, nn.Module) and not hasattr(part, "config"):
+            raise ValueError(
+                f"the pipeline's {name} is a {kind} without a config; give it the network itself. Several "
+                "GPUs share a clip under torchrun."
+            )
+        if name == "vae" and not hasattr(part.config, "latent_channels"):
+            raise ValueError(f"the pipeline's vae is a {kind}, which is no VAE; load it with its own.")
 
 
 def check_size(height: int, width: int, side: int) -> None:
@@ -41,9 +51,19 @@ def check_size(height: int, width: int, side: int) -> None:
 
 
 def check_videos(num_videos: int, generator: Generators) -> None:
-    """Check that there is a reference, and one generator in all or one for each video."""
+    """Check that there is a reference, and one generator in all or one for each video.
+
+    Raises:
+        TypeError: something else than generators is given, as a seed.
+    """
     if not num_videos:
         raise ValueError("there is no image; give a reference.")
+    for each in generator if isinstance(generator, list) else [generator]:
+        if not (each is None or isinstance(each, torch.Generator)):
+            raise TypeError(
+                f"generator has a {type(each).__name__}; expected torch.Generator().manual_seed(seed), or a "
+                "list with one for each video."
+            )
     if isinstance(generator, list) and len(generator) != num_videos:
         raise ValueError(
             f"{len(generator)} generators for {num_videos} videos; give one for each video, or one for all."

@@ -37,6 +37,32 @@ class FramePipeline(StoredPipeline):
         """Factor by which the VAE downsamples height and width."""
         return vae_downscale(self.vae)
 
+    def enable_vae_slicing(self) -> None:
+        """Decode one frame of a chunk at a time, if the VAE can; `decode_chunk_size` does it for all.
+
+        Raises:
+            NotImplementedError: the VAE cannot.
+        """
+        self.vae.enable_slicing()
+
+    def disable_vae_slicing(self) -> None:
+        """Undo `enable_vae_slicing`."""
+        if getattr(self.vae, "use_slicing", False):
+            self.vae.disable_slicing()
+
+    def enable_vae_tiling(self) -> None:
+        """Decode large frames in tiles, if the VAE can; the setting `decode_tile_size` does it for all.
+
+        Raises:
+            NotImplementedError: the VAE cannot.
+        """
+        self.vae.enable_tiling()
+
+    def disable_vae_tiling(self) -> None:
+        """Undo `enable_vae_tiling`."""
+        if getattr(self.vae, "use_tiling", False):
+            self.vae.disable_tiling()
+
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Return (channels, height, width) of the latents for a video's height and width in pixels."""
         side = self.pixels_per_latent

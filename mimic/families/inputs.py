@@ -44,8 +44,14 @@ def read_inputs(
         size: height and width in pixels as given by the caller; None takes those of the maps.
 
     Raises:
-        ValueError: an input has an unsupported form.
+        ValueError: an input has an unsupported form, or the number of videos is below 1.
     """
+    if not isinstance(num_videos_per_prompt, int) or num_videos_per_prompt < 1:
+        raise ValueError(
+            f"num_videos_per_prompt is {num_videos_per_prompt!r}; expected a whole number from 1 on."
+        )
+    if latents is not None and not isinstance(latents, Tensor):
+        raise ValueError(f"latents are a {type(latents).__name__}; expected a tensor, B x f x C x h x w.")
     pictures = [picture for picture in as_pictures(image) for _ in range(num_videos_per_prompt)]
     pose_maps = [] if image_pose is None else as_pose_maps(image_pose)
     if len(pose_maps) > 1:

@@ -190,7 +190,7 @@ def with_settings(call: Callable[..., Any], schema: type[SamplingSettings]) -> C
             keywords[name] = value
         for name in keywords:
             if name not in accepted:
-                near = difflib.get_close_matches(name, accepted, n=1)
+                near = difflib.get_close_matches(name, accepted, n=1, cutoff=0.7)
                 raise TypeError(
                     f"{type(self).__name__} takes no argument '{name}'"
                     + (f"; did you mean '{near[0]}'?" if near else ".")

@@ -44,6 +44,11 @@ def check_scheduler(scheduler: Any, kind: TimestepType) -> None:
     Raises:
         ValueError: it cannot; the message names those that can.
     """
+    if isinstance(scheduler, type):
+        raise ValueError(
+            f"the scheduler is the class {scheduler.__name__}; make one with "
+            f"{scheduler.__name__}.from_config(pipe.scheduler.config)."
+        )
     name, known = type(scheduler).__name__, DISCRETE if kind == "discrete" else CONTINUOUS
     others = f"use one of {', '.join(known)}, made with .from_config(pipe.scheduler.config)."
     bases = [base for base in type(scheduler).__mro__ if base.__module__.startswith("diffusers.schedulers.")]

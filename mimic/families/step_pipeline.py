@@ -87,6 +87,23 @@ class StepPipeline(RunState, FramePipeline, Generic[SettingsT, ConditionsT]):
         """The network run at every step; its dtype is the precision of the latents."""
         return self.unet
 
+    def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
+        """Scale skip connections (s) and features (b) of the UNet's last stages: FreeU (arXiv 2309.11497).
+
+        Raises:
+            NotImplementedError: the UNet has no FreeU.
+        """
+        if not hasattr(self.denoiser, "enable_freeu"):
+            raise NotImplementedError(
+                f"the network of {type(self).__name__}, a {type(self.denoiser).__name__}, has no FreeU."
+            )
+        self.denoiser.enable_freeu(s1=s1, s2=s2, b1=b1, b2=b2)
+
+    def disable_freeu(self) -> None:
+        """Undo `enable_freeu`."""
+        if hasattr(self.denoiser, "disable_freeu"):
+            self.denoiser.disable_freeu()
+
     def begin_steps(self, plan: Plan[SettingsT], step: int = 0) -> None:
         """Prepare the steps of a run.
 

@@ -6,7 +6,7 @@ Legend: B batch, F frames, f frames of a window, L tokens, D their width.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -75,15 +75,24 @@ class StepReport:
 
 
 def step_report(
-    callback: StepCallback | None, tensor_inputs: Sequence[str], available: Sequence[str]
+    callback: StepCallback | None, tensor_inputs: Sequence[str] | None, available: Sequence[str]
 ) -> StepReport:
     """The callback with the names of the tensors that it asks for; diffusers' own callbacks have a list.
 
     Raises:
         ValueError: a tensor is not available.
+        TypeError: the callback cannot be called.
     """
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            f"callback_on_step_end is a {type(callback).__name__}; expected a function "
+            "callback(pipe, step, t, tensors)."
+        )
     if isinstance(callback, PipelineCallback | MultiPipelineCallbacks):
         tensor_inputs = callback.tensor_inputs
+    if isinstance(tensor_inputs, str):
+        tensor_inputs = [tensor_inputs]
+    tensor_inputs = tensor_inputs or ()
     unknown = sorted(set(tensor_inputs) - set(available))
     if unknown:
         raise ValueError(
@@ -196,12 +205,31 @@ class AfterStep(Generic[ConditionsT]):
         if self._report.callback is None:
             return latents
         given = {name: self._tensor(name, latents) for name in self._report.tensor_inputs}
-        returned = self._report.callback(self._pipe, i, t, dict(given)) or {}
+        returned = self._report.callback(self._pipe, i, t, dict(given))
+        if returned is None:
+            return latents
+        if not isinstance(returned, Mapping):
+            raise TypeError(
+                f"a callback returned a {type(returned).__name__}; expected a dictionary of the tensors that "
+                "it changes, as {'latents': latents}, or None."
+            )
+        for name in ("latents", "prompt_embeds"):
+            value = returned.get(name)
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(f"a callback returned {name} as {type(value).__name__}; expected a tensor.")
         embeds = returned.get("prompt_embeds")
         if embeds is not None and embeds is not given.get("prompt_embeds"):
             own = self.conditions.embeddings()
             self.conditions = self.conditions.with_embeddings(*embeddings_of(embeds, *own))
-        return returned.get("latents", latents).to(latents)
+        changed = returned.get("latents")
+        if changed is None:
+            return latents
+        if changed.shape != latents.shape:
+            raise ValueError(
+                f"a callback returned latents {list(changed.shape)}; expected {list(latents.shape)}, as it "
+                "got them."
+            )
+        return changed.to(latents)
 
     def _tensor(self, name: str, latents: Tensor) -> Tensor:
         if name == "latents":

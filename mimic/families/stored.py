@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -191,7 +191,22 @@ class StoredPipeline(AdaptedPipeline):
     def is_offloaded(self) -> bool:
         """Whether weights are in main memory and move to the device while they are used."""
         networks = [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
-        return bool(getattr(self, "_all_hooks", None)) or any(map(_is_group_offload_enabled, networks))
+        return any(hasattr(part, "_hf_hook") or _is_group_offload_enabled(part) for part in networks)
+
+    def enable_sequential_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """Offload layer by layer to a GPU, as in diffusers.
+
+        Raises:
+            ValueError: `device` is the CPU, where accelerate's hooks cannot hold the weights.
+        """
+        if device is not None and torch.device(device).type == "cpu":
+            raise ValueError(
+                "enable_sequential_cpu_offload moves one layer at a time from main memory to a GPU, and "
+                "device is the CPU, where all weights are; leave the call out, or give a GPU: device='cuda'."
+            )
+        super().enable_sequential_cpu_offload(gpu_id, device)
 
     @property
     def execution_device(self) -> torch.device:
@@ -221,6 +236,7 @@ class StoredPipeline(AdaptedPipeline):
             SourceError: the model is not found (an `OSError`).
             WeightsError: weights are missing, unexpected or of a wrong shape, which diffusers would only log
                 (a `ValueError`).
+            TypeError: `torch_dtype` is no precision.
         """
         hub = {name: kwargs.pop(name) for name in _HUB_OPTIONS if name in kwargs}
         local_files_only = bool(kwargs.pop("local_files_only", False))
@@ -235,6 +251,11 @@ class StoredPipeline(AdaptedPipeline):
             folder = resolve(model, variant=kwargs.get("variant"), local_files_only=local_files_only)
         given_dtypes = [kwargs.pop(name, None) for name in ("dtype", "torch_dtype")]
         dtype = next((given for given in given_dtypes if given is not None), torch.float32)
+        if not isinstance(dtype, torch.dtype | Mapping):
+            raise TypeError(
+                f"torch_dtype is {dtype!r}; expected a torch.dtype, as torch.float16, or a dictionary with "
+                "one for each part and for 'default'."
+            )
         image_processor_class()
         require_parts(folder, given=kwargs)
         with quiet_libraries(), loading():

@@ -23,6 +23,7 @@ from pose.video.source import MAX_PIXELS, MAX_SIDE, why_no_file
 PictureSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 MAX_ASPECT = 16
+_MOST_WHITE = 1.1
 
 # What Pillow's readers raise for files that are damaged.
 BROKEN = (
@@ -177,7 +178,11 @@ def _from_array(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 
 def _from_floats(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """Floats in [0, 1], or on the scale of 8 or 16 bits if they exceed it."""
+    """Floats in [0, 1], or on the scale of 8 or 16 bits if they exceed it.
+
+    White may be a little above 1: filters overshoot, and OpenCV before 5 writes float TIFFs in LogLuv, which
+    keeps three digits. On the scale of 8 bits such a picture would be black all over.
+    """
     if not np.isfinite(array).all():
         raise PictureError(f"{name} has pixels that are no finite numbers")
     lowest, highest = float(array.min()), float(array.max())
@@ -185,7 +190,7 @@ def _from_floats(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
         raise PictureError(
             f"{name} has floats from {lowest:.4g} to {highest:.4g}; expected [0, 1], [0, 255] or [0, 65535]"
         )
-    scale = 255.0 if highest <= 1.0 + 1e-3 else 1.0 if highest <= 255 else 255 / 65535
+    scale = 255.0 if highest <= _MOST_WHITE else 1.0 if highest <= 255 else 255 / 65535
     return np.asarray(np.clip(np.round(array * scale), 0, 255), dtype=np.uint8)
 
 

@@ -49,6 +49,11 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx", ".yaml")
 
 
+_NUM_TRIES = 3
+_BREAKS = {"ChunkedEncodingError", "ReadError", "RemoteProtocolError"}
+"""Errors of requests or httpx, whichever huggingface_hub has, for a connection that ends within a file."""
+
+
 class SourceError(OSError):
     """Weights cannot be found or downloaded; the message says what to do."""
 
@@ -178,7 +183,8 @@ def snapshot(
 ) -> Path:
     """Download the files of a hub repository that match ``wanted`` and not ``unwanted``.
 
-    Files go to the cache, or to ``folder`` if given. Skip files already downloaded; resume partial downloads.
+    Files go to the cache, or to ``folder`` if given. Skip files already downloaded; resume partial downloads,
+    also where a connection breaks off, which huggingface_hub does of some breaks only.
 
     Returns:
         the folder with the files.
@@ -189,13 +195,19 @@ def snapshot(
     import huggingface_hub
 
     with explained(repository):
-        found = huggingface_hub.snapshot_download(
-            repository,
-            allow_patterns=list(wanted),
-            ignore_patterns=list(unwanted) or None,
-            local_dir=folder,
-            local_files_only=local_files_only,
-        )
+        for num_left in reversed(range(_NUM_TRIES)):
+            try:
+                found = huggingface_hub.snapshot_download(
+                    repository,
+                    allow_patterns=list(wanted),
+                    ignore_patterns=list(unwanted) or None,
+                    local_dir=folder,
+                    local_files_only=local_files_only,
+                )
+                break
+            except Exception as error:
+                if num_left == 0 or not _BREAKS.intersection(kind.__name__ for kind in type(error).__mro__):
+                    raise
     return Path(str(found))
 
 
@@ -281,8 +293,12 @@ def explained(repository: str) -> Iterator[None]:
         raise SourceError(_not_here(repository, repository)) from error
     except errors.HFValidationError as error:
         raise SourceError(f"{repository!r} is no hub id: expected owner/name") from error
-    except OSError as error:
-        reason = (error.strerror or next(iter(str(error).splitlines()), type(error).__name__)).rstrip(".")
+    except Exception as error:
+        # The errors of httpx, which huggingface_hub has from 1.0 on, are kin of no builtin.
+        if not (isinstance(error, OSError) or type(error).__module__.startswith("httpx")):
+            raise
+        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "")
+        reason = (reason or type(error).__name__).rstrip(".")
         raise SourceError(
             f"{repository} could not be downloaded: {reason}. Rerun the command to resume the download"
         ) from error

@@ -22,7 +22,10 @@ Picture: TypeAlias = PIL.Image.Image | Tensor
 
 
 def embed_picture(
-    image_encoder: CLIPVisionModelWithProjection, feature_extractor: CLIPImageProcessor, picture: Picture
+    image_encoder: CLIPVisionModelWithProjection,
+    feature_extractor: CLIPImageProcessor,
+    picture: Picture,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Embed a picture as one token for the cross-attention.
 
@@ -32,12 +35,13 @@ def embed_picture(
         image_encoder: CLIP's image encoder.
         feature_extractor: provides the mean and the standard deviation for normalisation.
         picture: RGB, or a tensor ``1 x 3 x H x W`` in [0, 1].
+        device: where the encoder computes; None for where its weights are, which offloaded ones are not.
 
     Returns:
         embedding, ``1 x 1 x D``.
     """
     pixels = clip_pixels(feature_extractor, picture, image_encoder.config.image_size)
-    encoder_input = pixels.to(image_encoder.device, image_encoder.dtype)
+    encoder_input = pixels.to(image_encoder.device if device is None else device, image_encoder.dtype)
     return image_encoder(encoder_input).image_embeds[:, None]
 
 

@@ -230,7 +230,8 @@ class AnimateAnyonePipeline(AnimationPipeline[AnimateAnyoneSettings, Conditions]
         """Embed the references and run the reference network on them."""
         device, dtype = self.execution_device, self.unet.dtype
         embeddings = [
-            embed_picture(self.image_encoder, self.feature_extractor, picture) for picture in inputs.pictures
+            embed_picture(self.image_encoder, self.feature_extractor, picture, device)
+            for picture in inputs.pictures
         ]
         image_embeddings = torch.cat(embeddings).to(device, dtype)
         size = (plan.height, plan.width)

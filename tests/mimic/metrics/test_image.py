@@ -53,7 +53,10 @@ def test_ssim_is_that_of_torchmetrics_with_uniform_windows_inside_the_picture():
     both = [torch.from_numpy(grey(p)).double()[None, None] for p in (made, truth)]
     theirs = torchmetrics.structural_similarity_index_measure(
         *both, gaussian_kernel=False, kernel_size=7, data_range=255.0, return_full_image=True
-    )[1][0, 0, 3:-3, 3:-3]
+    )[1][0, 0]
+    # torchmetrics 1.4 has a rim around the picture here.
+    border = 3 + (theirs.shape[0] - len(made)) // 2
+    theirs = theirs[border:-border, border:-border]
     # torchmetrics divides by the number of pixels, not by one less: a little apart, and no more than that.
     assert ssim(made, truth) == pytest.approx(float(theirs.mean()), abs=2e-3)
 

@@ -233,6 +233,10 @@ def test_arrays_of_every_usual_kind_are_pictures() -> None:
     np.testing.assert_array_equal(picture_from(UPRIGHT / 255), UPRIGHT)
     np.testing.assert_array_equal(picture_from((UPRIGHT / 255).astype(np.float32)), UPRIGHT)
     np.testing.assert_array_equal(picture_from(UPRIGHT.astype(np.uint16) * 257), UPRIGHT)
+    above_white = UPRIGHT / 255
+    above_white[0, 0] = 1.05  # as filters that sharpen leave it
+    np.testing.assert_array_equal(picture_from(above_white)[1:], UPRIGHT[1:])
+    assert (picture_from(above_white)[0, 0] == 255).all()
     grey = UPRIGHT[..., 0]
     for array in (grey, grey[..., None]):
         np.testing.assert_array_equal(picture_from(array), grey[..., None].repeat(3, axis=2))
@@ -316,13 +320,17 @@ def test_heic_is_read_or_the_extra_is_named(tmp_path: Path) -> None:
     assert np.abs(read_image(tmp_path / "a.heic").astype(int) - np.asarray(muted())).mean() < 3
 
 
+# OpenCV before 5 writes three channels of floats in LogLuv else, which loses digits.
+UNCOMPRESSED = [cv2.IMWRITE_TIFF_COMPRESSION, 1]
+
+
 @pytest.mark.parametrize("num_channels", [3, 4])
 def test_float_tiffs_of_several_channels_are_read(
     tmp_path: Path, num_channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     colours = np.dstack([UPRIGHT, np.full(UPRIGHT.shape[:2], 255, np.uint8)])[..., :num_channels]
     stored = np.ascontiguousarray(colours[..., [2, 1, 0, 3][:num_channels]].astype(np.float32) / 255)
-    assert cv2.imwrite(str(tmp_path / "a.tif"), stored)
+    assert cv2.imwrite(str(tmp_path / "a.tif"), stored, UNCOMPRESSED)
     path = (tmp_path / "a.tif").rename(tmp_path / "舞蹈.tif")
     monkeypatch.setattr(cv2, "imread", lambda *given: None)  # as on Windows, for letters outside ASCII
     assert np.array_equal(read_image(path), UPRIGHT)
@@ -334,7 +342,7 @@ def test_a_float_tiff_of_absurd_size_is_refused_before_it_is_decoded(
     def decoded(*given: object) -> None:
         raise AssertionError("decoded")
 
-    assert cv2.imwrite(str(tmp_path / "a.tif"), np.zeros((8, 8, 3), np.float32))
+    assert cv2.imwrite(str(tmp_path / "a.tif"), np.zeros((8, 8, 3), np.float32), UNCOMPRESSED)
     content = bytearray((tmp_path / "a.tif").read_bytes())
     for tag, value in ((256, 30_000), (257, 30_000)):
         place = content.index(struct.pack("<HHI", tag, 3, 1))  # a short number

@@ -293,6 +293,7 @@ def test_hdr_clips_keep_colours_below_paper_white(tmp_path: Path) -> None:
         context = stream.codec_context
         context.color_trc, context.color_primaries, context.colorspace, context.color_range = 16, 9, 9, 1
         frame = av.VideoFrame.from_ndarray(picture, format="rgb48le")
+        frame.colorspace = 9  # PyAV before 18 converts by BT.601 else, whatever dst_colorspace says
         frame = frame.reformat(format="yuv420p10le", dst_colorspace=9)
         frame.color_trc, frame.color_primaries = 16, 9
         container.mux(stream.encode(frame))
