@@ -14,7 +14,10 @@ from mimic.cli.options import Subparsers, UsageError
 
 KINDS = ("infer", "train", "compare", "mini_vae", "adjust")
 
-_COMMAND = re.compile(r"(?:[A-Z_0-9]+=\S+ )*(?:accelerate|mimic|pip|python|torchrun) ")
+_COMMAND = re.compile(r"#\s*(?:[A-Z_0-9]+=\S+ )*(?:accelerate|mimic|pip|python|torchrun) |#   ")
+"""A command in the head of a YAML, or a line that is indented below one."""
+_OTHER_SENTENCE = re.compile(r"(?:Hardware|Needs?|Gives|Expect)\b")
+"""Begins a sentence that does not tell what a YAML does."""
 
 
 def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
@@ -85,11 +88,21 @@ def _listed(configs: dict[str, Path]) -> Iterator[str]:
 
 
 def _described(path: Path) -> str:
-    """The beginning of the words in a YAML's head that are no command."""
-    head = [line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
-    words = itertools.dropwhile(lambda line: not line or _COMMAND.match(line), head)
-    text = " ".join(itertools.takewhile(lambda line: line and not _COMMAND.match(line), words))
-    return textwrap.shorten(text, 110, placeholder=" …").rstrip(":")
+    """Return the sentences in a YAML's head that tell what it does; of a training without any, its keys."""
+    content = path.read_text(encoding="utf-8")
+    head = itertools.takewhile(lambda line: line.startswith("#"), content.splitlines())
+    words = " ".join(line.lstrip("# ") for line in head if not _COMMAND.match(line))
+    sentences = itertools.dropwhile(_OTHER_SENTENCE.match, re.split(r"(?<=\.)\s+(?=[A-Z])", words.strip()))
+    text = " ".join(itertools.takewhile(lambda sentence: not _OTHER_SENTENCE.match(sentence), sentences))
+    return textwrap.shorten(text or _described_by_keys(content), 110, placeholder=" …").rstrip(":")
+
+
+def _described_by_keys(content: str) -> str:
+    import yaml
+
+    keys = yaml.safe_load(content)
+    trained = ", ".join(keys.get("trainable", ())) or "the model"
+    return f"Trains {trained} of {keys.get('model')} ({keys.get('family')})."
 
 
 def _target(name: str, source: Path, options: argparse.Namespace, *, is_alone: bool) -> Path:

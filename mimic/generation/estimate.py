@@ -99,7 +99,7 @@ def estimate_config(
     output_dir = local_path(output_dir or config.output_dir)
     device = chosen_device(config.device)
     config = with_names(config)
-    check_inputs(config, output_dir)
+    check_inputs(config, output_dir, say=say)
     base, checkpoint = find_sources(config.base_model_path, config.ckpt_path)
     parts = Parts(config, base, checkpoint, device)
     ready = get_ready(config, parts, output_dir=output_dir, say=say)
