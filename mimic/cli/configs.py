@@ -13,6 +13,8 @@ from pathlib import Path
 from mimic.cli.options import Subparsers, UsageError
 
 KINDS = ("infer", "train", "compare", "mini_vae", "adjust")
+KINDS_OF_KEYS = (*KINDS, "prepare")
+"""Settings of `mimic prepare` are given on the command line, not in a YAML."""
 
 _COMMAND = re.compile(r"#\s*(?:[A-Z_0-9]+=\S+ )*(?:accelerate|mimic|pip|python|torchrun) |#   ")
 """A command in the head of a YAML, or a line that is indented below one."""
@@ -33,11 +35,9 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder to copy to")
     parser.add_argument("--all", action="store_true", help="copy all of them (-o is then a folder)")
     parser.add_argument(
-        "--keys", choices=KINDS, help="list the settings of a kind of YAML, with their meaning"
+        "--keys", choices=KINDS_OF_KEYS, help="list the settings of a command or file, with their meaning"
     )
-    parser.add_argument(
-        "--schema", choices=KINDS, help="print the JSON schema of a kind of YAML, for editors"
-    )
+    parser.add_argument("--schema", choices=KINDS, help="print the JSON schema of such a YAML, for editors")
     parser.set_defaults(run=run)
 
 
@@ -72,6 +72,10 @@ def _settings(kind: str) -> type:
         from mimic.compare.settings import CompareConfig
 
         return CompareConfig
+    if kind == "prepare":
+        from mimic.data.prepare import PrepareSettings
+
+        return PrepareSettings
     if kind == "train":
         from mimic.training.settings import TrainSettings
 

@@ -72,6 +72,15 @@ def test_yamls_are_copied_and_never_over_others(capsys: pytest.CaptureFixture[st
     assert "did you mean demo?" in capsys.readouterr().err
 
 
+def test_the_settings_of_preparing_are_listed_though_no_yaml_has_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["configs", "--keys", "prepare"]) == 0
+    assert "min_frames (default: 16)\n    Minimum number of frames" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["configs", "--schema", "prepare"])
+
+
 def test_bundled_names_run_shipped_yamls(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["infer", "--config", "bundled:demo", "device=warp"]) == 2
     assert "device is 'warp'" in capsys.readouterr().err
