@@ -22,7 +22,7 @@ _json_stream: TextIO | None = None
 
 
 def log_as_json(stream: TextIO | None) -> None:
-    """Write progress and `emit` to `stream` from now on, one JSON object a line; None ends it."""
+    """Write progress and `emit` to `stream` from now on, one JSON object per line; None ends it."""
     global _json_stream  # noqa: PLW0603 - one process has one command and one log
     _json_stream = stream
 

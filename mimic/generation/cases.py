@@ -140,7 +140,7 @@ def summary(result: GenerateResult) -> str:
     beside = f"; side by side in {result.side_by_side}" if result.side_by_side is not None else ""
     return (
         f"{result.path} ({_counted(result.num_frames, 'frame')} of {result.width}x{result.height}, "
-        f"{result.fps:g} fps{sound}){beside}; took {result.seconds:.0f} s"
+        f"{round(result.fps, 2):g} fps{sound}){beside}; took {result.seconds:.0f} s"
     )
 
 

@@ -66,7 +66,7 @@ class Estimate:
         """Describe the estimate."""
         yield (
             f"{self.name}: would write {self.path}: {self.num_frames} frames of {self.width}x{self.height} "
-            f"pixels, {self.fps:g} fps ({self.num_frames / self.fps:.1f} s)"
+            f"pixels, {round(self.fps, 2):g} fps ({self.num_frames / self.fps:.1f} s)"
         )
         yield (
             f"{self.name}: {_counted(self.num_windows, 'window')} of {_counted(self.tile_size, 'frame')}, "
