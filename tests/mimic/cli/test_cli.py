@@ -89,7 +89,7 @@ def test_help_has_a_word_on_every_option_and_names_commands_that_exist() -> None
 def test_the_defaults_that_help_on_preparing_names_are_those_of_the_settings() -> None:
     epilog = build_parser()[1].choices["prepare"].epilog
     assert epilog is not None
-    named = dict(re.findall(r"(\w+)=(\S+)", epilog))
+    named = dict(re.findall(r"(\w+)=([\d.]+)", epilog))
     assert len(named) >= 8
     defaults = PrepareSettings()
     assert {name: float(value) for name, value in named.items()} == {
