@@ -117,6 +117,11 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Format a number of things: `1 frame`, `2 frames`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def has_bar() -> bool:
     """Whether progress is a bar here: on a terminal or in a notebook, unless it is logged as JSON."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()  # a program without a console has none

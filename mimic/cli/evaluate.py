@@ -181,11 +181,13 @@ def _identity(options: argparse.Namespace, pairs: Sequence[Pair], tools: Tools) 
 
 def table(report: dict[str, Any]) -> list[str]:
     """The summary as lines of text."""
+    from mimic.progress import counted
+
     protocol = report["protocol"]
     num_frames = sum(row["num_frames"] for row in report["clips"])
+    measured = f"{counted(len(report['clips']), 'clip')}, {counted(num_frames, 'frame')}"
     lines = [
-        f"protocol {protocol['name']} ({protocol['title']}); {len(report['clips'])} clips, "
-        f"{num_frames} frames",
+        f"protocol {protocol['name']} ({protocol['title']}); {measured}",
         f"{'metric':<26}{'mean over clips':>16}  {'95 % interval':<22}{'mean over frames':>17}  better",
     ]
     for name, entry in report["summary"].items():

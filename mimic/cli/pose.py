@@ -281,6 +281,7 @@ def _overlaid(frame: NDArray[np.uint8], poses: PoseSequence, number: int) -> NDA
 
 
 def _summary(poses: PoseSequence) -> str:
+    from mimic.progress import counted
     from pose.skeletons import BODY
 
     assert poses.is_present is not None
@@ -288,7 +289,7 @@ def _summary(poses: PoseSequence) -> str:
     confidence = poses.scores[:, :, BODY][is_seen].mean() if is_seen.any() else 0.0
     people = "1 person" if poses.num_people == 1 else f"up to {poses.num_people} people"
     return (
-        f"{len(poses)} frames of {poses.width}x{poses.height}, {people}; somebody in "
+        f"{counted(len(poses), 'frame')} of {poses.width}x{poses.height}, {people}; somebody in "
         f"{int(is_seen.any(axis=1).sum())} of them, mean confidence of body joints {confidence:.2f}"
     )
 
