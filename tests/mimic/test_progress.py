@@ -41,3 +41,4 @@ def test_a_program_without_a_console_counts_all_the_same(monkeypatch):
 
 def test_one_thing_is_told_in_the_singular() -> None:
     assert [counted(number, "clip") for number in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]
+    assert [counted(number, "process") for number in (1, 2)] == ["1 process", "2 processes"]
