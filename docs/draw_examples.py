@@ -98,7 +98,7 @@ def _cell(label: str, is_good: bool, picture: Picture) -> Picture:
 
 def _figure(picture: Picture) -> NDArray[np.bool_]:
     """Where a picture differs from its plain background."""
-    return np.abs(picture.astype(int) - _background(picture)).max(axis=2) > 40
+    return np.asarray(np.abs(picture.astype(int) - _background(picture)).max(axis=2) > 40)
 
 
 def _columns(picture: Picture) -> NDArray[np.int64]:
