@@ -49,9 +49,11 @@ def references() -> list[tuple[str, bool, Picture]]:
 def clips() -> list[tuple[str, bool, Picture]]:
     """Return (label, is it good, frame) of driving clips."""
     frames = list(read_frames(ASSETS / "demo" / "driving.mp4"))
-    sharp = frames[12]
+    widest = max(range(3, len(frames) - 3), key=lambda number: np.ptp(_columns(frames[number])))
+    sharp = frames[widest]
     side = sharp.shape[0]
-    blurred = np.mean(frames[9:16], axis=0).astype(np.uint8)
+    blurred = np.mean(frames[widest - 3 : widest + 4], axis=0).astype(np.uint8)
+    middle = int(np.median(np.nonzero(_figure(sharp))[1]))
     small = _background(sharp)
     shrunk = cv2.resize(sharp, (side // 5, side // 5), interpolation=cv2.INTER_AREA)
     small[side // 2 : side // 2 + side // 5, side // 3 : side // 3 + side // 5] = shrunk
@@ -59,7 +61,7 @@ def clips() -> list[tuple[str, bool, Picture]]:
     return [
         ("sharp, whole, one person", True, sharp),
         ("motion blur: hands are lost", False, blurred),
-        ("hands outside the picture", False, sharp[:, side * 3 // 10 : side * 13 // 20]),
+        ("hands outside the picture", False, sharp[:, middle - side * 17 // 100 : middle + side * 17 // 100]),
         ("a person below a quarter", False, small),
         ("too few pixels", False, cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)),
         ("too dark", False, _dark(sharp)),
@@ -92,6 +94,16 @@ def _cell(label: str, is_good: bool, picture: Picture) -> Picture:
     cell[STRIP : STRIP + SIDE, :SIDE] = 225
     cell[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return cell
+
+
+def _figure(picture: Picture) -> NDArray[np.bool_]:
+    """Where a picture differs from its plain background."""
+    return np.asarray(np.abs(picture.astype(int) - _background(picture)).max(axis=2) > 40)
+
+
+def _columns(picture: Picture) -> NDArray[np.int64]:
+    """Columns of the figure."""
+    return np.flatnonzero(_figure(picture).any(axis=0))
 
 
 def _background(picture: Picture) -> Picture:

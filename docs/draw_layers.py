@@ -228,13 +228,20 @@ class Rows:
                         linked += [x[number - 1, up] for up, low in self.links[number - 1] if low == place]
                     wished.append(sum(linked) / len(linked) if linked else x[number, place])
                 x.update({(number, place): at for place, at in zip(row, _spread(row, wished))})
-        shift = WIDTH / 2 - (min(x.values()) + max(x.values())) / 2
+        left = min(at - _half(place) for (_, place), at in x.items())
+        right = max(at + _half(place) for (_, place), at in x.items())
+        shift = (WIDTH - left - right) / 2
         return {place: at + shift for place, at in x.items()}
+
+
+def _half(place: Place) -> float:
+    """Half of the width that a place takes: a box's, or that of an arrow that passes."""
+    return (BOX_WIDTH + LANE) / 2 if isinstance(place, str) else LANE / 2
 
 
 def _spread(row: list[Place], wished: list[float]) -> list[float]:
     """Positions near the wished ones, in order, without overlaps and inside of the picture."""
-    half = [(BOX_WIDTH + LANE) / 2 if isinstance(place, str) else LANE / 2 for place in row]
+    half = [_half(place) for place in row]
     from_left, from_right = [], []
     edge = float(MARGIN)
     for at, own in zip(wished, half):

@@ -42,6 +42,15 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     return re.sub(r"\[!\[([^\]]+)\]\(([^)]+\.jpg)\)\]\(([^)]+\.mp4)\)", player, markdown)
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Let names in tables break at their joints, so that narrow screens do not break them in the midst."""
+
+    def breakable(cell: re.Match[str]) -> str:
+        return re.sub(r"(?<=[a-z0-9])([_=/:.]+)(?=[a-z0-9])", r"\1<wbr>", cell[0])
+
+    return re.sub(r"(?s)<td.*?</td>", lambda cell: re.sub(r"<code>.*?</code>", breakable, cell[0]), html)
+
+
 def on_post_page(output: str, **_: Any) -> str:
     """Name the theme's search dialog."""
     return output.replace(

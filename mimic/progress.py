@@ -22,7 +22,7 @@ _json_stream: TextIO | None = None
 
 
 def log_as_json(stream: TextIO | None) -> None:
-    """Write progress and `emit` to `stream` from now on, one JSON object a line; None ends it."""
+    """Write progress and `emit` to `stream` from now on, one JSON object per line; None ends it."""
     global _json_stream  # noqa: PLW0603 - one process has one command and one log
     _json_stream = stream
 
@@ -115,6 +115,12 @@ def clock(seconds: float) -> str:
     """Format a duration as h:mm:ss."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Format a number of things: `1 frame`, `2 frames`, `2 passes`."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
 
 
 def has_bar() -> bool:

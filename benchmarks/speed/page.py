@@ -103,10 +103,11 @@ def presets_measured(result: Any) -> str:
 
 def _job(result: Any) -> str:
     job, machine = result["job"], result["machine"]
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     trial = " (a trial with `--small`, shorter than the measurement itself)" if job["is_small"] else ""
     return (
         f"{job['num_frames']} frames in windows of {job['tile_size']} with overlap {job['tile_overlap']}, "
-        f"{job['num_steps']} steps, guidance 2, float32, {machine['threads']} thread(s), torch "
+        f"{job['num_steps']} steps, guidance 2, float32, {threads}, torch "
         f"{machine['torch']}{trial}"
     )
 

@@ -24,7 +24,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         description="Make the person of a picture move as the person of a clip does. With a folder of "
         "pictures or of clips, all pairs are made.",
         epilog="Settings as key=value, for example seed=7 num_inference_steps=30 align=robust "
-        "side_by_side=true device=cpu; `mimic configs --keys` lists them.",
+        "side_by_side=true device=cpu; `mimic configs --keys infer` lists them all.",
     )
     parser.add_argument("picture", metavar="PICTURE", help="picture of a person, or a folder of pictures")
     parser.add_argument(

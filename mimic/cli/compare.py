@@ -18,7 +18,13 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         description="Run variants x clips x seeds of a YAML; write results.jsonl and report.html. Rerun the "
         "command to resume; results whose settings, clips and weights have not changed are kept.",
     )
-    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the YAML")
+    parser.add_argument(
+        "--config",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="the YAML; bundled:compare/NAME is one that `mimic configs` lists",
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the YAML's")
     parser.set_defaults(run=run)
 

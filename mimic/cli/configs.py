@@ -13,8 +13,13 @@ from pathlib import Path
 from mimic.cli.options import Subparsers, UsageError
 
 KINDS = ("infer", "train", "compare", "mini_vae", "adjust")
+KINDS_OF_KEYS = (*KINDS, "prepare")
+"""Settings of `mimic prepare` are given on the command line, not in a YAML."""
 
-_COMMAND = re.compile(r"(?:[A-Z_0-9]+=\S+ )*(?:accelerate|mimic|pip|python|torchrun) ")
+_COMMAND = re.compile(r"#\s*(?:[A-Z_0-9]+=\S+ )*(?:accelerate|mimic|pip|python|torchrun) |#   ")
+"""A command in the head of a YAML, or a line that is indented below one."""
+_OTHER_SENTENCE = re.compile(r"(?:Hardware|Needs?|Gives|Expect)\b")
+"""Begins a sentence that does not tell what a YAML does."""
 
 
 def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
@@ -30,11 +35,9 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder to copy to")
     parser.add_argument("--all", action="store_true", help="copy all of them (-o is then a folder)")
     parser.add_argument(
-        "--keys", choices=KINDS, help="list the settings of a kind of YAML, with their meaning"
+        "--keys", choices=KINDS_OF_KEYS, help="list the settings of a command or file, with their meaning"
     )
-    parser.add_argument(
-        "--schema", choices=KINDS, help="print the JSON schema of a kind of YAML, for editors"
-    )
+    parser.add_argument("--schema", choices=KINDS, help="print the JSON schema of such a YAML, for editors")
     parser.set_defaults(run=run)
 
 
@@ -69,6 +72,10 @@ def _settings(kind: str) -> type:
         from mimic.compare.settings import CompareConfig
 
         return CompareConfig
+    if kind == "prepare":
+        from mimic.data.prepare import PrepareSettings
+
+        return PrepareSettings
     if kind == "train":
         from mimic.training.settings import TrainSettings
 
@@ -85,11 +92,21 @@ def _listed(configs: dict[str, Path]) -> Iterator[str]:
 
 
 def _described(path: Path) -> str:
-    """The beginning of the words in a YAML's head that are no command."""
-    head = [line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
-    words = itertools.dropwhile(lambda line: not line or _COMMAND.match(line), head)
-    text = " ".join(itertools.takewhile(lambda line: line and not _COMMAND.match(line), words))
-    return textwrap.shorten(text, 110, placeholder=" …").rstrip(":")
+    """Return the sentences in a YAML's head that tell what it does; of a training without any, its keys."""
+    content = path.read_text(encoding="utf-8")
+    head = itertools.takewhile(lambda line: line.startswith("#"), content.splitlines())
+    words = " ".join(line.lstrip("# ") for line in head if not _COMMAND.match(line))
+    sentences = itertools.dropwhile(_OTHER_SENTENCE.match, re.split(r"(?<=\.)\s+(?=[A-Z])", words.strip()))
+    text = " ".join(itertools.takewhile(lambda sentence: not _OTHER_SENTENCE.match(sentence), sentences))
+    return textwrap.shorten(text or _described_by_keys(content), 110, placeholder=" …").rstrip(":")
+
+
+def _described_by_keys(content: str) -> str:
+    import yaml
+
+    keys = yaml.safe_load(content)
+    trained = ", ".join(keys.get("trainable", ())) or "the model"
+    return f"Trains {trained} of {keys.get('model')} ({keys.get('family')})."
 
 
 def _target(name: str, source: Path, options: argparse.Namespace, *, is_alone: bool) -> Path:

@@ -39,10 +39,12 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         description="Pair clips by name and measure them. A metric that cannot be measured is listed with "
         "the reason.",
         epilog="PATH: a video, a folder of pictures (one clip), or a folder of those. Networks: files, or "
-        "hf:owner/repository/file, TorchScript or published weights (table in mimic/metrics/features.py).",
+        "hf:owner/repository/file, TorchScript or published weights, which `mimic download metrics` fetches.",
     )
-    parser.add_argument("--generated", "-g", required=True, type=Path, metavar="PATH")
-    parser.add_argument("--truth", "-t", required=True, type=Path, metavar="PATH")
+    parser.add_argument(
+        "--generated", "-g", required=True, type=Path, metavar="PATH", help="what was generated"
+    )
+    parser.add_argument("--truth", "-t", required=True, type=Path, metavar="PATH", help="what it should be")
     parser.add_argument(
         "--protocol",
         choices=("A", "B", "none"),
@@ -56,7 +58,10 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         help="replace a former FILE.json (default: kept if unchanged, else set aside as FILE.1.json)",
     )
     parser.add_argument(
-        "--frames", choices=("equal", "shortest"), default="equal", help="what to do with unequal lengths"
+        "--frames",
+        choices=("equal", "shortest"),
+        default="equal",
+        help="clips of unequal length: an error (equal, the default), or cut to the shorter one",
     )
     parser.add_argument("--allow-unpaired", action="store_true", help="leave out clips without a partner")
     for name, what in _NETWORKS.items():
@@ -176,11 +181,13 @@ def _identity(options: argparse.Namespace, pairs: Sequence[Pair], tools: Tools) 
 
 def table(report: dict[str, Any]) -> list[str]:
     """The summary as lines of text."""
+    from mimic.progress import counted
+
     protocol = report["protocol"]
     num_frames = sum(row["num_frames"] for row in report["clips"])
+    measured = f"{counted(len(report['clips']), 'clip')}, {counted(num_frames, 'frame')}"
     lines = [
-        f"protocol {protocol['name']} ({protocol['title']}); {len(report['clips'])} clips, "
-        f"{num_frames} frames",
+        f"protocol {protocol['name']} ({protocol['title']}); {measured}",
         f"{'metric':<26}{'mean over clips':>16}  {'95 % interval':<22}{'mean over frames':>17}  better",
     ]
     for name, entry in report["summary"].items():

@@ -23,6 +23,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         parents=[shared],
         help="run the cases of a YAML",
         description="Make the videos that a YAML asks for; the released test.yaml runs as it is.",
+        epilog="`mimic configs --keys infer` lists all settings, `mimic configs` the YAMLs to begin with.",
     )
     parser.add_argument(
         "--config",
@@ -30,7 +31,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="FILE",
-        help="the YAML with the cases",
+        help="the YAML with the cases; bundled:NAME is one that `mimic configs` lists",
     )
     add_run_options(parser)
     add_runner(parser)

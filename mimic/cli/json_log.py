@@ -1,4 +1,4 @@
-"""`--log-json`: everything that a command says, as one JSON object a line on stdout.
+"""`--log-json`: everything that a command says, as one JSON object per line on stdout.
 
 Events, each with `time` (seconds since 1970): `message` (level, text), `progress` (stage, unit, done, total,
 seconds, seconds_left), `result` (path, report, num_frames, …), `estimate` (of --dry-run), `output` (a line

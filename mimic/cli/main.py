@@ -157,7 +157,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Subparsers]:
     shared.add_argument(
         "--log-json",
         action="store_true",
-        help="print everything as one JSON object a line on stdout: messages, progress, results, errors",
+        help="print everything as JSON on stdout, one object per line: messages, progress, results, errors",
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:

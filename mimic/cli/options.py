@@ -93,6 +93,14 @@ def check_workers(options: argparse.Namespace) -> None:
 def add_estimator_options(parser: argparse.ArgumentParser, default: str | None = "auto") -> None:
     """Add the options that choose a pose estimator."""
     parser.add_argument(
-        "--estimator", default=default, choices=("auto", "dwpose", "blazepose"), help="default: auto"
+        "--estimator",
+        default=default,
+        choices=("auto", "dwpose", "blazepose"),
+        help="pose estimator; auto (default) is DWPose if its files are there, else the bundled blazepose",
     )
-    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="folder of the DWPose files")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the DWPose files (default: where `mimic download dwpose` writes them)",
+    )

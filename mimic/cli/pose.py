@@ -41,27 +41,35 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         description="Estimate whole-body poses (134 points), save them, and optionally draw them. Drawn "
         "skeletons (OpenPose, DWPose) are read from their colours; files of poses are converted.",
     )
-    parser.add_argument("input", type=Path, metavar="VIDEO|IMAGE|POSES")
+    parser.add_argument(
+        "input",
+        type=Path,
+        metavar="VIDEO|IMAGE|POSES",
+        help="a video, a picture, or a file of poses (.npz, .json)",
+    )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="FILE",
-        help="default: the input's name in the current folder",
+        help=".npz or .json of the poses (default: the input's name with .npz, in the current folder)",
     )
     parser.add_argument(
         "--overlay", type=Path, metavar="FILE", help="also draw the poses over the input: .mp4 or .png"
     )
     parser.add_argument(
         "--person",
-        help="largest (default; of files of poses: all), center, all, or a number counted from the left",
+        help="largest (default; of files of poses: all), center, all, or a number from 0, "
+        "counted from the left",
     )
     add_estimator_options(parser)
     parser.add_argument(
         "--format", choices=("npz", "openpose", "coco"), help="of the poses (default: by the output's suffix)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace former poses")
-    parser.add_argument("--stride", type=int, default=1, help="keep every N-th frame (default: all)")
+    parser.add_argument(
+        "--stride", type=int, default=1, metavar="N", help="keep every N-th frame (default: all)"
+    )
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
     parser.add_argument(
         "--smooth", type=int, default=1, metavar="N", help="smooth over N frames, an odd number"
@@ -273,6 +281,7 @@ def _overlaid(frame: NDArray[np.uint8], poses: PoseSequence, number: int) -> NDA
 
 
 def _summary(poses: PoseSequence) -> str:
+    from mimic.progress import counted
     from pose.skeletons import BODY
 
     assert poses.is_present is not None
@@ -280,9 +289,8 @@ def _summary(poses: PoseSequence) -> str:
     confidence = poses.scores[:, :, BODY][is_seen].mean() if is_seen.any() else 0.0
     most = int(is_seen.sum(axis=1).max(initial=0))  # places for people may be more than are taken at once
     people = "one person" if most <= 1 else f"up to {most} people"
-    frames = "1 frame" if len(poses) == 1 else f"{len(poses)} frames"
     return (
-        f"{frames} of {poses.width}x{poses.height}, poses of {people}; somebody in "
+        f"{counted(len(poses), 'frame')} of {poses.width}x{poses.height}, poses of {people}; somebody in "
         f"{int(is_seen.any(axis=1).sum())} of them, mean confidence of body joints {confidence:.2f}"
     )
 

@@ -30,15 +30,16 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         "clips can be used and which cannot. Rerun the command to resume; under torchrun or accelerate "
         "launch the processes share the videos. Afterwards look at contact.png.",
         epilog="Settings as key=value: min_frames=16 min_size=256 min_coverage=0.8 max_seconds=60 "
-        "max_gap_seconds=0.5 other_size=0.4 max_others=0.1 val_share=0.1",
+        "max_gap_seconds=0.5 other_size=0.4 max_others=0.1 val_share=0.1 (the defaults); "
+        "`mimic configs --keys prepare` says what they mean.",
     )
     parser.add_argument("--videos", required=True, type=Path, metavar="DIR", help="folder of the videos")
     parser.add_argument("--out", required=True, type=Path, metavar="DATA", help="folder of the result")
     add_estimator_options(parser, default=None)
     parser.add_argument(
         "--person",
-        help="one (default: clips with several people are dropped), largest, center, or a number counted "
-        "from the left",
+        help="one (default: clips with several people are dropped), largest, center, or a number from 0, "
+        "counted from the left",
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:<index>")
     add_runner(parser)

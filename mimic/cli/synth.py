@@ -16,14 +16,36 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         help="render dancers: videos with exact poses",
         description="Render dancers into clip_0000.mp4, their exact poses into clip_0000.npz, and so on.",
     )
-    parser.add_argument("-o", "--output-dir", type=Path, default=Path("outputs/synth"), metavar="DIR")
-    parser.add_argument("-n", "--num-clips", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--fps", type=float, default=12.0)
-    parser.add_argument("--size", type=int, nargs=2, default=(384, 384), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--world", default="plain", choices=("plain", "portraits", "rich"), help="variety of the dancers"
+        "-o",
+        "--output-dir",
+        type=Path,
+        default=Path("outputs/synth"),
+        metavar="DIR",
+        help="default: outputs/synth",
+    )
+    parser.add_argument(
+        "-n", "--num-clips", type=int, default=4, metavar="N", help="number of clips (default: 4)"
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="length of each (default: 4)")
+    parser.add_argument("--fps", type=float, default=12.0, help="frames per second (default: 12)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(384, 384),
+        metavar=("HEIGHT", "WIDTH"),
+        help="in pixels (default: 384 384)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the same seed renders the same clips (default: 0)"
+    )
+    parser.add_argument(
+        "--world",
+        default="plain",
+        choices=("plain", "portraits", "rich"),
+        help="plain (default): whole figures from the front; portraits: also half bodies and close-ups; "
+        "rich: more variety of people, motion, backgrounds and light",
     )
     parser.add_argument(
         "--noise",

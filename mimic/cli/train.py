@@ -14,12 +14,17 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         "train",
         parents=[shared],
         help="train a model as a YAML says",
-        description="Train a model as a YAML says.",
-        epilog="On several GPUs: accelerate launch --config_file ddp.yaml -m mimic.train … "
-        "(`mimic configs accelerate/ddp` copies ddp.yaml)",
+        description="Train a model, or fine-tune one, with the settings of a YAML. Rerun the command to "
+        "resume.",
+        epilog="`mimic configs --keys train` lists all settings. On several GPUs: accelerate launch "
+        "--config_file ddp.yaml -m mimic.train … (`mimic configs accelerate/ddp` copies ddp.yaml)",
     )
     parser.add_argument(
-        "--config", required=True, type=Path, help="a YAML, or bundled:train/NAME (see `mimic configs`)"
+        "--config",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="a YAML, or bundled:train/NAME (see `mimic configs`)",
     )
     parser.add_argument(
         "--dry-run",

@@ -23,7 +23,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to serve on (default: this machine alone)"
     )
-    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--port", type=int, default=7860, help="port to serve on (default: 7860)")
     parser.add_argument(
         "--model", default="bundled:mini", metavar="M", help="as for `mimic animate` (default: bundled:mini)"
     )
@@ -33,14 +33,14 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("outputs/studio"),
         metavar="DIR",
-        help="where results are kept",
+        help="where results are kept (default: outputs/studio)",
     )
     parser.add_argument(
         "--reports",
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="where reports are looked for (default: here)",
+        help="folder whose reports of comparisons and trainings are shown (default: the current one)",
     )
     parser.add_argument(
         "--max-upload", type=int, default=200, metavar="MB", help="refuse larger files (default: 200)"

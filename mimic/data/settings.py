@@ -17,6 +17,11 @@ ONLY_SYNTHETIC = (
 ONLY_PREPARED = ("path", "videos", "densepose_videos", "sizes")
 
 
+def foreign_to(source: str) -> tuple[str, ...]:
+    """Return the settings that have no effect with a source of clips."""
+    return ONLY_SYNTHETIC if source == "prepared" else ONLY_PREPARED
+
+
 class DataSettings(Config):
     """Source of the clips and content of a sample."""
 
@@ -153,10 +158,9 @@ class DataSettings(Config):
                 "pose_kind is densepose, and a prepared folder holds skeletons; name the folder of DensePose "
                 "videos: densepose_videos"
             )
-        foreign = ONLY_SYNTHETIC if self.source == "prepared" else ONLY_PREPARED
         given = [
             name
-            for name in foreign
+            for name in foreign_to(self.source)
             if name in self.model_fields_set and getattr(self, name) not in (None, ())
         ]
         if given:

@@ -154,6 +154,8 @@ def generate(
     in_turn = contextlib.nullcontext() if ranks is None else ranks.first_goes_first()  # poses are cached
     with stages("poses"), in_turn, progress_bar("poses", "frame", is_shown=is_progress_shown) as show:
         moves = driver.read(_local(driving), seen, pipeline, chosen, progress=show)
+    if moves.part_note is not None and identity is None:  # `run_config` tells it before it loads a model
+        log.info(moves.part_note)
     if moves.stride > 1:
         log.info(
             "the driving clip: of its %g frames a second every %s is used, %g a second (sample_stride)",
@@ -333,7 +335,13 @@ def _ordinal(number: int) -> str:
 
 
 def _facts_of(driving: Driving) -> dict[str, Any]:
-    return {"num_frames": driving.num_frames, "clip_fps": driving.source_fps, "stride": driving.stride}
+    return {
+        "num_frames": driving.num_frames,
+        "clip_fps": driving.source_fps,
+        "stride": driving.stride,
+        "part_s": [round(second, 3) for second in driving.part_s],
+        "part_note": driving.part_note,
+    }
 
 
 def _facts_of_output(output: Output, reference: Reference) -> dict[str, Any]:

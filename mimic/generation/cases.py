@@ -16,6 +16,7 @@ from mimic.generation.checks import result_files
 from mimic.generation.memory_mode import MemoryMode, is_out_of_memory, retried_with_less_memory
 from mimic.generation.ready import Parts, Ready, get_ready
 from mimic.generation.result import GenerateResult
+from mimic.progress import counted
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,8 @@ def summary(result: GenerateResult) -> str:
     sound = ", with audio" if result.has_audio else ""
     beside = f"; side by side in {result.side_by_side}" if result.side_by_side is not None else ""
     return (
-        f"{result.path} ({_counted(result.num_frames, 'frame')} of {result.width}x{result.height}, "
-        f"{result.fps:g} fps{sound}){beside}; took {result.seconds:.0f} s"
+        f"{result.path} ({counted(result.num_frames, 'frame')} of {result.width}x{result.height}, "
+        f"{round(result.fps, 2):g} fps{sound}){beside}; took {result.seconds:.0f} s"
     )
 
 
@@ -155,7 +156,3 @@ def one_line(error: BaseException) -> str:
         )
     is_plain = isinstance(error, OSError | ValueError) and text
     return text if is_plain else f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

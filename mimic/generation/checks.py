@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -60,13 +60,21 @@ class Findings:
             raise InputError("\n".join(self.lines))
 
 
-def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
+def check_inputs(
+    config: InferenceConfig, output_dir: Path, *, say: Callable[[str], None] = lambda line: None
+) -> None:
     """Check that all inputs can be read and results can be written; takes milliseconds per case.
+
+    Args:
+        config: the cases, with their names.
+        output_dir: folder of the results.
+        say: called once with each note about a part of a clip, see `UsedFrames.note`.
 
     Raises:
         InputError: a check fails; the message has one line for each problem (a `ValueError`).
     """
     findings = Findings()
+    notes: dict[str, None] = {}
     with findings.about(""):
         _check_writable(output_dir)
     with findings.about(""):
@@ -92,8 +100,11 @@ def check_inputs(config: InferenceConfig, output_dir: Path) -> None:
             read_reference(case.ref_image_path)
         with findings.about(name):
             used, fps = used_of_clip(case)
+            notes.update({used.note: None} if used.note is not None else {})
             check_rate(files.video, fps / used.stride if case.fps is None else case.fps)
     findings.raise_if_any()
+    for note in notes:
+        say(note)
 
 
 def _check_names_differ(config: InferenceConfig, output_dir: Path) -> None:

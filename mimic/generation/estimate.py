@@ -28,7 +28,7 @@ from mimic.generation.ready import Parts, get_ready
 from mimic.generation.reference import see_reference
 from mimic.generation.run import with_names
 from mimic.generation.stages import Stages
-from mimic.progress import clock
+from mimic.progress import clock, counted
 from pose import PoseSequence
 
 _LATENT_COPIES = 6
@@ -65,13 +65,14 @@ class Estimate:
     def lines(self) -> Iterator[str]:
         """Describe the estimate."""
         yield (
-            f"{self.name}: would write {self.path}: {self.num_frames} frames of {self.width}x{self.height} "
-            f"pixels, {self.fps:g} fps ({self.num_frames / self.fps:.1f} s)"
+            f"{self.name}: would write {self.path}: {counted(self.num_frames, 'frame')} of "
+            f"{self.width}x{self.height} pixels, {round(self.fps, 2):g} fps "
+            f"({self.num_frames / self.fps:.1f} s)"
         )
         yield (
-            f"{self.name}: {_counted(self.num_windows, 'window')} of {_counted(self.tile_size, 'frame')}, "
-            f"{_counted(self.num_steps, 'step')}: "
-            f"{_counted(self.num_windows * self.num_steps, 'window prediction')}"
+            f"{self.name}: {counted(self.num_windows, 'window')} of {counted(self.tile_size, 'frame')}, "
+            f"{counted(self.num_steps, 'step')}: "
+            f"{counted(self.num_windows * self.num_steps, 'window prediction')}"
         )
         stages = ", ".join(f"{stage} {clock(seconds)}" for stage, seconds in self.seconds.items())
         yield f"{self.name}: estimated time {clock(self.total_seconds)} ({stages})"
@@ -99,7 +100,7 @@ def estimate_config(
     output_dir = local_path(output_dir or config.output_dir)
     device = chosen_device(config.device)
     config = with_names(config)
-    check_inputs(config, output_dir)
+    check_inputs(config, output_dir, say=say)
     base, checkpoint = find_sources(config.base_model_path, config.ckpt_path)
     parts = Parts(config, base, checkpoint, device)
     ready = get_ready(config, parts, output_dir=output_dir, say=say)
@@ -195,10 +196,6 @@ def estimate_case(
         memory_mb=memory if memory is None or on_gpu else memory + growth,
         gpu_memory_mb=None if gpu_memory is None else gpu_memory + growth,
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _now(pipeline: AnimationPipeline[Any, Any]) -> float:

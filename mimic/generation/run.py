@@ -97,7 +97,7 @@ def _run(
     is_first = ranks is None or ranks.is_first
     if is_first:
         _finish_interrupted_results(config, output_dir, say)
-        check_inputs(config, output_dir)
+        check_inputs(config, output_dir, say=say)
     base, checkpoint = find_sources(config.base_model_path, config.ckpt_path)
     with _folder_of_ours(output_dir, say) if is_first else contextlib.nullcontext():
         kept: dict[str, GenerateResult] = {}

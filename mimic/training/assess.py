@@ -114,7 +114,7 @@ def best_step_told(run: TrainingRun) -> str:
     compared = "" if before is None else f", {compared_with_start(best['value'], before)}"
     text = f"; the best validation was that of step {step} ({name} {best['value']:.4g}{compared})"
     if step == run.progress.step:
-        return f"{text}, the one in it"
+        return f"{text}, whose weights it holds"
     checkpoint = run.settings.output_dir / f"checkpoint-{step}"
     if not run.settings.checkpoints.keep_best:
         return text

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mimic.config.loading import ConfigError, build
+from mimic.data.settings import foreign_to
 from mimic.training.card import facts_of, model_card
 from mimic.training.checkpoints import AVERAGE, WEIGHTS, newest_whole
 from mimic.training.export import check_replaceable, export
@@ -40,7 +43,7 @@ def export_checkpoint(checkpoint: Path, folder: Path, *, overwrite: bool = False
         )
     _check_free(folder, overwrite=overwrite)
     (stored, facts, progress), _ = newest_whole([checkpoint])
-    settings = build(TrainSettings, facts["settings"], source=f"{checkpoint}, its settings")
+    settings = settings_of_checkpoint(facts["settings"], checkpoint)
     task = make_task(settings)
     trained = {name: weight for name, weight in task.model.named_parameters() if weight.requires_grad}
     restore_tensors(trained, stored, AVERAGE if AVERAGE in stored.groups else WEIGHTS)
@@ -49,6 +52,24 @@ def export_checkpoint(checkpoint: Path, folder: Path, *, overwrite: bool = False
     validated = validations(checkpoint.absolute().parent, last_step=progress.step)
     card = model_card(of_weights, settings, best=progress.best, validated=validated)
     return export(task, folder, facts=of_weights, card=card)
+
+
+def settings_of_checkpoint(stored: Mapping[str, Any], checkpoint: Path) -> TrainSettings:
+    """Return the settings that a checkpoint was trained with.
+
+    A checkpoint has every setting at its value, also those that have no effect with its source of clips,
+    which a YAML must not name.
+
+    Args:
+        stored: the settings in the checkpoint's facts.
+        checkpoint: its folder, for messages.
+
+    Raises:
+        ConfigError: they cannot be used.
+    """
+    foreign = foreign_to(stored["data"]["source"])
+    data = {key: value for key, value in stored["data"].items() if key not in foreign}
+    return build(TrainSettings, {**stored, "data": data}, source=f"{checkpoint}, its settings")
 
 
 def _check_free(folder: Path, *, overwrite: bool) -> None:

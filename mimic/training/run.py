@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from mimic.data.batch import AnySample, Sample
 from mimic.data.processes import start_method
 from mimic.families.task import TrainingTask
+from mimic.progress import counted
 from mimic.training.engine import is_deepspeed, launched_here, shares_weights
 from mimic.training.levels import LossesByLevel
 from mimic.training.order import Order
@@ -149,13 +150,14 @@ def describe(run: TrainingRun) -> list[str]:
     return [
         f"training {settings.family}, model {settings.model}: {_count(number)} parameters, "
         f"{_count(trained)} of them trained ({of_each}), "
-        f"{_count(frozen)} beside them frozen",
+        f"{_count(frozen)} in other networks are frozen",
         f"memory of each process before activations: {as_bytes(sum(parts.values()))} ({memory})",
-        f"effective batch {settings.batch_size}: {accelerator.num_processes} processes x "
-        f"{settings.accumulate} passes x {share} clips of {data.num_frames} frames{each}, "
+        f"effective batch {settings.batch_size}: {counted(accelerator.num_processes, 'process')} x "
+        f"{counted(settings.accumulate, 'pass')} x {counted(share, 'clip')} of "
+        f"{counted(data.num_frames, 'frame')}{each}, "
         f"{' or '.join(f'{height}x{width}' for height, width in data.all_sizes)}; {settings.precision} on "
         f"{accelerator.device}",
-        f"{len(run.dataset)} clips, {settings.max_steps} steps, {epochs:.1f} epochs",
+        f"{counted(len(run.dataset), 'clip')}, {counted(settings.max_steps, 'step')}, {epochs:.1f} epochs",
         *_shared_memory(run, share),
     ]
 

@@ -153,7 +153,8 @@ class Studio:
             case_plan(pipeline, chosen, moves.num_frames, seen.height, seen.width)
         assert moves.poses is not None
         factor = max(1, -(-_OVERLAY_SIDE // min(seen.height, seen.width)))
-        sentences = tuple((moves.verdict or {}).get("sentences", ()))
+        notes = () if moves.part_note is None else (moves.part_note,)
+        sentences = (*notes, *(moves.verdict or {}).get("sentences", ()))
         return Fit(seen.enlarged(factor), moves.poses, sentences, moves.facts)
 
     def estimate(self, picture: Path, clip: Path, settings: Mapping[str, Any]) -> Estimate:

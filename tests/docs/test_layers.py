@@ -21,6 +21,16 @@ def test_the_picture_shows_the_imports_of_the_code() -> None:
     assert kept == expected, "the imports have changed: run python docs/draw_layers.py"
 
 
+def test_boxes_lie_inside_of_the_layers() -> None:
+    picture = draw_layers.PICTURE.read_text(encoding="utf-8")
+    number = r'class="{}[^"]*" x="(\d+)" y="\d+" width="(\d+)"'
+    boxes = [(int(x), int(x) + int(w)) for x, w in re.findall(number.format("box"), picture)]
+    layers = [(int(x), int(x) + int(w)) for x, w in re.findall(number.format("layer"), picture)]
+    assert len(boxes) > 20
+    assert min(layers)[0] <= min(left for left, _ in boxes)
+    assert max(right for _, right in boxes) <= layers[0][1]
+
+
 def test_every_import_between_parts_is_an_arrow_or_implied_by_arrows() -> None:
     imports = draw_layers.read_imports(draw_layers.read_layers())
     arrows = draw_layers.without_implied(imports)

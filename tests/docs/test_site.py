@@ -186,3 +186,10 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "settings" / "index.html").is_file()
+
+
+def test_names_in_tables_may_break_at_their_joints_only_there() -> None:
+    pytest.importorskip("mkdocs", reason="needs pip install -e '.[docs]'")
+    page = "<p><code>a_b=c</code></p><table><tr><td><code>decode_size=2</code> is b/c</td></tr></table>"
+    made = script("site_hooks").on_page_content(page)
+    assert made == page.replace("decode_size=2", "decode_<wbr>size=<wbr>2")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mimic.progress import has_bar, log_as_json, progress_bar
+from mimic.progress import counted, has_bar, log_as_json, progress_bar
 
 
 @pytest.fixture
@@ -37,3 +37,8 @@ def test_a_program_without_a_console_counts_all_the_same(monkeypatch):
     with progress_bar("poses", "frame", is_shown=True) as show:
         for done in range(3):
             show(done, 2)
+
+
+def test_one_thing_is_told_in_the_singular() -> None:
+    assert [counted(number, "clip") for number in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]
+    assert [counted(number, "process") for number in (1, 2)] == ["1 process", "2 processes"]

@@ -74,6 +74,8 @@ class Driving:
     """Entries of the JSON report about the driving clip."""
     first_frame: int = 0
     """Number of the clip's frame that is the first driving frame."""
+    part_note: str | None = None
+    """What of `start` and `end` could not be followed; see `UsedFrames.note`."""
     verdict: Mapping[str, Any] | None = None
     """What was poor about the driving poses, for the JSON report; None if it is not judged."""
     marks: Mapping[int, str] = field(default_factory=dict)
@@ -96,6 +98,12 @@ class Driving:
     def source_seconds(self) -> float:
         """Duration in seconds of the part of the clip that the driving frames cover."""
         return self.num_frames * self.stride / self.source_fps
+
+    @property
+    def part_s(self) -> tuple[float, float]:
+        """When in the clip the first driving frame begins and the last one ends, in seconds."""
+        last = self.first_frame + (self.num_frames - 1) * self.stride
+        return self.first_frame / self.source_fps, (last + 1) / self.source_fps
 
     def output_fps(self, settings: CaseSettings) -> Fraction:
         """Return the frames per second of the result: as set, else the rate of the driving frames."""
@@ -167,6 +175,8 @@ class UsedFrames:
     first: int
     stride: int
     count: int
+    note: str | None = None
+    """What of `start` and `end` could not be followed, as a sentence; None if they could."""
 
     def limit(self, settings: CaseSettings) -> int | None:
         """Return the number of frames to stop at; None reads to the clip's end, where files of some codecs
@@ -193,15 +203,20 @@ def used_frames(num_frames: int, fps: float | Fraction, settings: CaseSettings, 
     """
     first, last = (_frame_at(time, fps) for time in (settings.start, settings.end))
     last = num_frames if settings.end is None else min(last, num_frames)
+    seconds = num_frames / float(fps)
     if first >= last and settings.start + (settings.end or 0):
-        until = "" if settings.end is None else f" and end {settings.end:g}"
-        raise VideoError(
-            f"{name} lasts {num_frames / float(fps):.2f} s and has no frame from start {settings.start:g}"
-            f"{until} s; choose a part of it"
-        )
+        part = f"after start {settings.start:g} s"
+        if settings.end is not None:
+            part = f"between start {settings.start:g} s and end {settings.end:g} s"
+        raise VideoError(f"{name} lasts {seconds:.2f} s and has no frame {part}; choose a part of it")
     stride = released_stride(chosen_stride(fps, settings), fps)
     count = -(-(last - first) // stride)
-    return UsedFrames(first, stride, min(count, settings.max_frames or count))
+    note = None
+    if settings.end is not None and settings.end > seconds + 1 / float(fps):  # a frame more is rounding
+        note = (
+            f"{name} ends at {round(seconds, 2)} s; end {settings.end:g} s is later, so it is used to its end"
+        )
+    return UsedFrames(first, stride, min(count, settings.max_frames or count), note)
 
 
 def chosen_stride(fps: float | Fraction, settings: CaseSettings) -> int:

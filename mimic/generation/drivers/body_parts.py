@@ -134,6 +134,7 @@ class BodyPartDriver(Driver):
             clip,
             facts={"driven_by": "densepose"},
             first_frame=used.first,
+            part_note=used.note,
             shows_clip=model is not None,
         )
 

@@ -143,6 +143,7 @@ class SkeletonDriver(Driver):
             verdict=verdict.as_dict(),
             marks=verdict.marks,
             first_frame=found.used.first,
+            part_note=found.used.note,
         )
 
 

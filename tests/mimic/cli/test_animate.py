@@ -48,6 +48,28 @@ def test_one_line_makes_a_video_of_a_part_of_the_clip(
     assert "kept, settings and inputs are unchanged" in capsys.readouterr().err
 
 
+def test_an_end_behind_the_clip_is_told_once_before_the_model_is_loaded_and_recorded(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("clips").mkdir()
+    stage.driving_poses.save(Path("clips/a.npz"))
+    told = f"{Path('clips/a.npz')} ends at 1.0 s; end 12.5 s is later, so it is used to its end"
+    assert animate(stage, "-o", "new", "--start", "0.8", "--end", "12.5", clip=Path("clips")) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == told
+    assert sum("is used to its end" in line for line in lines) == 1
+    (report,) = Path("new").glob("*.json")
+    driving = json.loads(report.read_text())["driving"]
+    assert (driving["part_s"], driving["part_note"]) == ([0.8, 1.0], told)
+    Path("cases.yaml").write_text(
+        f"base_model_path: {stage.model}\ntest_case:\n"
+        f"  - {{ref_image_path: {stage.reference}, ref_video_path: clips/a.npz, end: 12.5, align: robust, "
+        "num_inference_steps: 1}\n"
+    )
+    assert main(["infer", "--config", "cases.yaml", "--dry-run", "device=cpu"]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == told
+
+
 def test_the_suffix_says_the_format(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.gif", "a.webm", "a.mkv", "a.png", "frames/"):
         assert animate(stage, "-o", name, "--end", "0.2", "-q") == 0, name
@@ -144,7 +166,7 @@ def test_lines_tell_progress_where_there_is_no_terminal(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--start", "5"], "lasts 1.00 s and has no frame from start 5 s"),
+        (["--start", "5"], "lasts 1.00 s and has no frame after start 5 s"),
         (["--start", "0.7", "--end", "0.5"], "end must be later than start"),
         (["--start", "soon"], "--start is soon; expected seconds"),
         (["-o", "out.avi"], "a result's name ends in one of .mp4"),

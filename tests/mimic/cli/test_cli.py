@@ -14,8 +14,9 @@ import pytest
 from huggingface_hub import constants
 
 from mimic.cli import main
-from mimic.cli.main import COMMANDS
+from mimic.cli.main import COMMANDS, build_parser
 from mimic.dancers.clip import RenderedClip
+from mimic.data.prepare import PrepareSettings
 from mimic.video import probe, read_image, write_image
 from pose import PoseSequence
 from tests.tiny import random_pipeline
@@ -71,6 +72,29 @@ def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
     for command in COMMANDS:
         name = command.__name__.rpartition(".")[2]
         assert re.search(rf"^    {name}\b", outcome.stdout, re.MULTILINE), name
+
+
+def test_help_has_a_word_on_every_option_and_names_commands_that_exist() -> None:
+    parser, commands = build_parser()
+    for name, command in commands.choices.items():
+        assert [action.dest for action in command._actions if not action.help and not action.choices] == []
+        text = " ".join(command.format_help().split())
+        for mentioned in re.findall(r"`mimic ((?:configs|download|animate|pose|prepare)\b[^`]*)`", text):
+            words = mentioned.split()
+            if len(words) > 1:  # more than the name of a command
+                assert parser.parse_args(words).command == words[0], f"{name}: {mentioned}"
+            assert words[0] in commands.choices
+
+
+def test_the_defaults_that_help_on_preparing_names_are_those_of_the_settings() -> None:
+    epilog = build_parser()[1].choices["prepare"].epilog
+    assert epilog is not None
+    named = dict(re.findall(r"(\w+)=([\d.]+)", epilog))
+    assert len(named) >= 8
+    defaults = PrepareSettings()
+    assert {name: float(value) for name, value in named.items()} == {
+        name: getattr(defaults, name) for name in named
+    }
 
 
 def test_demo_runs_the_shipped_config_with_changes(

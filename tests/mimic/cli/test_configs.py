@@ -14,7 +14,7 @@ import yaml
 
 from mimic.cli import main
 from mimic.cli.completion import script
-from mimic.cli.configs import KINDS
+from mimic.cli.configs import KINDS, _described
 from mimic.cli.main import COMMANDS, build_parser
 from mimic.config.inference import CaseConfig, InferenceConfig
 from mimic.config.loading import COMMAND_KEYS, shipped_configs
@@ -34,8 +34,27 @@ def test_shipped_yamls_are_listed_with_what_they_do(capsys: pytest.CaptureFixtur
     assert all(len(line.split()) > 3 for line in lines)
     commands = {"accelerate", "mimic", "pip", "python", "torchrun"}
     assert not [line for line in lines if line.split()[1] in commands], "what it does, not how it is run"
-    others = [line for line in lines if not line.startswith("train/mini")]  # those bundle the miniatures
-    assert not [line for line in others if line.split()[1] == "Hardware:"], "what it does, not what it needs"
+    needs = {"Hardware:", "Needs", "Needs:", "Expect:", "Gives:"}
+    assert not [line for line in lines if line.split()[1] in needs], "what it does, not what it needs"
+
+
+@pytest.mark.parametrize(
+    ("head", "described"),
+    [
+        ("# mimic train a.yaml\n# Hardware: 2 cores, 1.5 GiB. Trains a hat. Needs: a head.", "Trains a hat."),
+        ("# Trains a hat.\n# Hardware: 2 cores. To try it:\n# mimic train\n#   max_steps=1", "Trains a hat."),
+        ("# Hardware: 2 cores.\n#\n#   mimic train\n# A=1 mimic train\n# Trains\n# a hat", "Trains a hat"),
+        ("# Hardware: 2 cores. Needs a head:\n# python -m hd\n# Expect: hats", "Trains unet of a/b (hats)."),
+    ],
+)  # fmt: skip
+def test_a_yaml_is_described_by_what_it_trains_wherever_its_head_says_so(
+    head: str, described: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        head + "\nfamily: hats\nmodel: a/b\ntrainable: [unet]\n# Another comment.\n", encoding="utf-8"
+    )
+    assert _described(path) == described
 
 
 def test_yamls_are_copied_and_never_over_others(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,6 +70,15 @@ def test_yamls_are_copied_and_never_over_others(capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     assert main(["configs", "demmo"]) == 2
     assert "did you mean demo?" in capsys.readouterr().err
+
+
+def test_the_settings_of_preparing_are_listed_though_no_yaml_has_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["configs", "--keys", "prepare"]) == 0
+    assert "min_frames (default: 16)\n    Minimum number of frames" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["configs", "--schema", "prepare"])
 
 
 def test_bundled_names_run_shipped_yamls(capsys: pytest.CaptureFixture[str]) -> None:

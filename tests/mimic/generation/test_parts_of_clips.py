@@ -1,5 +1,6 @@
 """A part of a clip drives: its frames and its sound; the rate of slow clips; formats of results."""
 
+import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -44,13 +45,23 @@ def test_start_and_end_choose_the_frames_shown_between_them() -> None:
     assert frames(10, 10, start=0.3, max_frames=2) == [3, 4]
     assert frames(10, 10, end=99) == list(range(10))
     for settings in ({"start": 1.0}, {"start": 0.31, "end": 0.39}):
-        with pytest.raises(VideoError, match=r"a\.mp4 lasts 1\.00 s and has no frame from start"):
+        with pytest.raises(VideoError, match=r"a\.mp4 lasts 1\.00 s and has no frame (after|between) start"):
             frames(10, 10, **settings)
 
 
+def test_an_end_behind_the_clip_is_noted_and_a_frame_too_many_is_not() -> None:
+    def note(**settings: Any) -> str | None:
+        return used_frames(80, 10, CaseSettings(**settings), name="dance.mp4").note
+
+    assert note(end=12.5) == "dance.mp4 ends at 8.0 s; end 12.5 s is later, so it is used to its end"
+    assert note(start=7, end=12.5) == note(end=12.5, max_frames=3) == note(end=12.5)
+    assert {note(), note(start=3), note(end=8), note(end=8.1), note(max_frames=99)} == {None}
+
+
 def test_a_part_of_a_clip_keeps_its_sound_in_webm_too(
-    stage: Stage, estimator: Estimator, tmp_path: Path
+    stage: Stage, estimator: Estimator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "mimic")
     result = generate(
         stage.reference,
         stage.driving,
@@ -59,7 +70,12 @@ def test_a_part_of_a_clip_keeps_its_sound_in_webm_too(
         estimator=estimator,
         align="robust",
         start=0.5,
+        end=3,
     )
+    driving = json.loads(result.report.read_text())["driving"]
+    assert driving["part_s"] == [0.5, 1.0]
+    assert caplog.text.count("ends at 1.0 s; end 3 s is later, so it is used to its end") == 1
+    assert driving["part_note"] in caplog.text
     info = probe(result.path)
     assert (info.num_frames, info.fps, info.has_audio) == (5, 10, True)
     assert claps_heard(result.path) == pytest.approx([CLAPS[1] - 0.5], abs=0.03)

@@ -11,10 +11,11 @@ import torch
 import yaml
 
 from mimic.config import ConfigError, load_inference_config
-from mimic.devices import chosen_device
+from mimic.devices import chosen_device, device_name
 from mimic.generation import RunResult, run_config
-from mimic.generation.cases import one_line
+from mimic.generation.cases import one_line, summary
 from mimic.generation.checks import InputError, check_space
+from mimic.generation.result import GenerateResult
 from mimic.locks import FolderInUseError, locked_folder
 from mimic.video import PictureError, probe, write_image
 from mimic.weights.sources import SourceError
@@ -303,3 +304,14 @@ def test_a_torch_without_cuda_beside_an_nvidia_device_is_said_first(
     monkeypatch.setattr("mimic.generation.run.chosen_device", lambda name: torch.device("cpu"))
     run(stage, tmp_path, [{"ref_video_path": str(moves)}], device="auto")
     assert TOLD[0] == "note: torch is built without CUDA"
+
+
+def test_numbers_are_told_as_people_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = GenerateResult(
+        path=Path("a.mp4"), side_by_side=None, report=Path("a.json"), num_frames=1, fps=25 / 3, height=8,
+        width=8, has_audio=False, seconds=2.4,
+    )  # fmt: skip
+    assert summary(result) == "a.mp4 (1 frame of 8x8, 8.33 fps); took 2 s"
+    for number, told in ((1, "cpu (1 thread)"), (2, "cpu (2 threads)")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda number=number: number)
+        assert device_name(torch.device("cpu")) == told

@@ -1,5 +1,6 @@
 """A checkpoint becomes a model folder, and one that is given as a model is told how."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,15 @@ import pytest
 from mimic.cli import main
 from mimic.config import ConfigError
 from mimic.families.registry import find_sources, load_pipeline
-from mimic.training.from_checkpoint import export_checkpoint
+from mimic.training.from_checkpoint import export_checkpoint, settings_of_checkpoint
 from mimic.training.loop import train
+from mimic.training.main import settings_of
+from mimic.training.settings import TrainSettings
 from mimic.training.state import StateError
 from mimic.weights.sources import SourceError
 from tests.mimic.training.small import digests, small_settings
+
+CONFIGS = Path(__file__).parents[3] / "configs" / "train"
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +45,14 @@ def test_the_command_exports_any_checkpoint_and_says_how_to_use_it(
     assert "is there already; choose another name, or give --overwrite" in capsys.readouterr().err
     assert main(["export", str(trained / "checkpoint-2"), str(folder), "--overwrite"]) == 0
     assert digests(folder) == digests(trained / "final")
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_settings_of_a_checkpoint_are_those_of_the_training_whatever_its_clips_are(config: Path) -> None:
+    settings = settings_of(config)
+    if isinstance(settings, TrainSettings):
+        stored = json.loads(settings.model_dump_json())
+        assert settings_of_checkpoint(stored, Path("checkpoint-1")).model_dump() == settings.model_dump()
 
 
 def test_a_folder_that_is_no_model_is_never_replaced(trained: Path, tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(tmp_path):
         "parameters",
         "of them trained (unet",
         "memory of each process",
-        "effective batch 2: 1 proc",
+        "effective batch 2: 1 process x 2 passes x 1 clip of",
     ):
         assert text in str(said)
 
