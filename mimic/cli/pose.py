@@ -287,9 +287,10 @@ def _summary(poses: PoseSequence) -> str:
     assert poses.is_present is not None
     is_seen = (poses.scores[:, :, BODY].max(axis=2) > 0) & poses.is_present
     confidence = poses.scores[:, :, BODY][is_seen].mean() if is_seen.any() else 0.0
-    people = "1 person" if poses.num_people == 1 else f"up to {poses.num_people} people"
+    most = int(is_seen.sum(axis=1).max(initial=0))  # places for people may be more than are taken at once
+    people = "one person" if most <= 1 else f"up to {most} people"
     return (
-        f"{counted(len(poses), 'frame')} of {poses.width}x{poses.height}, {people}; somebody in "
+        f"{counted(len(poses), 'frame')} of {poses.width}x{poses.height}, poses of {people}; somebody in "
         f"{int(is_seen.any(axis=1).sum())} of them, mean confidence of body joints {confidence:.2f}"
     )
 

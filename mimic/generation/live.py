@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 import queue
 import threading
 import time
@@ -123,6 +124,8 @@ class LiveCharacter:
         pipeline, plan = self._pipeline, self._plan
         inputs = Inputs([Image.fromarray(self.reference.picture)], [self._current])
         pipeline.check(inputs, plan)
+        pipeline._align_weights()
+        self._open.enter_context(pipeline.on_one_device())
         self._open.enter_context(pipeline.at_speed(plan))
         use_fast_temporal_convolutions(pipeline.vae)
         self._open.callback(use_fast_temporal_convolutions, pipeline.vae, False)
@@ -182,9 +185,12 @@ class LiveCharacter:
         )
         return latents[:, -1:].to(pipeline.denoiser.dtype)
 
+    @torch.no_grad()
     def decode(self, latents: Tensor) -> Picture:
         """Decode the latents of one frame to a picture, ``H x W x 3``."""
-        (frame,) = self._pipeline.decode_stream(latents, 1, overlap=0)
+        (frame,) = self._pipeline._stream(
+            latents[0], 1, 0
+        )  # `decode_stream` prepares all weights at each call
         return frames_to_uint8(frame)[0]
 
     def __call__(self, frame: Picture) -> Picture:
@@ -241,14 +247,24 @@ class LiveStream:
     """Runs a character's stages in three threads: newest frame in, newest picture out.
 
     A frame waits in a single place, where a newer one replaces it: frames are dropped and never queued, so
-    that the delay does not grow when frames come faster than pictures are made.
+    that the delay does not grow when frames come faster than pictures are made. No more frames are under way
+    than can be computed at once: a frame that waits between two stages is an old one by the time it is shown.
 
     Args:
         character: closed together with the stream.
         idle_s: end by itself after so many seconds without a frame; None waits forever.
+        at_once: frames under way, from 1 to 3 (each stage has one at most); by default one for each processor
+            core, at least 2.
+
+    Raises:
+        ValueError: `at_once` is below 1.
     """
 
-    def __init__(self, character: LiveCharacter, *, idle_s: float | None = None) -> None:
+    def __init__(
+        self, character: LiveCharacter, *, idle_s: float | None = None, at_once: int | None = None
+    ) -> None:
+        if at_once is not None and at_once < 1:
+            raise ValueError(f"at_once is {at_once}; expected 1 or more")
         self.character, self.figures = character, LiveFigures()
         self._idle_s = idle_s
         self._numbers = itertools.count(1)
@@ -257,6 +273,7 @@ class LiveStream:
         self._shown: Shown | None = None
         self._error: Exception | None = None
         self._is_closed = False
+        self._free = threading.Semaphore(at_once or max(2, min(3, os.cpu_count() or 2)))
         # One finished pose and one sampled latent at most wait for the next stage.
         self._posed: queue.Queue[_Work | None] = queue.Queue(maxsize=1)
         self._sampled: queue.Queue[_Work | None] = queue.Queue(maxsize=1)
@@ -335,6 +352,9 @@ class LiveStream:
             self._put(self._posed, work)
 
     def _next_frame(self) -> _Work | None:
+        while not self._free.acquire(timeout=_POLL_S):
+            if self._is_closed:
+                return None
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or self._waiting is not None, self._idle_s)
             work, self._waiting = self._waiting, None
@@ -353,6 +373,7 @@ class LiveStream:
                 self.figures.num_shown += 1
                 self.figures.finished.append(now)
                 self._changed.notify_all()
+            self._free.release()
 
     def _put(self, place: queue.Queue[_Work | None], work: _Work) -> None:
         while not self._is_closed:

@@ -180,7 +180,7 @@ def test_poses_of_a_clip_are_drawn_with_its_sound(capsys):
     options = ["--estimator", "blazepose", "--person", "0", "--max-frames", "1", "--smooth", "3"]
     assert main(["pose", "clap.mp4", *options, "--overlay", "seen.mp4", "-o", "p/poses.npz"]) == 0
     printed = capsys.readouterr()
-    assert "1 frame of 384x384, 1 person; somebody in 1 of them" in printed.err
+    assert "1 frame of 384x384, poses of one person; somebody in 1 of them" in printed.err
     assert (probe("seen.mp4").num_frames, probe("seen.mp4").has_audio) == (1, True)
     assert main(["pose", "clap.mp4", "--max-frames", "0"]) == 2
 

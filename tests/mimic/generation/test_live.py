@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
 from mimic.files import ASSETS
-from mimic.generation.live import LiveCharacter, LiveStream
+from mimic.generation.live import LiveCharacter, LiveStream, Pose
 from mimic.generation.live_poses import FITTED_AT, FitStream, PoseStream
 from mimic.models.temporal_convolution import TemporalConv
 from mimic.video import read_frames
@@ -128,6 +130,38 @@ def test_frames_are_dropped_and_not_queued(
         stream.submit(frames[0])
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_no_more_frames_are_under_way_than_are_computed_at_once(
+    character: LiveCharacter,
+    frames: list[NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: int,
+) -> None:
+    begun, ended, under_way = 0, 0, []
+    pose, decode = character.pose, character.decode
+
+    def first(frame: NDArray[np.uint8]) -> Pose:
+        nonlocal begun
+        begun += 1
+        under_way.append(begun - ended)
+        return pose(frame)
+
+    def last(latents: torch.Tensor) -> NDArray[np.uint8]:
+        nonlocal ended
+        time.sleep(0.1)
+        ended += 1
+        return decode(latents)
+
+    monkeypatch.setattr(character, "pose", first)
+    monkeypatch.setattr(character, "decode", last)
+    stream = LiveStream(character, at_once=at_once)
+    while stream.figures.num_shown < 8:
+        stream.submit(frames[0])
+        time.sleep(0.01)
+    stream.close()
+    assert max(under_way) <= at_once
+
+
 def test_a_fault_in_a_stage_reaches_the_caller(
     character: LiveCharacter, frames: list[NDArray[np.uint8]]
 ) -> None:
@@ -157,10 +191,30 @@ def test_the_pipeline_is_given_back_as_it_was(estimator: Estimator) -> None:
     assert pipeline.pose_feature_budget_mb == budget
 
 
-def test_what_cannot_be_live_is_a_sentence(estimator: Estimator) -> None:
+def test_frames_do_not_look_for_the_device_again(
+    estimator: Estimator, frames: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def looked(pipeline: object) -> torch.device:
+        asked.append(1)
+        return torch.device("cpu")
+
+    pipeline = random_pipeline()
+    with closing(LiveCharacter(pipeline, PICTURE, estimator=estimator, **SIZE)) as character:
+        monkeypatch.setattr(DiffusionPipeline, "_execution_device", property(looked))
+        character(frames[0])
+        assert not asked
+    assert pipeline.execution_device == torch.device("cpu")
+    assert asked
+
+
+def test_what_cannot_be_live_is_a_sentence(estimator: Estimator, character: LiveCharacter) -> None:
     with pytest.raises(ValueError, match="window is 1; this model needs 2 frames or more"):
         LiveCharacter(random_pipeline(), PICTURE, estimator=estimator, window=1, **SIZE)
     with pytest.raises(PoseError, match="limbs, robust or none"):
         LiveCharacter(random_pipeline(), PICTURE, estimator=estimator, align="released", **SIZE)
     with pytest.raises(PoseError, match="one person"):
         LiveCharacter(random_pipeline(), PICTURE, estimator=estimator, person="all", **SIZE)
+    with pytest.raises(ValueError, match="at_once is 0; expected 1 or more"):
+        LiveStream(character, at_once=0)
