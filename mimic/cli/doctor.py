@@ -107,7 +107,8 @@ def _estimator() -> str:
 
 
 def _mini() -> tuple[bool, str]:
-    from mimic.weights.sources import SourceError, resolve
+    from mimic.weights.errors import SourceError
+    from mimic.weights.sources import resolve
 
     try:
         return True, f"{'bundled:mini':<16}{resolve('bundled:mini')}"
@@ -116,7 +117,8 @@ def _mini() -> tuple[bool, str]:
 
 
 def _base() -> tuple[str, bool]:
-    from mimic.weights.sources import BASE_FILES, SVD, SourceError, snapshot
+    from mimic.weights.errors import SourceError
+    from mimic.weights.sources import BASE_FILES, SVD, snapshot
 
     try:
         folder = snapshot(SVD, wanted=BASE_FILES, local_files_only=True)
@@ -126,7 +128,8 @@ def _base() -> tuple[str, bool]:
 
 
 def _checkpoint() -> tuple[str, bool]:
-    from mimic.weights.sources import MIMICMOTION, SourceError, hub_file
+    from mimic.weights.errors import SourceError
+    from mimic.weights.sources import MIMICMOTION, hub_file
 
     name = "MimicMotion_1-1.pth"
     path = Path("models") / name

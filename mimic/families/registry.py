@@ -15,8 +15,9 @@ from mimic.families import animate_anyone, magic_animate, mimicmotion
 from mimic.families.family import Family
 from mimic.files import local_path
 from mimic.weights.parts import read_json
-from mimic.weights.sources import check_is_no_training, resolve, resolve_checkpoint
+from mimic.weights.sources import resolve, resolve_checkpoint
 from mimic.weights.strict import WeightsError
+from mimic.weights.training_folders import check_is_no_training
 from pose.text import one_line
 
 log = logging.getLogger(__name__)

@@ -23,8 +23,9 @@ from mimic.families.adapters import AdaptedPipeline
 from mimic.families.published import card_of, push
 from mimic.files import apply_umask
 from mimic.models.image_embedding import image_processor_class
+from mimic.weights.errors import SourceError
 from mimic.weights.parts import explained, load_parts, loading, read_json, require_parts
-from mimic.weights.sources import MODEL_TEXTS, SourceError, resolve
+from mimic.weights.sources import MODEL_TEXTS, resolve
 from mimic.weights.strict import WeightsError, align_memory
 from pose.session import disable_telemetry, load_onnxruntime
 

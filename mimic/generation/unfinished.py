@@ -10,8 +10,6 @@ Legend: F frames, H height, W width; frames are RGB uint8.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -22,16 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from mimic.files import remove_partial, whole_file
+from mimic.files import remove_partial
+from mimic.generation.saved_file import DAMAGED, Saved, read_frames, read_saved, state_of, write_saved
 from mimic.generation.saving_budget import SavingBudget
 from mimic.generation.step_state import Generators, StepState, UnknownStateError
 from mimic.results import JOURNAL, ResultFiles, finish_placing, identity_of, place
 from mimic.video.formats import stem_of
-from mimic.weights.strict import DAMAGED_SAFETENSORS
 from pose.text import one_line
 
 log = logging.getLogger("mimic")
@@ -41,14 +37,7 @@ MAX_WAITING_BYTES = 64 * 2**20
 """Decoded frames that wait in memory until they are saved together."""
 
 _PACKAGES = ("mimic", "torch", "diffusers", "transformers")
-_DIGEST = "digest"
-"""Key of the SHA-256 of what a file holds."""
-_MOST_DIGITS = 10
-_DAMAGED = "%s is damaged and is not used (%s)"
 _STEPS, _FRAMES = "denoising.safetensors", "frames_{:06d}.safetensors"
-
-Saved = tuple[dict[str, Tensor], dict[str, str]]
-"""Tensors and texts of a file."""
 
 
 class Unfinished:
@@ -80,7 +69,7 @@ class Unfinished:
         self.about: dict[str, str] = {}
         """Entries stored with everything that is saved from now on."""
         path = self.folder / _STEPS
-        found = _read(path, self.identity)
+        found = read_saved(path, self.identity)
         self.steps = KeptSteps(path, self.identity, budget, self.about, found=found)
         self.frames = KeptFrames(self.folder, self.identity, budget, self.about)
         self._clean()
@@ -213,7 +202,7 @@ class KeptSteps:
         self._newest: StepState | None = None
         self._is_working = True
         self.found = found
-        self._saved = None if self.found is None else _state_of(path, self.found)
+        self._saved = None if self.found is None else state_of(path, self.found)
         if self._saved is None:
             self.found = None
         else:
@@ -236,7 +225,7 @@ class KeptSteps:
                 saved.restore(scheduler, generator, latents.device)
                 return saved.num_done, saved.latents.to(latents)
             except (RuntimeError, ValueError, TypeError) as error:
-                log.warning(_DAMAGED, self.path, one_line(error))
+                log.warning(DAMAGED, self.path, one_line(error))
         self.num_saved = 0
         return 0, latents
 
@@ -256,7 +245,7 @@ class KeptSteps:
         try:
             with self._budget():
                 tensors, about = newest.as_tensors()
-                self._is_working = _write(self.path, tensors, {**self._about, **about}, self._identity)
+                self._is_working = write_saved(self.path, tensors, {**self._about, **about}, self._identity)
         except UnknownStateError as error:
             log.warning("denoising steps are not saved: %s", error)
             self._is_working = False
@@ -289,7 +278,7 @@ class KeptFrames:
         self._waiting: list[NDArray[np.uint8]] = []
         self._is_working = True
         while (path := self._path(self.num_chunks)).exists():
-            found = _read_frames(path, identity)
+            found = read_frames(path, identity)
             if found is None:
                 break
             self.num_chunks += found[1]
@@ -299,7 +288,7 @@ class KeptFrames:
         """Yield the saved frames, ``H x W x 3``."""
         chunk = 0
         while chunk < self.num_chunks:
-            found = _read_frames(self._path(chunk), self._identity)
+            found = read_frames(self._path(chunk), self._identity)
             if found is None:
                 raise OSError(f"{self._path(chunk)} cannot be read any more; rerun the same command")
             yield from found[0].numpy()
@@ -326,7 +315,7 @@ class KeptFrames:
         with self._budget():
             about = {**self._about, "num_chunks": str(len(waiting))}
             path = self._path(self.num_chunks)
-            is_saved = _write(path, {"frames": torch.from_numpy(frames)}, about, self._identity)
+            is_saved = write_saved(path, {"frames": torch.from_numpy(frames)}, about, self._identity)
         if not is_saved:
             self._stop(None)
             return
@@ -354,70 +343,3 @@ class KeptFrames:
 
     def _path(self, chunk: int) -> Path:
         return self._folder / _FRAMES.format(chunk)
-
-
-def _write(path: Path, tensors: dict[str, Tensor], about: Mapping[str, str], identity: str) -> bool:
-    """Write a file of the state; say so and return False if that fails, since the run can go on without."""
-    try:
-        texts = {**about, "identity": identity}
-        content = save(tensors, metadata={**texts, _DIGEST: _digest(tensors, texts)})
-        with whole_file(path) as beside:
-            beside.write_bytes(content)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        log.warning("%s cannot be saved (%s); an interruption would lose the work since then", path, reason)
-        return False
-    return True
-
-
-def _read(path: Path, identity: str) -> Saved | None:
-    """Read a file of the state and its metadata; None if it is missing, damaged or of another identity."""
-    try:
-        content = path.read_bytes()
-        size = int.from_bytes(content[:8], "little")
-        about = json.loads(content[8 : 8 + size])["__metadata__"]
-        tensors = load(content)
-        digest = about.pop(_DIGEST, None)
-    except FileNotFoundError:
-        return None
-    except (OSError, *DAMAGED_SAFETENSORS) as error:
-        log.warning(_DAMAGED, path, one_line(error))
-        return None
-    if about.get("identity") != identity:
-        return None
-    if digest != _digest(tensors, about):
-        log.warning(_DAMAGED, path, "it is not as it was written")
-        return None
-    return tensors, about
-
-
-def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
-    """SHA-256 of tensors and texts of a file."""
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _read_frames(path: Path, identity: str) -> tuple[Tensor, int] | None:
-    """Read decoded frames and the number of chunks that they were; None as in `_read`."""
-    found = _read(path, identity)
-    if found is None:
-        return None
-    frames, num_chunks = found[0].get("frames"), found[1].get("num_chunks", "")
-    is_sound = frames is not None and frames.dtype == torch.uint8 and frames.ndim == 4 and len(frames) > 0
-    is_number = num_chunks.isdecimal() and len(num_chunks) < _MOST_DIGITS
-    if frames is None or not is_sound or not is_number or int(num_chunks) < 1:
-        log.warning(_DAMAGED, path, "it holds no frames of ours")
-        return None
-    return frames, int(num_chunks)
-
-
-def _state_of(path: Path, found: Saved) -> StepState | None:
-    """Make the state of a file again; None if the file does not hold one."""
-    try:
-        return StepState.from_tensors(*found)
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        log.warning(_DAMAGED, path, one_line(error))
-        return None

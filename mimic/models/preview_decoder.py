@@ -17,8 +17,8 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mimic.weights.errors import SourceError
 from mimic.weights.parts import load_part, read_json
-from mimic.weights.sources import SourceError
 from mimic.weights.strict import load_strictly, read_state
 from pose.text import one_line
 

@@ -17,7 +17,7 @@ from mimic.training.saved import restore_tensors
 from mimic.training.settings import TrainSettings
 from mimic.training.state import StateError
 from mimic.training.tasks import make_task
-from mimic.weights.sources import training_step
+from mimic.weights.training_folders import training_step
 
 
 def export_checkpoint(checkpoint: Path, folder: Path, *, overwrite: bool = False) -> Path:

@@ -15,7 +15,7 @@ from mimic.training import trainable
 from mimic.training.lora import add_lora
 from mimic.training.policy import set_window
 from mimic.training.settings import TrainSettings
-from mimic.weights.sources import SourceError
+from mimic.weights.errors import SourceError
 
 
 def make_task(settings: TrainSettings) -> TrainingTask:

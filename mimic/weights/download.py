@@ -10,12 +10,12 @@ from pathlib import Path
 
 from mimic.files import whole_file
 from mimic.progress import has_bar
+from mimic.weights.errors import SourceError
 from mimic.weights.sources import (
     BASE_FILES,
     DWPOSE,
     MIMICMOTION,
     SVD,
-    SourceError,
     hub_file,
     published_files,
     sha256,

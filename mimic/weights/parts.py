@@ -23,7 +23,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
-from mimic.weights.sources import SourceError, VariantError, fetch_hint, shared_weights
+from mimic.weights.errors import SourceError, VariantError
+from mimic.weights.sources import fetch_hint, shared_weights
 from mimic.weights.strict import State, WeightsError, check_loading_info, load_strictly, read_state
 from pose.text import one_line, shown
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimic.files import ASSETS, local_path
+from mimic.weights.errors import SourceError
+from mimic.weights.training_folders import check_is_no_training
 from pose.text import one_line
 from pose.video.source import why_no_file
 
@@ -52,14 +54,6 @@ _FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx", ".yam
 _NUM_TRIES = 3
 _BREAKS = {"ChunkedEncodingError", "ReadError", "RemoteProtocolError"}
 """Errors of requests or httpx, whichever huggingface_hub has, for a connection that ends within a file."""
-
-
-class SourceError(OSError):
-    """Weights cannot be found or downloaded; the message says what to do."""
-
-
-class VariantError(SourceError, ValueError):
-    """A model has no weight files of the variant asked for, of which diffusers raises a `ValueError`."""
 
 
 def resolve(
@@ -147,30 +141,6 @@ def resolve_checkpoint(checkpoint: str | os.PathLike[str], *, local_files_only: 
         raise SourceError(f"{path} is {why_no_file(path) or 'no file'}; expected a .pth or .safetensors file")
     also = f", or use hf:{MIMICMOTION}/{path.name} instead" if path.name.startswith("MimicMotion") else ""
     raise SourceError(f"there is no checkpoint {path}{_remedy(path)}{also}")
-
-
-def training_step(folder: Path) -> int | None:
-    """Return the step of a training's checkpoint folder; None for other folders."""
-    named = re.fullmatch(r"checkpoint-(\d+)", folder.absolute().name)
-    return int(named[1]) if named is not None and (folder / "facts.json").is_file() else None
-
-
-def check_is_no_training(folder: Path) -> None:
-    """Raise `SourceError` if a folder is a training's, or one of its checkpoints, and not a model."""
-    if training_step(folder) is not None:
-        raise SourceError(
-            f"{folder} is a checkpoint of a training, not a model; `mimic export {folder} OUT` makes one"
-        )
-    is_model = (folder / "model_index.json").is_file()
-    if not is_model and (folder / "final" / "model_index.json").is_file():
-        raise SourceError(f"{folder} is the folder of a training; its model is {folder / 'final'}")
-    checkpoints = [path for path in folder.glob("checkpoint-*") if training_step(path) is not None]
-    if not is_model and checkpoints:
-        last = max(checkpoints, key=lambda path: training_step(path) or 0)
-        raise SourceError(
-            f"{folder} is the folder of a training that has not ended; `mimic export {last} OUT` makes a "
-            "model of its last checkpoint"
-        )
 
 
 def snapshot(

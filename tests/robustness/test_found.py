@@ -38,7 +38,8 @@ from mimic.training.state import StateError, checkpoints, load_facts
 from mimic.ui.errors import StudioError
 from mimic.ui.results import finished_results
 from mimic.video import PictureError, probe, read_image
-from mimic.weights.sources import SourceError, resolve_checkpoint
+from mimic.weights.errors import SourceError
+from mimic.weights.sources import resolve_checkpoint
 from mimic.weights.strict import WeightsError, load_strictly, read_state
 from pose import PoseError, PoseSequence
 from pose.adjust import Adjustment, adjust_pose

@@ -19,9 +19,10 @@ from mimic.families.stable_diffusion import VAE_FILES, motion_unet, num_position
 from mimic.models.image_embedding import image_processor_class
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.pose_guider import PaperPoseGuider, PoseGuider
+from mimic.weights.errors import SourceError
 from mimic.weights.motion_keys import is_motion_key, to_diffusers, to_released
 from mimic.weights.parts import load_part, loading, require
-from mimic.weights.sources import SourceError, resolve
+from mimic.weights.sources import resolve
 from mimic.weights.strict import State, WeightsError, load_strictly, read_state, without_prefixes
 
 if TYPE_CHECKING:

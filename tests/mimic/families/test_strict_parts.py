@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mimic import load_pipeline
 from mimic.families.base import AnimationPipeline
 from mimic.families.registry import load_task, trained_families
-from mimic.weights.sources import SourceError
+from mimic.weights.errors import SourceError
 from mimic.weights.strict import WeightsError
 
 

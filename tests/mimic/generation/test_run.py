@@ -18,7 +18,7 @@ from mimic.generation.checks import InputError, check_space
 from mimic.generation.result import GenerateResult
 from mimic.locks import FolderInUseError, locked_folder
 from mimic.video import PictureError, probe, write_image
-from mimic.weights.sources import SourceError
+from mimic.weights.errors import SourceError
 from mimic.weights.strict import WeightsError
 from pose import PoseSequence
 from tests.dancers import Stage

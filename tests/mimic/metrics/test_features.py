@@ -14,7 +14,7 @@ from mimic.metrics.networks.i3d import I3D
 from mimic.metrics.networks.inception import InceptionV3
 from mimic.metrics.networks.lpips import BACKBONES, TAPS, Layer, Lpips
 from mimic.metrics.networks.resnet3d import ResNet3D
-from mimic.weights.sources import SourceError
+from mimic.weights.errors import SourceError
 from mimic.weights.strict import WeightsError
 
 pytestmark = pytest.mark.filterwarnings(

@@ -5,7 +5,7 @@ import torch
 from diffusers import AutoencoderTiny
 
 from mimic.models.preview_decoder import PreviewDecoder, TinyVideoDecoder, load_preview_decoder
-from mimic.weights.sources import SourceError
+from mimic.weights.errors import SourceError
 from mimic.weights.strict import WeightsError
 
 HERE = {"device": torch.device("cpu"), "dtype": torch.float32}

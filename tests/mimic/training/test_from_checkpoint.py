@@ -13,7 +13,7 @@ from mimic.training.loop import train
 from mimic.training.main import settings_of
 from mimic.training.settings import TrainSettings
 from mimic.training.state import StateError
-from mimic.weights.sources import SourceError
+from mimic.weights.errors import SourceError
 from tests.mimic.training.small import digests, small_settings
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "train"

@@ -9,7 +9,7 @@ import pytest
 from mimic.config import ConfigError
 from mimic.ui.errors import StudioError
 from mimic.ui.model import StudioModel
-from mimic.weights.sources import SourceError
+from mimic.weights.errors import SourceError
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from mimic.weights.errors import SourceError
 from mimic.weights.parts import find_files, load_part, load_parts
-from mimic.weights.sources import SourceError, sha256, weight_files
+from mimic.weights.sources import sha256, weight_files
 from mimic.weights.strict import WeightsError
 
 State = dict[str, Tensor]

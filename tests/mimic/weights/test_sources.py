@@ -12,15 +12,8 @@ from huggingface_hub import constants, file_download
 
 from mimic.cli.download import NAMES
 from mimic.weights.download import RELEASES, Release, ReleasedFile, describe, fetch, size_text
-from mimic.weights.sources import (
-    SourceError,
-    hub_file,
-    resolve,
-    resolve_checkpoint,
-    sha256,
-    snapshot,
-    weight_files,
-)
+from mimic.weights.errors import SourceError
+from mimic.weights.sources import hub_file, resolve, resolve_checkpoint, sha256, snapshot, weight_files
 from tests.hub import Hub, serve
 
 SVD_LIKE = {

@@ -15,8 +15,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
 from mimic import MagicAnimatePipeline, load_pipeline
 from mimic.families.magic_animate.keys import TEMPORAL, build_on_meta, read_temporal, released_temporal
+from mimic.weights.errors import SourceError
 from mimic.weights.motion_keys import is_motion_key, to_diffusers
-from mimic.weights.sources import SourceError
 from mimic.weights.strict import WeightsError, compare
 from tests.mimic.families.magic_animate.miniature import (
     NUM_POSITIONS,

@@ -1,0 +1,11 @@
+"""What cannot be found where weights are named."""
+
+from __future__ import annotations
+
+
+class SourceError(OSError):
+    """Weights cannot be found or downloaded; the message says what to do."""
+
+
+class VariantError(SourceError, ValueError):
+    """A model has no weight files of the variant asked for, of which diffusers raises a `ValueError`."""
