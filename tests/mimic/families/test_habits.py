@@ -80,7 +80,12 @@ def test_offloading_changes_no_video_and_hooks_can_be_removed(
     family: str, made: tuple[Any, Tensor], offload: Callable[[Any], None]
 ) -> None:
     pipe = tiny(family)
-    offload(pipe)
+    try:
+        offload(pipe)
+    except RuntimeError as error:  # diffusers 0.37 does it with a GPU alone
+        assert "moves weights to a GPU and back, and there is none" in str(error)
+        assert offload is not _model_by_model
+        return
     assert pipe.is_offloaded
     assert torch.equal(video(pipe), made[1])
     pipe.remove_all_hooks()
