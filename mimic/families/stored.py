@@ -215,11 +215,10 @@ class StoredPipeline(AdaptedPipeline):
         try:
             super().enable_group_offload(*args, **kwargs)
         except AttributeError as error:  # diffusers 0.37 asks for the kind of a device that is not there
-            if torch.accelerator.current_accelerator() is not None:
+            if torch.accelerator.is_available():
                 raise
             raise RuntimeError(
-                "enable_group_offload moves weights to a GPU and back, and there is none here; leave the call "
-                "out."
+                "enable_group_offload moves weights to a GPU and back, and there is none; leave the call out."
             ) from error
 
     @property
