@@ -209,6 +209,21 @@ class StoredPipeline(AdaptedPipeline):
             )
         super().enable_sequential_cpu_offload(gpu_id, device)
 
+    def enable_group_offload(self, *args: Any, **kwargs: Any) -> None:
+        """Offload groups of layers, as in diffusers.
+
+        Raises:
+            RuntimeError: there is no GPU, and this version of diffusers offloads groups to nothing else.
+        """
+        try:
+            super().enable_group_offload(*args, **kwargs)
+        except AttributeError as error:  # diffusers 0.37 asks for the kind of a device that is not there
+            if torch.accelerator.is_available():
+                raise
+            raise RuntimeError(
+                "enable_group_offload moves weights to a GPU and back, and there is none; leave the call out."
+            ) from error
+
     @property
     def execution_device(self) -> torch.device:
         """Device on which the networks compute, also if they are offloaded."""

@@ -80,7 +80,15 @@ def test_offloading_changes_no_video_and_hooks_can_be_removed(
     family: str, made: tuple[Any, Tensor], offload: Callable[[Any], None]
 ) -> None:
     pipe = tiny(family)
-    offload(pipe)
+    refusal = None
+    try:
+        offload(pipe)
+    except RuntimeError as error:  # diffusers 0.37 offloads groups to a GPU alone
+        refusal = str(error)
+    if refusal is not None:
+        assert offload is not _model_by_model
+        assert "moves weights to a GPU and back, and there is none" in refusal
+        return
     assert pipe.is_offloaded
     assert torch.equal(video(pipe), made[1])
     pipe.remove_all_hooks()
