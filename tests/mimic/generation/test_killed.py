@@ -78,7 +78,7 @@ def part_maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_killed_at_random_moments_it_ends_in_the_same_bytes(
     family: str, stage: Stage, part_maps: Path, tmp_path: Path
