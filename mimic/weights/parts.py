@@ -108,6 +108,9 @@ def find_files(
     return ([shared], []) if shared is not None else ([], missing or [names[0]])
 
 
+_MOST = 10  # files that a message lists
+
+
 def require(paths: Iterable[Path], remedy: str) -> None:
     """Check that files or folders exist.
 
@@ -122,7 +125,9 @@ def require(paths: Iterable[Path], remedy: str) -> None:
     if missing:
         hints = dict.fromkeys(fetch_hint(path.parent, [path.name]) for path in missing)
         hint = " ".join(filter(None, hints))
-        raise SourceError(f"not found: {', '.join(map(str, missing))}. {remedy} {hint}".rstrip())
+        raise SourceError(
+            f"not found: {', '.join(one_line(path) for path in missing[:_MOST])}. {remedy} {hint}".rstrip()
+        )
 
 
 def require_parts(folder: Path, *, given: Mapping[str, Any]) -> None:
