@@ -121,7 +121,7 @@ def require(paths: Iterable[Path], remedy: str) -> None:
     Raises:
         SourceError: some do not exist; all are named, with the command that downloads them (an `OSError`).
     """
-    missing = [path for path in paths if not path.exists()]
+    missing = [path for path in paths if not os.path.exists(path)]
     if missing:
         hints = dict.fromkeys(fetch_hint(path.parent, [path.name]) for path in missing)
         hint = " ".join(filter(None, hints))
