@@ -106,7 +106,8 @@ def read_yaml(
     for key, value in _texts(content):
         if _ESCAPED_PATH.match(value) or (_PATH_KEY.search(key) and _ESCAPED.search(value)):
             raise ConfigError(
-                f"{path}: {key} is {value!r}, with control characters in a path. {_BACKSLASHES}"
+                f"{path}: {one_line(key)} is {shown(value, _LONGEST)}, with control characters in a path. "
+                f"{_BACKSLASHES}"
             )
     return typing.cast(dict[str, Any], content)
 

@@ -109,6 +109,9 @@ def find_files(
     return ([shared], []) if shared is not None else ([], missing or [names[0]])
 
 
+_MOST = 10  # files that a message lists
+
+
 def require(paths: Iterable[Path], remedy: str) -> None:
     """Check that files or folders exist.
 
@@ -119,11 +122,13 @@ def require(paths: Iterable[Path], remedy: str) -> None:
     Raises:
         SourceError: some do not exist; all are named, with the command that downloads them (an `OSError`).
     """
-    missing = [path for path in paths if not path.exists()]
+    missing = [path for path in paths if not os.path.exists(path)]
     if missing:
         hints = dict.fromkeys(fetch_hint(path.parent, [path.name]) for path in missing)
         hint = " ".join(filter(None, hints))
-        raise SourceError(f"not found: {', '.join(map(str, missing))}. {remedy} {hint}".rstrip())
+        raise SourceError(
+            f"not found: {', '.join(one_line(path) for path in missing[:_MOST])}. {remedy} {hint}".rstrip()
+        )
 
 
 def require_parts(folder: Path, *, given: Mapping[str, Any]) -> None:

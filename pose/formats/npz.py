@@ -11,6 +11,9 @@ from pose.formats.json_file import whole_file
 from pose.text import one_line, shown
 from pose.types import FORMAT_NAME, FORMAT_VERSION, PoseError, PoseSequence
 
+MAX_BYTES = 4 * 2**30
+"""Of the unpacked arrays: a million frames of one person. A few megabytes of zeros may unpack to more."""
+
 
 def write_npz(sequence: PoseSequence, path: Path) -> None:
     header = {
@@ -41,6 +44,9 @@ def read_npz(path: Path) -> PoseSequence:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
+            unpacked = sum(info.file_size for info in file.zip.infolist())
+            if unpacked > MAX_BYTES:
+                raise ValueError(f"it unpacks to {unpacked / 2**30:.0f} GiB, more than poses of a clip take")
             header = json.loads(str(file["header"]))
             if header["format"] == FORMAT_NAME and header["version"] <= FORMAT_VERSION:
                 arrays = {name: file[name] for name in ("points", "scores", "is_present")}

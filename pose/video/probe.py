@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pose.text import one_line
 from pose.video.film import Film, open_film
 from pose.video.source import VideoError, check_size
-from pose.video.timing import RATE_TOLERANCE, Timing
+from pose.video.timing import HIGHEST_RATE, RATE_TOLERANCE, Timing
 from pose.video.webp import AnimatedWebP
 
 log = logging.getLogger("pose.video")
@@ -87,6 +87,10 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
         has_audio, codec = film.has_audio, film.codec
     times, faults = _visible(timing, first)
     fps = replace(timing, times=times).frame_rate()
+    if fps > HIGHEST_RATE:
+        raise VideoError(
+            f"{path} states {float(fps):.4g} frames a second; expected at most {HIGHEST_RATE}. Convert it"
+        )
     num_frames = len(times)
     if timing.is_cut_off or timing.is_stream:
         num_frames = round(float(times[-1] - times[0]) * float(fps)) + 1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 RATE_TOLERANCE = 0.75
 DEFAULT_RATE = Fraction(25)
 # A higher one is a tick of the file's clock, as an animation of one frame states it.
-_HIGHEST_RATE = 1000
+HIGHEST_RATE = 1000
 # A header may state a little more than there is, seconds.
 _CUT_S = 0.5
 # Frames that may be stored after one that is shown later.
@@ -56,7 +56,7 @@ class Timing:
         """
         intervals, span = len(self.times) - 1, float(self.times[-1] - self.times[0])
         if intervals < 1 or span <= 0 or self.is_even or (self.is_cut_off and self.rate):
-            return self.rate if self.rate and self.rate <= _HIGHEST_RATE else DEFAULT_RATE
+            return self.rate if self.rate and self.rate <= HIGHEST_RATE else DEFAULT_RATE
         if self.rate and abs(float(self.rate) * span - intervals) <= RATE_TOLERANCE:
             return self.rate
         if self.rate and self.is_stream and self._has_ragged_end(float(self.rate)):

@@ -263,3 +263,13 @@ def test_a_damaged_npz_with_nan_is_refused(tmp_path):
     np.savez(path, **arrays)
     with pytest.raises(PoseError, match="not finite"):
         PoseSequence.load(path)
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "zeros.npz"
+    np.savez_compressed(path, header=np.array("{}"), points=np.zeros((1000, 1, 134, 2)))
+    monkeypatch.setattr("pose.formats.npz.MAX_BYTES", 2**20)
+    with pytest.raises(PoseError, match="it unpacks to 0 GiB, more than poses of a clip take"):
+        PoseSequence.load(path)

@@ -37,8 +37,9 @@ from mimic.training.report import validations, write_report
 from mimic.training.state import StateError, checkpoints, load_facts
 from mimic.ui.errors import StudioError
 from mimic.ui.results import finished_results
-from mimic.video import PictureError, probe, read_image
+from mimic.video import PictureError, VideoError, probe, read_image
 from mimic.weights.errors import SourceError
+from mimic.weights.parts import require_parts
 from mimic.weights.sources import resolve_checkpoint
 from mimic.weights.strict import WeightsError, load_strictly, read_state
 from pose import PoseError, PoseSequence
@@ -74,6 +75,16 @@ def test_the_beginning_of_a_tiff_is_told(tmp_path: Path, content: bytes) -> None
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(PictureError, match="is not a picture that can be read"):
         read_image(tmp_path / "a.tif")
+
+
+def test_a_rate_that_no_clip_has_is_told(tmp_path: Path) -> None:
+    (sample,) = (path for path in samples("videos", tmp_path) if path.name == "avi")
+    content = bytearray((sample / "a.avi").read_bytes())
+    at = content.index(b"strh") + 8 + 20  # scale and rate of the film
+    content[at : at + 8] = (1).to_bytes(4, "little") + (50_000).to_bytes(4, "little")
+    (sample / "a.avi").write_bytes(content)
+    with pytest.raises(VideoError, match=r"states 5e\+04 frames a second; expected at most 1000"):
+        probe(sample / "a.avi")
 
 
 def test_an_animation_of_one_frame_has_no_rate_of_its_clock(tmp_path: Path) -> None:
@@ -294,6 +305,16 @@ def _say_groups(folder: Path) -> None:
 def _say_setting(folder: Path) -> None:
     (folder / "a.yaml").write_text(yaml.safe_dump({"family": "mimicmotion", ODD: 1}))
     settings_of(folder / "a.yaml")
+
+
+def _say_path(folder: Path) -> None:
+    (folder / "a.yaml").write_text(yaml.safe_dump({"test_case": [{f"{ODD}_path": "a\nb"}]}))
+    read_yaml(folder / "a.yaml")
+
+
+def _say_part(folder: Path) -> None:
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "x", ODD: ["diffusers", "x"]}))
+    require_parts(folder, given={})
 
 
 def _say_trainer(folder: Path) -> None:
