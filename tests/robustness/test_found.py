@@ -83,7 +83,7 @@ def test_a_rate_that_no_clip_has_is_told(tmp_path: Path) -> None:
     at = content.index(b"strh") + 8 + 20  # scale and rate of the film
     content[at : at + 8] = (1).to_bytes(4, "little") + (50_000).to_bytes(4, "little")
     (sample / "a.avi").write_bytes(content)
-    with pytest.raises(VideoError, match=r"states 5e\+04 frames a second; expected at most 1000"):
+    with pytest.raises(VideoError, match=r"states \d+ frames a second; expected at most 1000"):
         probe(sample / "a.avi")
 
 
