@@ -68,7 +68,7 @@ def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
         " - sys.stdlib_module_names))"
     )
     outcome = run("-c", script)
-    assert outcome.stdout.rstrip().endswith("['mimic']"), outcome.stdout + outcome.stderr
+    assert outcome.stdout.rstrip().endswith("['mimic', 'pose']"), outcome.stdout + outcome.stderr
     for command in COMMANDS:
         name = command.__name__.rpartition(".")[2]
         assert re.search(rf"^    {name}\b", outcome.stdout, re.MULTILINE), name
