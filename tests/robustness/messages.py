@@ -6,6 +6,8 @@ import logging
 import re
 
 LONGEST, LONGEST_LINE = 4000, 2600
+ODD = "\x1b[2J\x07\u202e" + "x" * 10_000
+"""A name or value that steers a terminal, turns the direction of letters, and is long."""
 # Letters that steer a terminal, end a line or turn its direction, and halves of letters.
 _ODD = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
