@@ -25,7 +25,6 @@ Inputs are RGB. Pictures for ``fid`` are resized as the protocol says, clips by 
 from __future__ import annotations
 
 import struct
-import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,8 +39,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mimic.weights.sources import resolve_checkpoint, sha256
-from mimic.weights.strict import DAMAGED_TORCH, WeightsError, compare, read_state
-from pose.text import one_line
+from mimic.weights.strict import WeightsError, compare, read_state
+from mimic.weights.torchscript import load_torchscript
 
 Resize = Literal["bilinear", "antialiased"]
 Frames = NDArray[np.uint8]
@@ -184,24 +183,6 @@ def is_torchscript(path: Path) -> bool:
             return any("/code/" in name for name in archive.namelist())
     except (zipfile.BadZipFile, ValueError, struct.error):
         return False  # what reads its tensors says what is wrong with it
-
-
-def load_torchscript(path: Path, device: torch.device) -> torch.jit.ScriptModule:
-    """A TorchScript module, ready to evaluate.
-
-    Raises:
-        WeightsError: the file is damaged, or of a version that torch does not read.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the published networks come in this format
-            with path.open("rb") as file:  # torch opens no path with letters outside ASCII on Windows
-                return torch.jit.load(file, map_location=device).eval()
-    except DAMAGED_TORCH as error:
-        first_line = next(iter(str(error).strip().splitlines()), "unknown error")
-        raise WeightsError(
-            f"{path} is not a TorchScript file that can be read: {one_line(first_line)}"
-        ) from error
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> nn.Module:

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mimic.weights.strict import DAMAGED_TORCH
+from mimic.weights.strict import WeightsError
+from mimic.weights.torchscript import load_torchscript
 from pose.session import Network
-from pose.text import one_line
 
 NUM_PARTS = 24
 _TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")
@@ -94,11 +94,9 @@ class DensePoseModel:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            with open(self.path, "rb") as file:  # torch opens no path with letters outside ASCII on Windows
-                module = torch.jit.load(file, map_location=device).eval()
-        except DAMAGED_TORCH as error:
-            reason = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__))
-            raise DensePoseError(f"{self.path} cannot be read as TorchScript: {reason}") from error
+            module = load_torchscript(self.path, device)
+        except WeightsError as error:
+            raise DensePoseError(str(error)) from error
 
         @torch.no_grad()
         def run(pixels: NDArray[np.float32]) -> NDArray[Any]:

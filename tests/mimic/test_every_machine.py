@@ -19,13 +19,13 @@ from mimic.config.loading import ConfigError, read_yaml
 from mimic.devices import missing_cuda
 from mimic.files import replace, write_json
 from mimic.generation.pose_cache import cache_folder
-from mimic.metrics.features import load_torchscript
 from mimic.provenance import versions
 from mimic.results import ResultFiles, ResultInUseError, finish_placing, place, set_aside
 from mimic.training import signals
 from mimic.training.workers import WorkerError, samples_or_raise
 from mimic.video import VideoWriter
 from mimic.video.write import VideoWriteError
+from mimic.weights.torchscript import load_torchscript
 from pose import PoseSequence
 from pose.dwpose import weights_folder
 from pose.session import has_nvidia_device

@@ -118,6 +118,22 @@ def test_torchscript_with_odd_code_is_told(tmp_path: Path) -> None:
         PARSERS["networks"].read(sample)
 
 
+@pytest.mark.parametrize("suffix", [".py", "data.pkl"])
+def test_torchscript_whose_content_is_not_as_it_was_written_is_not_run(tmp_path: Path, suffix: str) -> None:
+    (sample,) = (path for path in samples("networks", tmp_path) if path.name == "features")
+    with zipfile.ZipFile(sample / "a.pt") as archive:
+        member = next(each for each in archive.infolist() if each.filename.endswith(suffix))
+    content = bytearray((sample / "a.pt").read_bytes())
+    head = content[member.header_offset + 26 : member.header_offset + 30]  # lengths of the name and of more
+    start = (
+        member.header_offset + 30 + int.from_bytes(head[:2], "little") + int.from_bytes(head[2:], "little")
+    )
+    content[start + member.compress_size // 2] ^= 1
+    (sample / "a.pt").write_bytes(content)
+    with pytest.raises(WeightsError, match="not a TorchScript file that can be read"):
+        PARSERS["networks"].read(sample)
+
+
 def test_a_damaged_network_of_onnx_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.onnx").write_bytes(b"\xff" * 300)
     with pytest.raises(PoseError, match=r"a\.onnx cannot be read as an ONNX network"):

@@ -287,7 +287,8 @@ def test_hdr_clips_keep_colours_below_paper_white(tmp_path: Path) -> None:
     for number, colour in enumerate(colours):
         picture[:, 32 * number : 32 * number + 32] = np.round(signal_of(to_2020 @ colour) * 65535)
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
-        params = "log-level=none:pools=none:frame-threads=1:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"
+        params = "log-level=none:pools=none:frame-threads=1:colorprim=bt2020:transfer=smpte2084"
+        params += ":colormatrix=bt2020nc"
         stream = container.add_stream("libx265", rate=10, options={"crf": "4", "x265-params": params})
         stream.width, stream.height, stream.pix_fmt = 128, 48, "yuv420p10le"
         context = stream.codec_context
