@@ -153,6 +153,7 @@ def small_walk(folder):
     return settings_of_walk(config, folder, list(SMALL), processes=1)
 
 
+@pytest.mark.slow
 def test_a_whole_training_is_walked_for_real_with_small_networks(tmp_path):
     found = walk_for_real(small_walk(tmp_path))
     assert list(found["phases"]) == [

@@ -226,7 +226,9 @@ diffusers.DiffusionPipeline.from_pretrained(sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("script", [POSE_ESTIMATION, LOADING_AND_SAVING])
+@pytest.mark.parametrize(
+    "script", [POSE_ESTIMATION, pytest.param(LOADING_AND_SAVING, marks=pytest.mark.slow)]
+)
 def test_onnxruntime_sends_and_stores_nothing(tmp_path, script):
     """Also where diffusers imports it, which it does whenever it loads or saves a pipeline."""
     home = tmp_path / "home"

@@ -39,7 +39,13 @@ def video(pipe: Any, **changes: Any) -> Tensor:
     return frames
 
 
-@pytest.fixture(params=sorted(FAMILIES))
+# Most of it is one code for all families; the slow tests show it of the others.
+@pytest.fixture(
+    params=[
+        family if family == "mimicmotion" else pytest.param(family, marks=pytest.mark.slow)
+        for family in sorted(FAMILIES)
+    ]
+)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -170,6 +170,7 @@ def test_a_training_of_a_vae_holds_its_folder_while_it_lasts(tmp_path, monkeypat
     assert not (tmp_path / LOCK_FILE).exists()
 
 
+@pytest.mark.slow
 def test_training_of_a_vae_goes_on_from_its_last_checkpoint(tmp_path):
     settings = MiniVAESettings(
         output_dir=tmp_path, dancers=DANCERS, block_out_channels=(32, 32, 32), latent_channels=4,
@@ -185,6 +186,7 @@ def test_training_of_a_vae_goes_on_from_its_last_checkpoint(tmp_path):
     assert any(not torch.equal(value, after["average"][name]) for name, value in before["average"].items())
 
 
+@pytest.mark.slow
 def test_a_vae_learns_the_latents_of_a_smaller_one_and_keeps_their_scale(tmp_path):
     source = tiny_vae(4, (32, 32))
     source.register_to_config(scaling_factor=0.7)

@@ -35,6 +35,7 @@ class Unreadable:
         raise VideoError(SENTENCE) if number == 0 else OddError("clip", number)
 
 
+@pytest.mark.slow
 def test_a_clip_that_a_worker_cannot_read_is_the_same_sentence_as_without_workers():
     loader = DataLoader(
         HandingOver(Unreadable()), sampler=[0, 1], batch_size=1, collate_fn=list, num_workers=1,
