@@ -31,8 +31,8 @@ class CaseSettings(SVDSettings, ControlSettings):
     """Where in the driving clip to begin, in seconds."""
 
     end: float | None = Field(None, gt=0, le=1e9)
-    """Where in the driving clip to end, in seconds. Default: its end, which a later time means as well; that
-    is told."""
+    """Where in the driving clip to end, in seconds. Default: its end. A later time ends there as well, with a
+    message."""
 
     sample_stride: int | None = Field(None, ge=1, le=1000)
     """Use every N-th frame of the driving clip; for clips of 48 fps or more, N is
