@@ -87,7 +87,7 @@ def run_cases(config: InferenceConfig, options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from mimic.generation import estimate_config, run_config
-    from mimic.generation.cases import one_line
+    from mimic.generation.cases import why_failed
     from mimic.progress import emit
 
     log = logging.getLogger("mimic")
@@ -118,5 +118,5 @@ def run_cases(config: InferenceConfig, options: argparse.Namespace) -> int:
         emit("result", **facts)
         print(result.side_by_side or result.path)
     for failure in outcome.failures:
-        log.error("failed: %s: %s", failure.name, one_line(failure.error))
+        log.error("failed: %s: %s", failure.name, why_failed(failure.error))
     return 1 if outcome.failures else 0

@@ -100,7 +100,7 @@ def make_case(
         if ranks is not None:
             raise
         if len(work.config.test_case) > 1:  # the caller reports the failure of a single case
-            say(f"{name}: failed. {one_line(error)}")
+            say(f"{name}: failed. {why_failed(error)}")
         return CaseFailure(name, error)
     say(f"{name}: {summary(result)}")
     if result.missing is not None:
@@ -145,8 +145,8 @@ def summary(result: GenerateResult) -> str:
     )
 
 
-def one_line(error: BaseException) -> str:
-    """Format an error as one line; unexpected errors also show their class."""
+def why_failed(error: BaseException) -> str:
+    """Say on one line why a case failed; of unexpected errors with their class, of full memory what helps."""
     text = " ".join(str(error).split())
     if is_out_of_memory(error):
         return (

@@ -14,7 +14,7 @@ import torch
 from mimic.cluster import Cluster, ClusterError
 from mimic.config import InferenceConfig
 from mimic.devices import chosen_device
-from mimic.generation.cases import CaseFailure, RunResult, Work, collected, make_case, one_line
+from mimic.generation.cases import CaseFailure, RunResult, Work, collected, make_case, why_failed
 from mimic.generation.checks import InputError
 from mimic.generation.memory_mode import MemoryMode
 from mimic.generation.ready import family_of, get_ready
@@ -101,7 +101,7 @@ class _CaseWorker:
         with _collected_messages() as (say, lines):
             outcome = self._make(name, say)
             if isinstance(outcome, CaseFailure):
-                say(f"{name}: failed. {one_line(outcome.error)}")
+                say(f"{name}: failed. {why_failed(outcome.error)}")
                 outcome = CaseFailure(name, _sendable(outcome.error))
         return _Made(outcome, tuple(lines))
 
@@ -138,5 +138,5 @@ def _sendable(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return RuntimeError(one_line(error))
+        return RuntimeError(why_failed(error))
     return error

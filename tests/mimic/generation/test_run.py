@@ -13,7 +13,7 @@ import yaml
 from mimic.config import ConfigError, load_inference_config
 from mimic.devices import chosen_device, device_name
 from mimic.generation import RunResult, run_config
-from mimic.generation.cases import one_line, summary
+from mimic.generation.cases import summary, why_failed
 from mimic.generation.checks import InputError, check_space
 from mimic.generation.result import GenerateResult
 from mimic.locks import FolderInUseError, locked_folder
@@ -86,7 +86,7 @@ def test_a_case_that_fails_leaves_the_others_alone(stage: Stage, tmp_path: Path,
         ],
     )
     assert [failure.name for failure in outcome.failures] == ["a"]
-    assert "nobody" in one_line(outcome.failures[0].error)
+    assert "nobody" in why_failed(outcome.failures[0].error)
     assert names(tmp_path / "out") == ["b.json", "b.mp4"]
 
 
@@ -218,7 +218,7 @@ def test_a_disk_that_fills_up_midway_costs_only_the_case_that_needs_it(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [failure.name for failure in outcome.failures] == ["large"]
-    assert "no space is left on the disk" in one_line(outcome.failures[0].error)
+    assert "no space is left on the disk" in why_failed(outcome.failures[0].error)
     assert names(tmp_path / "out") == ["small.json", "small.mp4"]
 
 
@@ -231,9 +231,9 @@ def test_devices_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_errors_become_one_line() -> None:
-    assert one_line(PictureError("a\n  b")) == "a b"
-    assert one_line(KeyError("x")) == "KeyError: 'x'"
-    assert "cpu_offload=true" in one_line(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert why_failed(PictureError("a\n  b")) == "a b"
+    assert why_failed(KeyError("x")) == "KeyError: 'x'"
+    assert "cpu_offload=true" in why_failed(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
 
 
 def test_results_replace_neither_each_other_nor_what_is_read(
