@@ -20,6 +20,7 @@ from pose.lengths import estimate_lengths
 from pose.limbs import factors_of, with_limbs
 from pose.means import huber_mean, weighted_median
 from pose.skeletons import ALIGNED_JOINTS, ALIGNED_SPANS, BODY, SPAN_STEADINESS, VISIBLE_ABOVE
+from pose.text import shown
 from pose.tracking import follow_person
 from pose.types import NUM_POINTS, PoseError, PoseSequence
 
@@ -61,9 +62,9 @@ class Fit:
 def check_mode(mode: str, anchor: str | None) -> None:
     """Raise `PoseError` if there is no such mode or anchor, or the mode takes no anchor."""
     if mode not in get_args(AlignMode):
-        raise PoseError(f"there is no alignment {mode!r}; use one of {', '.join(get_args(AlignMode))}")
+        raise PoseError(f"there is no alignment {shown(mode)}; use one of {', '.join(get_args(AlignMode))}")
     if anchor is not None and anchor not in get_args(Anchor):
-        raise PoseError(f"there is no anchor {anchor!r}; use one of {', '.join(get_args(Anchor))}")
+        raise PoseError(f"there is no anchor {shown(anchor)}; use one of {', '.join(get_args(Anchor))}")
     if anchor is not None and mode not in ("robust", "limbs"):
         raise PoseError(f"align: {mode} takes no anchor; use align: limbs or robust, or leave the anchor out")
 

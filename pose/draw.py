@@ -25,6 +25,7 @@ from pose.skeletons import (
     HANDS,
     VISIBLE_ABOVE,
 )
+from pose.text import shown
 from pose.types import NUM_POINTS, PoseError, PoseSequence
 
 DrawMode = Literal["confidence", "binary"]
@@ -146,7 +147,9 @@ class PosePainter:
         if height < 1 or width < 1 or canvas_short_side < 1:
             raise PoseError(f"a map of {width}x{height} on a canvas of {canvas_short_side} cannot be drawn")
         if mode not in get_args(DrawMode):
-            raise PoseError(f"there is no drawing mode {mode!r}; use one of {', '.join(get_args(DrawMode))}")
+            raise PoseError(
+                f"there is no drawing mode {shown(mode)}; use one of {', '.join(get_args(DrawMode))}"
+            )
         self.height, self.width, self.mode = height, width, mode
         short_side = min(height, width)
         ratio = canvas_short_side / short_side if short_side != canvas_short_side else 1

@@ -10,6 +10,7 @@ from pose import dwpose
 from pose.blazepose import BlazePose
 from pose.estimators import Estimator
 from pose.session import BUNDLED
+from pose.text import shown
 from pose.types import PoseError
 
 NAMES = ("auto", "dwpose", "blazepose")
@@ -66,5 +67,5 @@ def estimator_files(name: str = "auto", *, weights: str | os.PathLike[str] | Non
 
 def _is_bundled(name: str, weights: str | os.PathLike[str] | None) -> bool:
     if name not in NAMES:
-        raise PoseError(f"unknown pose estimator {name!r}; choose one of {', '.join(NAMES)}")
+        raise PoseError(f"unknown pose estimator {shown(name)}; choose one of {', '.join(NAMES)}")
     return name == "blazepose" or (name == "auto" and weights is None and not dwpose.has_weights())

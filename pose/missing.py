@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from pose.presence import Stretch, stretches
+from pose.text import shown
 from pose.types import PoseError, PoseSequence
 
 Missing = Literal["cut", "hold", "fade", "fail"]
@@ -41,7 +42,7 @@ def fill_missing(sequence: PoseSequence, how: Missing, *, longer_than: float = 0
         PoseError: "fail", and somebody is missing; or there is no such choice.
     """
     if how not in get_args(Missing):
-        raise PoseError(f"missing is {how!r}; expected one of {', '.join(get_args(Missing))}")
+        raise PoseError(f"missing is {shown(how)}; expected one of {', '.join(get_args(Missing))}")
     if how == "cut":
         return sequence
     if how == "fail":

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pose.text import one_line
+from pose.text import one_line, shown
 from pose.types import PoseError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def choose_providers(device: str) -> list[str | tuple[str, dict[str, Any]]]:
     """
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
-        raise PoseError(f"unknown device {device!r}; expected auto, cpu, cuda or cuda:<index>")
+        raise PoseError(f"unknown device {shown(device)}; expected auto, cpu, cuda or cuda:<index>")
     if kind == "cpu":
         return ["CPUExecutionProvider"]
     if _cuda_works():

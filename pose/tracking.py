@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose.skeletons import BODY
+from pose.text import shown
 from pose.types import NUM_POINTS, PoseError, PoseSequence
 
 Followed = str | int
@@ -61,7 +62,9 @@ def check_choice(person: Followed) -> Followed:
         return int(person)
     if person in CHOICES or (isinstance(person, int) and not isinstance(person, bool) and person >= 0):
         return person
-    raise PoseError(f"person is {person!r}; expected largest, center, all or an index from 0 (left to right)")
+    raise PoseError(
+        f"person is {shown(person)}; expected largest, center, all or an index from 0 (left to right)"
+    )
 
 
 class PersonTracker:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mimic.config.sampling import ControlSettings, SVDSettings
 from pose.adjust import Adjustment
+from pose.text import shown
 
 MAX_SIDE = 8192
 """Maximum height and width of a result in pixels."""
@@ -139,8 +140,8 @@ class CaseSettings(SVDSettings, ControlSettings):
                 value = content.pop(released)
                 if content.setdefault(ours, value) != value:
                     raise ValueError(
-                        f"{released} is {value!r} and {ours} is {content[ours]!r}, but both name the same "
-                        "setting; give one"
+                        f"{released} is {shown(value)} and {ours} is {shown(content[ours])}, but both name "
+                        "the same setting; give one"
                     )
         return content
 

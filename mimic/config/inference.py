@@ -14,6 +14,7 @@ from mimic import names
 from mimic.config.case import CaseSettings
 from mimic.config.loading import Config, ConfigError, build, check_kind, read_yaml, split_override
 from mimic.files import local_path
+from pose.text import shown
 
 _ONE_CASE = re.compile(r"^test_case\.(\d+)\.(\w+=.*)$", re.DOTALL)
 
@@ -120,9 +121,9 @@ class InferenceConfig(Config):
         clash = names.first_clash(case.name for case in self.test_case if case.name is not None)
         if clash is not None:
             is_one = clash[0] == clash[1]
-            twice = "two cases have the name" if is_one else f"two cases are called {clash[0]!r} and"
+            twice = "two cases have the name" if is_one else f"two cases are called {shown(clash[0])} and"
             raise ValueError(
-                f"{twice} {clash[1]!r}; one result would overwrite the other, at least on some systems"
+                f"{twice} {shown(clash[1])}; one result would overwrite the other, at least on some systems"
             )
         return self
 
@@ -178,7 +179,7 @@ def load_inference_config(path: str | os.PathLike[str], overrides: Sequence[str]
     if not isinstance(cases, list):
         if cases is not None:
             raise ConfigError(
-                f"{path}: test_case is {cases!r}; expected a list of cases (`- ref_image_path: …`)"
+                f"{path}: test_case is {shown(cases)}; expected a list of cases (`- ref_image_path: …`)"
             )
         return build(InferenceConfig, content, source=path)
     own: dict[int, dict[str, Any]] = {}

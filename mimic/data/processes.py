@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Literal
 
 from pose.session import available_cores
+from pose.text import shown
 
 WINDOWS_LIMIT = 61
 """Windows can wait for 63 handles at once, of which a process pool itself needs two."""
@@ -50,8 +51,8 @@ def check_num_processes(count: int, name: str, *, least: int = 0) -> None:
     most = most_processes()
     if isinstance(count, bool) or not isinstance(count, int) or not least <= count <= most:
         raise ProcessCountError(
-            f"{name} is {count!r}; expected a whole number from {least} to {most} on this machine, which has "
-            f"{available_cores()} cores"
+            f"{name} is {shown(count)}; expected a whole number from {least} to {most} on this machine, "
+            f"which has {available_cores()} cores"
         )
 
 

@@ -34,6 +34,8 @@ from mimic.sampling.fusion import fusion_weights
 from mimic.sampling.noise import Generators, draw_noise, frames_to_draw, repeat_along_time
 from mimic.sampling.schedules import aligned_sigmas, has_noise_levels
 from mimic.sampling.windows import lay_windows
+from pose.text import shown
+from pose.video.source import MAX_SIDE
 
 __all__ = [
     "AnimationOutput",
@@ -260,7 +262,16 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         return plan
 
     def _side(self, name: str, given: int | None) -> int:
-        return int(self.default(name) if given is None else given)
+        value = self.default(name) if given is None else given
+        try:
+            side = int(value)
+        except (TypeError, ValueError, OverflowError):
+            side = MAX_SIDE + 1
+        if side > MAX_SIDE:
+            raise ValueError(
+                f"{name} is {shown(value)}; expected a number of pixels, at most {MAX_SIDE}."
+            ) from None
+        return side
 
     @torch.no_grad()
     def animate(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mimic.data.pose_maps import MapDrawer, as_pose_tensor
 from mimic.sampling.noise import Generators
+from pose.text import shown
 
 
 def check_known(name: str, value: str, known: Sequence[str]) -> None:
@@ -117,6 +118,6 @@ def check_decoding(chunk: int, overlap: int) -> None:
         raise ValueError(f"decode_chunk_size is {chunk}; it has to be at least 1.")
     if not 0 <= 2 * overlap < chunk:
         raise ValueError(
-            f"decode_overlap is {overlap}, at both ends of a chunk of {chunk} frames; it has to be less "
-            "than half of decode_chunk_size."
+            f"decode_overlap is {shown(overlap)}, at both ends of a chunk of {chunk} frames; it has to be "
+            "less than half of decode_chunk_size."
         )

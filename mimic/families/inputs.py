@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mimic.data.pose_maps import MapDrawer, PoseMaps, as_pose_maps, as_pose_tensor, num_pose_frames
 from mimic.data.transforms import Pictures, as_pictures
+from pose.text import shown
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def read_inputs(
     """
     if not isinstance(num_videos_per_prompt, int) or num_videos_per_prompt < 1:
         raise ValueError(
-            f"num_videos_per_prompt is {num_videos_per_prompt!r}; expected a whole number from 1 on."
+            f"num_videos_per_prompt is {shown(num_videos_per_prompt)}; expected a whole number from 1 on."
         )
     if latents is not None and not isinstance(latents, Tensor):
         raise ValueError(f"latents are a {type(latents).__name__}; expected a tensor, B x f x C x h x w.")

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from mimic.config.loading import ConfigError, build
@@ -23,6 +24,7 @@ from mimic.sampling.presets import PRESETS, preset_settings
 
 SettingsT = TypeVar("SettingsT", bound=SamplingSettings)
 
+_NUMBER = TypeAdapter(int)
 _SMALL_WINDOW = 65536  # latent pixels
 
 
@@ -113,17 +115,27 @@ def resolve(
     values: dict[str, Any] = {"preset": "exact", "schedule": "released", "reuse_interval": 1}
     values |= {**published, **_guidance_pair(kept)}
     preset = own.get("preset", values["preset"])
-    if preset in PRESETS:  # others are refused below
+    if preset in tuple(PRESETS):  # others are refused below, and may be lists
         values |= preset_settings(preset, values, takes_sigmas=takes_sigmas)
     values |= own
     if "tile_overlap" not in own:
-        values["tile_overlap"] = min(values["tile_overlap"], max(int(values["tile_size"]) - 1, 0))
+        values["tile_overlap"] = _at_most(values["tile_overlap"], values["tile_size"], lambda size: size - 1)
     if "decode_overlap" not in own:
-        most = max(int(values["decode_chunk_size"]) - 1, 0) // 2
-        values["decode_overlap"] = min(values.get("decode_overlap", 0), most)
-    if "windows" not in own and values["fusion"] in {"progressive", "none"} and values["windows"] == "closed":
+        overlap, chunk = values.get("decode_overlap", 0), values["decode_chunk_size"]
+        values["decode_overlap"] = _at_most(overlap, chunk, lambda size: (size - 1) // 2)
+    if "windows" not in own and values["fusion"] in ("progressive", "none") and values["windows"] == "closed":
         values["windows"] = "sliding"  # these fusions depend on the order of the windows
     return build(schema, values, source=source)
+
+
+def _at_most(overlap: Any, size: Any, most: Callable[[int], int]) -> Any:
+    """Return the overlap, shortened for its size; as it is where one of the two is no number of frames, which
+    the settings refuse."""
+    try:
+        own, whole = (_NUMBER.validate_python(value) for value in (overlap, size))
+    except ValidationError:
+        return overlap
+    return min(own, max(most(whole), 0))
 
 
 def with_step_count(chosen: SettingsT) -> SettingsT:

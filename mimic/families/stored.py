@@ -28,6 +28,7 @@ from mimic.weights.parts import explained, load_parts, loading, read_json, requi
 from mimic.weights.sources import MODEL_TEXTS, resolve
 from mimic.weights.strict import WeightsError, align_memory
 from pose.session import disable_telemetry, load_onnxruntime
+from pose.text import shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -269,8 +270,8 @@ class StoredPipeline(AdaptedPipeline):
         dtype = next((given for given in given_dtypes if given is not None), torch.float32)
         if not isinstance(dtype, torch.dtype | Mapping):
             raise TypeError(
-                f"torch_dtype is {dtype!r}; expected a torch.dtype, as torch.float16, or a dictionary with "
-                "one for each part and for 'default'."
+                f"torch_dtype is {shown(dtype)}; expected a torch.dtype, as torch.float16, or a dictionary "
+                "with one for each part and for 'default'."
             )
         image_processor_class()
         require_parts(folder, given=kwargs)
@@ -337,5 +338,5 @@ def _read_defaults(folder: Path) -> dict[str, Any]:
     except SourceError as error:
         raise WeightsError(f'{path} is not a JSON object with "generation_defaults": {error}') from error
     if not isinstance(defaults, dict):
-        raise WeightsError(f"{path}: generation_defaults is {defaults!r}; expected an object.")
+        raise WeightsError(f"{path}: generation_defaults is {shown(defaults)}; expected an object.")
     return defaults

@@ -16,7 +16,7 @@ from torch import Tensor
 from mimic.files import whole_file
 from mimic.generation.step_state import StepState
 from mimic.weights.strict import DAMAGED_SAFETENSORS
-from pose.text import one_line
+from pose.text import one_line, shown
 
 log = logging.getLogger("mimic")
 
@@ -50,6 +50,8 @@ def read_saved(path: Path, identity: str) -> Saved | None:
         size = int.from_bytes(content[:8], "little")
         about = json.loads(content[8 : 8 + size])["__metadata__"]
         tensors = load(content)
+        if not isinstance(about, dict):
+            raise ValueError(f"its metadata are {shown(about)}")
         digest = about.pop(_DIGEST, None)
     except FileNotFoundError:
         return None

@@ -24,7 +24,6 @@ Inputs are RGB. Pictures for ``fid`` are resized as the protocol says, clips by 
 
 from __future__ import annotations
 
-import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ from torch import Tensor, nn
 
 from mimic.weights.sources import resolve_checkpoint, sha256
 from mimic.weights.strict import WeightsError, compare, read_state
-from mimic.weights.torchscript import load_torchscript
+from mimic.weights.torchscript import DAMAGED_ZIP, load_torchscript
 
 Resize = Literal["bilinear", "antialiased"]
 Frames = NDArray[np.uint8]
@@ -181,7 +180,7 @@ def is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any("/code/" in name for name in archive.namelist())
-    except (zipfile.BadZipFile, ValueError, struct.error):
+    except (*DAMAGED_ZIP, ValueError):
         return False  # what reads its tensors says what is wrong with it
 
 

@@ -1,6 +1,7 @@
-"""Keep equal weights of the bundled models once: `python -m mimic.miniature.share`.
+"""Keep equal weights of the bundled models once in the wheel: `python -m mimic.miniature.share`.
 
-The first model by name keeps its file; `shared.json` takes the place of each equal file of the others.
+In a checkout each model folder is whole. Beside each file that is equal to one of an earlier model, by name,
+lies a `shared.json` that names that one; the wheel leaves such files out (``exclude`` in pyproject.toml).
 """
 
 from __future__ import annotations
@@ -24,13 +25,18 @@ def weights_of_bundled_models() -> list[Path]:
     return sorted(ASSETS.glob("*/*/*.safetensors"))
 
 
+def note_of(other: Path) -> dict[str, str]:
+    """Return the content of `shared.json` beside a file that is equal to `other`."""
+    return {"weights": other.relative_to(ASSETS).as_posix(), "sha256": sha256(other)}
+
+
 def share() -> None:
-    """Replace equal files."""
+    """Write the notes beside equal files, and print the lines of pyproject.toml that exclude them."""
+    for note in ASSETS.glob(f"*/*/{SHARED_FILE}"):
+        note.unlink()
     for path, other in equal_files(weights_of_bundled_models()).items():
-        note = {"weights": other.relative_to(ASSETS).as_posix(), "sha256": sha256(other)}
-        write_json(path.with_name(SHARED_FILE), note)
-        path.unlink()
-        print(f"{path.relative_to(ASSETS)} is that of {other.relative_to(ASSETS)}")
+        write_json(path.with_name(SHARED_FILE), note_of(other))
+        print(f'    "/mimic/assets/{path.relative_to(ASSETS).as_posix()}",')
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pose.text import shown
+
 WINDOW_LAYOUTS = ("reference", "closed", "sliding")
 """Window layouts. ``reference``: every window starts with frame 0, the reference (MimicMotion,
 `reference_windows`); ``closed``: a window that exceeds the end of the clip wraps around to the first frames
@@ -90,6 +92,6 @@ def _check(
         raise ValueError(f"{size_name} is {size}; a window holds at least one frame.")
     if not 0 <= overlap < size:
         raise ValueError(
-            f"{overlap_name} is {overlap} and {size_name} {size}; the overlap has to be at least 0 and "
-            f"smaller than the window. Use {overlap_name} {min(6, size - 1)}."
+            f"{overlap_name} is {shown(overlap)} and {size_name} {shown(size)}; the overlap has to be at "
+            f"least 0 and smaller than the window. Use {overlap_name} {min(6, size - 1)}."
         )

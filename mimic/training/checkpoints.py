@@ -230,6 +230,10 @@ def _checked(stored: StoredTensors, facts: Mapping[str, Any]) -> TrainingProgres
         if found != number:
             raise damage(checkpoint, f"{group}.safetensors has {found} tensors of {shown(number)}")
     progress = _progress(checkpoint, facts["progress"])
+    if facts["step"] != progress.step:
+        raise damage(
+            checkpoint, f"step in facts.json is {shown(facts['step'])}, and progress.step {progress.step}"
+        )
     if progress.step != step_of(checkpoint):
         raise damage(checkpoint, f"it holds step {progress.step}, which is not what its name says")
     wanted, has_stepped = [WEIGHTS], progress.step > progress.skipped
@@ -289,9 +293,13 @@ def _check_optimiser(stored: StoredTensors, *, has_stepped: bool) -> None:
     for key, value in stored.groups[OPTIMISER].items():
         kind, _, name = key.partition(".")
         if name not in weights:
-            raise damage(checkpoint, f"{OPTIMISER}.safetensors has {key}, and there is no such weight")
+            raise damage(
+                checkpoint, f"{OPTIMISER}.safetensors has {one_line(key)}, and there is no such weight"
+            )
         if kind.startswith("exp_avg") and value.size != weights[name].size:
-            raise damage(checkpoint, f"{key} in {OPTIMISER}.safetensors has another shape than its weight")
+            raise damage(
+                checkpoint, f"{one_line(key)} in {OPTIMISER}.safetensors has another shape than its weight"
+            )
         kinds.setdefault(name, set()).add(kind)
     if has_stepped and not kinds:
         raise damage(checkpoint, f"{OPTIMISER}.safetensors is empty after {step_of(checkpoint)} steps")
@@ -300,7 +308,7 @@ def _check_optimiser(stored: StoredTensors, *, has_stepped: bool) -> None:
         # The 8-bit optimiser keeps small tensors in another way.
         if "exp_avg" in all_kinds and own != all_kinds:
             lacking = sorted(all_kinds - own)[0]
-            raise damage(checkpoint, f"{OPTIMISER}.safetensors lacks {lacking}.{name}")
+            raise damage(checkpoint, f"{OPTIMISER}.safetensors lacks {one_line(f'{lacking}.{name}')}")
 
 
 def _report_changes(run: TrainingRun, before: Mapping[str, Any]) -> None:

@@ -16,11 +16,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mimic.files import whole_file
 from mimic.metrics.meanings import MEANINGS, Meaning
 from mimic.training.logs import LOG_FILE, read_log
+from pose.text import one_line
 
 REPORT_FILE = "report.html"
 _WIDTH, _HEIGHT, _MARGIN = 640, 160, 8
 _MOST_POINTS = 200
 _MOST_DOTS = 24
+_LONGEST_NAME = 60
 
 
 def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: str) -> Path | None:
@@ -133,7 +135,7 @@ def _title(metric: str) -> str:
     meaning = MEANINGS.get(metric)
     if meaning is None:
         level = re.fullmatch(r"loss_(sigma|t)_(.+)", metric)
-        return metric if level is None else f"loss at {level[1]} = {level[2]}"
+        return one_line(metric, _LONGEST_NAME) if level is None else f"loss at {level[1]} = {level[2]}"
     return f"{meaning.title}, {meaning.unit}" if meaning.unit else meaning.title
 
 

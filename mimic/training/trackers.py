@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mimic.config.loading import ConfigError
 from mimic.training.clips import add_clip
+from pose.text import shown
 
 
 def check_tracker(name: str) -> None:
@@ -25,8 +26,8 @@ def check_tracker(name: str) -> None:
     known = sorted(map(str, LOGGER_TYPE_TO_CLASS))
     if name not in known:
         raise ConfigError(
-            f"tracker is {name!r}, which accelerate does not know; it knows {', '.join(known)}. Installed "
-            f"here: {there}"
+            f"tracker is {shown(name)}, which accelerate does not know; it knows {', '.join(known)}. "
+            f"Installed here: {there}"
         )
     if name not in installed:
         raise ConfigError(

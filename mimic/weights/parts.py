@@ -36,6 +36,7 @@ TRANSFORMERS: Names = ("model.safetensors", "pytorch_model.bin")
 POSITION_IDS = "embeddings.position_ids"
 """Suffix of the key of a constant that only some versions of transformers write to CLIP checkpoints."""
 
+_MOST_TIMES, _SPARE = 4, 1000  # weights that a network may create for each that is held, and beside them
 _OTHER_VARIANTS = ("fp16", "bf16")
 _LIBRARIES = frozenset({"diffusers", "transformers", "mimic"})
 _LIBRARY_LOADS = {"device_map", "quantization_config"}
@@ -69,6 +70,25 @@ class _EmptyWeights(TorchFunctionMode):
         if func is torch.empty and given.get("device") is None:
             given["device"] = "meta"
         return func(*args, **given)
+
+
+class _AsManyAs(TorchFunctionMode):
+    """Raise `ValueError` where a config describes far more weights than its files hold, before they fill the
+    memory; a damaged number of layers is any number."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._num_held, self._num_created = len(state), 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self._num_created += func is torch.empty
+        if self._num_created > _MOST_TIMES * self._num_held + _SPARE:
+            raise ValueError(
+                f"it describes more than {self._num_created - 1} weights, and the files hold {self._num_held}"
+            )
+        return func(*args, **(kwargs or {}))
 
 
 def names_of(kind: type[nn.Module]) -> Names:
@@ -205,7 +225,7 @@ def load_part(kind: type[Part], folder: Path, *, dtype: torch.dtype, variant: st
     state = read_part(folder, names_of(kind), variant, dtype=dtype)
     if issubclass(kind, PreTrainedModel):
         return _load_of_transformers(kind, folder, state, dtype)
-    with explained(folder / "config.json"), _EmptyWeights():
+    with explained(folder / "config.json"), _EmptyWeights(), _AsManyAs(state):
         config: Mapping[str, Any] = kind.load_config(folder)  # type: ignore[attr-defined]
         _check_no_negative(config)
         module: Any = kind.from_config(config)  # type: ignore[attr-defined]
@@ -305,7 +325,7 @@ def explained(path: Path) -> Iterator[None]:
 
 def _load_of_transformers(kind: Any, folder: Path, state: State, dtype: torch.dtype) -> Any:
     """Load with transformers itself, which renames keys of its older versions."""
-    with quiet_transformers(), explained(folder / "config.json"):
+    with quiet_transformers(), explained(folder / "config.json"), _AsManyAs(state):
         module, info = kind.from_pretrained(
             None,
             config=kind.config_class.from_pretrained(folder),

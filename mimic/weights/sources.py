@@ -275,16 +275,20 @@ def explained(repository: str) -> Iterator[None]:
 
 
 def weight_files(folder: Path) -> dict[str, Path]:
-    """Return the files of a model folder that hold weights, by their name in it; shared ones included."""
+    """Return the files of a model folder that hold weights, by their name in it; shared ones where a part has
+    none of its own."""
     found = {
         path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))
         if path.suffix in (".safetensors", ".bin", ".pth", ".ckpt") and path.is_file()
     }
+    own = {name.rpartition("/")[0] for name in found}
     for note in sorted(folder.rglob(SHARED_FILE)):
+        if note.parent.relative_to(folder).as_posix() in own:
+            continue
         path = shared_weights(note.parent)
         if path is not None:
-            found.setdefault((note.parent / path.name).relative_to(folder).as_posix(), path)
+            found[(note.parent / path.name).relative_to(folder).as_posix()] = path
     return found
 
 

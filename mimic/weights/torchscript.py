@@ -30,14 +30,15 @@ def load_torchscript(path: Path, device: torch.device | str) -> torch.jit.Script
             warnings.simplefilter("ignore", DeprecationWarning)  # the published networks come in this format
             with path.open("rb") as file:  # torch opens no path with letters outside ASCII on Windows
                 return torch.jit.load(file, map_location=device).eval()
-    except (*DAMAGED_TORCH, *_DAMAGED_ZIP) as error:
+    except (*DAMAGED_TORCH, *DAMAGED_ZIP) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise WeightsError(
             f"{path} is not a TorchScript file that can be read: {one_line(reason)}"
         ) from error
 
 
-_DAMAGED_ZIP = (zipfile.BadZipFile, NotImplementedError, struct.error, zlib.error)
+DAMAGED_ZIP = (zipfile.BadZipFile, NotImplementedError, struct.error, zlib.error)
+"""What `zipfile` raises for archives that are damaged, or say that they are of a later version."""
 
 
 def _check_sums(path: Path) -> None:

@@ -11,6 +11,7 @@ from pose.formats.coco import read_coco, write_coco
 from pose.formats.json_file import read_json
 from pose.formats.npz import read_npz, write_npz
 from pose.formats.openpose import is_openpose, read_openpose, read_openpose_folder, write_openpose
+from pose.text import shown
 from pose.types import PoseError, PoseSequence
 from pose.video.source import why_no_file
 
@@ -27,7 +28,7 @@ def write_poses(sequence: PoseSequence, path: str | os.PathLike[str], format: st
     if format is None:
         format = "openpose" if path.suffix.lower() == ".json" else "npz"
     if format not in WRITERS:
-        raise PoseError(f"there is no pose format {format!r}; use one of {', '.join(WRITERS)}")
+        raise PoseError(f"there is no pose format {shown(format)}; use one of {', '.join(WRITERS)}")
     WRITERS[format](sequence, path)
     return path
 

@@ -97,8 +97,15 @@ def film_of(container: av.container.InputContainer, path: Path) -> av.VideoStrea
     """The stream that is the film: no cover, no thumbnail; of several the default one, then the largest.
 
     Raises:
-        VideoError: there is none that can be decoded.
+        VideoError: there is none that can be decoded, or its frames are larger than any memory holds.
     """
+    film = _film_among(container, path)
+    # Before the first frame: decoders of GIF and others take memory for the whole picture at once.
+    check_size(film.codec_context.height, film.codec_context.width, path)
+    return film
+
+
+def _film_among(container: av.container.InputContainer, path: Path) -> av.VideoStream:
     streams = list(container.streams.video)
     if not streams:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"

@@ -8,7 +8,6 @@ from benchmarks.mini_quality import run
 from mimic import load_pipeline
 from mimic.families.registry import FAMILIES, find_family
 from mimic.files import ASSETS
-from mimic.miniature.share import equal_files, weights_of_bundled_models
 
 MODELS = sorted(path.parent.name for path in ASSETS.glob("*/model_index.json"))
 MAX_BYTES = 25e6
@@ -17,10 +16,6 @@ MAX_BYTES = 25e6
 def test_each_family_has_the_one_that_its_record_names() -> None:
     bundled = {family.name: family.miniature for family in FAMILIES.values() if family.miniature}
     assert {find_family(ASSETS / name).name: f"bundled:{name}" for name in MODELS} == bundled
-
-
-def test_no_weights_are_in_the_package_twice() -> None:
-    assert not equal_files(weights_of_bundled_models()), "run python -m mimic.miniature.share"
 
 
 @pytest.mark.parametrize("name", MODELS)

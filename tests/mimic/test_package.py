@@ -1,6 +1,7 @@
 """What is published: types, licences, extras and size of the wheel."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -11,9 +12,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mimic.files import ASSETS
+from mimic.miniature.share import equal_files, note_of, weights_of_bundled_models
+from mimic.weights.sources import SHARED_FILE
+
 tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, WHEEL = PYPROJECT["project"], PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
 MAX_WHEEL_BYTES = 75_000_000
 MODULES = {  # packages that are imported under another name
     "opencv-python-headless": "cv2", "pillow": "PIL", "onnxruntime-gpu": "onnxruntime",
@@ -22,8 +28,9 @@ MODULES = {  # packages that are imported under another name
 
 def files_of_the_wheel() -> list[Path]:
     folders = (ROOT / "mimic", ROOT / "pose", ROOT / "configs")
+    left_out = {ROOT / name.lstrip("/") for name in WHEEL["exclude"]}
     paths = (path for folder in folders for path in folder.rglob("*") if path.is_file())
-    return [path for path in paths if "__pycache__" not in path.parts]
+    return [path for path in paths if "__pycache__" not in path.parts and path not in left_out]
 
 
 @pytest.mark.slow
@@ -34,6 +41,14 @@ def test_the_wheel_stays_below_its_bound() -> None:
     with ThreadPoolExecutor() as pool:
         num_bytes = sum(pool.map(deflated, files_of_the_wheel()))
     assert num_bytes < MAX_WHEEL_BYTES, f"the wheel has {num_bytes / 1e6:.1f} MB"
+
+
+def test_the_wheel_leaves_out_weights_that_are_equal_to_those_of_another_miniature() -> None:
+    equal = equal_files(weights_of_bundled_models())
+    names = [f"/mimic/assets/{path.relative_to(ASSETS).as_posix()}" for path in equal]
+    assert names == WHEEL["exclude"], "run python -m mimic.miniature.share"
+    notes = {path.with_name(SHARED_FILE): note_of(other) for path, other in equal.items()}
+    assert {note: json.loads(note.read_text()) for note in ASSETS.rglob(SHARED_FILE)} == notes
 
 
 def test_only_networks_are_large() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import struct
 import warnings
 import zipfile
 from pathlib import Path
@@ -151,6 +152,26 @@ def test_an_archive_whose_list_is_damaged_is_no_torchscript(tmp_path: Path) -> N
     assert not is_torchscript(tmp_path / "a.pt")
 
 
+def test_an_archive_of_a_later_zip_is_no_torchscript(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/code/a.py", "")
+    content = bytearray((tmp_path / "a.pt").read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 158  # version needed to read it
+    (tmp_path / "a.pt").write_bytes(content)
+    assert not is_torchscript(tmp_path / "a.pt")
+
+
+def test_a_gif_that_says_it_is_huge_takes_no_memory(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="a module of POSIX")
+    head = b"GIF89a" + struct.pack("<HHBBB", 6176, 33024, 0, 0, 0)
+    frame = b"\x21\xf9\4\0\5\0\0\0\x2c" + struct.pack("<HHHHB", 0, 0, 9, 9, 0)
+    (tmp_path / "a.gif").write_bytes(head + frame)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(VideoError, match="6176x33024 pixels; expected sides of at most"):
+        probe(tmp_path / "a.gif")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
 CONFIGS = {
     "model_index.json": [
         '{"_class_name": ', "[]", '{"unet": ["mimic"]}', '{"unet": ["mimic", 3]}', '{"unet": [null, "x"]}',
@@ -179,6 +200,23 @@ def test_a_model_folder_with_a_config_of_wrong_values_is_named(tmp_path: Path, n
             find_family(model)
             load_pipeline(model, device="cpu")
         (model / name).write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("unet", "transformer_layers_per_block"), ("unet", "layers_per_block"), ("vae", "layers_per_block"),
+        ("image_encoder", "num_hidden_layers"),
+    ],
+)  # fmt: skip
+def test_layers_without_end_are_not_made(tmp_path: Path, part: str, name: str) -> None:
+    (model,) = samples("models", tmp_path)
+    config = model / part / "config.json"
+    content = json.loads(config.read_text())
+    content.get("vision_config", content)[name] = 2**63
+    config.write_text(json.dumps(content))
+    with pytest.raises(SourceError, match=f"{part}/config.json cannot be used"):
+        load_pipeline(model, device="cpu")
 
 
 def test_a_model_without_the_folder_of_a_part_is_told_without_asking_the_hub(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import save_file
 
 from mimic.cli.main import main
-from mimic.config import ConfigError
+from mimic.config import ConfigError, load_inference_config
 from mimic.config.loading import read_yaml
 from mimic.data.index import DataError, read_index
 from mimic.families.registry import find_family
@@ -102,6 +102,11 @@ def _say_huge_adjustment(folder: Path) -> None:
 
 def _say_huge_person(folder: Path) -> None:
     adjust_pose(clip(), Adjustment.from_dict({"person": 10**5000}))
+
+
+def _say_cases(folder: Path) -> None:
+    (folder / "a.yaml").write_text(yaml.safe_dump({"test_case": ODD}))
+    load_inference_config(folder / "a.yaml", ["seed=3"])
 
 
 @pytest.mark.parametrize("say", [value for name, value in globals().items() if name.startswith("_say_")])

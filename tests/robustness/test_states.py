@@ -103,6 +103,18 @@ def test_a_checkpoint_that_is_not_as_it_was_written_is_not_resumed_from(tmp_path
     assert f"{group}.safetensors is not as it was written" in str(error)
 
 
+@pytest.mark.parametrize("group", ["average", "optimiser", "weights"])
+@pytest.mark.parametrize("name", [ODD[:5], "step." + ODD[:5], "exp_avg." + ODD])
+def test_odd_names_of_tensors_are_not_shown_as_they_are(tmp_path: Path, group: str, name: str) -> None:
+    path = _training(tmp_path, "first") / "checkpoint-3" / f"{group}.safetensors"
+    tensors = load_file(path)
+    tensors[name] = tensors.pop(next(reversed(tensors)))
+    save_file(tensors, path)
+    (_, _, progress), damaged = newest_whole(checkpoints(path.parent.parent))
+    assert group != "optimiser" or progress.step == 2
+    assert all(fault_of(str(error)) is None for _, error in damaged)
+
+
 def test_weights_that_are_not_finite_are_not_resumed_from(tmp_path: Path) -> None:
     path = _training(tmp_path, "first") / "checkpoint-3" / "weights.safetensors"
     tensors = load_file(path)
@@ -133,6 +145,14 @@ def test_facts_that_no_training_has_are_not_resumed_from(
     assert progress.step == 2
 
 
+@pytest.mark.parametrize("step", [0, 2, 10**30])
+def test_a_step_that_the_progress_contradicts_is_not_resumed_from(tmp_path: Path, step: int) -> None:
+    path = _training(tmp_path, "first") / "checkpoint-3" / "facts.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "step": step}))
+    (_, facts, progress), _ = newest_whole(checkpoints(path.parent.parent))
+    assert facts["step"] == progress.step == 2
+
+
 def test_damaged_lines_of_a_log_are_left_out_of_its_report(tmp_path: Path) -> None:
     training = _training(tmp_path)
     with (training / "log.jsonl").open("ab") as log:
@@ -158,6 +178,26 @@ def test_a_state_that_is_not_as_it_was_written_is_not_used(tmp_path: Path, name:
     path.write_bytes(content)
     state = Unfinished(ResultFiles(begun / "a.mp4"), "me", versions=VERSIONS)
     assert (state.steps.num_saved if name == "denoising" else state.frames.num_frames) == 0
+
+
+@pytest.mark.parametrize("name", ["denoising", "frames_000000"])
+def test_a_state_without_metadata_is_not_used(tmp_path: Path, name: str) -> None:
+    begun = next(path for path in samples("renders", tmp_path) if path.name == "begun")
+    path = next(begun.rglob(f"{name}.safetensors"))
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    head = json.dumps(json.loads(content[8 : 8 + size]) | {"__metadata__": None}).encode()
+    path.write_bytes(len(head).to_bytes(8, "little") + head + content[8 + size :])
+    state = Unfinished(ResultFiles(begun / "a.mp4"), "me", versions=VERSIONS)
+    assert (state.steps.num_saved if name == "denoising" else state.frames.num_frames) == 0
+
+
+def test_names_of_metrics_of_any_length_fit_on_the_page_of_a_training(tmp_path: Path) -> None:
+    lines = [{"step": step, "validation": {"psnr": 9.0, "k" * 9999: 1.0}} for step in (0, 1)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = write_report(tmp_path, best_by="psnr", best_step=1, videos="validation")
+    assert page is not None
+    assert "k" * 100 not in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("change", ["noise", "another tensor", "folder"])

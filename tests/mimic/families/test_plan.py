@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import math
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from mimic.families.base import AnimationPipeline
 from mimic.families.registry import FAMILIES
 from mimic.sampling.windows import lay_windows
+from tests.robustness.messages import ODD, fault_of
 from tests.tiny import random_image, random_poses
 
 HEIGHT, WIDTH = 16, 24
@@ -102,6 +105,27 @@ def test_the_frame_rate_passed_to_the_model_has_its_released_name_in_the_call() 
     assert plan(pipe, fps=9).settings.conditioning_fps == 9
     pipe.generation_defaults = {"fps": 8}
     assert plan(pipe).settings.conditioning_fps == 8
+
+
+@pytest.mark.parametrize("place", ["stored", "given"])
+def test_values_of_any_kind_are_taken_or_told_in_a_sentence(
+    pipe: AnimationPipeline[Any, Any], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    values = [ODD, "7", "9" * 5000, "fast", "closed", [], [[1]], {"a": 1}, True, -1, 1e30, math.nan, math.inf]
+    odd = [*values, -math.inf, 10**400, b"1", torch.zeros(2)]
+    for name, value in itertools.product(plan(pipe).as_settings(), odd):
+        stored = {"num_inference_steps": 2, "tile_size": 6, "tile_overlap": 2}
+        given = {"num_frames": 20, "height": HEIGHT, "width": WIDTH}
+        (stored if place == "stored" else given)[name] = value
+        monkeypatch.setattr(pipe, "generation_defaults", stored)
+        if place == "stored" and name in ("height", "width"):
+            del given[name]
+        said = ""
+        try:
+            pipe.plan(**given)
+        except ValueError as error:
+            said = str(error)
+        assert fault_of(said or "taken") is None, f"{name}: {said}"
 
 
 def test_settings_by_position_are_those_by_name(pipe: AnimationPipeline[Any, Any]) -> None:

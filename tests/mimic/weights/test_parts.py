@@ -366,6 +366,7 @@ def test_parts_of_bundled_models_share_weights_by_their_content(
     assert weight_files(tmp_path / "two") == {"vae/diffusion_pytorch_model.safetensors": weights}
     one.save_pretrained(other)
     assert find_files(other) == ([other / weights.name], []), "weights of its own come first"
+    assert weight_files(tmp_path / "two") == {"vae/diffusion_pytorch_model.safetensors": other / weights.name}
     (other / weights.name).unlink()
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
     with pytest.raises(SourceError, match="whose file has changed"):
