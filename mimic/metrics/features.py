@@ -175,9 +175,9 @@ def resized(pixels_N3HW: Tensor, height: int, width: int, how: Resize) -> Tensor
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript archive: it holds code beside tensors."""
-    if not zipfile.is_zipfile(path):
-        return False
     try:
+        if not zipfile.is_zipfile(path):
+            return False
         with zipfile.ZipFile(path) as archive:
             return any("/code/" in name for name in archive.namelist())
     except (*DAMAGED_ZIP, ValueError):

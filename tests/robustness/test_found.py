@@ -152,6 +152,16 @@ def test_an_archive_whose_list_is_damaged_is_no_torchscript(tmp_path: Path) -> N
     assert not is_torchscript(tmp_path / "a.pt")
 
 
+def test_an_archive_on_several_disks_is_no_torchscript(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/code/a.py", "")
+    content = (tmp_path / "a.pt").read_bytes()
+    at = content.index(b"PK\x05\x06")
+    disks = b"PK\x06\x07" + struct.pack("<LQL", 0, 0, 2)
+    (tmp_path / "a.pt").write_bytes(content[:at] + disks + content[at:])
+    assert not is_torchscript(tmp_path / "a.pt")
+
+
 def test_an_archive_of_a_later_zip_is_no_torchscript(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
         archive.writestr("a/code/a.py", "")
