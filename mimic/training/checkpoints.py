@@ -230,12 +230,12 @@ def _checked(stored: StoredTensors, facts: Mapping[str, Any]) -> TrainingProgres
         if found != number:
             raise damage(checkpoint, f"{group}.safetensors has {found} tensors of {shown(number)}")
     progress = _progress(checkpoint, facts["progress"])
+    if progress.step != step_of(checkpoint):
+        raise damage(checkpoint, f"it holds step {progress.step}, which is not what its name says")
     if facts["step"] != progress.step:
         raise damage(
             checkpoint, f"step in facts.json is {shown(facts['step'])}, and progress.step {progress.step}"
         )
-    if progress.step != step_of(checkpoint):
-        raise damage(checkpoint, f"it holds step {progress.step}, which is not what its name says")
     wanted, has_stepped = [WEIGHTS], progress.step > progress.skipped
     # Before its first step, an optimiser has no state.
     if has_stepped and not (checkpoint / "engine").is_dir():
