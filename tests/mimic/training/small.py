@@ -13,6 +13,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import accelerate
+import pytest
 import torch
 from accelerate.state import AcceleratorState
 
@@ -25,6 +27,12 @@ METHOD = next(each for each in METHODS if each in multiprocessing.get_all_start_
 PROCESSES = multiprocessing.get_context(METHOD)
 if METHOD == "forkserver":
     PROCESSES.set_forkserver_preload(["mimic.training.loop", "mimic.families.mimicmotion.training"])
+
+
+shares_out_on_cpus = pytest.mark.skipif(
+    tuple(map(int, accelerate.__version__.split(".")[:2])) < (1, 9) and not torch.cuda.is_available(),
+    reason="accelerate before 1.9 replicates weights on CPUs whatever is asked",
+)
 
 
 def small_settings(folder: Path, **changes: Any) -> TrainSettings:

@@ -17,6 +17,8 @@ from mimic.training.state import StateError, checkpoints, load_state, save_state
 from tests.mimic.training.small import Said, facts_of, losses_of, quick_settings
 
 FIRST_FORMAT = Path(__file__).parents[2] / "goldens" / "training" / "first_format"
+TRANSFORMERS = int(transformers.__version__.split(".")[0])
+"""Before 5, it draws the tiny model's image encoder in another order: other gradients than those recorded."""
 USERS_OWN = (
     "checkpoint-4-best",
     "checkpoint-6-keep this",
@@ -66,8 +68,7 @@ def test_checkpoints_of_the_first_format_resume_and_their_best_is_kept(folder):
     before = load_file(FIRST_FORMAT / "checkpoint-3" / "weights.safetensors")
     for name, weight in expected.items():
         assert not torch.equal(found[name], before[name])
-        # transformers before 5 draws the tiny model's image encoder in another order: other gradients.
-        if int(transformers.__version__.split(".")[0]) >= 5:
+        if TRANSFORMERS >= 5:
             torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=1e-6)
     best = facts_of(folder / "checkpoint-4")["progress"]["best"]["step"]
     assert {step_of(path) for path in checkpoints(folder)} == {int(best), 4}
@@ -196,12 +197,14 @@ def test_a_training_falls_back_to_the_last_whole_checkpoint_and_says_so(folder):
     assert "checkpoint-3 is not a whole checkpoint: optimiser.safetensors is missing; it is now " in line
     assert line.endswith("checkpoint-3-damaged-2")
     assert f"going on from {folder / 'checkpoint-2'}" in str(said)
+    assert (folder / "checkpoint-3-damaged-2" / "weights.safetensors").is_file()
+    if TRANSFORMERS < 5:
+        return
     assert losses_of(folder)[-1] == pytest.approx(0.2657, abs=1e-3), "the third step, made again"
     tensors, _ = load_state(folder / "checkpoint-3")
     before = load_file(FIRST_FORMAT / "checkpoint-3" / "weights.safetensors")
     for name, weight in before.items():
         torch.testing.assert_close(tensors["weights"][name], weight, rtol=1e-4, atol=1e-6)
-    assert (folder / "checkpoint-3-damaged-2" / "weights.safetensors").is_file()
 
 
 def test_where_none_is_whole_the_training_does_not_start_anew(folder):

@@ -17,6 +17,7 @@ from tests.mimic.training.small import (
     losses_of,
     quick_settings,
     run_together,
+    shares_out_on_cpus,
     small_settings,
     train_together,
 )
@@ -43,6 +44,7 @@ def test_two_processes_have_the_losses_of_one(alone, tmp_path):
     assert len(losses_of(tmp_path)) == 22
 
 
+@shares_out_on_cpus
 @pytest.mark.slow
 def test_processes_that_share_out_the_weights_train_and_one_goes_on(alone, tmp_path):
     settings = {"validation": {"every": 3, "num_clips": 1}, "checkpoints": {"every": 3}}

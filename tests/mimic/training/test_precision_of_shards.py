@@ -12,7 +12,7 @@ from torch import nn
 from mimic.data.batch import EncodedSample, collate
 from mimic.families.mimicmotion.training import MimicMotionNetworks, MimicMotionObjective
 from mimic.training.engine import EngineModel, autocast_under_fsdp, local, make_accelerator
-from tests.mimic.training.small import finish, free_port, quick_settings, start
+from tests.mimic.training.small import finish, free_port, quick_settings, shares_out_on_cpus, start
 from tests.mimic.training.test_distributed import FSDP2
 
 SEEN: dict[str, torch.Tensor] = {}
@@ -125,6 +125,7 @@ def both(folder: Path, environment: dict[str, str]) -> list[dict]:
     return [json.loads((folder / rank).read_text()) for rank in "01"]
 
 
+@shares_out_on_cpus
 def test_bf16_under_fsdp2_is_bf16_under_ddp(tmp_path):
     ddp, fsdp = both(tmp_path / "ddp", {}), both(tmp_path / "fsdp", FSDP2)
     assert [found["is_shared_out"] for found in (*ddp, *fsdp)] == [False, False, True, True]
