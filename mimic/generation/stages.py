@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import sys
 import time
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ class Stages:
         gpu_mb = torch.cuda.max_memory_allocated() / 2**20 if has_gpu else None
         seconds = time.perf_counter() - start
         self.done.append(Stage(name, round(seconds, 3), _peak_memory_mb(), gpu_mb))
+        _give_back()
 
     def as_dicts(self) -> list[dict[str, Any]]:
         return [asdict(stage) for stage in self.done]
@@ -53,6 +55,13 @@ def _reset_peaks() -> None:
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
         _CLEAR.write_text("5")  # Linux: resets the peak of resident memory
+
+
+def _give_back() -> None:
+    """Return freed memory to the system: glibc would keep what a stage freed until the end of the process."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # no glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _peak_memory_mb() -> float | None:

@@ -33,8 +33,10 @@ from pose.text import one_line
 log = logging.getLogger("mimic")
 
 SUFFIX = ".unfinished"
-MAX_WAITING_BYTES = 64 * 2**20
+MAX_WAITING_BYTES = 4 * 2**20
 """Decoded frames that wait in memory until they are saved together."""
+_SPARE_BYTES = 64 * 2**20
+"""Of the disk, which saving leaves free."""
 
 _PACKAGES = ("mimic", "torch", "diffusers", "transformers")
 _STEPS, _FRAMES = "denoising.safetensors", "frames_{:06d}.safetensors"
@@ -339,7 +341,7 @@ class KeptFrames:
     def _has_room(self, num_bytes: int) -> bool:
         """Whether the disk holds these frames and as much again for the result."""
         there = next(place for place in (self._folder, *self._folder.absolute().parents) if place.exists())
-        return shutil.disk_usage(there).free > 2 * num_bytes + MAX_WAITING_BYTES
+        return shutil.disk_usage(there).free > 2 * num_bytes + _SPARE_BYTES
 
     def _path(self, chunk: int) -> Path:
         return self._folder / _FRAMES.format(chunk)

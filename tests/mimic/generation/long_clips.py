@@ -28,8 +28,8 @@ def main(folder: Path, lengths: list[int]) -> None:
     moves = PoseSequence.load(folder / "moves.npz")
     rows = []
     for length in [2 * WINDOW, *lengths]:
-        frames = np.arange(length) % len(moves)
-        poses = replace(moves[frames], metadata={})
+        poses = folder / f"moves_{length}.npz"
+        replace(moves[np.arange(length) % len(moves)], metadata={}).save(poses)
         start = time.process_time()
         made = generate(
             folder / "reference.png", poses, pipeline=pipeline, output=folder / "long.mp4",
