@@ -8,6 +8,7 @@ import torch
 
 from mimic.config.loading import ConfigError
 from pose.session import has_nvidia_device
+from pose.text import shown
 
 _CUDA_OF_TORCH = {"2.6": "cu126", "2.7": "cu128", "2.8": "cu128"}  # releases that have no build for CUDA 13
 DTYPES = {
@@ -36,17 +37,30 @@ def chosen_device(name: str) -> torch.device:
     """
     if name == "auto":
         return best_device()
+    device = named_device(name)
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"device is {shown(name)}, which mimic does not know; use device: auto")
+    return device
+
+
+def named_device(name: str | torch.device) -> torch.device:
+    """The device of a name of torch's, which is there if it is one of CUDA or Apple's GPU.
+
+    Raises:
+        ConfigError: there is no such device (a `ValueError`).
+    """
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device is {name!r}; expected auto, cpu, cuda, cuda:<number> or mps") from None
+        raise ConfigError(
+            f"device is {shown(name)}; expected auto, cpu, cuda, cuda:<number> or mps"
+        ) from None
     is_there = {
-        "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not is_there.get(device.type, False):
-        raise ConfigError(f"device is {name!r}, and torch sees no such device here; use device: auto")
+    if not is_there.get(device.type, True):
+        raise ConfigError(f"device is {shown(name)}, and torch sees no such device here; use device: auto")
     return device
 
 

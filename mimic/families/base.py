@@ -8,8 +8,11 @@ Legend: B batch, F frames, f frames of a window, C latent channels, H height, W 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import threading
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,6 +22,7 @@ from torch import Tensor
 
 from mimic.data.pose_maps import PoseMaps
 from mimic.data.transforms import Pictures
+from mimic.devices import named_device
 from mimic.distributed import Ranks
 from mimic.families import checks
 from mimic.families.frames import OUTPUT_TYPES, Frames
@@ -44,6 +48,10 @@ __all__ = [
     "StepCallback",
     "quiet_libraries",
 ]
+
+
+_STARTING = threading.Lock()
+_BUSY: set[int] = set()  # schedulers of calls that have not ended, by id
 
 
 @dataclass
@@ -169,6 +177,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         Raises:
             ValueError: an argument does not fit the model or another argument.
             TypeError: an argument is unknown, or a generator or callback is none.
+            RuntimeError: the pipeline's scheduler is in use by a run that has not ended.
         """
         inputs = read_inputs(
             image,
@@ -188,9 +197,27 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
             callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs
         )
         if device is not None and not self.is_offloaded:
-            self.to(device)
-        frames = self.animate(inputs, plan, output_type=output_type, report=report)
+            self.to(named_device(device))
+        with self._alone():
+            frames = self.animate(inputs, plan, output_type=output_type, report=report)
         return AnimationOutput(frames=frames) if return_dict else frames
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the scheduler, which counts the steps of one run."""
+        scheduler = id(self.scheduler)
+        with _STARTING:
+            if scheduler in _BUSY:
+                raise RuntimeError(
+                    "the pipeline is generating already, in another thread or in the run whose callback "
+                    "calls it, and its scheduler counts the steps of one run; use a pipeline with a "
+                    "scheduler of its own: pipe.from_pipe(pipe, scheduler=copy.deepcopy(pipe.scheduler))."
+                )
+            _BUSY.add(scheduler)
+        try:
+            yield
+        finally:
+            _BUSY.discard(scheduler)
 
     def plan(
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mimic.devices import best_device, chosen_dtype, missing_cuda
+from mimic.devices import best_device, chosen_dtype, missing_cuda, named_device
 from mimic.families import animate_anyone, magic_animate, mimicmotion
 from mimic.families.family import Family
 from mimic.files import local_path
@@ -78,7 +78,7 @@ def load_pipeline(
         device = best_device()
         if device.type == "cpu" and (note := missing_cuda()):
             log.warning(note)
-    device = torch.device(device)
+    device = named_device(device)
     dtype = chosen_dtype(dtype, device)
     if checkpoint is None:
         folder = resolve(model, variant=variant, local_files_only=local_files_only)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from accelerate import cpu_offload
 from torch import Tensor, nn
 
-from mimic.families.registry import FAMILIES
+from mimic.families.registry import FAMILIES, load_pipeline
 from tests.tiny import random_image, random_poses
 
 HEIGHT, WIDTH, NUM_FRAMES = 16, 24, 3
@@ -267,6 +268,38 @@ def test_a_run_that_a_callback_ended_leaves_the_pipeline_whole(family: str, made
         with pytest.raises(KeyboardInterrupt):
             video(pipe, callback_on_step_end=fail)
     assert torch.equal(video(pipe), made[1])
+
+
+def test_a_call_in_a_call_is_refused_and_both_run_with_schedulers_of_their_own(
+    family: str, made: tuple[Any, Tensor]
+) -> None:
+    pipe, expected = tiny(family), made[1]
+    inner: list[Tensor] = []
+
+    def refused(running: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        with pytest.raises(RuntimeError, match="scheduler of its own: "):
+            video(running)
+        return tensors
+
+    def beside(running: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        other = type(pipe).from_pipe(pipe, scheduler=copy.deepcopy(pipe.scheduler))
+        other.set_progress_bar_config(disable=True)
+        inner.append(video(other))
+        return tensors
+
+    for callback in (refused, beside):
+        assert torch.equal(video(pipe, callback_on_step_end=callback), expected)
+    assert len(inner) == 2
+    assert all(torch.equal(each, expected) for each in inner)
+
+
+def test_a_device_that_is_not_there_is_said(made: tuple[Any, Tensor], tmp_path: Path) -> None:
+    pipe, _ = made
+    with pytest.raises(ValueError, match="device is 'cuda:77', and torch sees no such device here"):
+        video(pipe, device="cuda:77")
+    pipe.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="device is 'cuda:77', and torch sees no such device here"):
+        load_pipeline(tmp_path, device="cuda:77")
 
 
 def test_generators_may_be_a_tuple(made: tuple[Any, Tensor]) -> None:
