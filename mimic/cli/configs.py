@@ -18,6 +18,8 @@ KINDS_OF_KEYS = (*KINDS, "prepare")
 
 _COMMAND = re.compile(r"#\s*(?:[A-Z_0-9]+=\S+ )*(?:accelerate|mimic|pip|python|torchrun) |#   ")
 """A command in the head of a YAML, or a line that is indented below one."""
+_OWN_PATH = re.compile(r"(--config |)\bconfigs/([\w/]+)\.yaml")
+"""A shipped YAML in the commands of its own head, as it lies in a checkout."""
 _OTHER_SENTENCE = re.compile(r"(?:Hardware|Needs?|Gives|Expect)\b")
 """Begins a sentence that does not tell what a YAML does."""
 
@@ -58,8 +60,18 @@ def run(options: argparse.Namespace) -> int:
         return 0
     names = [*shipped_configs()] if options.all else options.names
     sources = {name: shipped_config(name) for name in names}
-    for name, source in sources.items():
-        print(_copied(source, _target(name, source, options, is_alone=len(sources) == 1)))
+    targets = {
+        name.removesuffix(".yaml"): _target(name, source, options, is_alone=len(sources) == 1)
+        for name, source in sources.items()
+    }
+    others: set[str] = set()
+    for source, target in zip(sources.values(), targets.values()):
+        content, missing = _with_places(source.read_text(encoding="utf-8"), targets)
+        _write(content.encode(), target)
+        print(target)
+        others |= missing
+    for name in sorted(others):
+        print(f"commands in it also need: mimic configs {name} -o configs/{name}.yaml")
     return 0
 
 
@@ -121,11 +133,38 @@ def _target(name: str, source: Path, options: argparse.Namespace, *, is_alone: b
     return output / (f"{name}.yaml" if options.all else source.name)
 
 
-def _copied(source: Path, target: Path) -> Path:
-    """Copy a file, but never over another one."""
-    content = source.read_bytes()
+def _with_places(content: str, targets: dict[str, Path]) -> tuple[str, set[str]]:
+    """Let the commands in a YAML's comments name files by where they are after the copy.
+
+    Returns:
+        the content, and the names of shipped YAMLs that its commands need as files and that are not copied.
+    """
+    others = set[str]()
+
+    def place(found: re.Match[str]) -> str:
+        option, name = found[1], found[2]
+        if name in targets:
+            return f"{option}{_quoted(targets[name])}"
+        if option == "--config ":
+            return f"{option}bundled:{name}"
+        others.add(name)
+        return found[0]
+
+    lines = [
+        _OWN_PATH.sub(place, line) if line.startswith("#") else line
+        for line in content.splitlines(keepends=True)
+    ]
+    return "".join(lines), others
+
+
+def _quoted(path: Path) -> str:
+    name = path.as_posix()
+    return f'"{name}"' if " " in name else name
+
+
+def _write(content: bytes, target: Path) -> None:
+    """Write a file, but never over another one."""
     if target.exists() and target.read_bytes() != content:
         raise UsageError(f"{target} is there already and is different; give another place with -o")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
-    return target

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -70,6 +71,25 @@ def test_yamls_are_copied_and_never_over_others(capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     assert main(["configs", "demmo"]) == 2
     assert "did you mean demo?" in capsys.readouterr().err
+
+
+def test_commands_in_copied_yamls_name_files_that_are_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["configs", "train/debug", "-o", "my own.yaml"]) == 0
+    assert '# mimic train --config "my own.yaml"' in Path("my own.yaml").read_text(encoding="utf-8")
+    assert main(["configs", "train/mimicmotion_paper", "-o", "there"]) == 0
+    head = Path("there/mimicmotion_paper.yaml").read_text(encoding="utf-8")
+    assert "-m mimic.train --config there/mimicmotion_paper.yaml data.path" in head
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == "commands in it also need: mimic configs accelerate/ddp -o configs/accelerate/ddp.yaml"
+    assert "--config_file configs/accelerate/ddp.yaml" in head
+    assert main(["configs", "--all", "-o", "all"]) == 0
+    assert "also need" not in capsys.readouterr().out
+    for path in Path("all").rglob("*.yaml"):
+        copied, shipped = path.read_text(encoding="utf-8"), shipped_configs()
+        name = path.relative_to("all").with_suffix("").as_posix()
+        assert yaml.safe_load(copied) == yaml.safe_load(shipped[name].read_text(encoding="utf-8"))
+        named = re.findall(r"(?:--config|--config_file) (\S+)", copied)
+        assert not [each for each in named if not each.startswith("bundled:") and not Path(each).is_file()]
 
 
 def test_the_settings_of_preparing_are_listed_though_no_yaml_has_them(
