@@ -18,8 +18,8 @@ KINDS_OF_KEYS = (*KINDS, "prepare")
 
 _COMMAND = re.compile(r"#\s*(?:[A-Z_0-9]+=\S+ )*(?:accelerate|mimic|pip|python|torchrun) |#   ")
 """A command in the head of a YAML, or a line that is indented below one."""
-_OWN_PATH = re.compile(r"(--config |)\bconfigs/([\w/]+)\.yaml")
-"""A shipped YAML in the commands of its own head, as it lies in a checkout."""
+_SHIPPED_PATH = re.compile(r"(--config |)\bconfigs/([\w/]+)\.yaml")
+"""Path of a shipped YAML in a checkout, as commands in comments name it."""
 _OTHER_SENTENCE = re.compile(r"(?:Hardware|Needs?|Gives|Expect)\b")
 """Begins a sentence that does not tell what a YAML does."""
 
@@ -151,7 +151,7 @@ def _with_places(content: str, targets: dict[str, Path]) -> tuple[str, set[str]]
         return found[0]
 
     lines = [
-        _OWN_PATH.sub(place, line) if line.startswith("#") else line
+        _SHIPPED_PATH.sub(place, line) if line.startswith("#") else line
         for line in content.splitlines(keepends=True)
     ]
     return "".join(lines), others

@@ -8,11 +8,8 @@ Legend: B batch, F frames, f frames of a window, C latent channels, H height, W 
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import threading
 from abc import abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,7 +25,13 @@ from mimic.families import checks
 from mimic.families.frames import OUTPUT_TYPES, Frames
 from mimic.families.inputs import Inputs, read_inputs
 from mimic.families.plan import Plan, SettingsT, resolve, with_settings, with_step_count
-from mimic.families.schedulers import TimestepType, check_same_noise, check_scheduler, set_timesteps
+from mimic.families.schedulers import (
+    TimestepType,
+    check_same_noise,
+    check_scheduler,
+    set_timesteps,
+    used_by_one_run,
+)
 from mimic.families.step_pipeline import ConditionsT, StepPipeline
 from mimic.families.steps import AfterStep, StepCallback, StepReport, step_report
 from mimic.families.stored import quiet_libraries
@@ -38,8 +41,6 @@ from mimic.sampling.fusion import fusion_weights
 from mimic.sampling.noise import Generators, draw_noise, frames_to_draw, repeat_along_time
 from mimic.sampling.schedules import aligned_sigmas, has_noise_levels
 from mimic.sampling.windows import lay_windows
-from pose.text import shown
-from pose.video.source import MAX_SIDE
 
 __all__ = [
     "AnimationOutput",
@@ -48,10 +49,6 @@ __all__ = [
     "StepCallback",
     "quiet_libraries",
 ]
-
-
-_STARTING = threading.Lock()
-_BUSY: set[int] = set()  # schedulers of calls that have not ended, by id
 
 
 @dataclass
@@ -198,26 +195,9 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         )
         if device is not None and not self.is_offloaded:
             self.to(named_device(device))
-        with self._alone():
+        with used_by_one_run(self.scheduler):
             frames = self.animate(inputs, plan, output_type=output_type, report=report)
         return AnimationOutput(frames=frames) if return_dict else frames
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the scheduler, which counts the steps of one run."""
-        scheduler = id(self.scheduler)
-        with _STARTING:
-            if scheduler in _BUSY:
-                raise RuntimeError(
-                    "the pipeline is generating already, in another thread or in the run whose callback "
-                    "calls it, and its scheduler counts the steps of one run; use a pipeline with a "
-                    "scheduler of its own: pipe.from_pipe(pipe, scheduler=copy.deepcopy(pipe.scheduler))."
-                )
-            _BUSY.add(scheduler)
-        try:
-            yield
-        finally:
-            _BUSY.discard(scheduler)
 
     def plan(
         self,
@@ -289,16 +269,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
         return plan
 
     def _side(self, name: str, given: int | None) -> int:
-        value = self.default(name) if given is None else given
-        try:
-            side = int(value)
-        except (TypeError, ValueError, OverflowError):
-            side = MAX_SIDE + 1
-        if side > MAX_SIDE:
-            raise ValueError(
-                f"{name} is {shown(value)}; expected a number of pixels, at most {MAX_SIDE}."
-            ) from None
-        return side
+        return checks.read_side(name, self.default(name) if given is None else given)
 
     @torch.no_grad()
     def animate(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mimic.data.pose_maps import MapDrawer, as_pose_tensor
 from mimic.sampling.noise import Generators
 from pose.text import shown
+from pose.video.source import MAX_SIDE
 
 
 def check_known(name: str, value: str, known: Sequence[str]) -> None:
@@ -39,6 +40,19 @@ def check_present(components: Mapping[str, Any]) -> None:
             )
         if name == "vae" and not hasattr(part.config, "latent_channels"):
             raise ValueError(f"the pipeline's vae is a {kind}, which is no VAE; load it with its own.")
+
+
+def read_side(name: str, value: Any) -> int:
+    """Return a height or width in pixels as an int, also from text or a float."""
+    try:
+        side = int(value)
+    except (TypeError, ValueError, OverflowError):
+        side = MAX_SIDE + 1
+    if side > MAX_SIDE:
+        raise ValueError(
+            f"{name} is {shown(value)}; expected a number of pixels, at most {MAX_SIDE}."
+        ) from None
+    return side
 
 
 def check_size(height: int, width: int, side: int) -> None:

@@ -7,8 +7,10 @@ the network, or follows another noise schedule, would return noise without an er
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -36,6 +38,30 @@ _SVD_SIGMAS = {"sigma_min": 0.002, "sigma_max": 700.0}
 _RHO = 7.0  # of arXiv 2206.00364, equation 5
 _TRAINED_BY = ("prediction_type", "beta_schedule", "beta_start", "beta_end")
 _OTHER_SPACINGS = ("use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
+
+_STARTING = threading.Lock()
+_IN_USE: set[int] = set()  # ids of schedulers
+
+
+@contextlib.contextmanager
+def used_by_one_run(scheduler: Any) -> Iterator[None]:
+    """Reserve a scheduler, which counts the steps of one run, for the time of the context.
+
+    Raises:
+        RuntimeError: another run uses it, in another thread or around this call.
+    """
+    with _STARTING:
+        if id(scheduler) in _IN_USE:
+            raise RuntimeError(
+                "the pipeline is generating already, in another thread or in the run whose callback calls "
+                "it, and its scheduler counts the steps of one run; use a pipeline with another scheduler: "
+                "pipe.from_pipe(pipe, scheduler=copy.deepcopy(pipe.scheduler))."
+            )
+        _IN_USE.add(id(scheduler))
+    try:
+        yield
+    finally:
+        _IN_USE.discard(id(scheduler))
 
 
 def check_scheduler(scheduler: Any, kind: TimestepType) -> None:

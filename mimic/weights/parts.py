@@ -72,7 +72,7 @@ class _EmptyWeights(TorchFunctionMode):
         return func(*args, **given)
 
 
-class _AsManyAs(TorchFunctionMode):
+class _BoundedByFiles(TorchFunctionMode):
     """Raise `ValueError` where a config describes far more weights than its files hold, before they fill the
     memory; a damaged number of layers is any number."""
 
@@ -225,7 +225,7 @@ def load_part(kind: type[Part], folder: Path, *, dtype: torch.dtype, variant: st
     state = read_part(folder, names_of(kind), variant, dtype=dtype)
     if issubclass(kind, PreTrainedModel):
         return _load_of_transformers(kind, folder, state, dtype)
-    with explained(folder / "config.json"), _EmptyWeights(), _AsManyAs(state):
+    with explained(folder / "config.json"), _EmptyWeights(), _BoundedByFiles(state):
         config: Mapping[str, Any] = kind.load_config(folder)  # type: ignore[attr-defined]
         _check_no_negative(config)
         module: Any = kind.from_config(config)  # type: ignore[attr-defined]
@@ -325,7 +325,7 @@ def explained(path: Path) -> Iterator[None]:
 
 def _load_of_transformers(kind: Any, folder: Path, state: State, dtype: torch.dtype) -> Any:
     """Load with transformers itself, which renames keys of its older versions."""
-    with quiet_transformers(), explained(folder / "config.json"), _AsManyAs(state):
+    with quiet_transformers(), explained(folder / "config.json"), _BoundedByFiles(state):
         module, info = kind.from_pretrained(
             None,
             config=kind.config_class.from_pretrained(folder),

@@ -275,8 +275,8 @@ def explained(repository: str) -> Iterator[None]:
 
 
 def weight_files(folder: Path) -> dict[str, Path]:
-    """Return the files of a model folder that hold weights, by their name in it; shared ones where a part has
-    none of its own."""
+    """Return the files of a model folder that hold weights, by their name in it. For a part without weights
+    in its folder, these are the shared ones."""
     found = {
         path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))

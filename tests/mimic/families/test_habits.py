@@ -277,7 +277,7 @@ def test_a_call_in_a_call_is_refused_and_both_run_with_schedulers_of_their_own(
     inner: list[Tensor] = []
 
     def refused(running: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        with pytest.raises(RuntimeError, match="scheduler of its own: "):
+        with pytest.raises(RuntimeError, match="with another scheduler: "):
             video(running)
         return tensors
 
