@@ -1,9 +1,13 @@
 """What do the presets and their parts cost in quality? Compare them with the exact computation.
 
+    python -m benchmarks.presets --make-start FOLDER
     python -m benchmarks.presets --model FOLDER [--publish] [key=value ...]
 
-Runs `configs/compare/presets.yaml` with the given model in place of the miniature, then measures each variant
-against the truth, against `exact` (the same clip and seed), and in time. Writes `presets.json` and
+The bundled miniature is trained for one step. The first command writes it with settings of 25 steps and
+guidance, for `configs/train/mini_many_steps.yaml` to train on; the second measures what that gives.
+
+It runs `configs/compare/presets.yaml` with the given model in place of the miniature, then measures each
+variant against the truth, against `exact` (the same clip and seed), and in time. Writes `presets.json` and
 `presets.svg`, which shows the frontier: variants that no other one beats in both time and PSNR against the
 truth.
 """
@@ -23,7 +27,8 @@ import numpy as np
 
 from mimic.compare.run import compare
 from mimic.compare.settings import CompareConfig, load_compare_config
-from mimic.files import local_path, write_json
+from mimic.families.registry import load_pipeline
+from mimic.files import local_path, whole_folder, write_json
 from mimic.metrics.image import EQUAL_PSNR, psnr
 from mimic.provenance import versions
 from mimic.video import read_frames
@@ -32,6 +37,17 @@ ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "compare" / "presets.yaml"
 RESULT, PICTURE = ROOT / "benchmarks" / "results" / "presets.json", ROOT / "docs" / "images" / "presets.svg"
 EXACT = "exact"
+MANY_STEPS: Mapping[str, Any] = {
+    "height": 48,
+    "width": 48,
+    "num_inference_steps": 25,
+    "min_guidance_scale": 1.5,
+    "max_guidance_scale": 1.5,
+    "description": "A MimicMotion of 48x48 pixels over the whole range of noise, for measurements.",
+}
+"""Settings stored with the model for which presets are measured."""
+RELEASED_NOISE = {"sigma_min": 0.002, "sigma_max": 700.0}
+"""Noise levels of its scheduler, as of the released one."""
 METRICS = ("psnr", "keypoint_error", "seam_jump")
 """Metrics of a comparison that the table has beside those measured here."""
 
@@ -205,9 +221,20 @@ def run(config: CompareConfig) -> tuple[dict[str, Any], str]:
     return result, plot(measured, spread)
 
 
+def make_start(folder: Path) -> Path:
+    """Write the bundled miniature with settings of 48x48 pixels, 25 steps and guidance, to be trained on."""
+    pipe = load_pipeline("bundled:mini", dtype="float32", device="cpu")
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **RELEASED_NOISE)
+    pipe.generation_defaults = {**pipe.generation_defaults, **MANY_STEPS}
+    with whole_folder(folder) as beside:
+        pipe.save_pretrained(beside)
+    return folder
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare, print a line for each variant, and write table and picture."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.presets", description=__doc__)
+    parser.add_argument("--make-start", type=Path, metavar="FOLDER", help="write the model to train, no more")
     parser.add_argument("--config", default=str(CONFIG))
     parser.add_argument("--model", help="folder, hub id or bundled:…; by default as in the YAML")
     parser.add_argument(
@@ -217,6 +244,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the comparison")
     options = parser.parse_intermixed_args(argv)
+    if options.make_start is not None:
+        print(f"written to {make_start(options.make_start)}")
+        return
     config = load_compare_config(options.config, options.overrides)
     if options.model is not None:
         config = with_model(config, options.model)

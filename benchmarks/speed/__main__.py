@@ -27,9 +27,9 @@ from mimic.files import write_json
 RESULTS = Path("benchmarks/results")
 WAYS = {
     "baseline": BASELINE,
-    "ours": Way(),
-    "ours, branches batched": Way(batches_guidance=True),
-    "ours, compiled": Way(is_compiled=True),
+    "ours": Way(batches_guidance=True),
+    "ours, branches apart": Way(),
+    "ours, compiled": Way(batches_guidance=True, is_compiled=True),
 }
 ROUNDS = 5
 

@@ -66,7 +66,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Way:
-    """How it is computed. The default is ours, eager; `BASELINE` is that of the released code."""
+    """How it is computed. The default is ours for large windows, eager; `BASELINE` is that of the released
+    code."""
 
     is_baseline: bool = False
     is_compiled: bool = False
@@ -276,7 +277,12 @@ def decode(parts: Parts, job: Job, latents: Tensor, way: Way = Way()) -> int:
     Returns:
         number of bytes of the frames.
     """
-    chunks = decode_frames(parts.vae, latents[0].to(parts.vae.dtype), job.chunk)
+    chunks = decode_frames(
+        parts.vae,
+        latents[0].to(parts.vae.dtype),
+        job.chunk,
+        optimize=way.is_optimized and not way.is_baseline,
+    )
     if way.is_baseline:
         held = torch.cat([chunk.cpu() for chunk in chunks])
         return len(_bytes_of(held).tobytes())

@@ -105,8 +105,8 @@ class SamplingSettings(Config):
 
     batch_guidance: bool | None = None
     """Compute both branches of guidance in one call of the network, which needs twice the memory for
-    activations. Default: on accelerators, if a window is small (at most 65,536 latent pixels in all its
-    frames); larger windows use the whole device as it is."""
+    activations. Default: if a window is small (all its frames together at most 65,536 latent pixels, on a CPU
+    16,384); larger windows use the whole device as it is."""
 
     compat: Literal["none", "released"] = "none"
     """`released` reproduces roundings and faults of the released code; `none` does not."""

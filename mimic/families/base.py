@@ -295,6 +295,7 @@ class AnimationPipeline(StepPipeline[SettingsT, ConditionsT]):
                 output_type,
                 overlap=plan.decode_overlap,
                 tile=plan.settings.decode_tile_size,
+                optimize=plan.is_optimized,
             )
         finally:
             self.maybe_free_model_hooks()

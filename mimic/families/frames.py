@@ -76,12 +76,14 @@ class FramePipeline(StoredPipeline):
         *,
         overlap: int = 0,
         tile: int | None = None,
+        optimize: bool = True,
     ) -> Frames:
         """Decode latents to frames of `output_type`, all at once (`decode_stream` yields them in chunks)."""
         if output_type == "latent":
             return latents_BFChw
         videos = [
-            torch.cat(list(self._stream(latents, chunk, overlap, tile=tile))) for latents in latents_BFChw
+            torch.cat(list(self._stream(latents, chunk, overlap, tile=tile, optimize=optimize)))
+            for latents in latents_BFChw
         ]
         if output_type == "pt":
             return torch.stack(videos)
@@ -98,6 +100,7 @@ class FramePipeline(StoredPipeline):
         overlap: int | None = None,
         first_chunk: int = 0,
         tile: int | None = None,
+        optimize: bool = True,
     ) -> Iterator[Tensor]:
         """Decode one video chunk by chunk, so that not all frames are in memory at once.
 
@@ -110,6 +113,7 @@ class FramePipeline(StoredPipeline):
                 the value stored with the weights, else 0, at most what `chunk` allows.
             first_chunk: number of the chunk to begin with, to go on where an earlier call ended.
             tile: side in pixels of the tiles in which larger frames are decoded; None decodes whole frames.
+            optimize: use the faster implementation where the results differ only by rounding.
 
         Yields:
             float32 ``f x 3 x H x W`` in [0, 1] on the CPU, f at most `chunk`.
@@ -129,7 +133,7 @@ class FramePipeline(StoredPipeline):
             overlap = min(self.default("decode_overlap") or 0, max(chunk - 1, 0) // 2)
         self._align_weights()
         try:
-            yield from self._stream(latents, chunk, overlap, first_chunk, tile)
+            yield from self._stream(latents, chunk, overlap, first_chunk, tile, optimize)
         finally:
             self.maybe_free_model_hooks()
 
@@ -140,11 +144,12 @@ class FramePipeline(StoredPipeline):
         overlap: int,
         first_chunk: int = 0,
         tile: int | None = None,
+        optimize: bool = True,
     ) -> Iterator[Tensor]:
         check_decoding(chunk, overlap)
         latents = latents_FChw.to(self.execution_device)
         for frames in decode_frames(
-            self.vae, latents, chunk, overlap=overlap, first_chunk=first_chunk, tile=tile
+            self.vae, latents, chunk, overlap=overlap, first_chunk=first_chunk, tile=tile, optimize=optimize
         ):
             check_finite(frames, "the decoded frames")
             yield (frames / 2 + 0.5).clamp(0, 1).cpu()

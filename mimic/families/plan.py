@@ -25,7 +25,7 @@ from mimic.sampling.presets import PRESETS, preset_settings
 SettingsT = TypeVar("SettingsT", bound=SamplingSettings)
 
 _NUMBER = TypeAdapter(int)
-_SMALL_WINDOW = 65536  # latent pixels
+_SMALL_WINDOW, _SMALL_WINDOW_ON_CPU = 65536, 16384  # latent pixels
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,13 @@ class Plan(Generic[SettingsT]):
 
         Args:
             latent_shape: (channels, height, width) of a frame's latents.
-            device: where the network computes. On a CPU, and with large windows, one call has nothing to win.
+            device: where the network computes. With windows that fill it, one call has nothing to win.
         """
         if self.settings.batch_guidance is not None or not self.is_optimized:
             return bool(self.settings.batch_guidance)
         longest = max(len(window) for window in self.windows)
-        return device.type != "cpu" and longest * latent_shape[1] * latent_shape[2] <= _SMALL_WINDOW
+        small = _SMALL_WINDOW_ON_CPU if device.type == "cpu" else _SMALL_WINDOW
+        return longest * latent_shape[1] * latent_shape[2] <= small
 
     def as_settings(self) -> dict[str, Any]:
         """Return all settings by name, with the values that the run uses."""

@@ -73,6 +73,7 @@ def _decoded_chunks(
             overlap=plan.decode_overlap,
             first_chunk=first_chunk,
             tile=plan.settings.decode_tile_size,
+            optimize=plan.is_optimized,
         )
 
     if pipeline.ranks is None:

@@ -1,11 +1,12 @@
 """Which parts of which pictures does the VAE train on? Crops around figures, faces and hands, with weights.
 
-Legend: B pictures of a batch, F consecutive frames of a clip, H x W their size.
+Legend: B pictures of a batch, F consecutive frames of a clip, H x W their size; C latent channels, h x w
+latents' size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,10 +29,13 @@ class Crops:
     Args:
         pixels: ``B x 3 x H x W`` in [-1, 1].
         weight: of each pixel in the loss, ``B x 1 x H x W``.
+        made: latents of the same crops as the miniature makes them, unscaled ``B x C x h x w``; None without
+            such.
     """
 
     pixels: Tensor
     weight: Tensor
+    made: Tensor | None = None
 
 
 class CropStream:
@@ -46,6 +50,7 @@ class CropStream:
         frames: consecutive frames of each crop, of dancers whose pictures 1, 2, ... are consecutive.
         step: crops start at multiples of this, the VAE's downscale.
         rng: of all choices.
+        make_latents: makes latents of a dancer's pictures, with a seed (`mimic.miniature.made_latents`).
     """
 
     def __init__(
@@ -58,12 +63,14 @@ class CropStream:
         frames: int,
         step: int,
         rng: np.random.Generator,
+        make_latents: Callable[[Dancer, int], Tensor] | None = None,
     ) -> None:
         self._stream, self._factors, self._frames, self._step, self._rng = stream, factors, frames, step, rng
         self._small_gain = small_gain
         shares = np.array([centres.get(name, 0.0) for name in REGIONS])
         self._shares = shares / shares.sum()
-        self._kept: list[Dancer] = []
+        self._kept: list[tuple[Dancer, Tensor | None]] = []
+        self._make_latents = make_latents
 
     def draw(self, num_pixels: int, crop: int) -> Crops:
         """Draw about as many crops as have `num_pixels` pixels, at least one.
@@ -73,14 +80,21 @@ class CropStream:
             crop: side of the crops; that of the pictures draws whole pictures.
         """
         for _ in range(1 if self._kept else _KEPT):
-            self._kept.append(next(self._stream))
+            dancer = next(self._stream)
+            make = self._make_latents
+            made = None if make is None else make(dancer, int(self._rng.integers(2**31)))
+            self._kept.append((dancer, made))
         self._kept = self._kept[-_KEPT:]
         clips = max(1, round(num_pixels / (crop * crop * self._frames)))
-        drawn = [self._one(self._kept[int(self._rng.integers(len(self._kept)))], crop) for _ in range(clips)]
-        pixels, weights = zip(*drawn)
-        return Crops(torch.cat(pixels), torch.cat(weights))
+        drawn = [self._one(*self._kept[int(self._rng.integers(len(self._kept)))], crop) for _ in range(clips)]
+        latents = [each.made for each in drawn if each.made is not None]
+        return Crops(
+            torch.cat([each.pixels for each in drawn]),
+            torch.cat([each.weight for each in drawn]),
+            torch.cat(latents) if latents else None,
+        )
 
-    def _one(self, dancer: Dancer, crop: int) -> tuple[Tensor, Tensor]:
+    def _one(self, dancer: Dancer, made: Tensor | None, crop: int) -> Crops:
         first = 0 if self._frames == 1 else 1
         start = int(self._rng.integers(first, len(dancer.pictures) - self._frames + 1))
         shown = slice(start, start + self._frames)
@@ -96,7 +110,11 @@ class CropStream:
             weight = torch.maximum(weight, 1 + (factor - 1) * region)
         top, left = self._corner(regions[0], crop)
         window = (..., slice(top, top + crop), slice(left, left + crop))
-        return pixels[window], weight[window]
+        if made is not None:
+            side = crop // self._step
+            top, left = top // self._step, left // self._step
+            made = made[shown, :, top : top + side, left : left + side]
+        return Crops(pixels[window], weight[window], made)
 
     def _corner(self, regions: Tensor, crop: int) -> tuple[int, int]:
         """Draw a crop around a point of one region, of the figure where that region is not shown."""

@@ -71,3 +71,12 @@ def balance(reconstruction: Tensor, adversarial: Tensor, last_layer: nn.Paramete
     (of_first,) = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)
     (of_second,) = torch.autograd.grad(adversarial, last_layer, retain_graph=True)
     return (of_first.norm() / (of_second.norm() + 1e-6)).clamp(0, 100).detach()
+
+
+def edge_error(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Compute the error of first differences, which keeps edges sharp."""
+    total = output.new_zeros(())
+    for axis in (-1, -2):
+        difference = output.diff(dim=axis) - target.diff(dim=axis)
+        total = total + (weight.narrow(axis, 1, weight.shape[axis] - 1) * difference.square()).mean()
+    return total

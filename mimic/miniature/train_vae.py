@@ -21,7 +21,14 @@ from mimic.locks import locked_folder
 from mimic.miniature.crops import Crops, CropStream
 from mimic.miniature.dancers import Dancer, DancerSettings, stream_dancers
 from mimic.miniature.kept_latents import half_size, kept_latents_loss
-from mimic.miniature.sharpness import PatchDiscriminator, balance, discriminator_loss, generator_terms
+from mimic.miniature.made_latents import LatentMaker
+from mimic.miniature.sharpness import (
+    PatchDiscriminator,
+    balance,
+    discriminator_loss,
+    edge_error,
+    generator_terms,
+)
 from mimic.miniature.vae_figures import write_figures
 from mimic.models.mini import (
     MiniTemporalVAE,
@@ -82,6 +89,11 @@ class MiniVAESettings(Config):
     trains_encoder: bool = True
     """Whether the encoder is trained; false keeps the latents as they are, for a UNet that was trained on
     them."""
+    latents_of: Path | None = None
+    """Folder of a miniature on this VAE, whose latents the decoder learns to draw; null: the encoder's alone.
+    """
+    latents_of_share: float = Field(0.7, ge=0, le=1)
+    """Share of the clips whose latents are the miniature's; the others' are the encoder's."""
     ema_decay: float = 0.998
     save_every: int = Field(250, ge=1)
     start_from: Path | None = None
@@ -100,6 +112,10 @@ class MiniVAESettings(Config):
             raise ValueError(
                 f"frames is {self.frames}; consecutive frames need dancers.timing: clip and "
                 f"dancers.num_pictures above {self.frames}"
+            )
+        if self.latents_of is not None and (self.trains_encoder or self.frames == 1):
+            raise ValueError(
+                "latents_of trains the decoder alone, on clips: use trains_encoder: false and frames above 1"
             )
         downscale = 2 ** (len(self.block_out_channels) - 1)
         if self.crop % downscale or self.crop > min(self.dancers.height, self.dancers.width):
@@ -121,6 +137,11 @@ def train_mini_vae(settings: MiniVAESettings, *, progress: bool = True) -> Path:
         FolderInUseError: another process trains in the same output folder.
         StateError: `output_dir` cannot be written.
     """
+    if settings.latents_of is not None and not (settings.latents_of / "model_index.json").is_file():
+        raise ConfigError(
+            f"there is no miniature in {settings.latents_of}; the first lines of the training's YAML say how "
+            "it is made"
+        )
     for source in (settings.start_from, settings.keeps_latents_of):
         if source is not None and not (source / "config.json").is_file():
             raise ConfigError(
@@ -217,10 +238,17 @@ class _Training:
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * _schedule(self.step, settings)
         posterior = self.vae.encode(crops.pixels).latent_dist
-        output = self.vae.decode(posterior.sample(), num_frames=settings.frames).sample
+        latents = posterior.sample()
+        if crops.made is not None:
+            num_clips = len(latents) // settings.frames
+            is_made = torch.rand(num_clips) < settings.latents_of_share
+            latents = torch.where(
+                is_made.repeat_interleave(settings.frames).view(-1, 1, 1, 1), crops.made, latents
+            )
+        output = self.vae.decode(latents, num_frames=settings.frames).sample
         error = output - crops.pixels
         reconstruction = (crops.weight * (error.square() + 0.1 * error.abs())).mean()
-        reconstruction = reconstruction + 0.5 * _edge_error(output, crops.pixels, crops.weight)
+        reconstruction = reconstruction + 0.5 * edge_error(output, crops.pixels, crops.weight)
         loss = reconstruction
         if settings.trains_encoder:
             mean = posterior.mean.mean((0, 2, 3)).square().mean()
@@ -322,6 +350,7 @@ def _crop_stream(settings: MiniVAESettings, training: _Training) -> CropStream:
         frames=settings.frames,
         step=vae_downscale(training.vae),
         rng=np.random.default_rng(settings.seed + training.step),
+        make_latents=None if settings.latents_of is None else LatentMaker(settings.latents_of),
     )
 
 
@@ -365,15 +394,6 @@ def _schedule(step: int, settings: MiniVAESettings) -> float:
     """Return the factor of the learning rate: linear warm-up, then cosine decay to a twentieth."""
     warm = min(1.0, (step + 1) / settings.warmup_steps)
     return warm * (0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * step / settings.max_steps))))
-
-
-def _edge_error(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Compute the error of first differences, which keeps edges sharp."""
-    total = output.new_zeros(())
-    for axis in (-1, -2):
-        difference = output.diff(dim=axis) - target.diff(dim=axis)
-        total = total + (weight.narrow(axis, 1, weight.shape[axis] - 1) * difference.square()).mean()
-    return total
 
 
 TRAINER = Trainer(MiniVAESettings, train_mini_vae)

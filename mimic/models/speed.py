@@ -23,7 +23,7 @@ from mimic.models.attention import (
     attention_layers,
     concatenated,
 )
-from mimic.models.temporal_convolution import TemporalConv, use_fast_temporal_convolutions
+from mimic.models.temporal_convolution import fast_temporal_convolutions
 
 _SHAPES_PER_BLOCK = 128
 """Shapes that the compiler accepts for one class of blocks. Stable Video Diffusion has about 12 combinations
@@ -55,23 +55,11 @@ def exact_speed(
     """
     with ExitStack() as stack:
         for network in networks:
-            stack.enter_context(_fast_convolutions(network))
+            stack.enter_context(fast_temporal_convolutions(network))
             stack.enter_context(_fast_attention(network, single_token=single_token, keeps=not is_compiled))
             if is_compiled:
                 stack.enter_context(compiled_blocks(network))
         yield
-
-
-@contextmanager
-def _fast_convolutions(network: nn.Module) -> Iterator[None]:
-    already = [module for module in network.modules() if type(module) is TemporalConv]
-    use_fast_temporal_convolutions(network)
-    try:
-        yield
-    finally:
-        use_fast_temporal_convolutions(network, enabled=False)
-        for module in already:
-            module.__class__ = TemporalConv
 
 
 @contextmanager

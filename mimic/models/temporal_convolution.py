@@ -5,6 +5,9 @@ Legend: B batch, C channels, F frames, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
@@ -35,6 +38,19 @@ def use_fast_temporal_convolutions(model: nn.Module, enabled: bool = True) -> No
     for module in model.modules():
         if type(module) is kind and _is_temporal(module):
             module.__class__ = replacement
+
+
+@contextmanager
+def fast_temporal_convolutions(model: nn.Module) -> Iterator[None]:
+    """Inside the context, `use_fast_temporal_convolutions`; afterwards, the layers are as before."""
+    already = [module for module in model.modules() if type(module) is TemporalConv]
+    use_fast_temporal_convolutions(model)
+    try:
+        yield
+    finally:
+        use_fast_temporal_convolutions(model, enabled=False)
+        for module in already:
+            module.__class__ = TemporalConv
 
 
 def _is_temporal(conv: nn.Conv3d) -> bool:

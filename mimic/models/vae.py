@@ -20,6 +20,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, AutoencoderTiny
 from torch import Tensor
 
+from mimic.models.temporal_convolution import fast_temporal_convolutions
 from mimic.models.vae_tiles import MIN_TILE, decode_in_tiles
 
 VAE: TypeAlias = AutoencoderKL | AutoencoderKLTemporalDecoder | AutoencoderTiny
@@ -71,6 +72,7 @@ def decode_frames(
     overlap: int = 0,
     first_chunk: int = 0,
     tile: int | None = None,
+    optimize: bool = True,
 ) -> Iterator[Tensor]:
     """Frames of one clip, at most `chunk` at a time: float32 ``f x 3 x H x W``, about [-1, 1], where the VAE
     computes.
@@ -84,12 +86,14 @@ def decode_frames(
         first_chunk: number of the chunk to begin with.
         tile: side in pixels of the overlapping tiles in which larger frames are decoded; None decodes whole
             frames (see `mimic.models.vae_tiles`).
+        optimize: compute convolutions along time as two-dimensional ones, the same up to the order of sums.
     """
     is_temporal = _is_temporal(vae)
 
     def decode(latents: Tensor) -> Tensor:
         if is_temporal:
-            return vae.decode(latents, num_frames=len(latents)).sample.float()
+            with fast_temporal_convolutions(vae) if optimize else nullcontext():
+                return vae.decode(latents, num_frames=len(latents)).sample.float()
         return torch.cat([vae.decode(latent).sample.float() for latent in latents.split(1)])
 
     side = None if tile is None else max(MIN_TILE, tile // vae_downscale(vae))

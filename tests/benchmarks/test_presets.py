@@ -3,10 +3,14 @@
 import json
 from xml.etree import ElementTree
 
-from benchmarks.presets import CONFIG, frontier, main, plot
+import pytest
+
+from benchmarks.presets import CONFIG, ROOT, frontier, main, plot
 from benchmarks.speed.page import presets_measured
 from mimic.compare.settings import load_compare_config
+from mimic.families.registry import load_pipeline
 from mimic.sampling.presets import PRESETS
+from mimic.training.main import settings_of
 from tests.tiny import random_pipeline
 
 TOY = {
@@ -39,6 +43,18 @@ def test_the_comparison_has_the_presets_and_each_of_their_parts():
         for name, value in preset.items():
             given = [own[name] for own in alone if name in own]
             assert (list(value) if isinstance(value, tuple) else value) in given
+
+
+def test_the_model_to_train_has_the_released_noise_and_its_yaml_fits_it(tmp_path):
+    main(["--make-start", str(tmp_path / "start")])
+    pipe = load_pipeline(tmp_path / "start")
+    pipe.scheduler.set_timesteps(25)
+    assert pipe.scheduler.sigmas[0] == pytest.approx(700)
+    assert pipe.scheduler.sigmas[24] == pytest.approx(0.002)
+    plan = pipe.plan(num_frames=9)
+    assert (plan.height, plan.width, plan.num_inference_steps) == (48, 48, 25)
+    settings = settings_of(ROOT / "configs" / "train" / "mini_many_steps.yaml", [])
+    assert (settings.data.height, settings.data.width) == (plan.height, plan.width)
 
 
 def test_a_comparison_of_a_tiny_model_is_measured_and_drawn(tmp_path, monkeypatch):

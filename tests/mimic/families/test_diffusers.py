@@ -125,12 +125,13 @@ def test_the_official_cutoff_callback_ends_guidance(pipe: Any) -> None:
     hook = pipe.unet.register_forward_hook(lambda *_: branches.append(1))
     cutoff = SDCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=0)
     try:
-        guided = latents_of(pipe, num_inference_steps=3, guidance_scale=2.0)
+        apart = {"num_inference_steps": 3, "guidance_scale": 2.0, "batch_guidance": False}
+        guided = latents_of(pipe, **apart)
         assert len(branches) == 6
         assert pipe.guidance_scale == 2.0
         assert pipe.do_classifier_free_guidance
         branches.clear()
-        cut = latents_of(pipe, num_inference_steps=3, guidance_scale=2.0, callback_on_step_end=cutoff)
+        cut = latents_of(pipe, callback_on_step_end=cutoff, **apart)
         assert len(branches) == 4, "one step with two predictions, two with one"
     finally:
         hook.remove()

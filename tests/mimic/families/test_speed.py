@@ -62,7 +62,7 @@ def assert_close(latents, plain):
     assert ((latents - plain).norm() / plain.norm()) < 1e-3
 
 
-@pytest.mark.parametrize("batch_guidance", [None, True])
+@pytest.mark.parametrize("batch_guidance", [False, True])
 def test_latents_are_those_of_the_plain_implementations(pipeline, plain, batch_guidance):
     assert_close(latents_of(pipeline, batch_guidance=batch_guidance), plain)
 
@@ -132,11 +132,16 @@ def test_released_compatibility_computes_as_diffusers_does(pipeline):
     assert not plan.batches_guidance((4, 4, 6), torch.device("cuda"))
 
 
-def test_small_windows_are_batched_on_accelerators_alone(pipeline):
+def test_both_branches_of_small_windows_are_one_call(pipeline):
     plan = pipeline.plan(num_frames=6, height=16, width=24, tile_size=4)
-    assert plan.batches_guidance((4, 64, 64), torch.device("cuda"))
-    assert not plan.batches_guidance((4, 256, 256), torch.device("cuda"))
-    assert not plan.batches_guidance((4, 64, 64), torch.device("cpu"))
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert plan.batches_guidance((4, 128, 128), cuda)
+    assert not plan.batches_guidance((4, 129, 128), cuda)
+    assert plan.batches_guidance((4, 64, 64), cpu)
+    assert not plan.batches_guidance((4, 65, 64), cpu)
+    for given in (True, False):
+        chosen = pipeline.plan(num_frames=6, height=16, width=24, tile_size=4, batch_guidance=given)
+        assert chosen.batches_guidance((4, 65, 64), cpu) is given
 
 
 def test_features_reused_at_every_step_are_those_of_whole_passes(pipeline, plain):
@@ -153,7 +158,7 @@ def test_a_step_that_reuses_features_runs_the_outer_blocks_alone(pipeline):
     ]
     try:
         num_windows = len(pipeline.plan(num_frames=6, tile_size=4, tile_overlap=2).windows)
-        latents_of(pipeline, reuse_interval=3)
+        latents_of(pipeline, reuse_interval=3, batch_guidance=False)
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,18 +1,24 @@
 """The trainer of the miniature's VAE at a size of seconds: it learns and resumes; the bundle."""
 
+import itertools
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from mimic.cli.main import main
+from mimic.config.loading import ConfigError
 from mimic.families.mimicmotion.tiny import tiny_pipeline
 from mimic.families.registry import load_pipeline
 from mimic.locks import LOCK_FILE, locked_folder
 from mimic.miniature.bundle import save_bundle
+from mimic.miniature.crops import CropStream
 from mimic.miniature.dancers import DancerSettings, as_network_input, make_dancer
 from mimic.miniature.kept_latents import half_size
+from mimic.miniature.made_latents import LatentMaker
 from mimic.miniature.other_vae import pose_strides
 from mimic.miniature.train_vae import MiniVAESettings, train_mini_vae
 from mimic.models.mini import (
@@ -111,6 +117,52 @@ def test_a_decoder_trained_alone_keeps_the_latents(tmp_path):
     trained = MiniTemporalVAE.from_pretrained(train_mini_vae(settings, progress=False))
     assert torch.equal(trained.encoder.conv_in.weight, vae.encoder.conv_in.weight)
     assert not torch.equal(trained.decoder.conv_in.weight, vae.decoder.conv_in.weight)
+
+
+def test_crops_of_made_latents_show_what_the_crops_of_pictures_show():
+    clips = DANCERS.model_copy(update={"timing": "clip"})
+
+    def coarse(dancer, seed):  # latents that show the picture itself, at a quarter of its size
+        return functional.avg_pool2d(as_network_input(dancer.pictures), 4)
+
+    stream = CropStream(
+        (make_dancer(number, clips) for number in itertools.count()), factors={}, small_gain=1.0,
+        centres={"figure": 1.0}, frames=2, step=4, rng=np.random.default_rng(0), make_latents=coarse,
+    )  # fmt: skip
+    crops = stream.draw(6 * 2 * 16 * 16, 16)
+    assert crops.made.shape == (12, 3, 4, 4)
+    assert torch.allclose(crops.made, functional.avg_pool2d(crops.pixels, 4), atol=1e-6)
+
+
+def test_a_decoder_learns_to_draw_the_latents_of_a_miniature(tmp_path):
+    vae = tiny_vae(4, (32, 32, 32))
+    pipe = tiny_pipeline(height=32, width=32, seed=0)
+    pipe.vae = vae
+    pipe.generation_defaults = {"num_inference_steps": 1, "tile_size": 4, "max_guidance_scale": 1.0}
+    pipe.save_pretrained(tmp_path / "miniature")
+    changes = {
+        "output_dir": tmp_path / "vae", "dancers": DANCERS.model_copy(update={"timing": "clip"}), "frames": 2,
+        "block_out_channels": (32, 32, 32), "latent_channels": 4,
+        "start_from": tmp_path / "miniature" / "vae", "trains_encoder": False, "max_steps": 1,
+        "batch_size": 2, "crop": 16, "num_workers": 0,
+        "warmup_steps": 1, "latents_of": tmp_path / "miniature",
+    }  # fmt: skip
+    dancer = make_dancer(3, DANCERS)
+    made = LatentMaker(tmp_path / "miniature")(dancer, 0)
+    assert made.shape == (4, 4, 8, 8)
+    assert not torch.equal(made, LatentMaker(tmp_path / "miniature")(dancer, 1))
+    seen = []
+    for share in (0.0, 1.0):
+        settings = MiniVAESettings(
+            **changes | {"output_dir": tmp_path / f"{share}", "latents_of_share": share}
+        )
+        seen.append(MiniTemporalVAE.from_pretrained(train_mini_vae(settings, progress=False)))
+        assert torch.equal(seen[-1].encoder.conv_in.weight, vae.encoder.conv_in.weight)
+    assert not torch.equal(seen[0].decoder.conv_in.weight, seen[1].decoder.conv_in.weight)
+    with pytest.raises(ValueError, match="latents_of trains the decoder alone"):
+        MiniVAESettings(**changes | {"trains_encoder": True})
+    with pytest.raises(ConfigError, match="there is no miniature in"):
+        train_mini_vae(MiniVAESettings(**changes | {"latents_of": tmp_path / "none"}), progress=False)
 
 
 def test_pose_strides_follow_the_vae():

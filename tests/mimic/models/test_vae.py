@@ -1,6 +1,8 @@
 import pytest
 import torch
+from torch import nn
 
+from mimic.models.temporal_convolution import TemporalConv
 from mimic.models.vae import decode_frames, encode_images, vae_downscale
 from tests.tiny import golden, golden_pipeline, random_pipeline
 
@@ -31,6 +33,25 @@ def test_frames_come_chunk_by_chunk_and_do_not_depend_on_later_ones(vae, recorde
     stream = decode_frames(vae, latents, 2)
     assert torch.equal(next(stream), whole[:2])
     assert torch.equal(torch.cat(list(decode_frames(vae, latents[:4], 2))), whole[:4])
+
+
+@torch.no_grad()
+def test_faster_convolutions_decode_to_the_same_frames_and_leave_the_layers(vae, recorded):
+    latents = recorded["dec_latents"][0]
+    kinds = [type(module) for module in vae.modules()]
+    assert nn.Conv3d in kinds
+    seen = []
+    hook = vae.decoder.conv_in.register_forward_hook(
+        lambda *_: seen.append([type(module) for module in vae.modules()])
+    )
+    plain = torch.cat(list(decode_frames(vae, latents, 2, optimize=False)))
+    fast = torch.cat(list(decode_frames(vae, latents, 2)))
+    hook.remove()
+    assert seen[0] == kinds
+    assert TemporalConv in seen[-1]
+    assert nn.Conv3d not in seen[-1]
+    torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
+    assert [type(module) for module in vae.modules()] == kinds
 
 
 @pytest.mark.parametrize(("chunk", "overlap", "lengths"), [(3, 1, [2, 1, 2]), (4, 1, [3, 2]), (5, 2, [5])])

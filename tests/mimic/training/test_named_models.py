@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import presets
 from mimic.cli.main import main as run_command
 from mimic.miniature import start
 from mimic.miniature.train_vae import MiniVAESettings
@@ -54,7 +55,7 @@ def make_start(name, monkeypatch):
 
 def test_no_shipped_training_is_left_out():
     trained = {*BUNDLED, *(f"{family}_stage{stage}" for family in STARTED for stage in (1, 2)), "mini"}
-    trained |= {"mimicmotion_mini_own", "debug", "mini_vae", "mini_vae_clips"}
+    trained |= {"mimicmotion_mini_own", "debug", "mini_vae", "mini_vae_clips", "mini_many_steps"}
     settings = {path.stem: settings_of(path) for path in CONFIGS.glob("*.yaml")}
     small = {
         name
@@ -69,6 +70,18 @@ def test_no_shipped_training_is_left_out():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLED)
 def test_the_bundled_model_trains_as_named(name, here):
+    train_one_step(name)
+
+
+@pytest.mark.slow
+def test_the_model_for_presets_trains_as_named(here):
+    name = "mini_many_steps"
+    (folder,) = re.findall(
+        r"^# python -m benchmarks\.presets --make-start (\S+)$",
+        (CONFIGS / f"{name}.yaml").read_text("utf-8"),
+        re.M,
+    )
+    presets.main(["--make-start", folder])
     train_one_step(name)
 
 

@@ -81,8 +81,10 @@ def test_guidance_up_to_one_needs_one_pass_only(pipe):
     latents_of(pipe, num_frames=4, guidance_scale=1.0)
     assert len(calls) == 2
     latents_of(pipe, num_frames=4)
+    assert len(calls) == 4, "both branches in one call"
+    latents_of(pipe, num_frames=4, batch_guidance=False)
     hook.remove()
-    assert len(calls) == 6
+    assert len(calls) == 8
 
 
 def test_without_motion_modules_each_frame_stands_alone(pipe):

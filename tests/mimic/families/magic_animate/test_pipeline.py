@@ -92,6 +92,9 @@ def test_networks_run_as_often_as_they_must(pipe, monkeypatch) -> None:
     ]
     try:
         run(pipe)
+        assert calls == {"appearance_encoder": 2, "controlnet": 2 * NUM_FRAMES, "unet": 2 * 4}
+        calls.update(dict.fromkeys(calls, 0))
+        run(pipe, batch_guidance=False)
         assert calls == {"appearance_encoder": 2, "controlnet": 2 * NUM_FRAMES, "unet": 2 * 4 * 2}
         calls.update(dict.fromkeys(calls, 0))
         run(pipe, guidance_scale=1.0)

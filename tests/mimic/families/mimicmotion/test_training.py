@@ -62,6 +62,7 @@ def test_the_unet_is_given_what_inference_gives_it(branch):
         lambda: pipe(
             (sample.reference + 1) / 2, image_pose=sample.pose_maps, num_inference_steps=1, latents=noise,
             min_guidance_scale=2.0, max_guidance_scale=2.0, output_type="latent",
+            batch_guidance=False,
         ),
     )[branch == "unconditional"]  # fmt: skip
 
