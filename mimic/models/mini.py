@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.resnet import TemporalResnetBlock
 from torch import Tensor, nn
 
 
@@ -158,3 +159,18 @@ def widen_latents(source: MiniTemporalVAE, target: MiniTemporalVAE) -> None:
             own[name][:, :old] = value
         else:
             own[name].copy_(value)
+
+
+def freeze_temporal_layers(vae: MiniTemporalVAE) -> None:
+    """Freeze the decoder's temporal layers, initialised as identity, because training uses single
+    pictures."""
+    for name, parameter in vae.named_parameters():
+        if "temporal_res_block" in name or "time_mixer" in name:
+            parameter.requires_grad_(False)
+    for module in vae.modules():
+        if isinstance(module, TemporalResnetBlock):
+            module.forward = _identity  # the same result as the initialised layer, but faster
+
+
+def _identity(hidden_states: Tensor, temb: Tensor | None = None) -> Tensor:
+    return hidden_states
