@@ -43,6 +43,7 @@ MANY_STEPS: Mapping[str, Any] = {
     "num_inference_steps": 25,
     "min_guidance_scale": 1.5,
     "max_guidance_scale": 1.5,
+    "noise": "full",  # independent for each frame, as in training
     "description": "A MimicMotion of 48x48 pixels over the whole range of noise, for measurements.",
 }
 """Settings stored with the model for which presets are measured."""
