@@ -96,6 +96,10 @@ def presets_measured(result: Any) -> str:
             f" From seed to seed, PSNR of `exact` differs by {spread['psnr']:.2g} dB, and its videos have a "
             f"PSNR of {spread['psnr_to_exact']:.3g} dB to each other."
         )
+    faster = result.get("times_faster_than_released", {})
+    if faster:
+        shown = ", ".join(f"`{name}` {factor:.1f}" for name, factor in faster.items())
+        told += f" Times faster than the released way, in alternation in one run: {shown}."
     best = ", ".join(f"`{name}`" for name in result["frontier"])
     picture = "![PSNR over speed, with the frontier](images/presets.svg)"
     return "\n".join([*lines, "", f"{told} On the frontier: {best}.", "", picture])
