@@ -11,8 +11,8 @@ import pytest
 
 from tests.dancers import Stage
 
-LATENT_BYTES = 4 * 4 * 4 * 4
-"""Of a frame of 32x32: four channels in float32."""
+LATENT_BYTES = 4 * 8 * 8 * 4
+"""Of a frame of 32x32: four channels of 8x8 in float32."""
 
 
 @pytest.mark.slow
