@@ -49,13 +49,21 @@ class Fit:
 
     def apply(self, driving: PoseSequence, reference: PoseSequence) -> NDArray[np.float64]:
         """Move points ``F x P x 134 x 2``, in fractions of the driving clip's frame, into the reference's."""
+        # In place, since of a long clip each copy is large.
         if self.factors is None:
-            return np.asarray(driving.points * np.array(self.scale) + np.array(self.offset))
+            moved = driving.points * np.array(self.scale)
+            moved += np.array(self.offset)
+            return moved
         moved = np.empty_like(driving.points)
         for person in range(driving.num_people):
-            points = driving.points[:, person] * _heights(driving)
-            resized = with_limbs(points, _present_scores(driving, person), dict(self.factors))
-            moved[:, person] = resized / _heights(reference) + np.array(self.offset)
+            resized = with_limbs(
+                driving.points[:, person] * _heights(driving),
+                _present_scores(driving, person),
+                dict(self.factors),
+            )
+            resized /= _heights(reference)
+            resized += np.array(self.offset)
+            moved[:, person] = resized
         return moved
 
 

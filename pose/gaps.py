@@ -47,25 +47,25 @@ def bridge_gaps(sequence: PoseSequence, seconds: float = 0.3) -> PoseSequence:
         raise PoseError(f"gaps of {seconds} seconds cannot be bridged; give 0 (off) or more, such as 0.3")
     assert sequence.is_present is not None
     longest = int(np.floor(seconds * sequence.fps + 1e-6))
-    points, scores = sequence.points.copy(), sequence.scores.copy()
-    scores[~sequence.is_present] = 0.0
-    is_present = sequence.is_present.copy()
-    num_bridged = 0
-    for person in range(sequence.num_people):
-        for start, stop, which in _gaps(scores[:, person], longest):
-            if _jumps(sequence, person, start, stop):
-                continue
-            num_bridged += 1
-            is_present[start + 1 : stop, person] = True
-            ends = points[[start, stop], person], scores[[start, stop], person]
-            for frame in range(start + 1, stop):
-                share = (frame - start) / (stop - start)
-                fade = 1 - FADE * min(frame - start, stop - frame) / (0.5 * (longest + 1))
-                place = _between(ends[0], sequence, person, (start, frame, stop), share)
-                points[frame, person, which] = place[which]
-                scores[frame, person, which] = fade * ((1 - share) * ends[1][0] + share * ends[1][1])[which]
-    if num_bridged == 0:
+    shown = np.where(sequence.is_present[..., None], sequence.scores, 0.0)
+    gaps = [
+        (person, *gap)
+        for person in range(sequence.num_people)
+        for gap in _gaps(shown[:, person], longest)
+        if not _jumps(sequence, person, *gap[:2])
+    ]
+    if not gaps:
         return sequence
+    points, scores, is_present = sequence.points.copy(), shown, sequence.is_present.copy()
+    for person, start, stop, which in gaps:
+        is_present[start + 1 : stop, person] = True
+        ends = points[[start, stop], person], scores[[start, stop], person]
+        for frame in range(start + 1, stop):
+            share = (frame - start) / (stop - start)
+            fade = 1 - FADE * min(frame - start, stop - frame) / (0.5 * (longest + 1))
+            place = _between(ends[0], sequence, person, (start, frame, stop), share)
+            points[frame, person, which] = place[which]
+            scores[frame, person, which] = fade * ((1 - share) * ends[1][0] + share * ends[1][1])[which]
     return replace(sequence, points=points, scores=scores, is_present=is_present)
 
 

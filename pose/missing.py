@@ -49,8 +49,10 @@ def fill_missing(sequence: PoseSequence, how: Missing, *, longer_than: float = 0
         _refuse(sequence, longer_than)
         return sequence
     assert sequence.is_present is not None
-    points, scores, is_present = sequence.points.copy(), sequence.scores.copy(), sequence.is_present.copy()
     is_seen = sequence.is_seen
+    if is_seen.all():
+        return sequence
+    points, scores, is_present = sequence.points.copy(), sequence.scores.copy(), sequence.is_present.copy()
     for person in range(sequence.num_people):
         seen = np.flatnonzero(is_seen[:, person])
         for start, stop in stretches(np.asarray(~is_seen[:, person])):

@@ -182,6 +182,8 @@ def concatenate(sequences: Iterable[PoseSequence]) -> PoseSequence:
 
     def padded(array: NDArray[Any]) -> NDArray[Any]:
         missing = num_people - array.shape[1]
+        if missing == 0:
+            return array
         return np.pad(array, [(0, 0), (0, missing)] + [(0, 0)] * (array.ndim - 2))
 
     return replace(
