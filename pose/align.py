@@ -54,7 +54,7 @@ class Fit:
             moved = driving.points * np.array(self.scale)
             moved += np.array(self.offset)
             return moved
-        moved = np.empty_like(driving.points)
+        people = []
         for person in range(driving.num_people):
             resized = with_limbs(
                 driving.points[:, person] * _heights(driving),
@@ -63,8 +63,8 @@ class Fit:
             )
             resized /= _heights(reference)
             resized += np.array(self.offset)
-            moved[:, person] = resized
-        return moved
+            people.append(resized)
+        return people[0][:, None] if len(people) == 1 else np.stack(people, axis=1)
 
 
 def check_mode(mode: str, anchor: str | None) -> None:

@@ -84,7 +84,10 @@ def with_limbs(points: Array, scores: Array, factors: dict[str, float]) -> Array
         # A joint that was never seen stays where its picture is: nothing is drawn there.
         moved[:, joint] = resized[joint]
     for which, joint, size in _CARRIED:
-        moved[:, which] = resized[joint][:, None] + factors[size] * (points[:, which] - known[joint][:, None])
+        carried = points[:, which] - known[joint][:, None]  # then in place: of a long clip it is large
+        carried *= factors[size]
+        carried += resized[joint][:, None]
+        moved[:, which] = carried
     ankles = [RIGHT_ANKLE, LEFT_ANKLE]
     if is_seen[:, ankles].all(axis=1).mean() >= _SHARE_ON_FEET:
         before = np.stack([known[joint] for joint in ankles], axis=1)  # F x 2 x 2
