@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mimic.files import replace, whole_file, whole_folder
 from mimic.weights.strict import DAMAGED_SAFETENSORS
-from pose.text import one_line, printable, shown
+from pose.text import one_line, shown
 
 _NAME = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
 """Of the folders that are the trainer's; all others, whatever their names begin with, are the user's."""
@@ -148,7 +148,7 @@ def load_facts(checkpoint: Path) -> dict[str, Any]:
 
 def damage(checkpoint: Path, what: str) -> StateError:
     """The error that says what is wrong with a checkpoint."""
-    return StateError(f"{checkpoint} is not a whole checkpoint: {printable(what)}")
+    return StateError(f"{checkpoint} is not a whole checkpoint: {one_line(what, 600)}")
 
 
 def set_aside(checkpoint: Path) -> Path:

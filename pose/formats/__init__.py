@@ -11,7 +11,7 @@ from pose.formats.coco import read_coco, write_coco
 from pose.formats.json_file import read_json
 from pose.formats.npz import read_npz, write_npz
 from pose.formats.openpose import is_openpose, read_openpose, read_openpose_folder, write_openpose
-from pose.text import shown
+from pose.text import one_line, shown
 from pose.types import PoseError, PoseSequence
 from pose.video.source import why_no_file
 
@@ -42,15 +42,19 @@ def read_poses(
 ) -> PoseSequence:
     """Read poses of any format; see `PoseSequence.load`."""
     path = Path(path)
+    name = one_line(path, 500)  # an index may hold any text as one
     given: dict[str, Any] = {"fps": fps, "height": height, "width": width}
-    if path.is_dir():
-        return read_openpose_folder(path, **given)
     try:
-        other = why_no_file(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no pose file {path}") from None
+        is_folder = path.is_dir()
+        other = None if is_folder else why_no_file(path)
+    except (FileNotFoundError, ValueError):  # a name may hold a null byte
+        raise FileNotFoundError(f"there is no pose file {name}") from None
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise PoseError(f"{name} cannot be read: {error.strerror}") from error
+    if is_folder:
+        return read_openpose_folder(path, **given)
     if other is not None:
-        raise PoseError(f"{path} is {other}; expected a file of poses")
+        raise PoseError(f"{name} is {other}; expected a file of poses")
     if path.suffix.lower() != ".json":
         return read_npz(path)
     content = read_json(path)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from mimic.config.loading import ConfigError
 from mimic.data.cache import CacheError
 from mimic.data.prepare.notes import Notes
 from mimic.data.prepare.sources import Source
@@ -18,9 +19,10 @@ from mimic.results import JOURNAL, ResultFiles
 from mimic.training.checkpoints import newest_whole
 from mimic.training.logs import cut_log
 from mimic.training.report import validations, write_report
-from mimic.training.state import checkpoints
+from mimic.training.state import StateError, checkpoints
 from mimic.ui.errors import StudioError
 from mimic.ui.results import finished_results
+from pose import PoseError, PoseSequence
 from tests.robustness.messages import ODD, fault_of
 from tests.robustness.parsers import PARSERS, VERSIONS, samples
 
@@ -250,3 +252,22 @@ def test_a_report_of_countless_sentences_shows_a_few(tmp_path: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "verdict": {"sentences": ["x" * 99] * 9999}}))
     (result,) = finished_results(sample)
     assert fault_of(result.words()) is None
+
+
+def test_a_checkpoint_that_counts_tensors_of_an_endless_name_is_told_in_a_sentence(tmp_path: Path) -> None:
+    for sample in samples("trainings", tmp_path):
+        for facts in sample.rglob("facts.json"):
+            found = json.loads(facts.read_text())
+            facts.write_text(json.dumps({**found, "tensors": {"k" * 100_000 + ODD: 1}}))
+        with pytest.raises((ConfigError, StateError)) as told:
+            PARSERS["trainings"].read(sample)
+        assert fault_of(str(told.value)) is None
+
+
+@pytest.mark.parametrize("name", [f"p{ODD}", "p\u2028\u202e.npz", "p" * 100_000])
+def test_poses_that_an_index_names_and_that_are_not_there_are_told_in_a_sentence(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises((FileNotFoundError, PoseError)) as told:
+        PoseSequence.load(tmp_path / name)
+    assert fault_of(str(told.value)) is None
