@@ -87,8 +87,9 @@ def presets_measured(result: Any) -> str:
         lines.append(f"| `{name}` | {result['num_inference_steps'][name]} | {' | '.join(cells)} |")
     job, spread = result["job"], result["seed_spread"]
     told = (
-        f"Measured by `python -m benchmarks.presets` on {result['model']}: {job['num_clips']} clips of "
-        f"{job['num_frames']} frames, {len(job['seeds'])} seeds, float32, on a CPU; "
+        f"Measured by `python -m benchmarks.presets --model {result['model']} --publish "
+        f"clips.num_clips={job['num_clips']} clips.num_frames={job['num_frames']}`, "
+        f"{len(job['seeds'])} seeds, float32, on a CPU; "
         "times are of denoising alone."
     )
     if spread is not None:

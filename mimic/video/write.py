@@ -214,7 +214,7 @@ class VideoWriter:
 
     def _encoder_options(self) -> dict[str, str]:
         if self._codec == "libx264":
-            return {"crf": str(self._crf), "preset": "medium", **_same_code_everywhere()}
+            return {"crf": str(self._crf), "preset": "medium", **_without_avx512()}
         if self._codec.startswith("libvpx"):  # its scale ends at 63, and 0 bits a second means: by quality
             is_lossless = self._crf == 0 and self._codec == "libvpx-vp9"
             quality = {"lossless": "1"} if is_lossless else {"crf": str(round(self._crf * 63 / 51)), "b": "0"}
@@ -288,7 +288,7 @@ def free_name(path: Path) -> Path:
     return next(place for place in names if not place.exists())
 
 
-def _same_code_everywhere() -> dict[str, str]:
+def _without_avx512() -> dict[str, str]:
     """Options that keep x264 from its AVX-512 code; none on a processor without it.
 
     There, its macroblock-tree reads memory that nobody wrote: with B frames, one encoding in ten of the same
