@@ -6,6 +6,7 @@ share the weights out (FSDP2) or the optimiser's state (DeepSpeed); the settings
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -140,6 +141,7 @@ def make_accelerator(settings: TrainSettings) -> Any:
             f"train together on {accelerator.device}, the others by themselves in the same output_dir; start "
             "one with `mimic train …`, or launch as many as there are GPUs with `accelerate launch`"
         )
+    _keep_group()
     _configure_fsdp(accelerator)
     passes = accelerator.num_processes * settings.accumulate
     if settings.batch_size % passes:
@@ -149,6 +151,23 @@ def make_accelerator(settings: TrainSettings) -> Any:
         )
     _configure_deepspeed(accelerator, settings)
     return accelerator
+
+
+_GROUPS: list[Any] = []
+"""The process group of the last training, held until the next one or until Python ends."""
+
+atexit.register(_GROUPS.clear)
+
+
+def _keep_group() -> None:
+    """Hold the process group so that the model wrapped for DDP is not the last to let it go.
+
+    Freeing a group waits for its thread, and that thread needs Python's lock to free what it reduced. Python
+    frees a group without the lock; DDP's reducer frees it while it holds the lock, and both wait for ever.
+    """
+    _GROUPS.clear()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        _GROUPS.append(torch.distributed.group.WORLD)
 
 
 def launched_processes() -> int:

@@ -14,6 +14,7 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from accelerate.state import AcceleratorState, PartialState
+from torch import nn
 from torch.distributed.run import get_args_parser as torchrun_parser
 
 from mimic.cli.main import main as run_command
@@ -190,6 +191,29 @@ def test_what_torchrun_starts_on_cpus_trains_together(tmp_path):
     ]
     assert finish(processes, seconds=60) == [0, 0]
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["2", "2"]
+
+
+def leave_sums_behind(folder: Path, environment: dict[str, str]) -> None:
+    """Ends at once while the group's thread still has sums to free; the model is the last that holds the group."""
+    os.environ.update(environment)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = make_accelerator(small_settings(folder))
+    model = accelerator.prepare(nn.Linear(2, 2))
+    for _ in range(300):
+        torch.distributed.all_reduce(torch.ones(2), async_op=True)
+    accelerator.end_training()
+    accelerator._models.clear()
+    del model
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of machines without a GPU")
+def test_a_training_on_cpus_ends_while_its_last_sums_are_freed(tmp_path):
+    port = str(free_port())
+    both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        start(leave_sums_behind, tmp_path, both | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"
+    ]
+    assert finish(processes, seconds=40) == [0, 0]
 
 
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
