@@ -194,7 +194,7 @@ def test_what_torchrun_starts_on_cpus_trains_together(tmp_path):
 
 
 def leave_sums_behind(folder: Path, environment: dict[str, str]) -> None:
-    """Ends at once while the group's thread still has sums to free; the model is the last that holds the group."""
+    """End while the group's thread still has sums to free; the model is the last that holds the group."""
     os.environ.update(environment)
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = make_accelerator(small_settings(folder))
