@@ -38,20 +38,20 @@ def amplify(masks: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor
     return total
 
 
-def check_regions(factors: Mapping[str, float], masked: Collection[str]) -> None:
-    """Check that the data provides a mask for every amplified region.
+def check_regions(named: Collection[str], masked: Collection[str]) -> None:
+    """Check that the data provides a mask for every region that an objective names.
 
     Args:
-        factors: maps each region to its factor.
+        named: names of these regions.
         masked: names of the regions that the data masks.
 
     Raises:
-        ConfigError: an amplified region has no mask (a `ValueError`).
+        ConfigError: a region has no mask (a `ValueError`).
     """
-    absent = sorted(set(factors) - set(masked))
+    absent = sorted(set(named) - set(masked))
     if absent:
         raise ConfigError(
-            f"objective.amplification names {', '.join(absent)}, but the data masks "
-            f"{', '.join(sorted(masked)) or 'none'}; add the regions to data.regions, or set amplification: "
-            "{}"
+            f"objective names the regions {', '.join(absent)}, but the data masks "
+            f"{', '.join(sorted(masked)) or 'none'}; add them to data.regions, or leave them out of "
+            "objective.amplification and objective.decoded_centres"
         )

@@ -82,6 +82,33 @@ def target_of(scheduler: DDIMScheduler, x0: Tensor, eps: Tensor, t: Tensor) -> T
     raise ValueError(f"the scheduler's prediction_type is {kind}; use epsilon or v_prediction.")
 
 
+def denoised(scheduler: DDIMScheduler, v: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+    """Estimate x0 from a prediction of v: ``sqrt(alpha_bar_t) x_t - sqrt(1 - alpha_bar_t) v`` (arXiv
+    2202.00512, appendix D).
+
+    Args:
+        scheduler: a diffusers scheduler with discrete timesteps.
+        v, noisy: ``B x F x C x h x w``.
+        t: ``B``.
+    """
+    # The velocity of (x_t, v) in place of (x0, eps) is -x0: both are rotations by the same angle.
+    return -scheduler.get_velocity(v, noisy, t)
+
+
+def check_decoded(settings: Objective, scheduler: DDIMScheduler) -> None:
+    """Check that a model whose prediction is to be decoded predicts v.
+
+    Raises:
+        ConfigError: it predicts the noise, from which x0 cannot be told where there is nothing but noise (a
+            `ValueError`).
+    """
+    if settings.decoded_weight and scheduler.config.prediction_type != "v_prediction":
+        raise ConfigError(
+            f"objective.decoded_weight is {settings.decoded_weight:g}, which needs a model with "
+            f"prediction_type v_prediction; this one has {scheduler.config.prediction_type}. Set it to 0"
+        )
+
+
 def zero_of(bank: ReferenceBank) -> Tensor | float:
     """Return a zero that depends on all features of a bank.
 

@@ -8,11 +8,12 @@ global batch), so that results do not depend on the number of processes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mimic.config.loading import Config
@@ -20,6 +21,7 @@ from mimic.data.batch import AnySample, Batch, EncodedBatch, RawBatch, Sample, w
 from mimic.data.transforms import as_pixels
 from mimic.families.amplification import check_regions
 from mimic.families.base import AnimationPipeline
+from mimic.families.decoded import CROPS, decoded_loss
 from mimic.models.vae import encode_images
 
 if TYPE_CHECKING:
@@ -39,6 +41,14 @@ class Loss:
     by_sample: Tensor | None = None
     """Detached loss of each sample, ``B``, for losses by noise level; None: not known."""
 
+    def with_term(self, name: str, by_sample: Tensor | None) -> Loss:
+        """Add another loss of each sample, ``B`` with gradient; None adds nothing."""
+        if by_sample is None:
+            return self
+        total = by_sample.detach() if self.by_sample is None else self.by_sample + by_sample.detach()
+        terms = {**self.terms, name: by_sample.detach().mean()}
+        return Loss(self.total + by_sample.mean(), terms, total)
+
 
 class Objective(Config):
     """Settings that every family's `objective:` of a training YAML has."""
@@ -46,6 +56,37 @@ class Objective(Config):
     amplification: Mapping[str, float] = {}
     """Factor of the loss inside each region, by region (see `mimic.families.amplification`); `data.regions`
     has to name these regions. {}: no amplification, as published."""
+    decoded_weight: float = Field(0.0, ge=0)
+    """Weight of the loss on decoded crops beside that on latents (see `mimic.families.decoded`), for models
+    that draw in one or few steps; 0: none, as published."""
+    decoded_crop: int = Field(8, ge=1)
+    """Side of these crops in latent pixels; each frame has one."""
+    decoded_centres: Mapping[str, float] = {}
+    """Share of the crops with a centre in each region; the others have it anywhere. `data.regions` has to
+    name these regions."""
+
+    @property
+    def regions(self) -> set[str]:
+        """The regions of which masks are needed."""
+        return set(self.amplification) | (set(self.decoded_centres) if self.decoded_weight else set())
+
+    @model_validator(mode="after")
+    def _check_centres(self) -> Self:
+        shares = self.decoded_centres.values()
+        if any(not share >= 0 for share in shares) or sum(shares) > 1 + 1e-6:
+            raise ValueError(
+                f"decoded_centres are {dict(self.decoded_centres)}; expected shares from 0, "
+                "together 1 at most"
+            )
+        return self
+
+
+DecodedLoss = Callable[[Tensor, Tensor, Mapping[str, Tensor], Draws], Tensor | None]
+"""`TrainingTask.decoded_loss`, as networks call it."""
+
+
+def no_decoded_loss(*_: Any) -> None:
+    """Stand in for `TrainingTask.decoded_loss` where nothing is decoded."""
 
 
 def input_dtype(network: nn.Module, like: Tensor) -> torch.dtype:
@@ -131,7 +172,7 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
 
     def check(self, sample: AnySample) -> None:
         """Raise `ConfigError` if the data does not fit the objective."""
-        check_regions(self.settings.amplification, sample.masks)
+        check_regions(self.settings.regions, sample.masks)
 
     def embed(self, reference_B3HW: Tensor) -> Tensor | None:
         """Embed references in [-1, 1] to ``B x D``; None if the family uses no image embedding."""
@@ -177,7 +218,36 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
             ConfigError: the data does not fit the objective (a `ValueError`).
         """
         self.check(sample)
-        return self.draw_for(sample, generator)
+        draws = self.draw_for(sample, generator)
+        if self.settings.decoded_weight:
+            draws[CROPS] = torch.rand(sample.num_frames, 2, generator=generator)
+        return draws
+
+    def decoded_loss(
+        self, x0_hat: Tensor, x0: Tensor, masks: Mapping[str, Tensor], draws: Draws
+    ) -> Tensor | None:
+        """Return the weighted loss on decoded crops of each sample, ``B``; None if it is not asked for.
+
+        Args:
+            x0_hat, x0: denoised and true latents of the targets, scaled, ``B x F x C x h x w``.
+            masks: of the targets, ``B x F x 1 x h x w``.
+            draws: of the samples, stacked.
+        """
+        settings = self.settings
+        if not settings.decoded_weight:
+            return None
+        vae = self._pipeline.vae
+        scale = float(vae.config.scaling_factor)
+        return settings.decoded_weight * decoded_loss(
+            vae,
+            x0_hat / scale,
+            x0 / scale,
+            masks,
+            draws[CROPS],
+            factors=settings.amplification,
+            centres=settings.decoded_centres,
+            side=settings.decoded_crop,
+        )
 
     @torch.no_grad()
     def encode(self, batch: Batch, *, references: int = 1) -> EncodedBatch:

@@ -103,6 +103,19 @@ def decode_frames(
         yield frames[kept]
 
 
+def decode_pictures(vae: VAE, latents_NChw: Tensor) -> Tensor:
+    """Single pictures, ``N x 3 x H x W``, about [-1, 1], with their gradient; each is a clip of one frame.
+
+    Args:
+        latents_NChw: as the VAE leaves them, not scaled.
+    """
+    latents = latents_NChw.to(vae.dtype)
+    if not _is_temporal(vae):
+        return vae.decode(latents).sample
+    with fast_temporal_convolutions(vae):
+        return vae.decode(latents, num_frames=1).sample
+
+
 def chunk_spans(vae: VAE, num_frames: int, chunk: int, overlap: int) -> list[tuple[slice, slice]]:
     """The chunks of `decode_frames`: frames to decode together, and which of the decoded ones are kept."""
     return list(_spans(num_frames, chunk, overlap if _is_temporal(vae) else 0))

@@ -25,8 +25,17 @@ from mimic.families.animate_anyone.keys import released_state
 from mimic.families.animate_anyone.picture import embed_picture
 from mimic.families.animate_anyone.pipeline import AnimateAnyonePipeline
 from mimic.families.animate_anyone.tiny import tiny_pipeline
-from mimic.families.ddpm import StagedObjective, draw_timestep, fixed_timesteps, noised, target_of, zero_of
-from mimic.families.task import Draws, Loss, TrainingTask, input_dtype
+from mimic.families.ddpm import (
+    StagedObjective,
+    check_decoded,
+    denoised,
+    draw_timestep,
+    fixed_timesteps,
+    noised,
+    target_of,
+    zero_of,
+)
+from mimic.families.task import DecodedLoss, Draws, Loss, TrainingTask, input_dtype, no_decoded_loss
 from mimic.models.reference import ReferenceBank
 
 _SPATIAL = (
@@ -54,14 +63,22 @@ class AnimateAnyoneNetworks(nn.Module):
     Args:
         pipeline: provides the networks, which are shared, not copied.
         settings: the objective.
+        decoded_loss: that of the task.
     """
 
-    def __init__(self, pipeline: AnimateAnyonePipeline, settings: AnimateAnyoneObjective) -> None:
+    def __init__(
+        self,
+        pipeline: AnimateAnyonePipeline,
+        settings: AnimateAnyoneObjective,
+        *,
+        decoded_loss: DecodedLoss = no_decoded_loss,
+    ) -> None:
         super().__init__()
         self.unet = pipeline.unet
         self.reference_unet = pipeline.reference_unet
         self.pose_guider = pipeline.pose_guider
         self.settings = settings
+        self._decoded_loss = decoded_loss
         self._scheduler = pipeline.scheduler
         self._scaling_factor = float(pipeline.vae.config.scaling_factor)
 
@@ -84,7 +101,11 @@ class AnimateAnyoneNetworks(nn.Module):
         total = by_sample.mean()
         if not bool(keep.any()):
             total = total + zero_of(bank)
-        return Loss(total, {"plain": error.detach().mean()}, by_sample.detach())
+        loss = Loss(total, {"plain": error.detach().mean()}, by_sample.detach())
+        if settings.decoded_weight:
+            x0_hat = denoised(scheduler, predicted.float(), noisy, t)
+            loss = loss.with_term("decoded", self._decoded_loss(x0_hat, x0, masks, draws))
+        return loss
 
     def _see_reference(self, batch: EncodedBatch, keep: Tensor) -> tuple[ReferenceBank, Tensor]:
         """Return the reference features (timestep 0) and the embeddings ``B x 1 x D``, zero where dropped."""
@@ -125,7 +146,8 @@ class AnimateAnyoneTask(TrainingTask[AnimateAnyonePipeline, AnimateAnyoneObjecti
 
     def make_model(self) -> AnimateAnyoneNetworks:
         """Return both UNets and the pose guider as one module."""
-        return AnimateAnyoneNetworks(self._pipeline, self.settings)
+        check_decoded(self.settings, self._pipeline.scheduler)
+        return AnimateAnyoneNetworks(self._pipeline, self.settings, decoded_loss=self.decoded_loss)
 
     @classmethod
     def tiny_pipeline(cls, *, height: int, width: int, seed: int) -> AnimateAnyonePipeline:

@@ -18,12 +18,22 @@ from torch import Tensor, nn
 
 from mimic.data.batch import AnySample, EncodedBatch
 from mimic.families.amplification import amplify
-from mimic.families.ddpm import StagedObjective, draw_timestep, fixed_timesteps, noised, target_of, zero_of
+from mimic.families.ddpm import (
+    StagedObjective,
+    check_decoded,
+    denoised,
+    draw_timestep,
+    fixed_timesteps,
+    noised,
+    target_of,
+    zero_of,
+)
+from mimic.families.decoded import CROPS
 from mimic.families.magic_animate import objective
 from mimic.families.magic_animate.keys import released_temporal
 from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 from mimic.families.magic_animate.tiny import tiny_pipeline
-from mimic.families.task import Draws, Loss, TrainingTask, input_dtype
+from mimic.families.task import DecodedLoss, Draws, Loss, TrainingTask, input_dtype, no_decoded_loss
 from mimic.models.reference import ReferenceBank
 
 TEMPORAL_FILE = "temporal_attention.safetensors"
@@ -59,15 +69,23 @@ class MagicAnimateNetworks(nn.Module):
     Args:
         pipeline: provides the networks, which are shared, not copied.
         settings: the objective.
+        decoded_loss: that of the task.
     """
 
-    def __init__(self, pipeline: MagicAnimatePipeline, settings: MagicAnimateObjective) -> None:
+    def __init__(
+        self,
+        pipeline: MagicAnimatePipeline,
+        settings: MagicAnimateObjective,
+        *,
+        decoded_loss: DecodedLoss = no_decoded_loss,
+    ) -> None:
         super().__init__()
         self.unet = pipeline.unet
         self.appearance_encoder = pipeline.appearance_encoder
         self.controlnet = pipeline.controlnet
         self.prompt_embedding = pipeline.prompt_embedding
         self.settings = settings
+        self._decoded_loss = decoded_loss
         self._scheduler = pipeline.scheduler
         self._scaling_factor = float(pipeline.vae.config.scaling_factor)
 
@@ -121,6 +139,12 @@ class MagicAnimateNetworks(nn.Module):
         losses = (weight * (predicted - target).square()).mean(dim=(1, 2, 3, 4))
         if not bool(attends.any()):
             losses = losses + zero_of(bank)
+        if self.settings.decoded_weight:
+            own = {name: draws[name][chosen] for name in ("t", CROPS)}
+            x0_hat = denoised(self._scheduler, predicted, noisy.reshape(x0.shape), own["t"])
+            own[CROPS] = own[CROPS][:, :num_frames]
+            decoded = self._decoded_loss(x0_hat, x0, masks, own)
+            losses = losses if decoded is None else losses + decoded
         return losses
 
     def _targets(
@@ -137,7 +161,7 @@ class MagicAnimateNetworks(nn.Module):
             frames = torch.where(is_itself, 0, frames)
         samples = torch.arange(len(chosen), device=x0.device)[:, None]
         maps = batch.pose_maps[chosen][samples, frames] / 2 + 0.5
-        masks = {name: batch.masks[name][chosen][samples, frames] for name in self.settings.amplification}
+        masks = {name: batch.masks[name][chosen][samples, frames] for name in self.settings.regions}
         return (x0[samples, frames] * self._scaling_factor).float(), maps, masks
 
     def _predict(
@@ -178,7 +202,8 @@ class MagicAnimateTask(TrainingTask[MagicAnimatePipeline, MagicAnimateObjective]
 
     def make_model(self) -> MagicAnimateNetworks:
         """Return UNet, appearance encoder, ControlNet and prompt embedding as one module."""
-        return MagicAnimateNetworks(self._pipeline, self.settings)
+        check_decoded(self.settings, self._pipeline.scheduler)
+        return MagicAnimateNetworks(self._pipeline, self.settings, decoded_loss=self.decoded_loss)
 
     @classmethod
     def tiny_pipeline(cls, *, height: int, width: int, seed: int) -> MagicAnimatePipeline:

@@ -23,7 +23,15 @@ from mimic.families.amplification import amplify
 from mimic.families.mimicmotion import objective
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.families.mimicmotion.tiny import tiny_pipeline
-from mimic.families.task import Draws, Loss, Objective, TrainingTask, input_dtype
+from mimic.families.task import (
+    DecodedLoss,
+    Draws,
+    Loss,
+    Objective,
+    TrainingTask,
+    input_dtype,
+    no_decoded_loss,
+)
 from mimic.models.image_embedding import embed_images
 from mimic.models.vae import encode_images
 
@@ -90,6 +98,7 @@ class MimicMotionNetworks(nn.Module):
         scaling_factor: of the VAE.
         encode_reference: encodes pixels ``B x 3 x H x W`` in [-1, 1] to unscaled latents ``B x C x h x w``;
             only called for references with noise augmentation.
+        decoded_loss: that of the task.
     """
 
     def __init__(
@@ -100,6 +109,7 @@ class MimicMotionNetworks(nn.Module):
         *,
         scaling_factor: float,
         encode_reference: Callable[[Tensor], Tensor],
+        decoded_loss: DecodedLoss = no_decoded_loss,
     ) -> None:
         super().__init__()
         self.unet = unet
@@ -107,6 +117,7 @@ class MimicMotionNetworks(nn.Module):
         self.settings = settings
         self.scaling_factor = scaling_factor
         self.encode_reference = encode_reference
+        self.decoded_loss = decoded_loss
 
     def forward(self, batch: EncodedBatch, draws: Draws) -> Loss:
         """Compute the loss of a batch with latents and embeddings, given the stacked draws of its samples."""
@@ -123,7 +134,10 @@ class MimicMotionNetworks(nn.Module):
         noisy = x0 + objective.as_latent_shape(sigma) * draws["noise"]
         output = self._run_unet(batch, draws, noisy, sigma, pose_maps)
         x0_hat = objective.denoised(output.float(), noisy, sigma)
-        return self._loss(x0_hat, x0, sigma, masks)
+        loss = self._loss(x0_hat, x0, sigma, masks)
+        first = x0.shape[1] - batch.latents.shape[1]  # the reference frame is known
+        masks = {name: mask[:, first:] for name, mask in masks.items()}
+        return loss.with_term("decoded", self.decoded_loss(x0_hat[:, first:], x0[:, first:], masks, draws))
 
     def _run_unet(
         self, batch: EncodedBatch, draws: Draws, noisy: Tensor, sigma: Tensor, pose_maps: Tensor
@@ -196,6 +210,7 @@ class MimicMotionTask(TrainingTask[MimicMotionPipeline, MimicMotionObjective]):
             self.settings,
             scaling_factor=float(pipe.vae.config.scaling_factor),
             encode_reference=self._encode,
+            decoded_loss=self.decoded_loss,
         )
 
     @classmethod
