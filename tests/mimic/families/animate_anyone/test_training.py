@@ -175,7 +175,7 @@ def test_amplified_regions_weigh_more_and_must_be_masked() -> None:
         for factors in ({}, {"hands": 10.0})
     )
     assert more > plain
-    with pytest.raises(ConfigError, match="amplification names face, but the data masks hands"):
+    with pytest.raises(ConfigError, match="names the regions face, but the data masks hands"):
         make_task(amplification={"face": 2.0}).draw(make_sample(), torch.Generator())
 
 

@@ -150,7 +150,7 @@ def test_amplified_regions_weigh_more_and_have_to_be_masked() -> None:
     plain = float(make_task(drop_reference=0).model(batch, draws).total.detach())
     more = float(make_task(drop_reference=0, amplification={"hands": 5.0}).model(batch, draws).total.detach())
     assert more > plain
-    with pytest.raises(ConfigError, match="amplification names face, but the data masks hands"):
+    with pytest.raises(ConfigError, match="names the regions face, but the data masks hands"):
         make_task(amplification={"face": 2.0}).draw(make_sample(0), torch.Generator())
 
 
