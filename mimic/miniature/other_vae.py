@@ -26,6 +26,8 @@ from mimic.models.pose_net import PoseNet
 from mimic.models.vae import vae_downscale
 
 _FIRST_WIDTH = 16  # of PoseNet, where it halves once more
+_WIDE = (6, 16, 24, 32, 32, 96, 96, 96, 128, 128)
+"""PoseNet's widths for three halvings: what a cell of 8 x 8 pixels shows of a face or a hand has to pass."""
 LOWEST_SIGMA = 0.02
 """Noise level of the sampler's last step but one, for sampling in many steps; one step begins at the prior's
 highest and ends at 0."""
@@ -66,6 +68,8 @@ def on_other_vae(prior: AnimationPipeline[Any, Any], vae: MiniTemporalVAE) -> An
     if isinstance(prior, MimicMotionPipeline):
         while math.prod(parts["pose_net"].config["strides"]) < downscale:
             parts["pose_net"] = halved_first(parts["pose_net"])
+        if len(parts["pose_net"].config["channels"]) == len(_WIDE):
+            parts["pose_net"] = with_widths(parts["pose_net"], _WIDE)
         parts["scheduler"] = svd_scheduler(
             sigma_min=LOWEST_SIGMA, sigma_max=prior.scheduler.config["sigma_max"]
         )
@@ -115,6 +119,26 @@ def halved_first(prior: PoseNet) -> PoseNet:
         state[place][: len(weight), : weight.shape[1]] = weight
     larger.load_state_dict(state)
     return larger
+
+
+def with_widths(prior: PoseNet, channels: tuple[int, ...]) -> PoseNet:
+    """Return a PoseNet of other widths, none smaller than the prior's, that computes the same.
+
+    The new channels begin with random weights and no effect.
+    """
+    wider: PoseNet = _anew(prior, channels=channels)
+    state = wider.state_dict()
+    for name, value in prior.state_dict().items():
+        if name.endswith("weight"):
+            num_out, num_in = value.shape[:2]
+            state[name][:num_out] = 0
+            state[name][:num_out, :num_in] = value
+        elif name.endswith("bias"):
+            state[name][: len(value)] = value
+        else:
+            state[name] = value
+    wider.load_state_dict(state)
+    return wider
 
 
 def fit_pose_network(
