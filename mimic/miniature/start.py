@@ -27,7 +27,7 @@ from mimic.families.base import AnimationPipeline
 from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.families.registry import load_pipeline
-from mimic.miniature.bundle import save_bundle
+from mimic.miniature.bundle import BITS, save_bundle
 from mimic.miniature.other_vae import fit_pose_network, on_other_vae
 from mimic.models.mini import MiniTemporalVAE
 from mimic.models.motion_unet import MotionUNet
@@ -255,10 +255,12 @@ def on_larger_vae(
 
 
 def _check_same_latents(trained_on: MiniTemporalVAE, other: MiniTemporalVAE) -> None:
-    """Raise `WeightsError` unless both VAEs have the same encoder, up to half precision."""
+    """Raise `WeightsError` unless both VAEs have the same encoder, up to the precision of bundled weights."""
     theirs = other.encoder.state_dict()
     for name, value in trained_on.encoder.state_dict().items():
-        if value.shape != theirs[name].shape or not torch.allclose(value, theirs[name], atol=2e-3):
+        if value.shape != theirs[name].shape or not torch.allclose(
+            value, theirs[name], rtol=2.0**-BITS, atol=2e-3
+        ):
             raise WeightsError(f"the VAE of --decoder has another encoder ({name}), so other latents")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional
 
 from mimic.cli.main import main
@@ -14,7 +15,7 @@ from mimic.config.loading import ConfigError
 from mimic.families.mimicmotion.tiny import tiny_pipeline
 from mimic.families.registry import load_pipeline
 from mimic.locks import LOCK_FILE, locked_folder
-from mimic.miniature.bundle import save_bundle
+from mimic.miniature.bundle import BITS, rounded, save_bundle
 from mimic.miniature.crops import CropStream
 from mimic.miniature.dancers import DancerSettings, as_network_input, make_dancer
 from mimic.miniature.kept_latents import half_size
@@ -269,3 +270,21 @@ def test_a_bundle_is_in_half_precision_keeps_its_defaults_and_names_no_path(tmp_
     assert load_pipeline(tmp_path / "bundle").generation_defaults["tile_size"] == 3
     for file in (tmp_path / "bundle").rglob("*.json"):
         assert str(tmp_path) not in file.read_text(encoding="utf-8")
+    state = load_file(next((tmp_path / "bundle" / "unet").glob("*.safetensors")))
+    assert {value.dtype for value in state.values()} == {torch.float16}
+    assert all(torch.equal(rounded(value), value) for value in state.values()), "packs small"
+
+
+def test_weights_are_rounded_to_the_nearest_with_few_bits():
+    values = torch.randn(20_000, generator=torch.Generator().manual_seed(0)).half() * 10
+    values = torch.cat([values, torch.tensor([0.0, -0.0, 1.0, -1.0, 0.999, -0.999, 6e-8, 60_000]).half()])
+    found = rounded(values)
+    mantissa = found.double().abs() / 2.0 ** found.double().abs().clamp(min=1e-7).log2().floor()
+    normal = found.abs() > 1e-4
+    assert ((mantissa[normal] * 2**BITS) % 1 == 0).all()
+    error = (found.double() - values.double()).abs()[normal] / values.double().abs()[normal]
+    assert 0.9 * 2.0 ** -(BITS + 1) < error.max() <= 2.0 ** -(BITS + 1)
+    kept = torch.tensor([0.0, 1.0, -1.0, 0.0]).half()
+    assert torch.equal(rounded(kept), kept)
+    assert (found.double() * values.double() >= 0).all(), "no sign is lost"
+    assert torch.equal(rounded(found), found)

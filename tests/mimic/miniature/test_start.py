@@ -72,7 +72,7 @@ def test_a_decoder_trained_further_is_bundled_only_with_its_own_latents(prior, t
     monkeypatch.setattr(sys, "argv", [*command, "--output", str(tmp_path / "bundle")])
     main()
     made = load_pipeline(tmp_path / "bundle", device="cpu", dtype="fp32").vae
-    torch.testing.assert_close(made.decoder.conv_out.bias, vae.decoder.conv_out.bias, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(made.decoder.conv_out.bias, vae.decoder.conv_out.bias, atol=1e-3, rtol=1e-2)
     with torch.no_grad():
         vae.encoder.conv_in.weight += 0.1
     vae.save_pretrained(tmp_path / "decoder")
