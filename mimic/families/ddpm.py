@@ -91,8 +91,8 @@ def denoised(scheduler: DDIMScheduler, v: Tensor, noisy: Tensor, t: Tensor) -> T
         v, noisy: ``B x F x C x h x w``.
         t: ``B``.
     """
-    # The velocity of (x_t, v) in place of (x0, eps) is -x0: both are rotations by the same angle.
-    return -scheduler.get_velocity(v, noisy, t)
+    # As v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0, with x_t in place of eps and v in place of x0.
+    return scheduler.get_velocity(v, noisy, t)
 
 
 def check_decoded(settings: Objective, scheduler: DDIMScheduler) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mimic.config.loading import ConfigError, build
 from mimic.data.batch import Sample, collate
+from mimic.families.ddpm import denoised, noised, target_of
 from mimic.families.decoded import CROPS, decoded_loss, pixel_error
 from mimic.families.registry import load_task, trained_families
 from mimic.families.task import TrainingTask
@@ -126,6 +127,29 @@ def test_every_family_adds_it_and_learns_by_it(family):
         optimiser.step()
         losses.append(float(total.detach()))
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_true_prediction_of_v_gives_back_the_latents():
+    scheduler = make_task("animate_anyone").pipeline().scheduler
+    x0, eps = torch.randn(2, 3, 2, 4, 8, 8).unbind()
+    t = torch.tensor([1, 500, 999])
+    v = target_of(scheduler, x0, eps, t)
+    torch.testing.assert_close(
+        denoised(scheduler, v, noised(scheduler, x0, eps, t), t), x0, atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("family", trained_families())
+def test_what_is_decoded_are_the_targets(family, monkeypatch):
+    task = make_task(family, decoded_weight=1.0, decoded_crop=2)
+    seen = []
+    monkeypatch.setattr(task.model, "decoded_loss" if family == "mimicmotion" else "_decoded_loss",
+                        lambda x0_hat, x0, masks, draws: seen.append((x0_hat, x0)))  # fmt: skip
+    loss_of(task)
+    x0_hat, x0 = seen[0]
+    assert x0_hat.shape == x0.shape
+    latents = task.encode(collate([make_sample(task)])).latents * task.pipeline().vae.config.scaling_factor
+    torch.testing.assert_close(x0, latents)
 
 
 def test_its_numbers_are_drawn_after_all_others():
