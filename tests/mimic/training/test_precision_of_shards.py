@@ -121,7 +121,7 @@ def both(folder: Path, environment: dict[str, str]) -> list[dict]:
     if torch.cuda.is_available():
         own["ACCELERATE_USE_CPU"] = "true"
     processes = [start(one_pass, folder, own | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
-    assert finish(processes, seconds=60) == [0, 0]
+    assert finish(processes, seconds=180) == [0, 0]
     return [json.loads((folder / rank).read_text()) for rank in "01"]
 
 
