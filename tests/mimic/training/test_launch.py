@@ -5,7 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,14 +182,17 @@ def note_number_of_processes(folder: Path, environment: dict[str, str]) -> None:
     accelerator.end_training()
 
 
+def as_torchrun_starts(function: Callable[..., None], folder: Path) -> list[int | None]:
+    """Exit codes of two processes of `function`, which takes the folder and torchrun's environment."""
+    both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    both |= {"MASTER_PORT": str(free_port())}
+    processes = [start(function, folder, both | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+    return finish(processes, seconds=120)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of machines without a GPU")
 def test_what_torchrun_starts_on_cpus_trains_together(tmp_path):
-    port = str(free_port())
-    both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [
-        start(note_number_of_processes, tmp_path, both | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"
-    ]
-    assert finish(processes, seconds=180) == [0, 0]
+    assert as_torchrun_starts(note_number_of_processes, tmp_path) == [0, 0]
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["2", "2"]
 
 
@@ -208,12 +211,7 @@ def leave_sums_behind(folder: Path, environment: dict[str, str]) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of machines without a GPU")
 def test_a_training_on_cpus_ends_while_its_last_sums_are_freed(tmp_path):
-    port = str(free_port())
-    both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [
-        start(leave_sums_behind, tmp_path, both | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"
-    ]
-    assert finish(processes, seconds=120) == [0, 0]
+    assert as_torchrun_starts(leave_sums_behind, tmp_path) == [0, 0]
 
 
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
