@@ -41,10 +41,8 @@ class Loss:
     by_sample: Tensor | None = None
     """Detached loss of each sample, ``B``, for losses by noise level; None: not known."""
 
-    def with_term(self, name: str, by_sample: Tensor | None) -> Loss:
-        """Add another loss of each sample, ``B`` with gradient; None adds nothing."""
-        if by_sample is None:
-            return self
+    def with_term(self, name: str, by_sample: Tensor) -> Loss:
+        """Add another loss of each sample, ``B`` with gradient."""
         total = by_sample.detach() if self.by_sample is None else self.by_sample + by_sample.detach()
         terms = {**self.terms, name: by_sample.detach().mean()}
         return Loss(self.total + by_sample.mean(), terms, total)
@@ -81,12 +79,8 @@ class Objective(Config):
         return self
 
 
-DecodedLoss = Callable[[Tensor, Tensor, Mapping[str, Tensor], Draws], Tensor | None]
+DecodedLoss = Callable[[Tensor, Tensor, Mapping[str, Tensor], Draws], Tensor]
 """`TrainingTask.decoded_loss`, as networks call it."""
-
-
-def no_decoded_loss(*_: Any) -> None:
-    """Stand in for `TrainingTask.decoded_loss` where nothing is decoded."""
 
 
 def input_dtype(network: nn.Module, like: Tensor) -> torch.dtype:
@@ -223,10 +217,8 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
             draws[CROPS] = torch.rand(sample.num_frames, 2, generator=generator)
         return draws
 
-    def decoded_loss(
-        self, x0_hat: Tensor, x0: Tensor, masks: Mapping[str, Tensor], draws: Draws
-    ) -> Tensor | None:
-        """Return the weighted loss on decoded crops of each sample, ``B``; None if it is not asked for.
+    def decoded_loss(self, x0_hat: Tensor, x0: Tensor, masks: Mapping[str, Tensor], draws: Draws) -> Tensor:
+        """Return the weighted loss on decoded crops of each sample, ``B``.
 
         Args:
             x0_hat, x0: denoised and true latents of the targets, scaled, ``B x F x C x h x w``.
@@ -234,8 +226,6 @@ class TrainingTask(ABC, Generic[PipelineT, SettingsT]):
             draws: of the samples, stacked.
         """
         settings = self.settings
-        if not settings.decoded_weight:
-            return None
         vae = self._pipeline.vae
         scale = float(vae.config.scaling_factor)
         return settings.decoded_weight * decoded_loss(

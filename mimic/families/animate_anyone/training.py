@@ -35,7 +35,7 @@ from mimic.families.ddpm import (
     target_of,
     zero_of,
 )
-from mimic.families.task import DecodedLoss, Draws, Loss, TrainingTask, input_dtype, no_decoded_loss
+from mimic.families.task import DecodedLoss, Draws, Loss, TrainingTask, input_dtype
 from mimic.models.reference import ReferenceBank
 
 _SPATIAL = (
@@ -71,14 +71,14 @@ class AnimateAnyoneNetworks(nn.Module):
         pipeline: AnimateAnyonePipeline,
         settings: AnimateAnyoneObjective,
         *,
-        decoded_loss: DecodedLoss = no_decoded_loss,
+        decoded_loss: DecodedLoss,
     ) -> None:
         super().__init__()
         self.unet = pipeline.unet
         self.reference_unet = pipeline.reference_unet
         self.pose_guider = pipeline.pose_guider
         self.settings = settings
-        self._decoded_loss = decoded_loss
+        self.decoded_loss = decoded_loss
         self._scheduler = pipeline.scheduler
         self._scaling_factor = float(pipeline.vae.config.scaling_factor)
 
@@ -104,7 +104,7 @@ class AnimateAnyoneNetworks(nn.Module):
         loss = Loss(total, {"plain": error.detach().mean()}, by_sample.detach())
         if settings.decoded_weight:
             x0_hat = denoised(scheduler, predicted.float(), noisy, t)
-            loss = loss.with_term("decoded", self._decoded_loss(x0_hat, x0, masks, draws))
+            loss = loss.with_term("decoded", self.decoded_loss(x0_hat, x0, masks, draws))
         return loss
 
     def _see_reference(self, batch: EncodedBatch, keep: Tensor) -> tuple[ReferenceBank, Tensor]:

@@ -33,7 +33,7 @@ from mimic.families.magic_animate import objective
 from mimic.families.magic_animate.keys import released_temporal
 from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 from mimic.families.magic_animate.tiny import tiny_pipeline
-from mimic.families.task import DecodedLoss, Draws, Loss, TrainingTask, input_dtype, no_decoded_loss
+from mimic.families.task import DecodedLoss, Draws, Loss, TrainingTask, input_dtype
 from mimic.models.reference import ReferenceBank
 
 TEMPORAL_FILE = "temporal_attention.safetensors"
@@ -77,7 +77,7 @@ class MagicAnimateNetworks(nn.Module):
         pipeline: MagicAnimatePipeline,
         settings: MagicAnimateObjective,
         *,
-        decoded_loss: DecodedLoss = no_decoded_loss,
+        decoded_loss: DecodedLoss,
     ) -> None:
         super().__init__()
         self.unet = pipeline.unet
@@ -85,7 +85,7 @@ class MagicAnimateNetworks(nn.Module):
         self.controlnet = pipeline.controlnet
         self.prompt_embedding = pipeline.prompt_embedding
         self.settings = settings
-        self._decoded_loss = decoded_loss
+        self.decoded_loss = decoded_loss
         self._scheduler = pipeline.scheduler
         self._scaling_factor = float(pipeline.vae.config.scaling_factor)
 
@@ -143,8 +143,7 @@ class MagicAnimateNetworks(nn.Module):
             own = {name: draws[name][chosen] for name in ("t", CROPS)}
             x0_hat = denoised(self._scheduler, predicted, noisy.reshape(x0.shape), own["t"])
             own[CROPS] = own[CROPS][:, :num_frames]
-            decoded = self._decoded_loss(x0_hat, x0, masks, own)
-            losses = losses if decoded is None else losses + decoded
+            losses = losses + self.decoded_loss(x0_hat, x0, masks, own)
         return losses
 
     def _targets(

@@ -30,7 +30,6 @@ from mimic.families.task import (
     Objective,
     TrainingTask,
     input_dtype,
-    no_decoded_loss,
 )
 from mimic.models.image_embedding import embed_images
 from mimic.models.vae import encode_images
@@ -109,7 +108,7 @@ class MimicMotionNetworks(nn.Module):
         *,
         scaling_factor: float,
         encode_reference: Callable[[Tensor], Tensor],
-        decoded_loss: DecodedLoss = no_decoded_loss,
+        decoded_loss: DecodedLoss,
     ) -> None:
         super().__init__()
         self.unet = unet
@@ -135,9 +134,12 @@ class MimicMotionNetworks(nn.Module):
         output = self._run_unet(batch, draws, noisy, sigma, pose_maps)
         x0_hat = objective.denoised(output.float(), noisy, sigma)
         loss = self._loss(x0_hat, x0, sigma, masks)
-        first = x0.shape[1] - batch.latents.shape[1]  # the reference frame is known
-        masks = {name: mask[:, first:] for name, mask in masks.items()}
-        return loss.with_term("decoded", self.decoded_loss(x0_hat[:, first:], x0[:, first:], masks, draws))
+        if settings.decoded_weight:
+            first = x0.shape[1] - batch.latents.shape[1]  # the reference frame is known
+            masks = {name: mask[:, first:] for name, mask in masks.items()}
+            decoded = self.decoded_loss(x0_hat[:, first:], x0[:, first:], masks, draws)
+            loss = loss.with_term("decoded", decoded)
+        return loss
 
     def _run_unet(
         self, batch: EncodedBatch, draws: Draws, noisy: Tensor, sigma: Tensor, pose_maps: Tensor
