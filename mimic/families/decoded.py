@@ -53,18 +53,13 @@ def decoded_loss(
     B, F, _, h, w = x0.shape
     side = min(side, h, w)
     weight = amplify(masks, factors).to(x0).expand(B, F, 1, h, w)
-    places = [
-        (sample, frame, *_corner({name: mask[sample, frame, 0] for name, mask in masks.items()},
-                                 numbers[sample, frame], centres, (h, w), side))
-        for sample in range(B)
-        for frame in range(F)
-    ]  # fmt: skip
+    rows, columns = _places(masks, numbers, centres, (B, F, h, w), side)
+    samples, frames = (torch.arange(size, device=x0.device) for size in (B, F))
 
     def crops(tensor: Tensor) -> Tensor:
         """Cut the crops out of ``B x F x c x h x w``, ``BF x c x s x s``."""
-        return torch.stack(
-            [tensor[b, f, :, top : top + side, left : left + side] for b, f, top, left in places]
-        )
+        cut = tensor.movedim(2, -1)[samples[:, None, None, None], frames[:, None, None], rows, columns]
+        return cut.movedim(-1, 2).flatten(0, 1)
 
     made = decode_pictures(vae, crops(x0_hat))
     with torch.no_grad():
@@ -88,25 +83,30 @@ def pixel_error(made: Tensor, true: Tensor, weight: Tensor) -> Tensor:
     return total
 
 
-def _corner(
+def _places(
     masks: Mapping[str, Tensor],
     numbers: Tensor,
     centres: Mapping[str, float],
-    size: tuple[int, int],
+    size: tuple[int, int, int, int],
     side: int,
-) -> tuple[int, int]:
-    """Return the top left corner of a frame's crop; its centre is drawn in proportion to a region's mask."""
-    which, where = (float(number) for number in numbers)
-    everywhere = torch.ones(size)
+) -> tuple[Tensor, Tensor]:
+    """Return rows ``B x F x s x 1`` and columns ``B x F x 1 x s`` of the crops, drawn where the tensors are.
+
+    A crop's centre is drawn in proportion to its region's mask.
+    """
+    which, where = numbers.float().unbind(-1)  # B x F
+    everywhere = torch.ones(size, device=numbers.device)
     region, below = everywhere, 0.0
     for name, share in centres.items():
-        if below <= which < below + share:
-            region = masks[name].float().cpu()
+        is_chosen = (which >= below) & (which < below + share)
+        region = torch.where(is_chosen[..., None, None], masks[name][:, :, 0].float(), region)
         below += share
-    if not float(region.sum()) > 0:
-        region = everywhere
-    shares = region.flatten().cumsum(0)
-    index = int(torch.searchsorted(shares, where * shares[-1], right=True).clamp(max=region.numel() - 1))
-    row, column = divmod(index, size[1])
-    top, left = (min(max(0, at - side // 2), most - side) for at, most in zip((row, column), size))
-    return top, left
+    region = torch.where((region.sum((-1, -2)) > 0)[..., None, None], region, everywhere)
+    reached = region.flatten(2).cumsum(-1)
+    index = (reached <= (where * reached[..., -1])[..., None]).sum(-1).clamp(max=reached.shape[-1] - 1)
+    h, w = size[2:]
+    top, left = (
+        (centre - side // 2).clamp(0, most - side) for centre, most in ((index // w, h), (index % w, w))
+    )
+    steps = torch.arange(side, device=numbers.device)
+    return (top[..., None] + steps)[..., :, None], (left[..., None] + steps)[..., None, :]
