@@ -87,6 +87,14 @@ def test_crops_lie_around_their_region_and_only_they_get_a_gradient(centres):
         assert {0, 3, 6} <= {column for _, column in seen}
 
 
+def test_no_number_is_read_back_from_the_device():
+    vae = make_task("mimicmotion").pipeline().vae.to("meta")
+    x0, mask = torch.randn(1, FRAMES, 4, 8, 8, device="meta"), torch.rand(1, FRAMES, 1, 8, 8, device="meta")
+    numbers = torch.rand(1, FRAMES, 2, device="meta")
+    loss = decoded_loss(vae, x0, x0, {"face": mask}, numbers, factors={}, centres={"face": 0.5}, side=4)
+    assert loss.shape == (1,)
+
+
 def test_shares_of_the_centres_are_kept_and_an_absent_region_leaves_its_crops_to_the_frame():
     vae = make_task("mimicmotion").pipeline().vae
     corner, nowhere = torch.zeros(1, 1, 1, 8, 8), torch.zeros(1, 1, 1, 8, 8)
