@@ -44,10 +44,30 @@ class Recipe:
 
     config: str
     steps: int
-    processes: int = 1
+    changed: tuple[str, ...] = ()
+    """Settings that were others, as ``key=value``; those that change neither computing nor pictures are left
+    out."""
+
+    def settings(self) -> TrainSettings:
+        path = CONFIGS / f"{self.config}.yaml"
+        return build(TrainSettings, read_yaml(path, self.changed), path)
 
 
-SHIPPED: dict[str, list[Recipe]] = {"MimicMotion": [], "Animate Anyone": [], "MagicAnimate": []}
+_WHOLE_FRAMES = ("batch_size=2", "objective.decoded_weight=0")
+"""Before there was a loss on decoded crops."""
+SHIPPED: dict[str, list[Recipe]] = {
+    "MimicMotion": [
+        Recipe("mini", 6700, _WHOLE_FRAMES),
+        Recipe("mini", 1029, ("batch_size=1", "data.references=4")),
+        Recipe("mini", 9700, ("batch_size=1",)),
+    ],
+    "Animate Anyone": [
+        Recipe("mini_animate_anyone_stage1", 500, _WHOLE_FRAMES),
+        Recipe("mini_animate_anyone_stage1", 3000),
+        Recipe("mini_animate_anyone_stage2", 150),
+    ],
+    "MagicAnimate": [Recipe("mini_magic_animate_stage1", 5000), Recipe("mini_magic_animate_stage2", 150)],
+}
 """System to what its miniature has been trained with since those for 96x96 pixels."""
 
 
@@ -96,8 +116,7 @@ def _counting() -> Iterator[FlopCounterMode]:
 
 def cost_of(recipe: Recipe) -> Cost:
     """A whole training."""
-    step = family_step(build(TrainSettings, read_yaml(CONFIGS / f"{recipe.config}.yaml"), recipe.config))
-    return step.times(recipe.steps * recipe.processes)
+    return family_step(recipe.settings()).times(recipe.steps)
 
 
 def grown_from() -> dict[str, Cost]:

@@ -238,7 +238,7 @@ def main() -> None:
     sheet = result.pop("sheet")
     output = options.output or RESULTS / Path(options.model.removeprefix("bundled:")).name
     output.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(output / "sheet.png"), sheet[..., ::-1])
+    cv2.imwrite(str(output / "sheet.jpg"), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
     (output / "figures.json").write_text(json.dumps(result, indent=1) + "\n")
     for name, figures in result["figures"].items():
         print(f"{name:18s} " + "  ".join(f"{key} {value:6.2f}" for key, value in figures.items()))

@@ -43,13 +43,13 @@ CONFIG = ROOT / "configs" / "compare" / "presets.yaml"
 RESULT, PICTURE = ROOT / "benchmarks" / "results" / "presets.json", ROOT / "docs" / "images" / "presets.svg"
 EXACT = "exact"
 MANY_STEPS: Mapping[str, Any] = {
-    "height": 48,
-    "width": 48,
+    "height": 96,
+    "width": 96,
     "num_inference_steps": 25,
     "min_guidance_scale": 1.5,
     "max_guidance_scale": 1.5,
     "noise": "full",  # independent for each frame, as in training
-    "description": "A MimicMotion of 48x48 pixels over the whole range of noise, for measurements.",
+    "description": "A MimicMotion of 96x96 pixels over the whole range of noise, for measurements.",
 }
 """Settings stored with the model for which presets are measured."""
 RELEASED_NOISE = {"sigma_min": 0.002, "sigma_max": 700.0}
@@ -273,7 +273,7 @@ def over_released(model: str, num_frames: int, *, rounds: int = 3) -> dict[str, 
 
 
 def make_start(folder: Path) -> Path:
-    """Write the bundled miniature with settings of 48x48 pixels, 25 steps and guidance, to be trained on."""
+    """Write the bundled miniature with settings of 96x96 pixels, 25 steps and guidance, to be trained on."""
     pipe = load_pipeline("bundled:mini", dtype="float32", device="cpu")
     pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **RELEASED_NOISE)
     pipe.generation_defaults = {**pipe.generation_defaults, **MANY_STEPS}

@@ -1,4 +1,4 @@
-"""The figures of docs/variants.md: three miniatures on dancers that none has seen.
+"""The figures of docs/variants.md and docs/mini.md: three miniatures on dancers that none has seen.
 
     python benchmarks/mini_quality.py --model bundled:mini
     python benchmarks/mini_quality.py --model bundled:mini_animate_anyone
@@ -7,8 +7,9 @@
     make compare
     python benchmarks/variants.py
 
-The last command puts what the others measured into the page, between its markers, and keeps the comparison's
-figures in benchmarks/results/variants.json; without a new comparison it takes the kept ones.
+The last command puts what the others measured into the pages, between their markers, and keeps the
+comparison's figures in benchmarks/results/variants.json; without a new comparison it takes the kept ones.
+What the miniatures for 96x96 pixels gave is kept in the folders that end in `_96`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from mimic.models.svd_unet import PoseConditionedSVDUNet
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "variants.md"
+MINI_PAGE = ROOT / "docs" / "mini.md"
 KEPT = ROOT / "benchmarks" / "results" / "variants.json"
 QUALITY = {
     "MimicMotion": "mini",
@@ -85,6 +87,43 @@ def quality_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     lines.append(f"| reference copied | {_cells(first['figures']['copied reference'])} | |")
     lines.append(f"| VAE alone (all three have it) | {_cells(first['figures']['vae'])} | |")
     return "\n".join(lines)
+
+
+def growth_table(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> str:
+    """The miniatures for 96x96 pixels beside those for 192x192, measured at 96x96, and their baselines.
+
+    Args:
+        before: system to the content of `figures.json` of its miniature for 96x96 pixels.
+        after: the same, of that for 192x192.
+    """
+    lines = [
+        "| | PSNR at 96x96, dB | figure at 96x96 | figure at 192x192 | hands at 192x192 | silhouette IoU "
+        "| flicker, grey levels |",
+        f"|{' --- |' * 7}",
+    ]
+    for system, old in before.items():
+        new = after[system]
+        for title, result in ((f"{system}, 96x96", old), (f"**{system}, 192x192**", new)):
+            flicker = f"{result['flicker_on_a_still_pose_grey_levels']:.2f}"
+            lines.append(f"| {title} | {_grown(result['figures']['model'])} | {flicker} |")
+    baselines = next(iter(after.values()))["figures"]
+    for title, name in (
+        ("reference copied to every frame", "copied reference"),
+        ("MimicMotion, another dancer's poses", "wrong poses"),
+        ("VAE alone (the ceiling)", "vae"),
+    ):
+        lines.append(f"| {title} | {_grown(baselines[name])} | |")
+    return "\n".join(lines)
+
+
+def _grown(figures: Mapping[str, float]) -> str:
+    """Cells of a row of `growth_table`; a model for 96x96 pixels has no figures at twice that."""
+    if "figure_psnr_96" in figures:
+        names = ("psnr_96", "figure_psnr_96", "figure_psnr", "hands_psnr")
+        cells = [f"{figures[name]:.2f}" for name in names]
+    else:
+        cells = [f"{figures['psnr']:.2f}", f"{figures['figure_psnr']:.2f}", "", ""]
+    return " | ".join([*cells, f"{figures['silhouette_iou']:.2f}"])
 
 
 def _cells(figures: Mapping[str, float]) -> str:
@@ -158,6 +197,15 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def quality_of_all(suffix: str = "") -> dict[str, Any]:
+    """System to the content of its `figures.json`; with ``_96``, of its miniature for 96x96 pixels."""
+    files = {
+        name: ROOT / "benchmarks" / "results" / f"{place}{suffix}" / "figures.json"
+        for name, place in QUALITY.items()
+    }
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()}
+
+
 def between_markers(text: str, name: str, content: str) -> str:
     """The text with `content` between `<!-- name -->` and `<!-- end -->`.
 
@@ -182,8 +230,7 @@ def main() -> None:
         write_json(KEPT, summarise(rows))
     kept = json.loads(KEPT.read_text(encoding="utf-8"))
     folder = ROOT / "benchmarks" / "results"
-    files = {name: folder / place / "figures.json" for name, place in QUALITY.items()}
-    quality = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()}
+    quality = quality_of_all()
     page = PAGE.read_text(encoding="utf-8")
     page = between_markers(page, "sizes", size_table())
     page = between_markers(page, "quality", quality_table(quality))
@@ -192,6 +239,11 @@ def main() -> None:
     page = between_markers(page, "compute", compute_table(costs))
     PAGE.write_text(page, encoding="utf-8")
     print(f"written: {PAGE.relative_to(ROOT)}")
+    grown = between_markers(
+        MINI_PAGE.read_text(encoding="utf-8"), "growth", growth_table(quality_of_all("_96"), quality)
+    )
+    MINI_PAGE.write_text(grown, encoding="utf-8")
+    print(f"written: {MINI_PAGE.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

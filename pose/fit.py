@@ -82,8 +82,8 @@ class FitReport:
         if not self.faults:
             return None
         return (
-            f"the fit is poor: {', '.join(self.faults)}. Look at the side-by-side video; try align: limbs, "
-            "another anchor, or adjust"
+            f"the fit is poor: {', '.join(self.faults)}. Look at the result beside the clip "
+            "(side_by_side); try align: limbs, another anchor, or adjust"
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def mini_parts(dtype: torch.dtype = torch.float32) -> Parts:
 
 
 def measure(
-    parts: Parts, job: Job, ways: dict[str, Way], *, minutes: float, size: int = 96
+    parts: Parts, job: Job, ways: dict[str, Way], *, minutes: float, size: int = 192
 ) -> dict[str, Any]:
     """Run all ways in alternation and compare latents with the baseline's."""
     given = random_inputs(parts, job, size, size)

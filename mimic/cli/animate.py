@@ -53,7 +53,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     )
     add_dry_run(parser)
     add_overwrite(parser)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="settings")
     parser.set_defaults(run=run)
 
 

@@ -25,7 +25,9 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the YAML; bundled:compare/NAME is one that `mimic configs` lists",
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the YAML's")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="settings that replace the YAML's"
+    )
     parser.set_defaults(run=run)
 
 

@@ -44,7 +44,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:<index>")
     add_runner(parser)
     parser.add_argument("--seed", type=int, help="seed of the split and the contact sheet (default: 0)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as below")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="settings, as below")
     parser.set_defaults(run=run)
 
 

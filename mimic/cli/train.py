@@ -31,7 +31,9 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         action="store_true",
         help="report parameters, memory and batch, check everything, and stop before the first step",
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the YAML's")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="settings that replace the YAML's"
+    )
     parser.set_defaults(run=run)
 
 

@@ -374,7 +374,15 @@ def _nearest_file(path: Path) -> str:
     folder = path.parent
     names = [file.name for file in folder.glob("*.yaml")] if folder.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
-    return f"; did you mean {folder / near[0]}?" if near else ""
+    if near:
+        return f"; did you mean {folder / near[0]}?"
+    return _shipped_of_that_name(path)
+
+
+def _shipped_of_that_name(path: Path) -> str:
+    """Name the shipped YAML that a path of a checkout, ``configs/train/mini.yaml``, would be."""
+    shipped = [name for name in shipped_configs() if Path(name).name == path.stem]
+    return f"; did you mean bundled:{shipped[0]}?" if shipped and path.suffix in (".yaml", "") else ""
 
 
 def _dotted(location: Sequence[int | str]) -> str:

@@ -6,7 +6,6 @@ Legend: N pose maps, H x W their size, K channels of the old latents, C of the n
 from __future__ import annotations
 
 import inspect
-import math
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -19,18 +18,12 @@ from mimic.families.animate_anyone.pipeline import AnimateAnyonePipeline
 from mimic.families.base import AnimationPipeline
 from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
-from mimic.families.stable_video_diffusion import svd_scheduler
 from mimic.miniature.kept_latents import half_size
 from mimic.models.mini import MiniTemporalVAE
 from mimic.models.pose_net import PoseNet
 from mimic.models.vae import vae_downscale
 
 _FIRST_WIDTH = 16  # of PoseNet, where it halves once more
-_WIDE = (6, 16, 24, 32, 32, 96, 96, 96, 128, 128)
-"""PoseNet's widths for three halvings: what a cell of 8 x 8 pixels shows of a face or a hand has to pass."""
-LOWEST_SIGMA = 0.02
-"""Noise level of the sampler's last step but one, for sampling in many steps; one step begins at the prior's
-highest and ends at 0."""
 _POSE_NETWORKS = {
     AnimateAnyonePipeline: "pose_guider",
     MagicAnimatePipeline: "controlnet.controlnet_cond_embedding",
@@ -49,33 +42,33 @@ def on_other_vae(prior: AnimationPipeline[Any, Any], vae: MiniTemporalVAE) -> An
     All weights are kept. The first and last convolutions gain the VAE's spare channels, which have no effect
     at first. The network that takes the poses halves once more for each of the VAE's halvings: PoseNet begins
     with what the prior's computes at half size; the other families' networks begin untrained, and
-    `fit_pose_network` teaches them that. MimicMotion's sampler goes down to low noise, because the new model
-    is trained on all of it.
+    `fit_pose_network` teaches them that.
 
     Args:
         prior: pipeline of any family of miniatures.
-        vae: its first latent channels are those of the prior's VAE.
+        vae: its first latent channels are those of the prior's VAE. Where it goes no further down, networks
+            that take poses stay as they are.
     """
     parts = dict(prior.components)
     channels, downscale = vae.config["latent_channels"], vae_downscale(vae)
     size = vae.config["sample_size"]
     parts["vae"] = vae
+    halvings = (downscale // prior.pixels_per_latent).bit_length() - 1
     for name in ("unet", "reference_unet", "appearance_encoder", "controlnet"):
         if name in parts:
             parts[name] = _widened(
-                parts[name], prior.vae.config["latent_channels"], channels, size=size // downscale
+                parts[name],
+                prior.vae.config["latent_channels"],
+                channels,
+                size=size // downscale,
+                halvings=halvings,
             )
     if isinstance(prior, MimicMotionPipeline):
-        while math.prod(parts["pose_net"].config["strides"]) < downscale:
+        for _ in range(halvings):
             parts["pose_net"] = halved_first(parts["pose_net"])
-        if len(parts["pose_net"].config["channels"]) == len(_WIDE):
-            parts["pose_net"] = with_widths(parts["pose_net"], _WIDE)
-        parts["scheduler"] = svd_scheduler(
-            sigma_min=LOWEST_SIGMA, sigma_max=prior.scheduler.config["sigma_max"]
-        )
-    elif isinstance(prior, AnimateAnyonePipeline):
+    elif isinstance(prior, AnimateAnyonePipeline) and halvings:
         widths = tuple(prior.pose_guider.config["channels"])
-        parts["pose_guider"] = _anew(prior.pose_guider, channels=(widths[0], *widths))
+        parts["pose_guider"] = _anew(prior.pose_guider, channels=(*widths[:1] * halvings, *widths))
     pipeline = type(prior)(**parts)
     pipeline.generation_defaults = prior.generation_defaults | {"height": size, "width": size}
     for module in pipeline.components.values():
@@ -121,26 +114,6 @@ def halved_first(prior: PoseNet) -> PoseNet:
     return larger
 
 
-def with_widths(prior: PoseNet, channels: tuple[int, ...]) -> PoseNet:
-    """Return a PoseNet of other widths, none smaller than the prior's, that computes the same.
-
-    The new channels begin with random weights and no effect.
-    """
-    wider: PoseNet = _anew(prior, channels=channels)
-    state = wider.state_dict()
-    for name, value in prior.state_dict().items():
-        if name.endswith("weight"):
-            num_out, num_in = value.shape[:2]
-            state[name][:num_out] = 0
-            state[name][:num_out, :num_in] = value
-        elif name.endswith("bias"):
-            state[name][: len(value)] = value
-        else:
-            state[name] = value
-    wider.load_state_dict(state)
-    return wider
-
-
 def fit_pose_network(
     pipeline: AnimationPipeline[Any, Any],
     prior: AnimationPipeline[Any, Any],
@@ -184,8 +157,9 @@ def fit_pose_network(
     return sum(last) / len(last)
 
 
-def _widened(network: Any, old: int, new: int, *, size: int) -> Any:
-    """Return the network with `new` instead of `old` channels in each of the latents it takes or gives."""
+def _widened(network: Any, old: int, new: int, *, size: int, halvings: int) -> Any:
+    """Return the network with `new` instead of `old` channels in each of the latents it takes or gives; a
+    ControlNet's embedding of poses halves `halvings` times more, and then begins untrained."""
     num_inputs = network.config["in_channels"] // old  # noisy latents, and MimicMotion's reference
     changes: dict[str, Any] = {"in_channels": num_inputs * new}
     state = network.state_dict()
@@ -200,13 +174,15 @@ def _widened(network: Any, old: int, new: int, *, size: int) -> Any:
         for name in ("conv_out.weight", "conv_out.bias"):
             value = state[name]
             state[name] = torch.cat([value, value.new_zeros(new - old, *value.shape[1:])])
-    if "conditioning_embedding_out_channels" in network.config:  # a ControlNet, which takes poses too
+    if halvings and "conditioning_embedding_out_channels" in network.config:  # a ControlNet
         widths = tuple(network.config["conditioning_embedding_out_channels"])
-        changes["conditioning_embedding_out_channels"] = (widths[0], *widths)
+        changes["conditioning_embedding_out_channels"] = (*widths[:1] * halvings, *widths)
     larger = _anew(network, **changes)
     embedding = "controlnet_cond_embedding."
-    kept = {name: value for name, value in state.items() if not name.startswith(embedding)}
-    anew = {name: value for name, value in larger.state_dict().items() if name.startswith(embedding)}
+    anew = {
+        name: value for name, value in larger.state_dict().items() if halvings and name.startswith(embedding)
+    }
+    kept = {name: value for name, value in state.items() if not (halvings and name.startswith(embedding))}
     larger.load_state_dict(kept | anew)
     return larger
 

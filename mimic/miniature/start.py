@@ -27,6 +27,7 @@ from mimic.families.base import AnimationPipeline
 from mimic.families.magic_animate.pipeline import MagicAnimatePipeline
 from mimic.families.mimicmotion.pipeline import MimicMotionPipeline
 from mimic.families.registry import load_pipeline
+from mimic.families.stable_video_diffusion import svd_scheduler
 from mimic.miniature.bundle import BITS, save_bundle
 from mimic.miniature.other_vae import fit_pose_network, on_other_vae
 from mimic.models.mini import MiniTemporalVAE
@@ -50,6 +51,8 @@ _WINDOWS = {
     "decode_chunk_size": 4,
 }
 """How the bundled models cut clips, whatever the length of those in training."""
+_LOWEST_SIGMA = 8.0
+"""Noise level at which several steps of MimicMotion's end; it is trained for none below (mini.yaml)."""
 _DEFAULTS = {
     "fit": "pad",
     "canvas_short_side": 480,
@@ -161,7 +164,8 @@ def start(family: str, prior: MimicMotionPipeline, *, seed: int = 0) -> Animatio
         "description": f"A miniature of {_TITLES[family]} for demonstration, trained on synthetic dancers.",
         "warning": (
             f"this is a miniature of {_TITLES[family]} for demonstration that knows synthetic dancers only, "
-            f"not real people; for those get the released weights (see configs/{family}.yaml)."
+            "not real people; for those get the released weights with "
+            f"`mimic download {family.replace('_', '-')}`."
         ),
     }
     for module in pipeline.components.values():
@@ -244,8 +248,8 @@ def on_larger_vae(
         data: synthetic dancers, of whose poses the network that takes them learns what the prior's computes.
     """
     pipeline = on_other_vae(prior, vae)
-    if isinstance(prior, MimicMotionPipeline):
-        return pipeline  # its PoseNet computes what the prior's does from the start
+    if isinstance(prior, MimicMotionPipeline) or pipeline.pixels_per_latent == prior.pixels_per_latent:
+        return pipeline  # the network of the poses computes what the prior's does from the start
     dataset = build_dataset(data, split="train", seed=0)
     batches = [
         dataset[0, number].pose_maps.float() / 127.5 - 1
@@ -309,8 +313,14 @@ def main() -> None:
         if options.decoder is not None:
             vae = MiniTemporalVAE.from_pretrained(options.decoder)
             _check_same_latents(pipeline.vae, vae)
+            # The denoiser was trained on latents of this scale; the decoder's training measured its own.
+            vae.register_to_config(scaling_factor=pipeline.vae.config["scaling_factor"])
             pipeline.register_modules(vae=vae)
         pipeline.generation_defaults |= _WINDOWS
+        if isinstance(pipeline, MimicMotionPipeline):
+            pipeline.scheduler = svd_scheduler(
+                sigma_min=_LOWEST_SIGMA, sigma_max=pipeline.scheduler.config["sigma_max"]
+            )
         if options.steps is not None:
             pipeline.generation_defaults["num_inference_steps"] = options.steps
         size = save_bundle(pipeline, options.output)

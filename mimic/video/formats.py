@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -57,8 +58,11 @@ def sibling(path: Path, ending: str) -> Path:
 
 
 def check_format(path: Path) -> None:
-    """Raise `ValueError` if a result cannot have this name: its suffix is one of another kind of file."""
-    if path.suffix.lower() in OTHER_SUFFIXES:
+    """Raise `ValueError` if a result cannot have this name: its suffix is one of another kind of file, or a
+    video's misspelt."""
+    suffix = path.suffix.lower()
+    is_misspelt = is_folder_name(path) and bool(difflib.get_close_matches(suffix, FORMATS, cutoff=0.7))
+    if suffix in OTHER_SUFFIXES or is_misspelt:
         raise ValueError(
             f"cannot write {path}: a result's name ends in one of {', '.join(FORMATS)}; without a suffix, it "
             "is a folder with one PNG for each frame"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import json
 import os
@@ -88,7 +89,7 @@ def resolve(
         if folder.is_file():
             raise SourceError(f"{folder} is a file; a model is a folder in diffusers' layout, or a hub id")
         if not looks_like_hub_id(text):
-            raise SourceError(f"there is no model folder {folder}{_remedy(folder)}")
+            raise SourceError(f"there is no model folder {folder}{_remedy(folder) or _nearest_model(text)}")
     repository = text.removeprefix("hf:")
     if not _HUB_ID.fullmatch(repository):
         raise SourceError(f"{text!r} is no model: expected a folder, a hub id (owner/name) or bundled:mini")
@@ -374,6 +375,15 @@ def _remedy(path: Path) -> str:
     if release is None and path.name.startswith("MimicMotion"):
         release = "mimicmotion"
     return f". Get it with `mimic download {release}`" if release is not None else ""
+
+
+def _nearest_model(text: str) -> str:
+    """Name the model that a word may mean; empty for others."""
+    bundled = (path.parent.name for path in ASSETS.glob("*/model_index.json"))
+    names = {name.replace("_", "-"): f"bundled:{name}" for name in bundled}
+    names |= {name: name for name in ("mimicmotion", *_LOCAL_NAMES)}
+    near = difflib.get_close_matches(text.lower().replace("_", "-"), names, n=1, cutoff=0.7)
+    return f"; did you mean {names[near[0]]}?" if near else ""
 
 
 def looks_like_hub_id(text: str) -> bool:

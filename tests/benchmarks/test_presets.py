@@ -52,7 +52,7 @@ def test_the_model_to_train_has_the_released_noise_and_its_yaml_fits_it(tmp_path
     assert pipe.scheduler.sigmas[0] == pytest.approx(700)
     assert pipe.scheduler.sigmas[24] == pytest.approx(0.002)
     plan = pipe.plan(num_frames=9)
-    assert (plan.height, plan.width, plan.num_inference_steps) == (48, 48, 25)
+    assert (plan.height, plan.width, plan.num_inference_steps) == (96, 96, 25)
     settings = settings_of(ROOT / "configs" / "train" / "mini_many_steps.yaml", [])
     assert (settings.data.height, settings.data.width) == (plan.height, plan.width)
 

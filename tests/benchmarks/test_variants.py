@@ -8,12 +8,14 @@ import pytest
 
 from benchmarks.variants import (
     KEPT,
+    MINI_PAGE,
     PAGE,
-    QUALITY,
     ROOT,
     between_markers,
     comparison_table,
     compute_table,
+    growth_table,
+    quality_of_all,
     quality_table,
     size_table,
     summarise,
@@ -53,10 +55,9 @@ def test_content_goes_between_its_markers() -> None:
 def test_the_page_shows_what_the_results_say() -> None:
     page = PAGE.read_text(encoding="utf-8")
     folder = ROOT / "benchmarks" / "results"
-    quality = {
-        name: json.loads((folder / place / "figures.json").read_text()) for name, place in QUALITY.items()
-    }
+    quality = quality_of_all()
     assert quality_table(quality) in page
     assert size_table() in page
     assert compute_table(json.loads((folder / "mini_compute.json").read_text(encoding="utf-8"))) in page
     assert comparison_table(json.loads(KEPT.read_text(encoding="utf-8"))) in page
+    assert growth_table(quality_of_all("_96"), quality) in MINI_PAGE.read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11"
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT, WHEEL = PYPROJECT["project"], PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
-MAX_WHEEL_BYTES = 75_000_000
+MAX_WHEEL_BYTES = 60_000_000
 MODULES = {  # packages that are imported under another name
     "opencv-python-headless": "cv2", "pillow": "PIL", "onnxruntime-gpu": "onnxruntime",
 }  # fmt: skip

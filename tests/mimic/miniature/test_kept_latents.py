@@ -76,11 +76,8 @@ def test_posenet_halves_once_more_and_computes_the_same(larger_vae):
     pipe = on_other_vae(prior, larger_vae)
     maps = torch.rand(2, 3, 48, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     torch.testing.assert_close(pipe.pose_net(maps), prior.pose_net(half_size(maps)), atol=1e-4, rtol=1e-4)
-    assert tuple(pipe.pose_net.config["strides"])[:6] == (1, 2, 1, 2, 1, 2)
-    widths = zip(pipe.pose_net.config["channels"], (6, 16, *prior.pose_net.config["channels"][1:]))
-    assert [wide > narrow for wide, narrow in widths].count(True) == 5, (
-        "wider in the middle, with no effect yet"
-    )
+    strides = tuple(prior.pose_net.config["strides"])
+    assert tuple(pipe.pose_net.config["strides"]) == (1, 2, *strides)
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "mini"])

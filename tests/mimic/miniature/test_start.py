@@ -67,12 +67,14 @@ def test_a_decoder_trained_further_is_bundled_only_with_its_own_latents(prior, t
     vae = copy.deepcopy(prior.vae)
     with torch.no_grad():
         vae.decoder.conv_out.bias += 0.25
+    vae.register_to_config(scaling_factor=2 * prior.vae.config.scaling_factor)
     vae.save_pretrained(tmp_path / "decoder")
     command = ["start", "--trained", str(tmp_path / "trained"), "--decoder", str(tmp_path / "decoder")]
     monkeypatch.setattr(sys, "argv", [*command, "--output", str(tmp_path / "bundle")])
     main()
     made = load_pipeline(tmp_path / "bundle", device="cpu", dtype="fp32").vae
     torch.testing.assert_close(made.decoder.conv_out.bias, vae.decoder.conv_out.bias, atol=1e-3, rtol=1e-2)
+    assert made.config.scaling_factor == prior.vae.config.scaling_factor, "that of the networks"
     with torch.no_grad():
         vae.encoder.conv_in.weight += 0.1
     vae.save_pretrained(tmp_path / "decoder")

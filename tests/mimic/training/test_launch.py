@@ -155,7 +155,7 @@ def test_every_launch_command_trains_at_tiny_size(command, tmp_path, monkeypatch
     if "--dry-run" not in options:
         assert len(log_of(folder)) == 1
         assert (folder / "final" / "model_index.json").is_file()
-        assert f"{processes} processes" in said
+        assert f": {processes} process{'es' if processes > 1 else ''} x " in said
 
 
 def launched(launcher: list[str], training: list[str], environment: dict[str, str]) -> str:

@@ -1,11 +1,10 @@
 """Each shipped training takes its first step with the model and the layers that it names.
 
-Where that is a miniature, it is trained here, from the start that the YAML's first lines make; the networks
-of released size are walked without values by `tests/benchmarks/test_training_memory.py`.
+Where that is a miniature, it is trained here; the networks of released size are walked without values by
+`tests/benchmarks/test_training_memory.py`.
 """
 
 import re
-import shlex
 import shutil
 from pathlib import Path
 
@@ -24,15 +23,15 @@ ONE_STEP = ["max_steps=1", "batch_size=2", "num_workers=0", "cpu_threads=1", "te
             "validation.every=0", "validation.at_start=false", "data.num_clips=2", "data.num_val_clips=1",
             "data.seconds=5.0"]  # fmt: skip
 ONE_STEP_OF_A_VAE = ["max_steps=1", "batch_size=1", "num_workers=0", "dancers.num_pictures=5"]
-BUNDLED = ("mimicmotion_mini",)
-STARTED = ("mini_animate_anyone", "mini_magic_animate")
+BUNDLED = ("mimicmotion_mini", "mini")
+IN_STAGES = ("mini_animate_anyone", "mini_magic_animate")
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A folder in which the commands of the YAMLs run as they stand: paths in them are relative."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("configs/train", "benchmarks/ablation/vae", "benchmarks/mini_192/vae"):
+    for folder in ("configs/train", "benchmarks/ablation/vae"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     return tmp_path
 
@@ -44,19 +43,8 @@ def train_one_step(name):
     assert (folder / "final" / "model_index.json").is_file()
 
 
-def make_start(name, monkeypatch):
-    """As the first lines of the YAML say; the network of the poses learns from a single batch."""
-    monkeypatch.setattr(start, "_NUM_POSE_BATCHES", 1)
-    monkeypatch.setattr(start, "_NUM_POSE_ROUNDS", 1)
-    (command,) = re.findall(
-        r"^# python -m mimic\.miniature\.start (.*)$", (CONFIGS / f"{name}.yaml").read_text("utf-8"), re.M
-    )
-    monkeypatch.setattr("sys.argv", ["start", *shlex.split(command)])
-    start.main()
-
-
 def test_no_shipped_training_is_left_out():
-    trained = {*BUNDLED, *(f"{family}_stage{stage}" for family in STARTED for stage in (1, 2)), "mini"}
+    trained = {*BUNDLED, *(f"{family}_stage{stage}" for family in IN_STAGES for stage in (1, 2))}
     trained |= {"mimicmotion_mini_own", "debug", "mini_vae", "mini_vae_clips", "mini_many_steps"}
     settings = {path.stem: settings_of(path) for path in CONFIGS.glob("*.yaml")}
     small = {
@@ -89,19 +77,26 @@ def test_the_model_for_presets_trains_as_named(here):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("family", STARTED)
-def test_a_miniature_trains_as_named_from_its_start_to_its_second_stage(family, here, monkeypatch):
-    make_start(f"{family}_stage1", monkeypatch)
+@pytest.mark.parametrize("family", IN_STAGES)
+def test_a_miniature_trains_as_named_in_both_stages(family, here):
     train_one_step(f"{family}_stage1")
     train_one_step(f"{family}_stage2")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_the_vaes_train_as_named_and_the_miniature_on_them(here, monkeypatch):
+def test_the_vaes_train_as_named_and_miniatures_start_on_them(here, monkeypatch):
     for name in ("mini_vae", "mini_vae_clips"):
         command = ["train", "--config", f"configs/train/{name}.yaml", *ONE_STEP_OF_A_VAE]
         assert run_command(command) == 0
         assert Path(f"runs/{name}/final/config.json").is_file()
-    make_start("mini", monkeypatch)
-    train_one_step("mini")
+    for name in ("mini", "mini_magic_animate"):
+        config = CONFIGS / ("mini.yaml" if name == "mini" else f"{name}_stage1.yaml")
+        monkeypatch.setattr(
+            "sys.argv",
+            ["start", "--vae", "runs/mini_vae/final", "--prior", f"bundled:{name}", "--config", str(config),
+             "--output", f"runs/{name}_start"],
+        )  # fmt: skip
+        start.main()
+        options = [*ONE_STEP, f"model=runs/{name}_start", f"output_dir=runs/{name}_on_it"]
+        assert run_command(["train", "--config", str(config), *options]) == 0
