@@ -379,7 +379,7 @@ def _remedy(path: Path) -> str:
 
 def _nearest_model(text: str) -> str:
     """Name the model that a word may mean; empty for others."""
-    bundled = (path.parent.name for path in ASSETS.glob("*/model_index.json"))
+    bundled = [path.parent.name for path in ASSETS.glob("*/model_index.json")]
     names = {name.replace("_", "-"): f"bundled:{name}" for name in bundled}
     names |= {name: name for name in ("mimicmotion", *_LOCAL_NAMES)}
     near = difflib.get_close_matches(text.lower().replace("_", "-"), names, n=1, cutoff=0.7)

@@ -29,7 +29,6 @@ ELSEWHERE = {
     r"mimic prepare --videos /shared": "needs a cluster: two ranks are run by tests/mimic/data/prepare",
     r"mimic .*--runner ray": "tests/mimic/test_cluster.py, on a cluster of this machine",
     r"accelerate launch .*-m mimic\.train": "tests/mimic/training/test_launch.py, two processes",
-    r"torchrun .*-m mimic\.train": "tests/mimic/training/test_launch.py, two processes",
     r"torchrun .*-m mimic prepare": "two ranks are run by tests/mimic/data/prepare",
     r"export RANK=": "of an array of jobs: two ranks are run by tests/mimic/data/prepare",
     r"python -m mimic\.miniature": "tests/mimic/miniature, at tiny size",
