@@ -73,7 +73,7 @@ def settings_of(amplification: dict[str, float], *, seed: int) -> TrainSettings:
                 "drop_pose": 0.0,
                 "reference_frame_weight": 0.25,
             },
-            "optimiser": {"learning_rate": 3.0e-4},
+            "optimiser": {"learning_rate": 5.0e-5},
         }
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ __all__ = [
     "generate",
     "load_pipeline",
 ]
+
+# diffusers and peft import bitsandbytes where it is installed; it warns about parts that are not used here.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 # Imported when first asked for, so that `import mimic` costs nothing. diffusers looks the classes of a saved
 # model up here, and beside them the base class that tells it how to load them.

@@ -16,7 +16,7 @@ from pathlib import Path
 from pose.files import PATIENCE_S, FileInUseError, replace
 
 __all__ = [
-    "ASSETS", "PACKAGE", "FileInUseError", "apply_umask", "local_path", "remove_begun",
+    "ASSETS", "PACKAGE", "FileInUseError", "apply_umask", "bundled_models", "local_path", "remove_begun",
     "remove_partial", "replace", "whole_file", "whole_folder", "write_json",
 ]  # fmt: skip
 
@@ -26,6 +26,11 @@ FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 """Errors of writing, which do not say to what file."""
 # Names that are given below and by the trainer to what is not whole: the number is that of the process.
 _BEGUN = re.compile(r"\.(.+\.)?\d+\.((replaced|mode|old)\.)?partial(\.[^.]+)?|\.engine-\d+\.partial")
+
+
+def bundled_models() -> list[str]:
+    """Return the names of the models that come with the package, without ``bundled:``."""
+    return sorted(path.parent.name for path in ASSETS.glob("*/model_index.json"))
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
 def report() -> Iterator[str]:
     """Lines to print."""
-    from mimic.files import ASSETS
+    from mimic.files import bundled_models
 
     yield from _software()
     yield from _devices()
@@ -42,8 +42,9 @@ def report() -> Iterator[str]:
     yield estimator_line
     has_mini, mini_line = _mini()
     yield mini_line
-    for model in sorted(ASSETS.glob("mini_*/model_index.json")):
-        yield f"{'':<16}bundled:{model.parent.name}"
+    for name in bundled_models():
+        if name != "mini":
+            yield f"{'':<16}bundled:{name}"
     base_line, has_base = _base()
     checkpoint_line, has_checkpoint = _checkpoint()
     yield base_line

@@ -183,8 +183,6 @@ def _quiet_libraries(*, is_debug: bool) -> None:
     if not is_debug:
         for library in ("TRANSFORMERS", "DIFFUSERS"):
             os.environ.setdefault(f"{library}_VERBOSITY", "error")
-        # diffusers imports it where it is installed, and it tells of parts that are not used here.
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def _show_messages(handler: logging.Handler, *, is_quiet: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -81,8 +80,6 @@ def add_lora(
     Raises:
         ConfigError: a target matches no layer, or peft is not installed.
     """
-    # peft imports bitsandbytes, which warns about parts that are not used here.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:

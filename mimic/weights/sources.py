@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimic.files import ASSETS, local_path
+from mimic.files import ASSETS, bundled_models, local_path
 from mimic.weights.errors import SourceError
 from mimic.weights.training_folders import check_is_no_training
 from pose.text import one_line
@@ -364,8 +364,8 @@ def fetch_hint(folder: Path, names: Sequence[str], *, is_damaged: bool = False) 
 def _bundled(text: str) -> Path:
     folder = local_path(text)
     if not folder.is_dir() or not (folder / "model_index.json").is_file():
-        there = sorted(path.parent.name for path in ASSETS.glob("*/model_index.json"))
-        raise SourceError(f"no model {text} comes with this package; there is: {', '.join(there) or 'none'}")
+        there = ", ".join(bundled_models()) or "none"
+        raise SourceError(f"no model {text} comes with this package; there is: {there}")
     return folder
 
 
@@ -379,8 +379,7 @@ def _remedy(path: Path) -> str:
 
 def _nearest_model(text: str) -> str:
     """Name the model that a word may mean; empty for others."""
-    bundled = [path.parent.name for path in ASSETS.glob("*/model_index.json")]
-    names = {name.replace("_", "-"): f"bundled:{name}" for name in bundled}
+    names = {name.replace("_", "-"): f"bundled:{name}" for name in bundled_models()}
     names |= {name: name for name in ("mimicmotion", *_LOCAL_NAMES)}
     near = difflib.get_close_matches(text.lower().replace("_", "-"), names, n=1, cutoff=0.7)
     return f"; did you mean {names[near[0]]}?" if near else ""

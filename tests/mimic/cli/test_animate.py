@@ -170,6 +170,7 @@ def test_lines_tell_progress_where_there_is_no_terminal(
         (["--start", "0.7", "--end", "0.5"], "end must be later than start"),
         (["--start", "soon"], "--start is soon; expected seconds"),
         (["-o", "out.avi"], "a result's name ends in one of .mp4"),
+        (["-o", "out.mp5"], "a result's name ends in one of .mp4"),
         (["-o", "out_%04d.png"], "give a folder"),
         (["-o", "take:1.mp4"], "not every system takes"),
         (["-o", "con.mp4"], "Windows keeps that name for a device"),

@@ -200,6 +200,8 @@ def test_two_mistakes_are_told_together(released: Path) -> None:
 def test_files_that_are_no_config(tmp_path: Path, released: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no config .*tset\.yaml; did you mean .*test\.yaml\?"):
         load_inference_config(tmp_path / "tset.yaml")
+    with pytest.raises(ConfigError, match=r"did you mean bundled:train/mini_magic_animate_stage1\?"):
+        load_inference_config(tmp_path / "configs" / "train" / "mini_magic_animate_stage1.yaml")
     (tmp_path / "bad.yaml").write_text("a: [1\n")
     with pytest.raises(ConfigError, match=r"bad\.yaml is not valid YAML"):
         load_inference_config(tmp_path / "bad.yaml")
