@@ -63,7 +63,7 @@ SHIPPED: dict[str, list[Recipe]] = {
     ],
     "Animate Anyone": [
         Recipe("mini_animate_anyone_stage1", 500, _WHOLE_FRAMES),
-        Recipe("mini_animate_anyone_stage1", 3000),
+        Recipe("mini_animate_anyone_stage1", 4900),
         Recipe("mini_animate_anyone_stage2", 150),
     ],
     "MagicAnimate": [Recipe("mini_magic_animate_stage1", 5000), Recipe("mini_magic_animate_stage2", 150)],
