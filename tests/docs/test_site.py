@@ -119,7 +119,7 @@ def test_the_notebook_goes_from_a_picture_to_a_fine_tuned_model(
     for name in ("dancing_side_by_side.mp4", "limbs.mp4", "mine.mp4", "run/report.html", "data/contact.png"):
         assert (work / name).is_file()
     made = [np.stack(list(read_frames(work / f"{name}.mp4"))) for name in ("dancing", "mine")]
-    assert made[0].shape == made[1].shape == (10, 96, 96, 3)
+    assert made[0].shape == made[1].shape == (10, 192, 192, 3)
     assert np.abs(made[0].astype(int) - made[1]).max() > 0, "the weights are others"
 
 
