@@ -145,6 +145,9 @@ def test_every_launch_command_trains_at_tiny_size(command, tmp_path, monkeypatch
     environment, launcher, config, options = command.split()
     folder = tmp_path / "run"
     size = [*TINY, f"output_dir={folder}", f"data.height={64 if 'animate' in config.stem else 32}"]
+    if config.stem.startswith("mini_magic"):
+        # The tiny model predicts noise, as the released one; test_named_models trains the miniature itself.
+        size.append("objective.decoded_weight=0")
     training = ["--config", str(config), *options, *size]
     if launcher[0] in ("python", "mimic"):
         monkeypatch.chdir(ROOT)
