@@ -13,6 +13,8 @@ from typing import Any
 
 PAGE = Path(__file__).with_name("notebook.md")
 NOTEBOOK = PAGE.with_suffix(".ipynb")
+_LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)[^)]+\)")
+"""To another page, which is not beside a notebook that was copied."""
 _CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -20,7 +22,7 @@ def cells(text: str) -> Iterator[tuple[str, str]]:
     """Yield (``markdown`` or ``code``, source) of each cell of a page."""
     for number, part in enumerate(_CODE.split(text)):
         if part.strip():
-            yield ("code" if number % 2 else "markdown"), part.strip()
+            yield ("code", part.strip()) if number % 2 else ("markdown", _LINK.sub(r"*\1*", part.strip()))
 
 
 def notebook() -> str:

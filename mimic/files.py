@@ -17,7 +17,7 @@ from pose.files import PATIENCE_S, FileInUseError, replace
 
 __all__ = [
     "ASSETS", "PACKAGE", "FileInUseError", "apply_umask", "bundled_models", "local_path", "remove_begun",
-    "remove_partial", "replace", "whole_file", "whole_folder", "write_json",
+    "remove_partial", "replace", "whole_file", "whole_folder", "without_empty_folders", "write_json",
 ]  # fmt: skip
 
 PACKAGE = Path(__file__).parent
@@ -102,6 +102,19 @@ def whole_folder(path: str | os.PathLike[str], *, patience_s: float = PATIENCE_S
         shutil.rmtree(beside, ignore_errors=True)
         if path.exists():  # else what had the name before is all there is
             shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def without_empty_folders(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Remove, when the body ends, the folders up to ``path`` that it has made and left empty."""
+    folder = Path(path).absolute()
+    absent = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    finally:
+        for place in absent:
+            with contextlib.suppress(OSError):  # not empty, or never made
+                place.rmdir()
 
 
 def apply_umask(paths: Iterable[Path]) -> None:

@@ -34,8 +34,8 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="OUT",
-        help="result: .mp4, .mkv, .mov, .webm or .gif; a name in .png or without suffix is a folder with one "
-        "PNG for each frame; for several pairs, the folder of the results "
+        help="result: .mp4, .m4v, .mkv, .mov, .webm or .gif; a name in .png or without suffix is a folder "
+        "with one PNG for each frame; for several pairs, the folder of the results "
         "(default: outputs/<clip>_<picture>.mp4)",
     )
     parser.add_argument(

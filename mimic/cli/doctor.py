@@ -7,9 +7,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mimic.cli.options import Subparsers
 
+if TYPE_CHECKING:
+    from packaging.markers import Marker
+
+_USERS_EXTRAS = ("train", "ui", "heif", "cluster", "notebook")
 _GPU_GB_FOR_MIMICMOTION = 16  # what its authors state for 72 frames at 576x1024
 
 
@@ -36,6 +41,7 @@ def report() -> Iterator[str]:
     from mimic.files import bundled_models
 
     yield from _software()
+    yield from _extras()
     yield from _devices()
     yield from _codecs()
     estimator_line = _estimator()
@@ -64,6 +70,30 @@ def _software() -> Iterator[str]:
     yield f"{'libraries':<16}" + ", ".join(
         f"{name} {found[name]}" for name in ("torch", "diffusers", "transformers")
     )
+
+
+def _extras() -> Iterator[str]:
+    """Packages of each extra, and what of them is missing; nothing where mimic itself is not installed."""
+    from importlib import metadata
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    try:
+        needed = [Requirement(line) for line in metadata.requires("mimic-motion") or ()]
+    except metadata.PackageNotFoundError:
+        return
+    installed = {canonicalize_name(found.name) for found in metadata.distributions()}
+    for extra in _USERS_EXTRAS:
+        names = [need.name for need in needed if _is_of(need.marker, extra)]
+        absent = [name for name in names if canonicalize_name(name) not in installed]
+        text = f'without {" and ".join(absent)}: pip install "mimic-motion[{extra}]"'
+        yield f"{'[' + extra + ']':<16}{text if absent else ', '.join(names)}"
+
+
+def _is_of(marker: Marker | None, extra: str) -> bool:
+    """Whether a requirement with this marker is an extra's on this system."""
+    return marker is not None and marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""})
 
 
 def _devices() -> Iterator[str]:

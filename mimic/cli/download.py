@@ -31,7 +31,25 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run the command.
+
+    Raises:
+        DownloadError: something cannot be downloaded; what is there already is kept.
+    """
+    from mimic.weights.errors import DownloadError, OfflineError, SourceError
+
+    try:
+        return _download(options)
+    except OfflineError as error:
+        raise DownloadError(
+            "the Hugging Face hub cannot be reached, so nothing can be downloaded. Rerun the command when "
+            "this machine is online and HF_HUB_OFFLINE is not set"
+        ) from error
+    except SourceError as error:
+        raise DownloadError(str(error)) from error
+
+
+def _download(options: argparse.Namespace) -> int:
     from mimic.weights.download import RELEASES, describe, fetch
     from pose.dwpose import weights_folder
 

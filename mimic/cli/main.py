@@ -50,8 +50,8 @@ MISTAKES = frozenset(
     {
         "AttentionBackendError", "CompareError", "ConfigError", "DataError", "DensePoseError",
         "EstimatorWeightsError", "EvaluationError", "FolderInUseError", "InputError", "LiveError",
-        "PictureError", "PoseError", "ProcessCountError", "ResultError", "SourceError", "StudioError",
-        "UsageError", "VariantError", "VideoError", "WeightsError", "WorkerError",
+        "OfflineError", "PictureError", "PoseError", "ProcessCountError", "ResultError", "SourceError",
+        "StudioError", "UsageError", "VariantError", "VideoError", "WeightsError", "WorkerError",
     }
 )  # fmt: skip
 """Our error classes that are about the user's input (exit code 2)."""

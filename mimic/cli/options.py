@@ -68,6 +68,7 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
 
 def check_place(option: str, path: Path | None) -> None:
     """Raise `UsageError` if a file cannot be written there on every system, before anything is computed."""
+    from mimic.files import without_empty_folders
     from mimic.names import fault_of, made_safe
 
     if path is None:
@@ -77,9 +78,10 @@ def check_place(option: str, path: Path | None) -> None:
         better = path.with_name(made_safe(path.stem) + path.suffix)
         raise UsageError(f"{option} is {path}; {fault}. Choose another name, such as {better}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        with without_empty_folders(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
     except OSError as error:
         raise UsageError(f"{option} is {path}, which cannot be written: {error.strerror or error}") from error
 

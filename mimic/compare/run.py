@@ -26,7 +26,7 @@ from mimic.compare.settings import CompareConfig
 from mimic.config import CaseSettings
 from mimic.config.loading import build
 from mimic.devices import missing_cuda
-from mimic.files import local_path, remove_partial, whole_file
+from mimic.files import local_path, remove_partial, whole_file, without_empty_folders
 from mimic.generation import generate
 from mimic.generation.drivers import DRIVERS
 from mimic.locks import locked_folder
@@ -80,12 +80,13 @@ def compare(
     if rank != 0:
         return _compare(config, folder, rank, world, say, is_progress_shown=False)
     check_ours(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked_folder(folder, work="mimic compare", say=say):
-        if world == 1:  # else another process may be writing them
-            for place in (folder, *folder.glob("clips/*"), *folder.glob("clips/*/truth")):
-                remove_partial(place)
-        return _compare(config, folder, rank, world, say, is_progress_shown=is_progress_shown)
+    with without_empty_folders(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked_folder(folder, work="mimic compare", say=say):
+            if world == 1:  # else another process may be writing them
+                for place in (folder, *folder.glob("clips/*"), *folder.glob("clips/*/truth")):
+                    remove_partial(place)
+            return _compare(config, folder, rank, world, say, is_progress_shown=is_progress_shown)
 
 
 def check_ours(folder: Path) -> None:

@@ -24,6 +24,7 @@ class CaseSettings(SVDSettings, ControlSettings):
 
     OTHER_NAMES: ClassVar[Mapping[str, str]] = {"num_frames": "tile_size", "frames_overlap": "tile_overlap"}
     """Names of settings in the released MimicMotion; both names are accepted."""
+    LISTED_BY: ClassVar[str] = "mimic configs --keys infer"
 
     max_frames: int | None = Field(None, ge=1)
     """Maximum number of driving frames to use, counted after `sample_stride`. Default: the whole clip."""

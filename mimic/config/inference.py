@@ -55,6 +55,7 @@ class InferenceConfig(Config):
 
     FOR_ALL_CASES: ClassVar[frozenset[str]] = frozenset({*CaseConfig.model_fields, *CaseConfig.OTHER_NAMES})
     """Keys that are allowed at the top level and apply to all cases."""
+    LISTED_BY: ClassVar[str] = CaseConfig.LISTED_BY
 
     base_model_path: str = Field("bundled:mini", min_length=1)
     """The model: a folder, a Hugging Face hub id, or `bundled:mini`. With `ckpt_path`, the base model of the

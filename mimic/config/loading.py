@@ -40,6 +40,7 @@ _ESCAPED_PATH = re.compile(r"[A-Za-z]:[^\n]*[\x00-\x1f\x85\xa0]")
 _LONGEST = 200  # characters of a value in a message
 _LONGEST_COMPLAINT = 1000
 _MOST = 20  # faults, or unknown keys, that a message lists
+_MOST_KEYS = 30  # settings that a message lists, where a command lists them as well
 _DEEPEST = 20  # parts of a dotted key
 _ESCAPED = re.compile(r"[\x00-\x1f\x85]")
 _PATH_KEY = re.compile(r"(path|dir|folder|videos|cache|model|checkpoint|weights|vae|start_from)$")
@@ -297,8 +298,11 @@ def _complaints(schema: type[BaseModel], problems: list[dict[str, Any]]) -> list
         assert owner is not None
         are = "is not a setting" if len(keys) == 1 else "are not settings"
         more = f" and {len(keys) - _MOST} more" if len(keys) > _MOST else ""
+        known = sorted(known_keys(owner))
+        listed_by = getattr(owner, "LISTED_BY", None)
+        where = f"`{listed_by}` lists the settings" if listed_by and len(known) > _MOST_KEYS else ""
         complaints.append(
-            f"{', '.join(keys[:_MOST])}{more} {are}. Settings here: {', '.join(sorted(known_keys(owner)))}"
+            f"{', '.join(keys[:_MOST])}{more} {are}. {where or 'Settings here: ' + ', '.join(known)}"
         )
     return complaints
 
@@ -327,7 +331,7 @@ def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
     if kind == "missing":
         meaning = (owner.model_fields[str(location[-1])].description or "") if owner is not None else ""
         return f"{place} is missing{': ' + _first_sentence(meaning) if meaning else ''}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
+    message = str(problem["msg"]).removeprefix("Value error, ").partition(", unable to parse")[0]
     if not location or kind == "value_error":
         return f"{place}: {message}" if place else message
     if kind == "string_unicode":

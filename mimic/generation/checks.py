@@ -13,7 +13,7 @@ from typing import Any
 
 from mimic.config import CaseConfig, InferenceConfig
 from mimic.families.base import AnimationPipeline
-from mimic.files import local_path
+from mimic.files import local_path, without_empty_folders
 from mimic.generation.animate import case_plan
 from mimic.generation.background import check_background
 from mimic.generation.drivers import Driver
@@ -84,8 +84,8 @@ def check_inputs(
         if model is not None and not model.is_file():
             what = f"{model} is {why_no_file(model)}" if model.exists() else f"there is no file {model}"
             raise FileNotFoundError(f"{what}; expected an ONNX or TorchScript file")
-    for name, case in zip(config.case_names(), config.test_case):
-        with findings.about(name):
+    for name, title, case in zip(config.case_names(), _titles(config), config.test_case):
+        with findings.about(title):
             files = result_files(output_dir, name, case)
             inputs = [
                 source for each in config.test_case for source in (each.ref_image_path, each.ref_video_path)
@@ -93,18 +93,24 @@ def check_inputs(
             written = [*files, *([preview_path(files.video)] if case.preview else [])]
             check_inputs_stay(written, inputs)
             read_result(files)
-        with findings.about(name):
+        with findings.about(title):
             if case.preview_decoder is not None and not local_path(case.preview_decoder).exists():
                 raise FileNotFoundError(f"there is no preview_decoder {case.preview_decoder}")
-        with findings.about(name):
+        with findings.about(title):
             read_reference(case.ref_image_path)
-        with findings.about(name):
+        with findings.about(title):
             used, fps = used_of_clip(case)
             notes.update({used.note: None} if used.note is not None else {})
             check_rate(files.video, fps / used.stride if case.fps is None else case.fps)
     findings.raise_if_any()
     for note in notes:
         say(note)
+
+
+def _titles(config: InferenceConfig) -> list[str]:
+    """What a problem of each case begins with: the case's name, where there are several."""
+    names = config.case_names()
+    return names if len(names) > 1 else [""]
 
 
 def _check_names_differ(config: InferenceConfig, output_dir: Path) -> None:
@@ -136,13 +142,13 @@ def check_driver(config: InferenceConfig, driver: Driver) -> None:
         InputError: a picture or clip cannot be used; the message has one line for each (a `ValueError`).
     """
     findings = Findings()
-    for name, case in zip(config.case_names(), config.test_case):
-        with findings.about(name):
+    for title, case in zip(_titles(config), config.test_case):
+        with findings.about(title):
             check_background(case, driver)
-        with findings.about(name):
+        with findings.about(title):
             label, picture = read_reference(case.ref_image_path)
             driver.check_reference(picture, case, name=label)
-        with findings.about(name):
+        with findings.about(title):
             driver.check_driving(local_path(case.ref_video_path), case)
     findings.raise_if_any()
 
@@ -161,8 +167,8 @@ def check_with_model(
     findings = Findings()
     num_bytes = SPARE_BYTES
     poses: list[PoseSequence | None] = []
-    for name, case in zip(config.case_names(), config.test_case):
-        with findings.about(name):
+    for title, case in zip(_titles(config), config.test_case):
+        with findings.about(title):
             label, picture = read_reference(case.ref_image_path)
             height, width = output_size(picture, pipeline, case)
             num_frames = count_frames(case)
@@ -214,13 +220,11 @@ def used_of_clip(case: CaseConfig) -> tuple[UsedFrames, float | Fraction]:
 
 
 def _check_writable(folder: Path) -> None:
-    was_there = folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        if not was_there:
-            folder.rmdir()  # created again for the first result; a refused run leaves nothing behind
+        with without_empty_folders(folder):  # created again for the first result
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"cannot write to {folder}: {reason}; choose another --output-dir") from error

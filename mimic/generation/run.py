@@ -15,7 +15,7 @@ from mimic.config import InferenceConfig
 from mimic.devices import chosen_device, chosen_dtype, missing_cuda
 from mimic.distributed import Ranks, joined_ranks, local_rank
 from mimic.families.registry import find_sources
-from mimic.files import local_path
+from mimic.files import local_path, without_empty_folders
 from mimic.generation.cases import RunResult, Work, run_here
 from mimic.generation.checks import check_inputs, result_files
 from mimic.generation.on_cluster import device_on, run_on_cluster
@@ -151,15 +151,10 @@ def _finish_interrupted_results(
 @contextlib.contextmanager
 def _folder_of_ours(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Create and lock the folder inside the context; remove it afterwards if it is new and empty."""
-    was_there = folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with without_empty_folders(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         with locked_folder(folder, work="mimic infer", say=say):
             yield
-    finally:
-        if not was_there:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 def case_identities(

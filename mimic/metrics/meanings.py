@@ -19,6 +19,7 @@ MEANINGS = {
     "psnr": Meaning("PSNR", "dB", "closeness of pixel values; 3 dB more is half the squared error"),
     "psnr_disco_uint8_overflow": Meaning("PSNR (DisCo)", "dB", "with the 8-bit overflow of DisCo's code"),
     "hand_psnr": Meaning("PSNR of hands", "dB", "the same where hands are"),
+    "face_psnr": Meaning("PSNR of faces", "dB", "the same where faces are"),
     "ssim": Meaning("SSIM", "", "likeness of local structure; 1 is equal"),
     "lpips": Meaning("LPIPS", "", "difference as a network sees it; 0 is equal"),
     "fid": Meaning("FID", "", "distance between the statistics of all generated and all true pictures"),

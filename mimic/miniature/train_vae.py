@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mimic.config.loading import Config, ConfigError
-from mimic.files import whole_folder
+from mimic.files import whole_folder, without_empty_folders
 from mimic.locks import locked_folder
 from mimic.miniature.crops import Crops, CropStream
 from mimic.miniature.dancers import Dancer, DancerSettings, stream_dancers
@@ -149,9 +149,10 @@ def train_mini_vae(settings: MiniVAESettings, *, progress: bool = True) -> Path:
             raise ConfigError(
                 f"there is no VAE in {source}; the first lines of the training's YAML say how it is made"
             )
-    check_folder(settings.output_dir)
-    with locked_folder(settings.output_dir, work="a training", say=print):
-        return _train(settings, progress=progress)
+    with without_empty_folders(settings.output_dir):
+        check_folder(settings.output_dir)
+        with locked_folder(settings.output_dir, work="a training", say=print):
+            return _train(settings, progress=progress)
 
 
 def _train(settings: MiniVAESettings, *, progress: bool) -> Path:

@@ -30,6 +30,7 @@ _BLOCK = re.compile(r"\b(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.\w+\.\d+$")
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Where launchers write how many processes they have started."""
 _LISTED = 5
+_FSDP2 = "`mimic configs accelerate/fsdp2` writes a file for it"
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -68,13 +69,12 @@ def check_engine(settings: TrainSettings) -> None:
     """Raise `ConfigError` for what the launcher or the settings ask and this machine or mimic cannot do."""
     if _is_asked("ACCELERATE_USE_DEEPSPEED") and find_spec("deepspeed") is None:
         raise ConfigError(
-            "the launcher asks for DeepSpeed, which is not installed; `pip install deepspeed`, or use "
-            "configs/accelerate/fsdp2.yaml, which needs nothing more and shares out even the weights"
+            "the launcher asks for DeepSpeed, which is not installed; `pip install deepspeed`, or use FSDP2, "
+            f"which needs nothing more and shares out even the weights ({_FSDP2})"
         )
     if _is_asked("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
         raise ConfigError(
-            "the launcher asks for the first version of FSDP; set fsdp_version: 2, as configs/accelerate/"
-            "fsdp2.yaml does"
+            f"the launcher asks for the first version of FSDP; set fsdp_version: 2 in its file ({_FSDP2})"
         )
     if settings.tracker is not None:
         check_tracker(settings.tracker)
@@ -89,7 +89,8 @@ def check_engine(settings: TrainSettings) -> None:
     if settings.optimiser.name == "adamw_8bit" and _is_asked("ACCELERATE_USE_FSDP"):
         raise ConfigError(
             "optimiser.name is adamw_8bit, which cannot step weights that FSDP2 shares out; use adamw, whose "
-            "state FSDP2 shares out as well, or launch with configs/accelerate/ddp.yaml"
+            "state FSDP2 shares out as well, or launch with DDP (`mimic configs accelerate/ddp` writes a "
+            "file for it)"
         )
     if settings.optimiser.name == "adamw_8bit" and find_spec("bitsandbytes") is None:
         raise ConfigError(
@@ -262,7 +263,7 @@ def _configure_deepspeed(accelerator: Any, settings: TrainSettings) -> None:
     if stage > 2:
         raise ConfigError(
             f"the launcher asks for DeepSpeed's ZeRO-{stage}; ZeRO-2 is what mimic saves and resumes. To "
-            "share out the weights as well use configs/accelerate/fsdp2.yaml"
+            f"share out the weights as well use FSDP2 ({_FSDP2})"
         )
     passes = accelerator.num_processes * settings.accumulate
     accelerator.state.deepspeed_plugin.deepspeed_config |= {

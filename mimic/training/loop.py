@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mimic.data.batch import AnySample, collate
+from mimic.files import without_empty_folders
 from mimic.locks import locked_folder
 from mimic.training.assess import assess, assess_start, best_step_told, is_due, is_pending
 from mimic.training.card import facts_of, model_card
@@ -98,6 +99,7 @@ def train(
         accelerator = make_accelerator(settings)
         say = _silent if not accelerator.is_main_process else _print if say is None else say
         if accelerator.is_main_process and not is_dry_run:
+            held.enter_context(without_empty_folders(settings.output_dir))
             check_folder(settings.output_dir, needs_temporary=settings.num_workers > 0)
             check_replaceable(settings.output_dir / FINAL)
             held.enter_context(locked_folder(settings.output_dir, work="a training", say=say))

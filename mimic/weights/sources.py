@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimic.files import ASSETS, bundled_models, local_path
-from mimic.weights.errors import SourceError
+from mimic.weights.errors import OfflineError, SourceError
 from mimic.weights.training_folders import check_is_no_training
 from pose.text import one_line
 from pose.video.source import why_no_file
@@ -50,8 +50,6 @@ _IN_CACHE = re.compile(
 )
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx", ".yaml")
-
-
 _NUM_TRIES = 3
 _BREAKS = {"ChunkedEncodingError", "ReadError", "RemoteProtocolError"}
 """Errors of requests or httpx, whichever huggingface_hub has, for a connection that ends within a file."""
@@ -236,8 +234,9 @@ def hub_file(
     # Not hf_hub_download, which waits half a minute before it fails without a network.
     path = snapshot(repository, wanted=[name], folder=folder, local_files_only=local_files_only) / name
     if not path.is_file():
-        is_absent = f"there is no file {name} in {repository} on the hub, and none in the cache"
-        raise SourceError(_not_here(f"{name} of {repository}", repository) if local_files_only else is_absent)
+        if local_files_only:
+            raise OfflineError(_not_here(f"{name} of {repository}", repository))
+        raise SourceError(f"there is no file {name} in {repository} on the hub, and none in the cache")
     return path
 
 
@@ -261,7 +260,7 @@ def explained(repository: str) -> Iterator[None]:
             "private one needs `hf auth login` or HF_TOKEN"
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise SourceError(_not_here(repository, repository)) from error
+        raise OfflineError(_not_here(repository, repository)) from error
     except errors.HFValidationError as error:
         raise SourceError(f"{repository!r} is no hub id: expected owner/name") from error
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -12,7 +13,14 @@ import torch
 from safetensors.torch import save_file
 
 from mimic.families.registry import load_task
-from mimic.files import apply_umask, local_path, whole_file, whole_folder, write_json
+from mimic.files import (
+    apply_umask,
+    local_path,
+    whole_file,
+    whole_folder,
+    without_empty_folders,
+    write_json,
+)
 from tests.pose.figures import clip
 
 STATE = {"a": torch.ones(3)}
@@ -105,3 +113,16 @@ def test_the_home_of_nobody_is_refused_and_a_file_of_such_a_name_is_not(
     Path("~clip.mp4").touch()
     assert local_path("~clip.mp4") == Path("~clip.mp4")
     assert local_path("~/clip.mp4") == Path.home() / "clip.mp4"
+
+
+def test_folders_that_were_made_for_nothing_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with without_empty_folders(tmp_path / "there" / "a" / "b"):
+        (tmp_path / "there" / "a" / "b").mkdir(parents=True)
+    assert list((tmp_path / "there").iterdir()) == []
+    with without_empty_folders(tmp_path / "there"), contextlib.suppress(ValueError):
+        raise ValueError("a folder that was there stays, empty or not")
+    with without_empty_folders(tmp_path / "c" / "d"):
+        (tmp_path / "c" / "d").mkdir(parents=True)
+        (tmp_path / "c" / "file").touch()
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["file"]

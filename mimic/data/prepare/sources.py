@@ -15,7 +15,7 @@ from mimic.data.index import DataError
 POSES = "poses"
 """Name of the folder with poses in a prepared folder."""
 
-SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
+SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v", ".3gp", ".mpg", ".mpeg", ".wmv", ".mts")
 
 
 @dataclass(frozen=True)

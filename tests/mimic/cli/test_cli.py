@@ -261,10 +261,15 @@ def test_a_download_without_a_network_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert main(["download", "dwpose", "--to", "weights"]) == 2
-    printed = capsys.readouterr()
-    assert "351 MB in all" in printed.out
-    assert "cannot be reached. Run `mimic download dwpose` once while online" in printed.err
+    for name in ("dwpose", "animate-anyone"):
+        assert main(["download", name, "--to", "weights", "-y"]) == 1
+        printed = capsys.readouterr()
+        assert printed.err.startswith("mimic: ")
+        assert len(printed.err.splitlines()) == 1
+        assert "Rerun the command" in printed.err
+        assert "mimic download" not in printed.err, "the command that was just typed is no remedy"
+        assert ("351 MB in all" in printed.out) == (name == "dwpose")
+    assert not Path("weights").exists()
 
 
 def test_the_doctor_tells_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,6 +288,27 @@ def test_the_doctor_tells_what_is_here(capsys: pytest.CaptureFixture[str]) -> No
     ):
         assert word in text
     assert "The released MimicMotion" in text.splitlines()[-1]
+
+
+def test_the_doctor_tells_which_extras_are_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requires = [
+        "numpy>=1.26",
+        "onnxruntime>=1.20; sys_platform != 'plan9'",
+        "numpy>=1.26; extra == 'train'",
+        "Made_Up>=1; extra == 'heif'",
+        "made-up-too; sys_platform == 'plan9' and extra == 'heif'",
+    ]
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: requires)
+    main(["doctor"])
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line[0:1] == "["]
+    assert lines[0] == "[train] numpy"
+    assert lines[2] == '[heif] without Made_Up: pip install "mimic-motion[heif]"'
+    tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert {line.split("]")[0][1:] for line in lines} == set(extras) - {"docs", "dev"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to another process")

@@ -16,8 +16,8 @@ from mimic.video.write import VideoWriteError
 from pose.dwpose import EstimatorWeightsError
 
 FAILURES = {
-    "CacheError", "CancelledError", "ClusterError", "FileInUseError", "NotFiniteError", "RankError",
-    "ResultInUseError", "StateError", "TrainingError", "UnknownStateError", "ValidationError",
+    "CacheError", "CancelledError", "ClusterError", "DownloadError", "FileInUseError", "NotFiniteError",
+    "RankError", "ResultInUseError", "StateError", "TrainingError", "UnknownStateError", "ValidationError",
     "VideoWriteError",
 }  # fmt: skip
 """Our error classes that are not about the user's input (exit code 1)."""

@@ -335,6 +335,14 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
         train(small_settings(tmp_path / "file" / "run"), say=Said())
 
 
+def test_a_refused_training_leaves_no_empty_folder(tmp_path):
+    settings = small_settings(tmp_path / "runs" / "mine")
+    absent = settings.model_copy(update={"model": str(tmp_path / "nothere")})
+    with pytest.raises(ConfigError, match="nothere"):
+        train(absent, say=Said())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_torch_without_cuda_beside_an_nvidia_device_is_said_first(tmp_path, monkeypatch):
     monkeypatch.setattr("mimic.training.setup.missing_cuda", lambda: "torch is built without CUDA")
     said = Said()
