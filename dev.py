@@ -117,13 +117,13 @@ def lines_of(name: str) -> list[str]:
 
 
 def pip(python: Path, *arguments: str) -> None:
-    """Install with pip, and show what it fetches."""
+    """Install with pip, and show what it fetches, but for small files."""
     command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stdout is not None
         for line in process.stdout:
             fetched = _FETCHED.match(line)
-            if fetched:
+            if fetched and "kB" not in (fetched[2] or ""):
                 print(f"    {fetched[1]}{fetched[2] or ''}", flush=True)
             elif line.startswith("Installing collected packages"):
                 print("    installing …", flush=True)

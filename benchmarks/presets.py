@@ -171,7 +171,12 @@ def plot(measured: Mapping[str, Mapping[str, float]], spread: Mapping[str, float
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         'aria-label="PSNR against the truth over speed" font-family="sans-serif" font-size="12">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>',
+        "<style>text { fill: #222222; } .page { fill: #ffffff; } .axis { fill: #555555; } "
+        ".seeds { fill: #e8eef7; } .frontier { stroke: #2a6fbb; fill: none; } circle { fill: #2a6fbb; } "
+        "@media (prefers-color-scheme: dark) { text { fill: #e6e8ee; } .page { fill: #1e2129; } "
+        ".axis { fill: #a9afbc; } .seeds { fill: #2b3446; } .frontier { stroke: #7fb2ee; } "
+        "circle { fill: #7fb2ee; } }</style>",
+        f'<rect class="page" width="{_WIDTH}" height="{_HEIGHT}"/>',
     ]
     if spread is not None:
         top, bottom = (
@@ -180,7 +185,7 @@ def plot(measured: Mapping[str, Mapping[str, float]], spread: Mapping[str, float
         )
         lines.append(
             f'<rect x="{_LEFT}" y="{top}" width="{_WIDTH - _LEFT - 30}" height="{round(bottom - top, 1)}" '
-            'fill="#e8eef7"/>'
+            'class="seeds"/>'
         )
     path = " ".join(
         f"{x},{y}"
@@ -188,8 +193,9 @@ def plot(measured: Mapping[str, Mapping[str, float]], spread: Mapping[str, float
             place(measured[name]["times_faster"], measured[name]["psnr"]) for name in frontier(measured)
         )
     )
-    lines.append(f'<polyline points="{path}" fill="none" stroke="#2a6fbb" stroke-width="1.5"/>')
-    taken: list[tuple[float, float, float]] = []  # left and right end and baseline of labels
+    lines.append(f'<polyline class="frontier" points="{path}" stroke-width="1.5"/>')
+    dots = [place(own["times_faster"], own["psnr"]) for own in measured.values()]
+    taken = [(x - 5, x + 5, y + 5) for x, y in dots]  # left and right end and baseline of dots and labels
     for name, own in sorted(measured.items(), key=lambda item: item[1]["times_faster"]):
         x, y = place(own["times_faster"], own["psnr"])
         end = x + 6 + 7 * len(name)
@@ -200,19 +206,17 @@ def plot(measured: Mapping[str, Mapping[str, float]], spread: Mapping[str, float
         )
         at = round(next(free), 1)
         taken.append((x, end, at))
-        lines.append(f'<circle cx="{x}" cy="{y}" r="4" fill="#2a6fbb"/>')
+        lines.append(f'<circle cx="{x}" cy="{y}" r="4"/>')
         lines.append(f'<path d="M{x},{y} L{x + 6},{round(at - 4, 1)}" stroke="#8aa4c0" stroke-width="0.7"/>')
-        lines.append(f'<text x="{x + 7}" y="{at}" fill="#222222">{escape(name)}</text>')
+        lines.append(f'<text x="{x + 7}" y="{at}">{escape(name)}</text>')
     for value in np.linspace(low, high, 5):
-        lines.append(f'<text x="8" y="{place(left, float(value))[1]}" fill="#555555">{value:.1f} dB</text>')
+        lines.append(f'<text class="axis" x="8" y="{place(left, float(value))[1]}">{value:.1f} dB</text>')
     for value in np.linspace(left, right, 5):
         lines.append(
-            f'<text x="{place(float(value), low)[0]}" y="{_HEIGHT - 30}" fill="#555555">{value:.1f}x</text>'
+            f'<text class="axis" x="{place(float(value), low)[0]}" y="{_HEIGHT - 30}">{value:.1f}x</text>'
         )
-    lines.append(
-        f'<text x="{_LEFT}" y="{_HEIGHT - 10}" fill="#222222">times faster than exact (denoising)</text>'
-    )
-    lines.append('<text x="8" y="18" fill="#222222">PSNR against the truth</text></svg>')
+    lines.append(f'<text x="{_LEFT}" y="{_HEIGHT - 10}">times faster than exact (denoising)</text>')
+    lines.append('<text x="8" y="18">PSNR against the truth</text></svg>')
     return "\n".join(lines) + "\n"
 
 

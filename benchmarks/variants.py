@@ -26,6 +26,7 @@ from diffusers import ControlNetModel
 
 from mimic.compare.statistics import metric_lines
 from mimic.files import write_json
+from mimic.metrics.meanings import title_of
 from mimic.models.motion_unet import MotionUNet
 from mimic.models.pose_guider import PoseGuider
 from mimic.models.pose_net import PoseNet
@@ -136,7 +137,8 @@ def comparison_table(kept: Mapping[str, Any]) -> str:
     lines = [f"| | {' | '.join(variants)} |", f"|{' --- |' * (len(variants) + 1)}"]
     for metric in kept["metrics"]:
         cells = [_interval(metric, variant) for variant in variants]
-        lines.append(f"| {metric['metric']} ({metric['better'] or 'no direction'}) | {' | '.join(cells)} |")
+        better = {"low": ", less is better", "high": ", more is better"}.get(metric["better"], "")
+        lines.append(f"| {title_of(metric['metric'])}{better} | {' | '.join(cells)} |")
     for title, name in (("s a frame, median", "seconds_a_frame"), ("peak memory, MB", "peak_memory_mb")):
         lines.append(f"| {title} | {' | '.join(f'{kept[name][variant]:.3g}' for variant in variants)} |")
     return "\n".join(lines)

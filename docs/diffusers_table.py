@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -225,7 +226,10 @@ def outcome(feature: Callable[[Any], Any], pipe: Any, plain: torch.Tensor) -> tu
     except NeedsGpuError:
         return "needs a GPU", ""
     except (ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
-        return "refused", f"{' '.join(str(error).split())}"
+        sentence = " ".join(str(error).split())
+        return "refused", re.sub(
+            r"^scheduler \w+ cannot", "the scheduler cannot", sentence
+        )  # the row names it
     if isinstance(result, Changed):
         return ("runs" if result.frames.isfinite().all() else "not finite"), ""
     difference = float((result - plain).abs().max())

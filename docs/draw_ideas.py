@@ -76,11 +76,13 @@ def fusion(num_frames: int = 34, size: int = 16, overlap: int = 7) -> str:
     for row, (mode, name) in enumerate(names.items()):
         base = gap + row * (height + gap) + height - 8
         parts.append(f'<text x="{left}" y="{base - height - 6}">{name}</text>')
-        parts.append(f'<line x1="{left}" y1="{base}" x2="{width - left}" y2="{base}" stroke="#888"/>')
+        parts.append(f'<line x1="{left}" y1="{base}" x2="{width - left}" y2="{base}"/>')
         for number, (window, weights) in enumerate(zip(windows, fusion_weights(windows, mode))):
-            places = [
-                f"{left + frame * step + step / 2:.0f},{base - float(weight) * height:.1f}"
+            places = [  # of each frame its left and its right end
+                f"{left + end * step},{base - float(weight) * height:.1f}"
                 for frame, weight in zip(window, weights)
+                if weight > 0
+                for end in (frame, frame + 1)
             ]
             colour = colours[number % len(colours)]
             ends = [f"{places[0].split(',')[0]},{base}", *places, f"{places[-1].split(',')[0]},{base}"]
@@ -92,7 +94,9 @@ def fusion(num_frames: int = 34, size: int = 16, overlap: int = 7) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {total}" width="{width}" '
         f'height="{total}" font-family="system-ui, sans-serif" font-size="15">'
-        f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}'
+        "<style>rect { fill: #fff; } text { fill: #1f2328; } line { stroke: #888; } "
+        "@media (prefers-color-scheme: dark) { rect { fill: #1e2129; } text { fill: #e6e8ee; } }</style>"
+        f'<rect width="100%" height="100%"/>{"".join(parts)}'
         f'<text x="{left}" y="{total - 14}">frames of the clip →</text></svg>\n'
     )
 

@@ -10,17 +10,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+SHEETS = (".png", ".jpg")
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the sheets that benchmarks made."""
-    for sheet in sorted(RESULTS.rglob("*.png")):
+    for sheet in sorted(path for path in RESULTS.rglob("*") if path.suffix in SHEETS):
         name = f"images/results/{sheet.relative_to(RESULTS).as_posix()}"
         files.append(File.generated(config, name, abs_src_path=str(sheet)))
     return files
@@ -28,7 +30,16 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Point links out of `docs/` at those sheets, name other files without a link, and make players."""
-    markdown = re.sub(r"\]\(\.\./benchmarks/results/([^)]+\.png)\)", r"](images/results/\1)", markdown)
+    markdown = re.sub(
+        rf"\]\(\.\./benchmarks/results/([^)]+(?:{'|'.join(map(re.escape, SHEETS))}))\)",
+        r"](images/results/\1)",
+        markdown,
+    )
+    lost = re.findall(r"!\[[^\]]*\]\((\.\./[^)]+)\)", markdown)
+    if lost:
+        raise PluginError(
+            f"{page.file.src_path} shows pictures that the site does not have: {', '.join(lost)}"
+        )
     markdown = re.sub(r"\[([^\]]+)\]\(\.\./[^)]+\)", r"\1", markdown)
 
     def player(found: re.Match[str]) -> str:

@@ -18,17 +18,22 @@ from pydantic.fields import FieldInfo
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from mimic.compare.settings import CompareConfig, VariantSettings
 from mimic.config import CaseConfig, Config, InferenceConfig
-from mimic.families.registry import load_task, trained_families
+from mimic.families.registry import FAMILIES, load_task, trained_families
 from mimic.training.settings import TrainSettings
 
+OF_THE_WEIGHTS = {
+    *("preset", "schedule", "reuse_interval", "guidance_scale", "decode_overlap"),
+    *(name for family in FAMILIES.values() for name in family.pipeline_class().released),
+}
+"""Settings whose default is stored with the weights, else that of the released code."""
 PAGE = Path(__file__).with_name("settings.md")
-HEAD = """# Settings
+HEAD = """<!-- Written by `python docs/write_settings.py` from the settings' classes; do not edit. -->
+# Settings
 
-Written by `python docs/write_settings.py` from the settings' classes; do not edit. Every setting can be given
-in a YAML and as `key=value` on the command line; those of a run and of a case also as an argument of
-`mimic.generate`. "of the weights": where nothing is given, the value stored with the model's weights counts,
-else the one of the released code. Settings [of a run](#of-a-run), [of a case](#of-a-case),
-[of a training](#of-a-training), [of its objective](#of-a-trainings-objective),
+Every setting can be given in a YAML and as `key=value` on the command line; those of a run and of a case also
+as an argument of `mimic.generate`. "of the weights": where nothing is given, the value stored with the
+model's weights counts, else the one of the released code. Settings [of a run](#of-a-run),
+[of a case](#of-a-case), [of a training](#of-a-training), [of its objective](#of-a-trainings-objective),
 [of a comparison](#of-a-comparison).
 """
 TRAINING = """## Of a training
@@ -98,7 +103,9 @@ def entry(owner: type[Config], name: str, field: FieldInfo, *, prefix: str = "",
     if field.is_required():
         default = ", required"
     elif value is None:
-        default = ", default: of the weights" if "released:" in (field.description or "") else ", optional"
+        default = (
+            ", default: of the weights" if owner is CaseConfig and name in OF_THE_WEIGHTS else ", optional"
+        )
     else:
         default = "" if isinstance(value, Config) else f", default: `{shown(value)}`"
     return f"{'#' * level} {prefix}{name}\n\n{takes(field)}{also}{default}\n\n{field.description}\n"
@@ -123,9 +130,10 @@ def _word(kind: Any) -> str:
     if origin is typing.Literal:
         return "one of " + ", ".join(f"`{value}`" for value in arguments)
     if origin is tuple:
-        return (
-            f"list of {_LISTED.get(arguments[0]) or 'these: ' + _word(arguments[0]).removeprefix('one of ')}"
-        )
+        first = arguments[0]
+        if typing.get_origin(first) is typing.Annotated:
+            first = typing.get_args(first)[0]
+        return f"list of {_LISTED.get(first) or 'these: ' + _word(first).removeprefix('one of ')}"
     return _PLAIN.get(kind) or ("list" if origin is list else "keys with values")
 
 

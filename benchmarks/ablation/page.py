@@ -196,10 +196,14 @@ def _hand_loss(measured: Measurements, settings: AblationSettings) -> str:
     gains = [compare(measured, *pair, "clean", "hands_mse", settings) for pair in pairs]
     verdict = _verdict("squared error in the hand region, exact poses", gains)
     rest = [compare(measured, *pair, "clean", "rest_mse", settings) for pair in pairs]
+    is_paid = all(gained.high < 0 for gained in rest)
+    shares = " and ".join(
+        f"{-100 * gained.share if is_paid else 100 * gained.share:.1f} %" for gained in rest
+    )
     price = (
-        "In the rest of the figure the squared error changes by "
-        + " and ".join(f"{-100 * gained.share:+.1f} %" for gained in rest)
-        + (": hands are paid for elsewhere." if all(gained.high < 0 for gained in rest) else ".")
+        f"In the rest of the figure the squared error grows by {shares}: hands are paid for elsewhere."
+        if is_paid
+        else f"In the rest of the figure the squared error is lowered by {shares}."
     )
     return f"{verdict} {price}\n\n{_gains_table(measured, pairs, settings)}"
 

@@ -35,7 +35,7 @@ Four arms: (a) plain, (b) confidence-aware maps, (c) hand loss, (d) both. Everyt
 - **Training**: {steps} steps of {batch_size} windows, {num_seeds} seeds, from random weights. In all arms
   with the same seed, step s uses the same windows with the same noise.
 - **Model**: not the miniature's UNet, whose training takes more than an hour on two CPU cores
-  (`docs/mini.md`) and would be needed eight times, but a denoiser that processes single frames, without
+  ([the miniature](mini.md)) and would be needed eight times, but a denoiser of single frames, without
   temporal layers (`benchmarks/ablation/denoiser.py`). PoseNet, its position, the concatenation of
   reference and noisy latents, the preconditioning and the loss are MimicMotion's. It samples in one step
   from sigma {sigma_max:g}, without guidance. The effect on a model with temporal layers, at full size and

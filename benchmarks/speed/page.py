@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mimic.metrics.image import EQUAL_PSNR
 from mimic.sampling.presets import PRESETS
 
 HERE = Path(__file__).parent
@@ -77,13 +78,20 @@ def presets_measured(result: Any) -> str:
             "presets and each of their parts (`configs/compare/presets.yaml`) and draws the frontier; this\n"
             "page then shows both."
         )
-    columns = ("steps", "PSNR, dB", "PSNR to exact, dB", "keypoint error", "seam jump", "times faster")
-    lines = [f"| | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
+    columns = {
+        "psnr": "PSNR, dB",
+        "psnr_to_exact": "PSNR to exact, dB",
+        "keypoint_error": "keypoint error",
+        "seam_jump": "seam jump",
+        "times_faster": "times faster",
+    }
+    columns = {
+        key: title for key, title in columns.items() if any(key in own for own in result["variants"].values())
+    }
+    lines = [f"| | steps | {' | '.join(columns.values())} |", "| --- | ---: |" + " ---: |" * len(columns)]
     for name, own in result["variants"].items():
-        numbers = [
-            own.get(key) for key in ("psnr", "psnr_to_exact", "keypoint_error", "seam_jump", "times_faster")
-        ]
-        cells = ["–" if number is None else f"{number:.3g}" for number in numbers]
+        numbers = [own.get(key) for key in columns]
+        cells = ["–" if number in (None, EQUAL_PSNR) else f"{number:.3g}" for number in numbers]
         lines.append(f"| `{name}` | {result['num_inference_steps'][name]} | {' | '.join(cells)} |")
     job, spread = result["job"], result["seed_spread"]
     told = (

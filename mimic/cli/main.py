@@ -34,6 +34,7 @@ from mimic.cli.options import Subparsers
 from mimic.cli.stopping import Terminated
 from pose.text import printable
 
+SHARED_OPTIONS = ("--debug", "-q", "--quiet", "--log-json")
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 EXIT_CODES = """exit codes:
   0    done
@@ -126,8 +127,11 @@ def described(error: Exception) -> tuple[int, str]:
 
 
 def _parsed(arguments: list[str], program: str) -> argparse.Namespace:
-    """Options in any order: argparse alone takes key=value only in one place."""
+    """Options in any order: argparse alone takes key=value only in one place, and shared options only after
+    the command."""
     parser, subparsers = build_parser()
+    first = next((place for place, word in enumerate(arguments) if word not in SHARED_OPTIONS), 0)
+    arguments = [*arguments[first : first + 1], *arguments[:first], *arguments[first + 1 :]]
     _check_command(parser, subparsers, arguments)
     if program != "mimic" and arguments and arguments[0] in subparsers.choices:
         subparsers.choices[arguments[0]].prog = program

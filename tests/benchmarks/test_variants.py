@@ -35,7 +35,7 @@ def test_the_winner_is_marked_only_where_it_is_sure() -> None:
     )
     assert clear["metrics"][0]["winner"] == "b"
     line = comparison_table(clear).splitlines()[2]
-    assert line.startswith("| psnr (high) | 23.5 (")
+    assert line.startswith("| PSNR, more is better | 23.5 (")
     assert line.count("**28.5 (") == 1
     assert "| s a frame, median | 0.5 | 0.5 |" in comparison_table(clear)
     mixed = summarise(

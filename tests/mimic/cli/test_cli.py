@@ -239,6 +239,13 @@ def test_debug_shows_the_traceback() -> None:
         main(["demo", "--debug", "sead=3"])
 
 
+def test_options_of_all_commands_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="is not a setting"):
+        main(["-q", "--debug", "demo", "sead=3"])
+    assert main(["--log-json", "configs", "--keys", "prepare"]) == 0
+    assert all(json.loads(line)["event"] for line in capsys.readouterr().out.splitlines())
+
+
 def test_dancers_are_rendered_with_their_poses(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         main(["synth", "-n", "1", "--seconds", "0.5", "--fps", "6", "--size", "64", "48", "-o", "d", "-q"])
