@@ -41,7 +41,7 @@ def references() -> list[tuple[str, bool, Picture]]:
         ("cut off: legs are invented", False, whole[: side * 6 // 10, side // 5 : side * 4 // 5]),
         ("too small: no face, no hands", False, small),
         ("blurred: so is the result", False, cv2.GaussianBlur(whole, (0, 0), side / 50)),
-        ("two people: say which (person)", False, two),
+        ("two people: say which one", False, two),
         ("too dark: points are unsure", False, _dark(whole)),
     ]
 
