@@ -32,6 +32,7 @@ _TOLD = ("num_frames", "fps", "height", "width", "has_audio")
 """What a report has to say of its result."""
 
 JOURNAL = "placing.json"
+_EARLY_SHORT = (".mov", ".mkv", ".m4v")
 _MOST_BYTES = 255
 """Of the name of a file."""
 _MOST_UP = 2
@@ -120,8 +121,11 @@ def check_inputs_stay(outputs: Iterable[Path], inputs: Iterable[object]) -> None
                 )
 
 
-def read_result(files: ResultFiles) -> dict[str, Any] | None:
+def read_result(files: ResultFiles, *, is_writing: bool = False) -> dict[str, Any] | None:
     """The JSON of the result that is there; None where there is nothing.
+
+    Args:
+        is_writing: give the JSON of an earlier version its name of today.
 
     Raises:
         ResultError: a file of one of these names is not ours: no JSON of ours fits it.
@@ -129,12 +133,15 @@ def read_result(files: ResultFiles) -> dict[str, Any] | None:
     there = [path for path in files if os.path.lexists(path) and not _is_empty_folder(path)]
     if not there:
         return None
-    report = _report(files.report)
+    early = _early_report_path(files.video)
+    report = _report(files.report if early is None else early)
     if report is None or not _fits(files, report):
         raise ResultError(
             f"{there[0]} is there and is no result of mimic's (no {files.report.name} of ours fits it); it "
             "is not replaced. Choose another output folder or name, or move it away"
         )
+    if early is not None and is_writing:
+        os.replace(early, files.report)
     return report
 
 
@@ -273,13 +280,22 @@ def hash_of_video(path: Path) -> str:
 
 
 def report_path(video: Path) -> Path:
-    """Return the path of the JSON beside a result: ``dance.json`` for ``dance.mp4``, but ``dance.gif.json``,
-    ``dance.webm.json`` and, for a folder of pictures, ``dance.frames.json``, which can stand beside it."""
+    """Return the path of the JSON beside a result: ``dance.json`` for ``dance.mp4``, ``dance.gif.json`` for
+    ``dance.gif`` (others likewise), ``dance.frames.json`` for a folder of pictures: they do not collide."""
     if is_folder_name(video):
         return video.with_name(f"{video.name}.frames.json")
-    if video.suffix.lower() in (".gif", ".webm"):
-        return video.with_name(f"{video.name}.json")
-    return video.with_suffix(".json")
+    if video.suffix.lower() == ".mp4":
+        return video.with_suffix(".json")
+    return video.with_name(f"{video.name}.json")
+
+
+def _early_report_path(video: Path) -> Path | None:
+    """The JSON of a result that an earlier version made: it was ``dance.json`` for ``dance.mov`` as well."""
+    if video.suffix.lower() not in _EARLY_SHORT or report_path(video).exists():
+        return None
+    path = video.with_suffix(".json")
+    report = _report(path)
+    return path if report is not None and report["output"].get("file") == video.name else None
 
 
 def _is_empty_folder(path: Path) -> bool:

@@ -8,7 +8,12 @@ from mimic.cli.options import Subparsers
 
 _BASH = """\
 _mimic() {{
-    local word=${{COMP_WORDS[COMP_CWORD]}} words found files=1
+    local word=${{COMP_WORDS[COMP_CWORD]}} at=$COMP_CWORD before= words found files=1
+    [ "$word" = : ] && word= && at=$((at + 1))
+    if [ "${{COMP_WORDS[at-1]}}" = : ]; then  # the shell takes bundled:demo for three words
+        before="${{COMP_WORDS[at-2]}}:" at=$((at - 2))
+        word="$before$word"
+    fi
     if [ "$COMP_CWORD" -eq 1 ]; then
         words="{commands}"
         files=
@@ -16,8 +21,12 @@ _mimic() {{
         case "${{COMP_WORDS[1]}}" in
 {cases}
         esac
+        case "${{COMP_WORDS[at-1]}}" in
+{values}
+        esac
     fi
     COMPREPLY=($(compgen -W "$words" -- "$word"))
+    COMPREPLY=("${{COMPREPLY[@]#"$before"}}")
     local IFS=$'\\n'
     [ -n "$files" ] && found=($(compgen -f -- "$word"))
     if [ -n "${{found[*]}}" ]; then
@@ -76,18 +85,38 @@ def script(shell: str, subparsers: Subparsers) -> str:
         )
         return _FISH.format(commands="\n".join(commands), options="\n".join(options))
     cases = (f'            {name}) words="{" ".join(own)}" ;;' for name, own in words.items())
+    values = (f'            {option}) words="{" ".join(own)}" ;;' for option, own in _values().items())
     before, own = ("", _OF_BASH) if shell == "bash" else (_BEFORE_ZSH, _OF_ZSH)
-    return before + _BASH.format(commands=" ".join(words), cases="\n".join(cases), **own)
+    blocks = {"cases": "\n".join(cases), "values": "\n".join(values)}
+    return before + _BASH.format(commands=" ".join(words), **blocks, **own)
 
 
 def _words(parser: argparse.ArgumentParser) -> list[str]:
     """Options of a command, the choices of its arguments, and the settings that it takes."""
     from mimic.config import InferenceConfig
+    from mimic.config.loading import shipped_configs
 
     words: list[str] = []
+    command = parser.prog.rpartition(" ")[2]
     for action in parser._actions:
         words += action.option_strings or [str(choice) for choice in action.choices or ()]
-    if parser.prog.rpartition(" ")[2] in ("animate", "infer", "demo"):
+    if command == "configs":
+        words += shipped_configs().keys()
+    if command in ("animate", "infer", "demo"):
         keys = {*InferenceConfig.FOR_ALL_CASES, *InferenceConfig.model_fields} - {"test_case"}
         words += sorted(f"{key}=" for key in keys)
     return words
+
+
+def _values() -> dict[str, list[str]]:
+    """What may follow an option, besides files."""
+    from mimic.config.loading import shipped_configs
+    from mimic.config.one_line import RELEASED_MODELS
+    from mimic.files import bundled_models
+    from mimic.sampling.presets import PRESETS
+
+    return {
+        "--config": [f"bundled:{name}" for name in shipped_configs()],
+        "--model": [*(f"bundled:{name}" for name in bundled_models()), *RELEASED_MODELS],
+        "--preset": [*PRESETS],
+    }

@@ -28,10 +28,10 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    from mimic.config import load_inference_config, shipped_config
+    from mimic.config import load_inference_config
     from mimic.video.formats import PICTURE_FOLDER
 
-    config = load_inference_config(shipped_config("demo.yaml"), options.overrides)
+    config = load_inference_config("bundled:demo", options.overrides)
     folder = Path(config.output_dir if options.output_dir is None else options.output_dir).expanduser()
     shown = [
         (name, case) for name, case in zip(config.case_names(), config.test_case)
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         for name, _ in shown:
             check_sheet(folder / f"{name}.png")
     code = run_cases(config, options)
-    if code == 0 and shown:
+    if code == 0 and shown and not options.dry_run:
         from mimic.generation.checks import result_files
         from mimic.generation.sheet import write_sheet
 

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from mimic.cli import (
     animate,
@@ -138,16 +139,35 @@ def _parsed(arguments: list[str], program: str) -> argparse.Namespace:
     options, rest = parser.parse_known_args(arguments)
     if rest and not (hasattr(options, "overrides") and all("=" in item and item[0] != "-" for item in rest)):
         chosen = subparsers.choices[options.command]
-        known = [name for action in chosen._actions for name in action.option_strings]
-        chosen.error(f"unknown: {' '.join(rest)}{nearest(rest[0], known)} (see `{chosen.prog} --help`)")
+        chosen.error(
+            f"unknown: {' '.join(rest)}{_hint(rest, chosen, takes_settings=hasattr(options, 'overrides'))}"
+        )
     if rest:
         options.overrides.extend(rest)
     return options
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one sentence, without all options before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(MISTAKE, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+
+
+def _hint(rest: Sequence[str], parser: argparse.ArgumentParser, *, takes_settings: bool) -> str:
+    """What may be meant by words that are neither options nor settings."""
+    from mimic.config import InferenceConfig
+
+    name, _, value = rest[0].lstrip("-").partition("=")
+    key = name.replace("-", "_")
+    if takes_settings and key in {*InferenceConfig.FOR_ALL_CASES, *InferenceConfig.model_fields}:
+        return f"; settings are given as key=value: {key}={value or next(iter(rest[1:]), '…')}"
+    return nearest(rest[0], [name for action in parser._actions for name in action.option_strings])
+
+
 def build_parser() -> tuple[argparse.ArgumentParser, Subparsers]:
     """Return the parser of the command line, and its subparsers."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="mimic",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="One picture of a person and a driving video in, a video of that person making those\n"

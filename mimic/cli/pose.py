@@ -74,9 +74,7 @@ def add(subparsers: Subparsers, shared: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smooth", type=int, default=1, metavar="N", help="smooth over N frames, an odd number"
     )
-    parser.add_argument(
-        "--adjust", type=Path, metavar="FILE", help="YAML with corrections of the poses; see docs/fitting.md"
-    )
+    parser.add_argument("--adjust", type=Path, metavar="FILE", help="YAML with corrections of the poses")
     parser.set_defaults(run=run)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import socket
 from pathlib import Path
 
 from mimic.cli.options import Subparsers, UsageError
@@ -63,18 +64,21 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--max-upload is {options.max_upload}; expected at least 1 MB")
     if not options.max_seconds > 0:
         raise UsageError(f"--max-seconds is {options.max_seconds:g}; expected more than 0")
+    _check_free(options.host, options.port)
     try:
+        from mimic.ui.results import UPLOADS
         from mimic.ui.serve import serve
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "gradio":
             raise
         raise UsageError("the studio needs Gradio: pip install 'mimic-motion[ui]'") from None
     from mimic.devices import best_device, missing_cuda
+    from mimic.files import local_path, without_empty_folders
 
     note = missing_cuda() if options.device == "auto" and best_device().type == "cpu" else None
     if note:
         log.warning(note)
-    with signals_raise():
+    with signals_raise(), without_empty_folders(local_path(options.output_dir) / UPLOADS):
         serve(
             options.output_dir,
             host=options.host,
@@ -87,3 +91,15 @@ def run(options: argparse.Namespace) -> int:
             is_quiet=options.quiet,
         )
     return 0
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise `UsageError` where the studio could not be served, before the seconds that its start takes."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise UsageError(
+            f"cannot serve on {host}, port {port}: the port is taken, or the address is not one of this "
+            "machine; choose another --port or --host"
+        ) from error

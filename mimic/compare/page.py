@@ -31,6 +31,7 @@ from mimic.metrics.clips import find_clips
 from mimic.metrics.meanings import MEANINGS, title_of
 from mimic.metrics.protocols import PROTOCOLS
 from mimic.metrics.tools import SET_METRICS
+from mimic.progress import counted
 from mimic.video import read_frames, read_image
 from pose import draw_pose
 
@@ -71,16 +72,15 @@ def write_page(
     set_rows = list(_set_rows(variants, sets))
     sure, unsure = verdict(lines, variants)
     names = [clip.name for clip in clips]
-    counts = ", ".join(
-        f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-        for number, noun in ((len(own), "variant"), (len(clips), "clip"), (len(config.seeds), "seed"))
-    )
+    numbers = (len(own), "variant"), (len(clips), "clip"), (len(config.seeds), "seed")
+    counts = f"{', '.join(counted(*each) for each in numbers)}: {counted(len(rows), 'result')}"
+    absent = f"; {missing} {'is' if missing == 1 else 'are'} missing" if missing else ""
     text = (
         _environment()
         .get_template("page.html.jinja")
         .render(
             title=config.title,
-            counts=f"{counts}: {len(rows)} results{f'; {missing} are missing' if missing else ''}",
+            counts=counts + absent,
             protocol=protocol,
             departures=protocol.departures(names),
             sure=sure,
@@ -100,6 +100,9 @@ def write_page(
             strip_length=STRIP_LENGTH,
             variants=variants,
             metrics=[*_metric_rows(lines, variants), *set_rows],
+            has_intervals=any(
+                interval.low is not None for line in lines for interval in line.intervals.values()
+            ),
             min_clips=MIN_CLIPS_FOR_WINNER,
             unmeasured=[
                 title_of(name)
@@ -118,8 +121,11 @@ def write_page(
             folded={
                 title: json.dumps(content, indent=1, ensure_ascii=False, default=str)
                 for title, content in (
-                    ("The comparison's YAML, filled in", config.model_dump(mode="json")),
-                    ("Each variant's settings, filled in", {n: row["settings"] for n, row in first.items()}),
+                    ("The comparison's settings, filled in, as JSON", config.model_dump(mode="json")),
+                    (
+                        "Each variant's settings, filled in, as JSON",
+                        {name: row["settings"] for name, row in first.items()},
+                    ),
                     ("Networks of the metrics", rows[0]["networks"]),
                     ("Versions", rows[0]["versions"]),
                 )
@@ -206,7 +212,7 @@ def _set_rows(variants: Sequence[str], sets: Sets) -> Iterator[dict[str, Any]]:
             if entry["value"] is None
             else {
                 "text": f"{entry['value']:.4g}",
-                "note": f"{entry['num_features']} features",
+                "note": counted(entry["num_features"], "feature"),
                 "is_best": False,
             }
             for entry in entries

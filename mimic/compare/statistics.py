@@ -9,6 +9,7 @@ from typing import Any
 from mimic.metrics.evaluate import BETTER
 from mimic.metrics.intervals import Interval, bootstrap_difference, bootstrap_mean
 from mimic.metrics.meanings import MEANINGS, title_of
+from mimic.progress import counted
 
 Row = Mapping[str, Any]
 
@@ -99,8 +100,8 @@ def verdict(lines: Sequence[MetricLine], variants: Sequence[str]) -> tuple[list[
     num_clips = max((interval.num for line in judged for interval in line.intervals.values()), default=0)
     if num_clips < MIN_CLIPS_FOR_WINNER:
         return sure, [
-            f"{num_clips} clips are too few to call any variant the best; at least {MIN_CLIPS_FOR_WINNER} "
-            "are needed."
+            f"{counted(num_clips, 'clip')} {'is' if num_clips == 1 else 'are'} too few to call any variant "
+            f"the best; at least {MIN_CLIPS_FOR_WINNER} are needed."
         ]
     names = [title_of(line.metric) for line in judged if line.winner is None]
     open_ = (
@@ -118,7 +119,7 @@ def _sentence(line: MetricLine) -> str:
     best, next_ = (line.intervals[name] for name in (first, second))
     return (
         f"{first} has the best {title_of(line.metric)}: {best.mean:.4g}{' ' + unit if unit else ''}; next is "
-        f"{second} with {next_.mean:.4g} ({best.num} clips)."
+        f"{second} with {next_.mean:.4g} ({counted(best.num, 'clip')})."
     )
 
 

@@ -88,7 +88,7 @@ class CaseSettings(SVDSettings, ControlSettings):
 
     adjust: dict[str, Any] | None = None
     """Corrections of the fitted driving poses: `scale`, `offset: [right, down]`, `rotate` in degrees, `limbs`
-    (factors by name) and `keyframes` that move points; see docs/fitting.md. Default: none."""
+    (factors by name) and `keyframes` that move points (`mimic configs --schema adjust`). Default: none."""
 
     smooth: int = Field(1, ge=1)
     """Number of frames, odd, over which driving poses are smoothed along time; 1 disables smoothing."""

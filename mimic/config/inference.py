@@ -15,6 +15,7 @@ from mimic.config.case import CaseSettings
 from mimic.config.loading import Config, ConfigError, build, check_kind, read_yaml, split_override
 from mimic.files import local_path
 from pose.text import shown
+from pose.video.source import nearest_file
 
 _ONE_CASE = re.compile(r"^test_case\.(\d+)\.(\w+=.*)$", re.DOTALL)
 
@@ -99,7 +100,7 @@ class InferenceConfig(Config):
 
     densepose_model: str | None = None
     """For models driven by DensePose maps: ONNX or TorchScript file of a model that computes the maps of an
-    ordinary clip (its interface is described in `mimic/models/densepose_model.py`). Default: none; driving
+    ordinary clip (its interface is that of `mimic.models.densepose_model`). Default: none; driving
     clips have to be DensePose videos."""
 
     vae_path: str | None = None
@@ -132,9 +133,10 @@ class InferenceConfig(Config):
         """Return a line for each picture or clip whose file does not exist; files are not opened."""
         lines = []
         for name, case in zip(self.case_names(), self.test_case):
+            title = f"{name}: " if len(self.test_case) > 1 else ""
             for kind, path in (("picture", case.ref_image_path), ("driving clip", case.ref_video_path)):
                 if not local_path(path).exists():
-                    lines.append(f"{name}: there is no {kind} {path}")
+                    lines.append(f"{title}there is no {kind} {path}{nearest_file(local_path(path))}")
         return lines
 
     def case_names(self) -> list[str]:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mimic.config.words import in_plain_words
 from mimic.files import PACKAGE, local_path
 from pose.text import one_line, shown
 from pose.video.source import why_no_file
@@ -331,7 +332,7 @@ def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
     if kind == "missing":
         meaning = (owner.model_fields[str(location[-1])].description or "") if owner is not None else ""
         return f"{place} is missing{': ' + _first_sentence(meaning) if meaning else ''}"
-    message = str(problem["msg"]).removeprefix("Value error, ").partition(", unable to parse")[0]
+    message = in_plain_words(str(problem["msg"]))
     if not location or kind == "value_error":
         return f"{place}: {message}" if place else message
     if kind == "string_unicode":

@@ -36,14 +36,18 @@ def named_model(model: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
         settings of `InferenceConfig` and of `CaseSettings`, by name.
 
     Raises:
-        ConfigError: the YAML is missing, invalid or one of another command.
+        ConfigError: the YAML is missing, invalid or one of another command; or the checkpoint lies in a model
+            folder, which has all that is needed.
     """
     text = os.fspath(model)
     if text in RELEASED_MODELS:
         return _of_yaml(shipped_config(RELEASED_MODELS[text]))
     if text.lower().endswith((".yaml", ".yml")):
         return _of_yaml(local_path(text))
-    if text.lower().endswith(_CHECKPOINT_SUFFIXES) and not local_path(text).is_dir():
+    path = local_path(text)
+    if text.lower().endswith(_CHECKPOINT_SUFFIXES) and not path.is_dir():
+        if (path.parent / "model_index.json").is_file():
+            raise ConfigError(f"{text} lies in a whole model; give its folder, {path.parent}")
         return {"base_model_path": _SVD, "ckpt_path": text}, {}
     return {"base_model_path": text}, {}
 

@@ -132,7 +132,7 @@ def generate(
     if is_writing:
         check_inputs_stay([*files, *([preview_path(path)] if chosen.preview else [])], [reference, driving])
         finish_interrupted(files)
-        read_result(files)
+        read_result(files, is_writing=True)
         kept = None if identity is None else Unfinished(files, identity, versions=versions())
     resumed = None if kept is None else kept.describe()
     if kept is not None:
@@ -151,12 +151,14 @@ def generate(
         seen = see_reference(
             reference, pipeline, chosen, find_pose=driver.reference_pose, pose=reference_pose
         )
+    if seen.padding_note is not None:
+        log.info(seen.padding_note)
     in_turn = contextlib.nullcontext() if ranks is None else ranks.first_goes_first()  # poses are cached
     with stages("poses"), in_turn, progress_bar("poses", "frame", is_shown=is_progress_shown) as show:
         moves = driver.read(_local(driving), seen, pipeline, chosen, progress=show)
     if moves.part_note is not None and identity is None:  # `run_config` tells it before it loads a model
         log.info(moves.part_note)
-    if moves.stride > 1:
+    if moves.stride > 1 and moves.num_frames > 1:
         log.info(
             "the driving clip: of its %g frames a second every %s is used, %g a second (sample_stride)",
             round(moves.source_fps, 2),

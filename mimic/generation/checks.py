@@ -193,7 +193,7 @@ def check_space(folder: Path, num_bytes: int) -> None:
     if free < num_bytes:
         raise InputError(
             f"{folder} has {free / 1e6:.0f} MB free, and the results may need {num_bytes / 1e6:.0f} MB; free "
-            "some space, or choose another --output-dir"
+            "some space, or choose another place"
         )
 
 
@@ -227,4 +227,4 @@ def _check_writable(folder: Path) -> None:
                 pass
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"cannot write to {folder}: {reason}; choose another --output-dir") from error
+        raise InputError(f"cannot write to {folder}: {reason}; choose another place") from error

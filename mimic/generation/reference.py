@@ -22,6 +22,8 @@ from mimic.video import PictureSource, picture_from
 from pose import PoseSequence
 
 RELEASED_RESOLUTION = 576
+MANY_PADDED = 0.2
+"""Share of the result beside the picture from which on a run says so."""
 
 FindPose = Callable[..., PoseSequence | None]
 
@@ -37,6 +39,8 @@ class Reference:
     """The picture at the size of the result, ``H x W x 3``."""
     pose: PoseSequence | None
     """Pose of the person, F = 1; None for models that are not driven by skeletons."""
+    padding_note: str | None = None
+    """Says so, where much of the result is padding beside the picture."""
 
     @property
     def height(self) -> int:
@@ -75,12 +79,24 @@ def see_reference(
     """
     name, original = read_reference(source)
     height, width = output_size(original, pipeline, settings)
+    seen = original
     original = fitted(original, height, width, pipeline, settings)
     if pose is None:
         pose = find_pose(original, height, width, settings, name=name)
     compatibility = compatibility_of(pipeline, settings)
     picture = prepare_reference(original, height=height, width=width, compatibility=compatibility)
-    return Reference(name, original, picture, pose)
+    return Reference(name, original, picture, pose, _padding_note(name, seen, original))
+
+
+def _padding_note(name: str, picture: NDArray[np.uint8], padded: NDArray[np.uint8]) -> str | None:
+    share = 1 - picture.size / padded.size
+    if share < MANY_PADDED:
+        return None
+    sides = "left and right" if padded.shape[1] > picture.shape[1] else "above and below"
+    return (
+        f"{name} is {picture.shape[1]}x{picture.shape[0]} and not of the result's shape: its edges are "
+        f"extended {sides}, over {100 * share:.0f} % of the frame; fit=crop cuts the picture instead"
+    )
 
 
 def read_reference(source: PictureSource) -> tuple[str, NDArray[np.uint8]]:

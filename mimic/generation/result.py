@@ -10,7 +10,7 @@ from typing import Any
 
 from mimic.generation.output import Output
 from mimic.generation.reference import Reference
-from mimic.results import ResultFiles
+from mimic.results import ResultFiles, report_path
 from pose import PoseSequence
 
 
@@ -50,7 +50,7 @@ def unwritten_result(
     return GenerateResult(
         path=output.path,
         side_by_side=output.side_by_side,
-        report=output.path.with_suffix(".json"),
+        report=report_path(output.path),
         num_frames=output.num_frames,
         fps=float(output.fps),
         height=reference.height,

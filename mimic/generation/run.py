@@ -196,7 +196,7 @@ def _kept_results(
     kept: dict[str, GenerateResult] = {}
     for name, case in zip(config.case_names(), config.test_case):
         files = result_files(output_dir, name, case)
-        report = read_result(files)
+        report = read_result(files, is_writing=True)
         if is_same(report, files, identities[name]):
             assert report is not None
             kept[name] = kept_result(files, report)

@@ -123,7 +123,10 @@ def judge_driving(
             faults.append(Fault(each.kind, sentence, tuple(each.found), count >= MIN_SHARE * len(fitted)))
     scale = (alignment or {}).get("scale")
     if scale is not None and not 1 / EXTREME_SCALE <= abs(scale[1]) <= EXTREME_SCALE:
-        faults.append(Fault("scale", f"the scale is extreme: {scale[0]:.2f} x {scale[1]:.2f}"))
+        size = f"{abs(scale[1]):.1f} times" if abs(scale[1]) > 1 else f"to 1/{1 / abs(scale[1]):.1f}"
+        what = "enlarged" if abs(scale[1]) > 1 else "reduced"
+        sentence = f"the clip's person is {what} {size} to fit the picture's: they are not seen alike"
+        faults.append(Fault("scale", sentence))
     for report in fits:
         sentence_of_fit = report.sentence()
         if sentence_of_fit is not None:

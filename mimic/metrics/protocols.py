@@ -42,7 +42,8 @@ class Protocol:
         if absent:
             found.append(f"sequences {', '.join(absent)} of the protocol's test set are not among the clips")
         if others:
-            found.append(f"{len(others)} of {len(names)} clips are not of the protocol's test set")
+            are = "is" if len(others) == 1 else "are"
+            found.append(f"{len(others)} of {len(names)} clips {are} not of the protocol's test set")
         return found
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic.metrics.video import seam_steps
+from mimic.results import report_path
 from mimic.sampling.windows import WINDOW_LAYOUTS, lay_windows
 
 _RELEASED_LAYOUTS = {
@@ -60,9 +61,9 @@ def layout_of_run(run: Mapping[str, Any]) -> WindowLayout | None:
 
 def layout_beside(clip: Path) -> WindowLayout | None:
     """`layout_of_run` of the JSON beside a video or a folder of pictures."""
-    name = f"{clip.name}.json" if clip.is_dir() else f"{clip.stem}.json"
-    path = clip.with_name(name)
+    of_others = clip.with_name(f"{clip.name if clip.is_dir() else clip.stem}.json")
+    path = next((path for path in (report_path(clip), of_others) if path.is_file()), None)
     try:
-        return layout_of_run(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        return None if path is None else layout_of_run(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError):
         return None

@@ -134,6 +134,7 @@ def _report(run: TrainingRun) -> None:
             best_by=run.settings.validation.best_by,
             best_step=None if best is None else int(best),
             videos=VALIDATION,
+            is_finished=run.progress.step == run.settings.max_steps,
         )
     except (OSError, ValueError, TypeError, LookupError) as error:  # the log may hold anything
         run.say(f"report.html could not be written ({error}); the training continues")

@@ -15,7 +15,6 @@ from mimic.training.export import check_replaceable, export
 from mimic.training.report import validations
 from mimic.training.saved import restore_tensors
 from mimic.training.settings import TrainSettings
-from mimic.training.state import StateError
 from mimic.training.tasks import make_task
 from mimic.weights.training_folders import training_step
 
@@ -32,14 +31,15 @@ def export_checkpoint(checkpoint: Path, folder: Path, *, overwrite: bool = False
         overwrite: replace a model folder of that name.
 
     Raises:
-        StateError: the checkpoint is missing or damaged, or the folder cannot be written.
-        ConfigError: `folder` is there already, or the checkpoint's settings cannot be used.
+        StateError: the checkpoint is damaged, or the folder cannot be written.
+        ConfigError: there is no checkpoint, `folder` is there already, or the checkpoint's settings cannot be
+            used.
         SourceError, WeightsError: the model that was trained further is missing or does not fit.
     """
     if not checkpoint.is_dir() or training_step(checkpoint) is None:
-        raise StateError(
-            f"{checkpoint} is no checkpoint of a training; expected a folder checkpoint-<step> that "
-            "`mimic train` wrote"
+        what = "is no checkpoint of a training" if checkpoint.exists() else "is not there"
+        raise ConfigError(
+            f"{checkpoint} {what}; expected a folder checkpoint-<step> that `mimic train` wrote"
         )
     _check_free(folder, overwrite=overwrite)
     (stored, facts, progress), _ = newest_whole([checkpoint])

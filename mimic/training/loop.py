@@ -29,7 +29,7 @@ from mimic.training.export import FINAL, check_replaceable, export, finished
 from mimic.training.logs import TrainingLog
 from mimic.training.order import generator_of, own_numbers, seed_of
 from mimic.training.policy import as_float
-from mimic.training.report import validations
+from mimic.training.report import REPORT_FILE, validations
 from mimic.training.run import TrainingRun
 from mimic.training.settings import TrainSettings, learning_rate
 from mimic.training.setup import check_folder, set_up
@@ -130,6 +130,8 @@ def train(
                 export(task, folder, facts=facts, card=card)
         accelerator.wait_for_everyone()
         run.say(f"done: {folder}{best_step_told(run)}")
+        if (report := settings.output_dir / REPORT_FILE).is_file():
+            run.say(f"look at: {report}")
         accelerator.end_training()
         return Outcome(run.progress.step, folder)
 

@@ -47,6 +47,11 @@ def _trainer(content: dict[str, Any], config: Path) -> tuple[Any, Callable[[Any,
     if "family" in content:
         return _family_settings(content, config), _train_family
     name = content.pop("trainer", None)
+    if name is None:
+        raise ConfigError(
+            f"{config} has no family; `family: mimicmotion` trains a MimicMotion, and `mimic configs` lists "
+            "whole YAMLs"
+        )
     if not isinstance(name, str) or name not in OTHER_TRAINERS:
         raise ConfigError(
             f"{config}: trainer is {shown(name)}; use {' or '.join(OTHER_TRAINERS)}, or "

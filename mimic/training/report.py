@@ -15,17 +15,24 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mimic.files import whole_file
 from mimic.metrics.meanings import MEANINGS, Meaning
+from mimic.progress import counted
 from mimic.training.logs import LOG_FILE, read_log
 from pose.text import one_line
 
 REPORT_FILE = "report.html"
-_WIDTH, _HEIGHT, _MARGIN = 640, 160, 8
+_WIDTH, _HEIGHT = 320, 130
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 8, 10, 24
+"""Margins of a curve; left and below are the labels of its axes."""
+_LEAST_RANGE = 0.02
+"""Least range of a curve's axis, as a share of its largest magnitude."""
 _MOST_POINTS = 200
 _MOST_DOTS = 24
 _LONGEST_NAME = 60
 
 
-def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: str) -> Path | None:
+def write_report(
+    folder: Path, *, best_by: str, best_step: int | None, videos: str, is_finished: bool = False
+) -> Path | None:
     """Write `report.html` into a training's folder, in place of an earlier one.
 
     Args:
@@ -33,6 +40,7 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
         best_by: metric by which the best step was chosen.
         best_step: the best step; None before the first validation.
         videos: name of the folder of validation videos.
+        is_finished: whether the training has made its last step, so that no validation follows.
 
     Returns:
         the page; None while nothing has been validated.
@@ -49,21 +57,24 @@ def write_report(folder: Path, *, best_by: str, best_step: int | None, videos: s
     by_level = [(line["step"], line["levels"]) for line in lines if isinstance(line.get("levels"), dict)]
     for name in dict.fromkeys(name for _, figures in by_level for name in figures):
         points = [(s, f[name]) for s, f in by_level if isinstance(f.get(name), int | float)]
-        curves.append(_curve(f"training {name}", _means(points)))
+        curves.append(_curve(f"training {_title(name)}", _means(points)))
     for name in dict.fromkeys(name for figures in validated.values() for name in figures):
-        curves.append(_curve(name, [(s, f[name]) for s, f in validated.items() if name in f]))
+        curves.append(_curve(_title(name), [(s, f[name]) for s, f in validated.items() if name in f]))
     text = (
         _environment()
         .get_template("report.html.jinja")
         .render(
             title=f"Training {folder.name}",
-            verdict=_verdict(validated, best_by, best_step),
+            verdict=_verdict(validated, best_by, best_step, is_finished=is_finished),
             shown=shown,
             metrics=_metric_rows(validated, shown),
             clips=[_clip(folder, videos, step, name) for step, name in shown.items()],
             curves=[curve for curve in curves if curve is not None],
             width=_WIDTH,
             height=_HEIGHT,
+            left=_LEFT,
+            top=_TOP,
+            base=_HEIGHT - _BOTTOM,
         )
     )
     with whole_file(folder / REPORT_FILE) as beside:
@@ -111,16 +122,22 @@ def shown_steps(validated: Mapping[int, Any], best_step: int | None) -> dict[int
     return {step: " and ".join(names[step]) for step in sorted(names)}
 
 
-def _verdict(validated: Mapping[int, Mapping[str, float]], best_by: str, best_step: int | None) -> str:
+def _verdict(
+    validated: Mapping[int, Mapping[str, float]], best_by: str, best_step: int | None, *, is_finished: bool
+) -> str:
+    is_one = len(validated) == 1
+    made = f"There {'was' if is_one else 'were'} {counted(len(validated), 'validation')}"
     if best_step is None or best_by not in validated.get(best_step, {}):
-        return f"{len(validated)} validations; none has {best_by}, by which the best is chosen."
+        lacks = "it has no" if is_one else "none has"
+        return f"{made}; {lacks} {best_by}, by which the best step is chosen."
     best = validated[best_step][best_by]
     meaning = MEANINGS.get(best_by, Meaning(best_by, "", ""))
-    text = f"Step {best_step} is the best so far: {meaning.title} {best:.4g} {meaning.unit}".rstrip()
+    rank = "the best" if is_finished else "the best so far"
+    text = f"Step {best_step} is {rank}: {meaning.title} {best:.4g} {meaning.unit}".rstrip()
     before = validated.get(0, {}).get(best_by)
     if before is not None:
         text += f", {compared_with_start(best, before)}"
-    return f"{text}. On {len(validated)} validations of the same clips."
+    return f"{text}. {made}{'' if is_one else ', all on the same validation set'}."
 
 
 def compared_with_start(best: float, before: float) -> str:
@@ -170,21 +187,44 @@ def _means(points: Sequence[tuple[int, float | None]]) -> list[tuple[float, floa
     ]
 
 
-def _curve(name: str, points: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
-    """Places of a curve in the picture, and of its dots where they are few; None for less than two points."""
+def _curve(title: str, points: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
+    """Places of a curve in the picture, of its dots where they are few, and the labels of its axes.
+
+    The vertical axis reaches from the lowest to the highest value. Where these differ by less than
+    `_LEAST_RANGE` of the larger magnitude, it is widened to that range around them, so that a curve of noise
+    looks flat.
+
+    Returns:
+        what the page draws; None for less than two points.
+    """
     if len(points) < 2:
         return None
     steps, values = zip(*points)
-    (left, right), (low, high) = (min(steps), max(steps)), (min(values), max(values))
+    (first, last), (low, high) = (min(steps), max(steps)), (min(values), max(values))
+    bottom, top = _axis(low, high)
+    base = _HEIGHT - _BOTTOM
     places = [
         (
-            _MARGIN + (step - left) / max(right - left, 1e-9) * (_WIDTH - 2 * _MARGIN),
-            _HEIGHT - _MARGIN - (value - low) / max(high - low, 1e-9) * (_HEIGHT - 2 * _MARGIN),
+            _LEFT + (step - first) / max(last - first, 1e-9) * (_WIDTH - _LEFT - _RIGHT),
+            base - (value - bottom) / (top - bottom) * (base - _TOP),
         )
         for step, value in points
     ]
+    lowest, highest = f"{low:.4g}", f"{high:.4g}"
+    values_told = f"{lowest} throughout" if lowest == highest else f"{lowest} to {highest}"
     return {
-        "caption": f"{_title(name)}: {low:.4g} to {high:.4g}, steps {left:g} to {right:g}",
+        "caption": f"{title}: {values_told}, steps {first:g} to {last:g}",
         "points": places,
         "dots": places if len(places) <= _MOST_DOTS else [],
+        "top": f"{top:.4g}",
+        "bottom": f"{bottom:.4g}",
+        "first": f"step {first:g}",
+        "last": f"step {last:g}",
     }
+
+
+def _axis(low: float, high: float) -> tuple[float, float]:
+    """Ends of an axis for values from `low` to `high`; see `_curve`."""
+    magnitude = max(abs(low), abs(high))
+    missing = (_LEAST_RANGE * magnitude if magnitude else 1.0) - (high - low)
+    return (low - missing / 2, high + missing / 2) if missing > 0 else (low, high)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,9 @@ from mimic.files import local_path
 from mimic.generation.drivers import DRIVERS, Driver, load_driver
 from mimic.generation.ready import Parts, driver_tools, family_of
 from mimic.ui.errors import StudioError
+from pose.text import one_line
+
+log = logging.getLogger("mimic")
 
 _SAID_ELSEWHERE = frozenset(
     {
@@ -77,7 +81,18 @@ class StudioModel:
         """
         parts = self._parts()
         with self._loading:
-            return parts.pipeline
+            is_new = "pipeline" not in vars(parts)
+            pipeline = parts.pipeline
+            if is_new and "warning" in pipeline.generation_defaults:
+                log.info("note: %s", one_line(pipeline.generation_defaults["warning"]))
+            return pipeline
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Description of the model, for the reports of results."""
+        parts = self._parts()
+        with self._loading:
+            return parts.model
 
     @property
     def driver(self) -> Driver:

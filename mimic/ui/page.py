@@ -20,8 +20,16 @@ SCRIPTS = [Path(__file__).with_name("assets") / name for name in ("names.js", "l
 LIVE = Path(__file__).with_name("assets") / "live.html"
 CLEANED = 3600, 24 * 3600
 """Every how many seconds uploads are looked through, and from which age on they are deleted."""
+MEDIA_WIDTH = 280
+"""Least width of a picture or clip, in pixels: its label and its buttons fit beside each other."""
 CSS = """
-.gradio-container { max-width: 72rem !important; margin: 0 auto !important; }
+.gradio-container { width: 100%; max-width: 84rem !important; margin: 0 auto !important; }
+.gradio-container > .main { padding-inline: clamp(.75rem, 4vw, 2rem) !important; }
+.html-container { padding: 0; }
+footer .divider { display: none; }
+#clip .video-container > .wrap { flex: 1 1 0; min-height: 0; width: 100%; }
+#clip .video-container > .wrap .mirror-wrap, #clip .video-container > .wrap video { height: 100%; width: 100%;
+  object-fit: contain; }
 #report { border-left: 4px solid var(--color-accent); padding-left: .75rem; }
 button[role="tab"].selected { color: var(--primary-700); }
 .dark button[role="tab"].selected { color: var(--primary-300); }
@@ -76,13 +84,17 @@ def _studio_tab(handlers: Handlers, page: gr.Blocks) -> None:
     with gr.Row():
         picture = gr.Image(
             label="Picture of a person", type="filepath", sources=["upload", "webcam", "clipboard"],
-            elem_id="picture", height=320,
+            elem_id="picture", height=320, min_width=MEDIA_WIDTH,
             **_described("picture of a person"),
         )  # fmt: skip
         _give_as_uploaded(picture)
-        clip = gr.Video(label="Driving clip", sources=["upload", "webcam"], elem_id="clip", height=320)
+        clip = gr.Video(
+            label="Driving clip", sources=["upload", "webcam"], elem_id="clip", height=320,
+            min_width=MEDIA_WIDTH,
+        )  # fmt: skip
         crowd = gr.Image(
             label="Click on the person to follow", interactive=False, elem_id="crowd", height=320,
+            min_width=MEDIA_WIDTH,
             **_described("first frame of the clip"),
             buttons=[],
         )  # fmt: skip

@@ -214,6 +214,7 @@ class Studio:
                     output=folder / VIDEO,
                     driver=self.model.driver,
                     memory=self._memory,
+                    about={"model": self.model.description},
                     **{**settings, "preview": True},
                 )
                 made = retried_with_less_memory(make, self._memory, None, log.info)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
+import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -58,17 +58,17 @@ def sibling(path: Path, ending: str) -> Path:
 
 
 def check_format(path: Path) -> None:
-    """Raise `ValueError` if a result cannot have this name: its suffix is one of another kind of file, or a
-    video's misspelt."""
-    suffix = path.suffix.lower()
-    is_misspelt = is_folder_name(path) and bool(difflib.get_close_matches(suffix, FORMATS, cutoff=0.7))
-    if suffix in OTHER_SUFFIXES or is_misspelt:
+    """Raise `ValueError` if a result cannot have this name: it ends like a file of another kind, or like a
+    video misspelt. It would be a folder of pictures, which is hardly meant."""
+    if path.suffix.lower() not in FORMATS and _SUFFIX.fullmatch(path.suffix):
         raise ValueError(
             f"cannot write {path}: a result's name ends in one of {', '.join(FORMATS)}; without a suffix, it "
             "is a folder with one PNG for each frame"
         )
 
 
+_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,6}|\.(?:3gp2?|3g2|7z)", re.IGNORECASE)
+"""What looks like the suffix of a file, other than a number: ``take.2`` is a folder's name."""
 MAX_NAME_BYTES = 200
 """Of a result's name: what is added to it fits into the 255 bytes that file systems take."""
 
@@ -107,13 +107,3 @@ def check_rate(path: Path, fps: float | Fraction) -> None:
             f"cannot write {path} at {float(fps):g} frames a second; players show a GIF at "
             f"{MAX_GIF_FPS} at most. Use a smaller fps or a larger sample_stride, or write a video"
         )
-
-
-OTHER_SUFFIXES = frozenset(
-    {
-        *(".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".m2ts", ".3gp", ".ogv", ".y4m", ".h264", ".hevc"),
-        *(".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".apng", ".heic", ".jxl"),
-        *(".wav", ".mp3", ".aac", ".flac", ".json", ".yaml", ".yml", ".txt", ".npz", ".npy", ".zip", ".pdf"),
-    }
-)
-"""Suffixes that users give for files of other kinds, of which no folder is to be made by mistake."""

@@ -18,7 +18,7 @@ from mimic.files import whole_file
 from mimic.video.colour import to_srgb
 from pose.text import one_line
 from pose.video.shown import over_white
-from pose.video.source import MAX_PIXELS, MAX_SIDE, why_no_file
+from pose.video.source import MAX_PIXELS, MAX_SIDE, nearest_file, why_no_file
 
 PictureSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
@@ -73,7 +73,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     try:
         other = why_no_file(path)
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no picture {path}") from None
+        raise FileNotFoundError(f"there is no picture {path}{nearest_file(path)}") from None
     if other is not None:
         raise PictureError(f"{path} is {other}; expected a picture file")
     if _is_heif(path):

@@ -26,7 +26,6 @@ DWPOSE = "yzd-v/DWPose"
 BASE_FILES = ("model_index.json", "*/*.json", "vae/*.fp16.safetensors", "image_encoder/*.fp16.safetensors")
 # Files of any model in diffusers' layout other than the weights of its parts.
 MODEL_TEXTS = ("*.json", "*/*.json", "*/*.txt")
-
 _DOWNLOADS = {
     SVD: "mimicmotion",
     MIMICMOTION: "mimicmotion",
@@ -42,7 +41,7 @@ _LOCAL_NAMES = {
     "animate-anyone": ("AnimateAnyone", "sd-image-variations-diffusers"),
     "magic-animate": ("MagicAnimate", "stable-diffusion-v1-5", "sd-vae-ft-mse"),
 }
-"""Folders that `mimic download NAME` makes, and that the shipped YAMLs name."""
+"""Folders that `mimic download NAME` makes and shipped YAMLs name."""
 SHARED_FILE = "shared.json"
 """Stands in a part's folder of a bundled model for weights that are those of another bundled model."""
 _IN_CACHE = re.compile(
@@ -264,11 +263,13 @@ def explained(repository: str) -> Iterator[None]:
     except errors.HFValidationError as error:
         raise SourceError(f"{repository!r} is no hub id: expected owner/name") from error
     except Exception as error:
+        if type(error).__name__ in ("ConnectError", "ConnectTimeout"):  # no connection was made
+            raise OfflineError(_not_here(repository, repository)) from error
         # The errors of httpx, which huggingface_hub has from 1.0 on, are kin of no builtin.
         if not (isinstance(error, OSError) or type(error).__module__.startswith("httpx")):
             raise
-        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "")
-        reason = (reason or type(error).__name__).rstrip(".")
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        reason = str(reason).rstrip(".")
         raise SourceError(
             f"{repository} could not be downloaded: {reason}. Rerun the command to resume the download"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import stat
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import av
 import av.container
 import av.error
 from av.stream import Disposition
+
+from pose.text import one_line
 
 # Streams that are no film: covers, thumbnails, and parts of a picture.
 _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -52,6 +55,17 @@ def why_no_file(path: Path) -> str | None:
     return next((name for is_kind, name in _KINDS.items() if is_kind(mode)), None)
 
 
+def nearest_file(path: Path) -> str:
+    """Return ``; did you mean …?`` for the file with the most similar name in the same folder; empty without
+    one."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except (OSError, ValueError):
+        return ""
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.8)
+    return f"; did you mean {one_line(path.with_name(near[0]), 200)}?" if near else ""
+
+
 def _raw_format(path: Path) -> str | None:
     """H.264 or HEVC without a container, which a suffix would make FFmpeg take for something else."""
     with open(path, "rb") as file:
@@ -77,7 +91,7 @@ def open_container(path: str | os.PathLike[str]) -> Iterator[av.container.InputC
     try:
         other = why_no_file(path)
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no video {path}") from None
+        raise FileNotFoundError(f"there is no video {path}{nearest_file(path)}") from None
     if other is not None:
         raise VideoError(f"{path} is {other}; expected a video file")
     try:

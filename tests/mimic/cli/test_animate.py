@@ -71,16 +71,39 @@ def test_an_end_behind_the_clip_is_told_once_before_the_model_is_loaded_and_reco
 
 
 def test_the_suffix_says_the_format(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("a.gif", "a.webm", "a.mkv", "a.png", "frames/"):
+    for name in ("a.gif", "a.webm", "a.mkv", "a.mp4", "a.png", "frames/"):
         assert animate(stage, "-o", name, "--end", "0.2", "-q") == 0, name
-    assert capsys.readouterr().out.splitlines() == ["a.gif", "a.webm", "a.mkv", "a", "frames"]
+    assert capsys.readouterr().out.splitlines() == ["a.gif", "a.webm", "a.mkv", "a.mp4", "a", "frames"]
     for name in ("a.gif", "a.webm", "a.mkv"):
         assert probe(name).num_frames == 2
     for name in ("a", "frames"):
         assert sorted(path.name for path in Path(name).iterdir()) == ["00001.png", "00002.png"]
     assert {path.name for path in Path().glob("*.json")} == {
-        "a.gif.json", "a.webm.json", "a.json", "a.frames.json", "frames.frames.json",
+        "a.gif.json", "a.webm.json", "a.mkv.json", "a.json", "a.frames.json", "frames.frames.json",
     }  # fmt: skip
+    for path in Path().glob("*.json"):
+        assert (Path() / json.loads(path.read_text())["output"]["file"]).exists()
+
+
+def test_the_json_of_a_movie_that_an_earlier_version_made_is_known(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert animate(stage, "-o", "a.mov", "--end", "0.2") == 0
+    Path("a.mov.json").rename("a.json")
+    assert animate(stage, "-o", "a.mov", "--end", "0.2") == 0
+    assert "kept, settings and inputs are unchanged" in capsys.readouterr().err
+    assert animate(stage, "-o", "a.mov", "--end", "0.2", "seed=5") == 0
+    assert {path.name for path in Path().glob("a.*")} == {"a.mov", "a.mov.json", "a.1.mov", "a.1.mov.json"}
+
+
+def test_a_suffix_that_no_format_has_makes_no_folder(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.xyz", "a.avi", "my video.v2", "a.MP5", "a.b"):
+        assert animate(stage, "-o", name) == 2
+        assert "a result's name ends in one of .mp4" in capsys.readouterr().err
+    assert animate(stage, "-o", "take.2", "--end", "0.2", "-q") == 0
+    assert Path("take.2/00001.png").is_file()
 
 
 def test_a_folder_of_pictures_is_kept_set_aside_or_refused_like_a_video(
@@ -178,7 +201,7 @@ def test_lines_tell_progress_where_there_is_no_terminal(
         (["-o", "out.gif", "format=mp4"], "leave format=… out"),
         (["--model", "none.yaml"], "there is no config none.yaml"),
         (["ref_image_path=a.png"], "cannot set ref_image_path here"),
-        (["num_frames=abc"], "tile_size (num_frames) is 'abc'; expected a valid integer"),
+        (["num_frames=abc"], "tile_size (num_frames) is 'abc'; expected a whole number"),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -200,10 +200,10 @@ def test_a_single_case_that_fails_ends_as_its_error(
     [
         (["infer", "--config", "none.yaml"], "there is no config none.yaml"),
         (["demo", "sead=3"], "sead is not a setting; did you mean seed?"),
-        (["demo", "num_frames=abc"], "tile_size (num_frames) is 'abc'; expected a valid integer"),
+        (["demo", "num_frames=abc"], "tile_size (num_frames) is 'abc'; expected a whole number"),
         (["demo", "test_case.0.ref_image_path=."], "is a folder; expected a picture"),
         (["demo", "base_model_path=./none"], "there is no model folder none"),
-        (["demo", "test_case.0.ref_image_path=none.png"], "demo: there is no picture none.png"),
+        (["demo", "test_case.0.ref_image_path=none.png"], "mimic: there is no picture none.png"),
         (["demo", "device=warp"], "device is 'warp'"),
         (["pose", "none.mp4"], "there is no file none.mp4"),
         (["pose", "none.png"], "there is no file none.png"),
@@ -357,3 +357,51 @@ def test_inference_py_is_the_same_door(tmp_path: Path) -> None:
     assert outcome.returncode == 2
     assert outcome.stderr == "mimic: there is no config none.yaml\n"
     assert "released test.yaml" in run(str(ROOT / "inference.py"), "--help").stdout
+
+
+def test_a_dry_run_of_the_demonstration_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--dry-run", "test_case.0.max_frames=4", "device=cpu"]) == 0
+    assert "would write" in capsys.readouterr().out
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["animate", "me.jpg"], "mimic animate: the following arguments are required: CLIP (see"),
+        (["animate", "a.png", "b.mp4", "--seed", "7"], "settings are given as key=value: seed=7 (see"),
+        (
+            ["animate", "a.png", "b.mp4", "--num-frames=8"],
+            "settings are given as key=value: num_frames=8 (see",
+        ),
+        (["animate", "a.png", "b.mp4", "--sed", "7"], "unknown: --sed 7; did you mean --end?"),
+        (["download", "foo"], "mimic download: argument name: invalid choice: 'foo'"),
+    ],
+)
+def test_a_mistake_of_the_command_line_is_one_line(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
+def test_a_misspelt_file_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    write_image("me.jpg", np.zeros((8, 8, 3), np.uint8))
+    assert main(["animate", "me.jpeg", "bundled:demo/drving.mp4"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "mimic: there is no picture me.jpeg; did you mean me.jpg?"
+    assert second.endswith("driving.mp4?")
+
+
+def test_weights_inside_a_model_folder_are_told_to_be_given_by_the_folder(
+    toy_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = next(toy_model.glob("unet/*.safetensors")).rename(toy_model / "own.safetensors")
+    try:
+        assert main(["animate", "a.png", "b.mp4", "--model", str(weights)]) == 2
+    finally:
+        weights.rename(toy_model / "unet" / "diffusion_pytorch_model.safetensors")
+    assert "lies in a whole model; give its folder" in capsys.readouterr().err

@@ -196,6 +196,9 @@ def test_shells_complete_commands_options_and_settings() -> None:
         ('"my\t', ["my dance.mp4"]),
         ("--ov\tmy\t", ["--overwrite", "my dance.mp4"]),
         ("see\t7", ["seed=7"]),
+        ("--model bundled:mini_a\t", ["--model", "bundled:mini_animate_anyone"]),
+        ("--model mimicm\t", ["--model", "mimicmotion"]),
+        ("--preset bal\t", ["--preset", "balanced"]),
     ],
 )
 def test_what_bash_completes_is_what_the_command_gets(tmp_path: Path, typed: str, given: list[str]) -> None:

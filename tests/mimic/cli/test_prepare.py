@@ -45,8 +45,8 @@ def test_a_folder_without_anybody_ends_with_the_reason_and_a_table(grey, tmp_pat
         (["--estimator", "dwpose", "--weights", "{tmp}/empty"], "{tmp}/empty"),
         (["--out", "{tmp}/videos/grey.mp4"], "cannot be written"),
         (["--device", "tpu"], "unknown device 'tpu'"),
-        (["--seed", "-1"], "seed is -1; expected greater than or equal to 0"),
-        (["max_seconds=1e308"], "max_seconds is 1e+308; expected less than or equal to"),
+        (["--seed", "-1"], "seed is -1; expected 0 or more"),
+        (["max_seconds=1e308"], "max_seconds is 1e+308; expected"),
     ],
 )
 def test_mistakes_end_in_one_sentence_before_any_work(arguments, told, grey, tmp_path, capsys):

@@ -29,6 +29,10 @@ class Elements(HTMLParser):
         self.attributes: set[str] = set()
         self.labels: set[str] = set()
         self.sprites: list[dict] = []
+        self.text = ""
+
+    def handle_data(self, data):
+        self.text += data
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
@@ -85,3 +89,38 @@ def test_no_name_becomes_markup(parts, name):
     assert hostile.sprites == plain.sprites
     assert {sprite["num_frames"] for sprite in hostile.sprites} == {1, 3}
     assert "49&amp;" not in (parts[0] / "hostile.html").read_text(encoding="utf-8")
+
+
+def words(path, parts, num_clips: int, **named) -> str:
+    """The text of a page of two variants on some clips."""
+    _, config, clip, row = parts
+    variants = [config.variants[0].model_copy(update={"name": name}) for name in ("v", "w")]
+    config = config.model_copy(update={"variants": tuple(variants)})
+    clips = [replace(clip, name=f"clip_{number}") for number in range(num_clips)]
+    rows = [row | {"variant": v.name, "clip": clip.name} for v in variants for clip in clips]
+    write_page(path, config, clips, rows, {}, **named)
+    found = Elements()
+    found.feed(path.read_text(encoding="utf-8"))
+    return " ".join(found.text.split())
+
+
+def test_an_interval_is_named_only_where_one_is_shown(parts):
+    one, two = (words(parts[0] / "counts.html", parts, num_clips) for num_clips in (1, 2))
+    assert "Each value is of one clip, so there are no intervals; ↑ more is better" in one
+    assert "20 … 20" not in one
+    assert "and below each its 95 % percentile bootstrap interval; ↑ more is better" in two
+    assert "20 … 20" in two
+
+
+@pytest.mark.parametrize(("missing", "said"), [(0, ""), (1, "; 1 is missing"), (2, "; 2 are missing")])
+def test_the_page_counts_what_it_shows(parts, missing, said):
+    text = words(parts[0] / "counts.html", parts, 1, missing=missing)
+    assert f"2 variants, 1 clip, 1 seed: 2 results{said}. Same reference" in text
+    assert "1 clip is too few to call any variant the best" in text
+
+
+def test_settings_are_called_what_they_are_written_as(parts):
+    text = words(parts[0] / "counts.html", parts, 1)
+    _, _, after = text.partition("The comparison's settings, filled in, as JSON")
+    content, _ = json.JSONDecoder().raw_decode(after)
+    assert content["title"] == "t"

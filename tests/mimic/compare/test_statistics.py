@@ -78,8 +78,10 @@ def test_the_verdict_names_what_is_sure_and_what_is_not():
     assert verdict(metric_lines(found, ["a"]), ["a"])[0] == []
 
 
-def test_the_verdict_says_that_few_clips_prove_nothing():
-    few = rows({"a": [[h] for h in HARDNESS[:5]], "b": [[h + 0.5] for h in HARDNESS[:5]]})
+@pytest.mark.parametrize(("num_clips", "told"), [(1, "1 clip is"), (5, "5 clips are")])
+def test_the_verdict_says_that_few_clips_prove_nothing(num_clips, told):
+    hardness = HARDNESS[:num_clips]
+    few = rows({"a": [[h] for h in hardness], "b": [[h + 0.5] for h in hardness]})
     sure, unsure = verdict(metric_lines(few, ["a", "b"]), ["a", "b"])
     assert sure == []
-    assert unsure == ["5 clips are too few to call any variant the best; at least 6 are needed."]
+    assert unsure == [f"{told} too few to call any variant the best; at least 6 are needed."]

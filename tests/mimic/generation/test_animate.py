@@ -108,6 +108,8 @@ def test_a_tall_picture_is_padded_so_that_its_person_stays_whole(
     with pytest.raises(PoseError, match="nobody"):
         see_reference(tall, pipeline, CaseSettings(fit="crop"), find_pose=find_pose)
     padded = see_reference(tall, pipeline, CaseSettings(fit="pad"), find_pose=find_pose)
+    assert padded.padding_note is not None
+    assert "fit=crop" in padded.padding_note
     assert padded.original.shape[0] == padded.original.shape[1] == 2 * side
     assert np.array_equal(padded.original[:, side - side // 4 : side + side // 4], tall)
     person = padded.pose.points[0, 0][padded.pose.scores[0, 0] > 0.5]

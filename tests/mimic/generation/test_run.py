@@ -188,7 +188,7 @@ def test_an_output_folder_that_cannot_be_written_is_found_first(
     stage: Stage, tmp_path: Path, moves: Path
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"cannot write to .*choose another --output-dir"):
+    with pytest.raises(InputError, match=r"cannot write to .*choose another place"):
         run(stage, tmp_path, [{"ref_video_path": str(moves)}], output_dir=str(tmp_path / "file" / "out"))
 
 

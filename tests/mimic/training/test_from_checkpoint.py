@@ -12,7 +12,6 @@ from mimic.training.from_checkpoint import export_checkpoint, settings_of_checkp
 from mimic.training.loop import train
 from mimic.training.main import settings_of
 from mimic.training.settings import TrainSettings
-from mimic.training.state import StateError
 from mimic.weights.errors import SourceError
 from tests.mimic.training.small import digests, small_settings
 
@@ -73,7 +72,7 @@ def test_a_training_replaces_no_folder_that_is_no_model(tmp_path: Path) -> None:
 
 def test_what_is_no_checkpoint_is_told(trained: Path, tmp_path: Path) -> None:
     for folder in (trained, trained / "final", tmp_path / "checkpoint-9"):
-        with pytest.raises(StateError, match="no checkpoint of a training"):
+        with pytest.raises(ConfigError, match="expected a folder checkpoint-<step>"):
             export_checkpoint(folder, tmp_path / "model")
 
 

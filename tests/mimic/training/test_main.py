@@ -67,7 +67,7 @@ def test_what_goes_wrong_is_told_under_the_name_that_was_called(program, capsys)
     assert capsys.readouterr().err.startswith(f"{program}: there is no config nowhere.yaml")
     with pytest.raises(SystemExit):
         run_command(["train", "--max-steps", "3"], program=program)
-    assert f"usage: {called} " in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(f"{called}: ")
 
 
 def test_family_and_its_objective_are_checked_with_the_rest():

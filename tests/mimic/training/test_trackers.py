@@ -29,7 +29,7 @@ def test_a_tracker_gets_what_the_log_has_and_the_model_before_training_is_its_st
     assert lines[1]["frames_per_s"] == pytest.approx(2 * lines[1]["clips_per_s"], rel=0.01)
     assert 0 <= lines[1]["frames_with_hands"] <= 1
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "Step 2 is the best so far: PSNR " in page
+    assert "Step 2 is the best: PSNR " in page
     assert "the model before training" in page
     assert "step 0 (before training)" in page
     assert "step 2 (best and last)" in page

@@ -3,6 +3,7 @@ webcam and live; keyboard and accessibility."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 
 from mimic.files import ASSETS
+from mimic.training.report import write_report
 from mimic.video import VideoWriter
 from tests.tiny import random_pipeline
 
@@ -316,6 +318,62 @@ def test_a_click_chooses_the_person_and_a_report_opens(visit: Callable[..., Any]
     frame.get_by_text("Losses").wait_for(timeout=MS)
     video = frame.locator("video").element_handle()
     video.owner_frame().wait_for_function("document.querySelector('video').videoWidth > 0", timeout=MS)
+
+
+BOX = "each => {const box = each.getBoundingClientRect(); return [box.left, box.top, box.right, box.bottom]}"
+
+
+def boxes(page: Any, selector: str) -> list[list[float]]:
+    """Left, top, right and bottom of the elements that are seen."""
+    found = f"[...document.querySelectorAll({selector!r})].filter(each => each.getClientRects().length)"
+    return list(page.evaluate(f"{found}.map({BOX})"))
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_every_tab_and_a_report_have_the_whole_width(
+    visit: Callable[..., Any], folder: Path, width: int
+) -> None:
+    run = folder / "mimicmotion_mini_on_my_own_clips"
+    run.mkdir(exist_ok=True)
+    figures = {"psnr": 20.0, "loss_sigma_0.5": 0.1}
+    log = "".join(json.dumps({"step": step, "validation": figures}) + "\n" for step in (0, 1000, 2000))
+    (run / "log.jsonl").write_text(log)
+    write_report(run, best_by="psnr", best_step=1000, videos="validation")
+    page = visit(viewport={"width": width, "height": 900})
+    for tab in ("Studio", "Live", "Reports"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(500)
+        ((left, _, right, _),) = boxes(page, "main.contain")
+        assert right - left > 0.9 * width, tab
+    page.click("#reports input")
+    page.wait_for_timeout(500)
+    page.get_by_role("option", name=f"{run.name}/report.html").click()
+    frame = page.frame_locator(f"iframe[title='{run.name}/report.html']")
+    frame.get_by_text("step 2000 (last)").wait_for(timeout=MS)
+    ((left, _, right, _),) = boxes(page, "iframe")
+    assert right - left > 0.9 * width
+    inside = frame.locator("html").element_handle().owner_frame()
+    assert inside is not None
+    for wide in ("document.documentElement", "document.querySelector('.wide')"):
+        assert inside.evaluate(f"{wide}.scrollWidth <= {wide}.clientWidth"), wide
+
+
+@pytest.mark.parametrize("width", [1280, 768, 400])
+def test_labels_and_buttons_of_picture_and_clip_are_seen(visit: Callable[..., Any], width: int) -> None:
+    page = visit(viewport={"width": width, "height": 900})
+    page.click("#example")
+    page.wait_for_selector("#crowd img", timeout=MS)
+    page.wait_for_selector("#clip video", timeout=MS)
+    page.wait_for_timeout(1000)
+    for name in ("#picture", "#clip"):
+        ((left, top, right, bottom),) = boxes(page, name)
+        ((_, _, label_right, _),) = boxes(page, f"{name} [data-testid='block-label']")
+        ((buttons_left, *_),) = boxes(page, f"{name} .icon-button-wrapper")
+        assert label_right <= buttons_left, name
+        for inside in boxes(page, f"{name} [data-testid='source-select'] button"):
+            assert left <= inside[0] < inside[2] <= right, name
+            assert top <= inside[1] < inside[3] <= bottom, name
+    assert page.inner_text("footer").strip() in ("", "Use via API")
 
 
 @pytest.mark.parametrize("source", ["webcam", "the bundled clip", "an empty room"])

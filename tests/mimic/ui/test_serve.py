@@ -73,7 +73,8 @@ def test_a_taken_port_is_a_sentence(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert main(["ui", "--device", "cpu", "--port", port, "--output-dir", str(tmp_path)]) == 2
+        assert main(["ui", "--device", "cpu", "--port", port, "--output-dir", str(tmp_path / "new")]) == 2
+    assert not (tmp_path / "new").exists()
     assert f"port {port}: the port is taken" in (said := capsys.readouterr().err)
     assert "choose another --port" in said
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import shutil
 import threading
 from collections.abc import Iterator
@@ -72,6 +74,24 @@ def test_what_is_poor_is_said_of_a_fit_and_of_a_result(studio: Studio, tmp_path:
     settings = {"align": "limbs", "bridge_gaps": 0, "sample_stride": 1}
     assert "2 of 4 frames show nobody" in studio.fit(PICTURE, gappy, settings, quiet).report()
     assert "2 of 4 frames show nobody" in studio.generate(PICTURE, gappy, settings, quiet).words()
+
+
+def test_what_the_model_warns_of_is_one_plain_line(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline = random_pipeline()
+    pipeline.generation_defaults = {**TOY, "warning": "a toy;\nits pictures mean nothing"}
+    pipeline.save_pretrained(tmp_path / "model")
+    studio = Studio(tmp_path / "results", model=str(tmp_path / "model"), device="cpu")
+    caplog.set_level(logging.INFO, logger="mimic")
+    result = studio.generate(PICTURE, CLIP, SHORT, quiet)
+    studio.generate(PICTURE, CLIP, SHORT, quiet)
+    assert [each for each in recwarn if "toy" in str(each.message)] == []
+    said = [record.getMessage() for record in caplog.records if "toy" in record.getMessage()]
+    assert said == ["note: a toy; its pictures mean nothing"], "once, and without a place in the code"
+    report = json.loads((result.folder / "result.json").read_text())
+    assert report["model"]["name"] == str(tmp_path / "model")
+    assert report["model"]["weights_sha256"]
 
 
 def test_a_result_lies_in_a_folder_of_its_own_with_what_makes_it_again(
