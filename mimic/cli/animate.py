@@ -93,6 +93,8 @@ def _place(output: str | None, *, is_batch: bool) -> tuple[Path | None, str | No
 
     if output is None:
         return None, None, None
+    if not output.strip():
+        raise UsageError("-o is empty; give the name of the result")
     path = local_path(output)
     suffix = path.suffix.lower()
     if is_batch:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from mimic.cli.options import Subparsers
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 _BASH = """\
 _mimic() {{
-    local word=${{COMP_WORDS[COMP_CWORD]}} at=$COMP_CWORD before= words found files=1
+    local word=${{COMP_WORDS[COMP_CWORD]}} at=$COMP_CWORD command= before= words found files=1 i
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case "${{COMP_WORDS[i]}}" in -*) ;; *) command="${{COMP_WORDS[i]}}"; break ;; esac
+    done
     [ "$word" = : ] && word= && at=$((at + 1))
     if [ "${{COMP_WORDS[at-1]}}" = : ]; then  # the shell takes bundled:demo for three words
         before="${{COMP_WORDS[at-2]}}:" at=$((at - 2))
         word="$before$word"
     fi
-    if [ "$COMP_CWORD" -eq 1 ]; then
+    if [ -z "$command" ]; then
         words="{commands}"
         files=
     else
-        case "${{COMP_WORDS[1]}}" in
+        case "$command" in
 {cases}
         esac
         case "${{COMP_WORDS[at-1]}}" in
@@ -46,6 +54,8 @@ _OF_BASH = {
 }
 _OF_ZSH = {"of_files": ":", "of_settings": ":", "always": "-o filenames "}
 _BEFORE_ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
+
+_BEFORE_COMMANDS = ("--help", "--version", "--quiet", "--log-json", "--debug")
 
 _FISH = """\
 complete -c mimic -n __fish_use_subcommand -f
@@ -88,13 +98,15 @@ def script(shell: str, subparsers: Subparsers) -> str:
     values = (f'            {option}) words="{" ".join(own)}" ;;' for option, own in _values().items())
     before, own = ("", _OF_BASH) if shell == "bash" else (_BEFORE_ZSH, _OF_ZSH)
     blocks = {"cases": "\n".join(cases), "values": "\n".join(values)}
-    return before + _BASH.format(commands=" ".join(words), **blocks, **own)
+    return before + _BASH.format(commands=" ".join([*words, *_BEFORE_COMMANDS]), **blocks, **own)
 
 
 def _words(parser: argparse.ArgumentParser) -> list[str]:
     """Options of a command, the choices of its arguments, and the settings that it takes."""
     from mimic.config import InferenceConfig
     from mimic.config.loading import shipped_configs
+    from mimic.data.prepare.settings import PrepareSettings
+    from mimic.training.settings import TrainSettings
 
     words: list[str] = []
     command = parser.prog.rpartition(" ")[2]
@@ -105,7 +117,20 @@ def _words(parser: argparse.ArgumentParser) -> list[str]:
     if command in ("animate", "infer", "demo"):
         keys = {*InferenceConfig.FOR_ALL_CASES, *InferenceConfig.model_fields} - {"test_case"}
         words += sorted(f"{key}=" for key in keys)
+    if command == "train":
+        words += [f"{key}=" for key in _dotted(TrainSettings)]
+    if command == "prepare":
+        words += [f"{key}=" for key in PrepareSettings.model_fields]
     return words
+
+
+def _dotted(schema: type[BaseModel]) -> Iterator[str]:
+    """All keys of a settings class, those beneath others as `data.path`."""
+    from mimic.config.keys import settings_class
+
+    for name, field in schema.model_fields.items():
+        inner = settings_class(field.annotation)
+        yield from (name,) if inner is None else (f"{name}.{key}" for key in _dotted(inner))
 
 
 def _values() -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -103,7 +104,7 @@ def _run(options: argparse.Namespace, tell: Callable[[int, str], None]) -> int:
         return FAILED
     except Exception as error:
         if options.debug:
-            raise
+            traceback.print_exc()
         code, text = described(error)
         tell(code, text)
         return code
@@ -172,7 +173,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, Subparsers]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="One picture of a person and a driving video in, a video of that person making those\n"
         "movements out.",
-        epilog=f"`mimic COMMAND --help` describes a command.\n\n{EXIT_CODES}",
+        epilog="`mimic COMMAND --help` describes a command. All take -q (only results and errors),\n"
+        f"--log-json (JSON for programs) and --debug (tracebacks).\n\n{EXIT_CODES}",
     )
     parser.add_argument("--version", action="version", version=f"mimic {_version()}")
     shared = argparse.ArgumentParser(add_help=False)

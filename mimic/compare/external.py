@@ -40,7 +40,7 @@ def check_external(variants: Sequence[VariantSettings], clips: Mapping[str, int]
     """Refuse a variant whose videos or program are missing, before anything is generated.
 
     Args:
-        clips: number of frames of each clip's result, by the clip's name.
+        clips: number of frames of each clip's result, by the clip's name; empty before they are known.
 
     Raises:
         CompareError: a video is missing or has another number of frames; a program is not installed.
@@ -48,7 +48,10 @@ def check_external(variants: Sequence[VariantSettings], clips: Mapping[str, int]
     """
     for variant in variants:
         if variant.videos is not None:
-            found = find_clips(local_path(variant.videos))
+            try:
+                found = find_clips(local_path(variant.videos))
+            except (OSError, ValueError) as error:
+                raise CompareError(f"videos of variant {variant.name}: {error}") from error
             for name, num_frames in clips.items():
                 _check_length(variant, name, found.get(name), num_frames)
         elif variant.command is not None:

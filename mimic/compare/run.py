@@ -115,6 +115,7 @@ def _compare(
     tools = load_tools(
         config.metrics, PROTOCOLS[config.protocol], device=models.device, estimator=find_estimator
     )
+    check_external(config.variants, {})
     clips = prepare_clips(config.clips, folder / "clips", size=size, estimator=find_estimator, say=say)
     _check_part_maps(clips, config, models)
     check_external(config.variants, {clip.name: clip.num_frames for clip in clips})

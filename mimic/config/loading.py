@@ -6,17 +6,17 @@ import difflib
 import os
 import re
 import sys
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mimic.config.keys import known_keys, near, owner_of
 from mimic.config.words import in_plain_words
 from mimic.files import PACKAGE, local_path
 from pose.text import one_line, shown
@@ -225,7 +225,7 @@ def split_override(override: str, schema: type[BaseModel] | None = None) -> tupl
 def _takes_text(schema: type[BaseModel], key: str) -> bool | None:
     """Return whether a text setting also accepts null; None if the setting is not text or unknown."""
     *parents, name = (int(part) if part.isdecimal() else part for part in key.split("."))
-    owner = _owner(schema, parents)
+    owner = owner_of(schema, parents)
     if owner is None or isinstance(name, int):
         return None
     name = getattr(owner, "OTHER_NAMES", {}).get(name, name)
@@ -289,13 +289,13 @@ def _complaints(schema: type[BaseModel], problems: list[dict[str, Any]]) -> list
     complaints = []
     for problem in problems:
         location = problem["loc"]
-        owner = _owner(schema, location[:-1]) if location else None
-        if problem["type"] == "extra_forbidden" and owner is not None and not _near(str(location[-1]), owner):
+        owner = owner_of(schema, location[:-1]) if location else None
+        if problem["type"] == "extra_forbidden" and owner is not None and not near(location, owner):
             strangers.setdefault(location[:-1], []).append(_dotted(location))
         else:
             complaints.append(_complaint(schema, problem))
     for place, keys in strangers.items():
-        owner = _owner(schema, place)
+        owner = owner_of(schema, place)
         assert owner is not None
         are = "is not a setting" if len(keys) == 1 else "are not settings"
         more = f" and {len(keys) - _MOST} more" if len(keys) > _MOST else ""
@@ -322,13 +322,13 @@ def _told_once(complaints: list[str]) -> list[str]:
 def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
     location, kind, value = problem["loc"], problem["type"], problem["input"]
     place = _dotted(location)
-    owner = _owner(schema, location[:-1]) if location else None
+    owner = owner_of(schema, location[:-1]) if location else None
     if owner is not None:
         other_names = getattr(owner, "OTHER_NAMES", None)
         others = other_names.items() if isinstance(other_names, Mapping) else ()
         place += "".join(f" ({other})" for other, name in others if name == location[-1])
     if kind == "extra_forbidden" and owner is not None:
-        return f"{place} is not a setting; did you mean {_near(str(location[-1]), owner)[0]}?"
+        return f"{place} is not a setting; did you mean {near(location, owner)}?"
     if kind == "missing":
         meaning = (owner.model_fields[str(location[-1])].description or "") if owner is not None else ""
         return f"{place} is missing{': ' + _first_sentence(meaning) if meaning else ''}"
@@ -342,37 +342,6 @@ def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
         )
     quotes = "; put it in quotes" if kind == "string_type" and isinstance(value, int | float) else ""
     return f"{place} is {shown(value, _LONGEST)}; {message.replace('Input should be', 'expected', 1)}{quotes}"
-
-
-def _owner(schema: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
-    """Return the settings class that a location inside the schema belongs to."""
-    current: type[BaseModel] | None = schema
-    for part in location:
-        if isinstance(part, int):
-            continue
-        if current is None or part not in current.model_fields:
-            return None
-        current = _settings_class(current.model_fields[part].annotation)
-    return current
-
-
-def _settings_class(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if typing.get_origin(annotation) in (Union, types.UnionType, tuple, list):
-        found = (_settings_class(argument) for argument in typing.get_args(annotation))
-        return next((settings for settings in found if settings is not None), None)
-    return None
-
-
-def known_keys(schema: type[BaseModel]) -> list[str]:
-    """Return all keys that a settings class accepts, including alternative names."""
-    others = (getattr(schema, name, ()) for name in ("OTHER_NAMES", "FOR_ALL_CASES"))
-    return [*schema.model_fields, *(key for keys in others for key in keys)]
-
-
-def _near(key: str, schema: type[BaseModel]) -> list[str]:
-    return difflib.get_close_matches(key.lower(), known_keys(schema), n=1, cutoff=0.6)
 
 
 def _nearest_file(path: Path) -> str:

@@ -8,6 +8,9 @@ _PLAINER = {
     "a valid integer": "a whole number",
     "a valid number": "a number",
     "a valid boolean": "true or false",
+    "a valid (?:tuple|list)": "a list",
+    "a valid string": "text",
+    "a valid dictionary": "keys with values",
     r"greater than or equal to ([\w.-]+)": r"\1 or more",
     r"less than or equal to ([\w.-]+)": r"\1 or less",
 }

@@ -303,7 +303,8 @@ class ClipDataset(Dataset[AnySample]):
         return (
             f"none of the {len(infos)} {self.split} clips is long enough: the longest, {longest.name}, has "
             f"{longest.num_frames} frames; {settings.num_frames} at stride {settings.stride} span {span} of "
-            f"it{margin}. Use a smaller num_frames, stride or reference_margin, or longer clips"
+            f"it{margin}. Use a smaller data.num_frames, data.stride or data.reference_margin, or longer "
+            "clips"
         )
 
 

@@ -6,6 +6,7 @@ the whole case does again and again.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -152,6 +153,8 @@ def estimate_case(
         seen = see_reference(
             reference, pipeline, settings, find_pose=driver.reference_pose, pose=reference_pose
         )
+    if seen.padding_note is not None:
+        logging.getLogger("mimic").info(seen.padding_note)
     whole = case_plan(pipeline, settings, num_frames, seen.height, seen.width)
     window = max(len(window) for window in whole.windows) - pipeline.shows_reference_first
     num_piece = max(1, min(num_frames, window))

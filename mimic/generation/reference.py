@@ -95,7 +95,8 @@ def _padding_note(name: str, picture: NDArray[np.uint8], padded: NDArray[np.uint
     sides = "left and right" if padded.shape[1] > picture.shape[1] else "above and below"
     return (
         f"{name} is {picture.shape[1]}x{picture.shape[0]} and not of the result's shape: its edges are "
-        f"extended {sides}, over {100 * share:.0f} % of the frame; fit=crop cuts the picture instead"
+        f"extended {sides}, over {100 * share:.0f} % of the frame; a picture cropped to the person is better "
+        "(fit=crop cuts out its centre)"
     )
 
 

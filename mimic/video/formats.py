@@ -60,7 +60,8 @@ def sibling(path: Path, ending: str) -> Path:
 def check_format(path: Path) -> None:
     """Raise `ValueError` if a result cannot have this name: it ends like a file of another kind, or like a
     video misspelt. It would be a folder of pictures, which is hardly meant."""
-    if path.suffix.lower() not in FORMATS and _SUFFIX.fullmatch(path.suffix):
+    is_bare = path.name.lower() in FORMATS  # `.mp4`, which is a hidden file without a suffix
+    if is_bare or (path.suffix.lower() not in FORMATS and _SUFFIX.fullmatch(path.suffix)):
         raise ValueError(
             f"cannot write {path}: a result's name ends in one of {', '.join(FORMATS)}; without a suffix, it "
             "is a folder with one PNG for each frame"

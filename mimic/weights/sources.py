@@ -371,7 +371,8 @@ def _bundled(text: str) -> Path:
 
 def _remedy(path: Path) -> str:
     """Name the command that downloads a model whose folder or file is missing; empty for others."""
-    release = next((name for name, names in _LOCAL_NAMES.items() if path.name in names), None)
+    named = (name for name, names in _LOCAL_NAMES.items() if path.name in names)
+    release = "metrics" if path.parent.name == "metrics" else next(named, None)
     if release is None and path.name.startswith("MimicMotion"):
         release = "mimicmotion"
     return f". Get it with `mimic download {release}`" if release is not None else ""

@@ -199,6 +199,7 @@ def test_shells_complete_commands_options_and_settings() -> None:
         ("--model bundled:mini_a\t", ["--model", "bundled:mini_animate_anyone"]),
         ("--model mimicm\t", ["--model", "mimicmotion"]),
         ("--preset bal\t", ["--preset", "balanced"]),
+        ("memory_\tlow", ["memory_mode=low"]),
     ],
 )
 def test_what_bash_completes_is_what_the_command_gets(tmp_path: Path, typed: str, given: list[str]) -> None:

@@ -146,6 +146,7 @@ def test_cases_without_names_get_different_ones(tmp_path: Path) -> None:
         ("test_case.0.num_frame=3", r"test_case\[0\]\.num_frame is not a setting; did you mean num_frames\?"),
         ("sead=3", r"sead is not a setting; did you mean seed\?"),
         ("ckpt_pth=3", r"ckpt_pth is not a setting; did you mean ckpt_path\?"),
+        ("test_case.0.zzz=3", r"test_case\[0\]\.zzz is not a setting\. `mimic configs"),
         ("zzz=3", r"zzz is not a setting\. `mimic configs --keys infer` lists the settings$"),
         ("test_case.0.seed=many", r"test_case\[0\]\.seed is 'many'; expected a whole number"),
         ("test_case.0.num_frames=4", r"frames_overlap is 6, but a window \(num_frames\) has 4 frames"),

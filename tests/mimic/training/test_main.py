@@ -104,3 +104,16 @@ def test_absurd_numbers_of_processes_and_threads_are_refused_before_any_starts(t
         settings_of(SHIPPED[0].with_name("debug.yaml"), ["num_workers=1000"])
     with pytest.raises(ConfigError, match="cpu_threads is 1000000"):
         settings_of(SHIPPED[0].with_name("debug.yaml"), ["cpu_threads=1000000"])
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("data.pth=fr", "data.pth is not a setting; did you mean data.path?"),
+        ("num_frames=8", "num_frames is not a setting; did you mean data.num_frames?"),
+        ("learning_rate=1", "learning_rate is not a setting; did you mean optimiser.learning_rate?"),
+    ],
+)
+def test_a_misplaced_setting_is_told_as_it_is_to_be_typed(override, told, capsys):
+    assert run_command(["train", "--config", "bundled:train/debug", override], program="mimic") == 2
+    assert told in capsys.readouterr().err
