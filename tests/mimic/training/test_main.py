@@ -76,7 +76,7 @@ def test_family_and_its_objective_are_checked_with_the_rest():
     for override, told in (
         ("objective.P_men=1", r"in objective: P_men .*did you mean P_mean"),
         ("family=mimicmotio", r"family is 'mimicmotio'; those that train are mimicmotion"),
-        ("optimiser.learning_rat=1", r"optimiser\.learning_rat .*did you mean learning_rate"),
+        ("optimiser.learning_rat=1", r"optimiser\.learning_rat .*did you mean optimiser.learning_rate"),
         ("accumulate=3", r"batch_size is 2, accumulate 3"),
         ("trainer=mini_vae", r"both family and trainer"),
     ):
