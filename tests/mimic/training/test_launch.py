@@ -37,7 +37,7 @@ TINY = ["model=tiny", "checkpoint=null", "max_steps=1", "batch_size=2", "accumul
 PROGRAMS = ("train.py", "mimic.train", "train")
 NOT_RUN = {
     "zero2.yaml": "DeepSpeed is not among the dependencies",
-    "configs/train/mini_vae": "a separate trainer, which test_named_models.py runs",
+    "train/mini_vae": "a separate trainer, which test_named_models.py runs",
 }
 """A part of a command to the reason why it is not run here; its launcher and settings are checked."""
 
