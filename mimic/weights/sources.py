@@ -221,8 +221,7 @@ def published_files(repository: str, wanted: Sequence[str]) -> Published:
 def hub_file(
     repository: str, name: str, *, folder: Path | None = None, local_files_only: bool = False
 ) -> Path:
-    """Download one file of a hub repository to the cache, or to ``folder`` if given; resume partial
-    downloads.
+    """Download one file of a hub repository to the cache, or to ``folder``; resume partial downloads.
 
     Returns:
         path of the file.
