@@ -46,7 +46,9 @@ def near(location: Sequence[int | str], owner: type[BaseModel]) -> str | None:
         owner: the class at that place.
     """
     key, is_listed = str(location[-1]), any(isinstance(part, int) for part in location)
-    place = [] if is_listed else [str(part) for part in location[:-1]]  # an entry's key is told by itself
+    place = (
+        [] if is_listed else [str(part) for part in location[:-1]]
+    )  # the key of a list's entry stands alone
     beneath = (
         [name, key]
         for name, field in owner.model_fields.items()

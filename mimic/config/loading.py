@@ -20,7 +20,7 @@ from mimic.config.keys import known_keys, near, owner_of
 from mimic.config.words import in_plain_words
 from mimic.files import PACKAGE, local_path
 from pose.text import one_line, shown
-from pose.video.source import why_no_file
+from pose.video.source import nearest_file, why_no_file
 
 
 class ConfigError(ValueError):
@@ -84,7 +84,8 @@ def read_yaml(
     if not path.is_file():
         if path.exists():
             raise ConfigError(f"{path} is {why_no_file(path) or 'no file'}; expected a YAML file")
-        raise ConfigError(f"there is no config {path}{_nearest_file(path)}")
+        hint = nearest_file(path, "*.yaml", cutoff=0.5) or _shipped_of_that_name(path)
+        raise ConfigError(f"there is no config {path}{hint}")
     try:
         config = OmegaConf.load(path)
     except RecursionError as error:
@@ -342,15 +343,6 @@ def _complaint(schema: type[BaseModel], problem: dict[str, Any]) -> str:
         )
     quotes = "; put it in quotes" if kind == "string_type" and isinstance(value, int | float) else ""
     return f"{place} is {shown(value, _LONGEST)}; {message.replace('Input should be', 'expected', 1)}{quotes}"
-
-
-def _nearest_file(path: Path) -> str:
-    folder = path.parent
-    names = [file.name for file in folder.glob("*.yaml")] if folder.is_dir() else []
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
-    if near:
-        return f"; did you mean {folder / near[0]}?"
-    return _shipped_of_that_name(path)
 
 
 def _shipped_of_that_name(path: Path) -> str:

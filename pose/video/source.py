@@ -55,14 +55,14 @@ def why_no_file(path: Path) -> str | None:
     return next((name for is_kind, name in _KINDS.items() if is_kind(mode)), None)
 
 
-def nearest_file(path: Path) -> str:
+def nearest_file(path: Path, pattern: str = "*", *, cutoff: float = 0.8) -> str:
     """Return ``; did you mean …?`` for the file with the most similar name in the same folder; empty without
-    one."""
+    one that fits the pattern and is as similar as ``cutoff`` (of `difflib`)."""
     try:
-        names = [entry.name for entry in path.parent.iterdir()]
+        names = [entry.name for entry in path.parent.glob(pattern)]
     except (OSError, ValueError):
         return ""
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.8)
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=cutoff)
     return f"; did you mean {one_line(path.with_name(near[0]), 200)}?" if near else ""
 
 
